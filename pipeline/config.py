@@ -1,0 +1,200 @@
+"""`Config`: the only description of a setting.
+
+The wizard's forms, `config set`, the validation messages, the table in the documentation and the saved JSON are derived from
+these fields: type, bounds, default, one-line help, choices, level. Reading and writing files is in `config_file`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Level = Literal["basic", "advanced"]
+Auto = Literal["auto"]
+PrecisionMode = Literal["qlora_nf4", "lora_fp16", "lora_bf16", "lora_int8"]
+RowSchema = Literal["chat_messages", "instruction_output"]
+ExportFormat = Literal["peft_adapter"]
+
+
+def setting(default: Any, help_text: str, *, level: Level = "advanced", allowed: str = "", **bounds: Any) -> Any:
+    """A field with its one-line help and level.
+
+    Args:
+        allowed: what it takes, in words, where type and bounds don't say it (a pattern).
+        bounds: pydantic's (`ge`, `le`, `gt`, `alias`, …).
+    """
+    return Field(default=default, description=help_text, json_schema_extra={"level": level, "allowed": allowed}, **bounds)
+
+
+class Section(BaseModel):
+    """Unknown keys are refused, values can't change after checking, NaN and infinities are not numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class ModelSection(Section):
+    repo: str = setting(
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "Base model on the Hugging Face hub (owner/name).", level="basic", max_length=200
+    )
+    revision: str | None = setting(None, "Branch, tag or commit of the repository; empty for its main branch.", max_length=200)
+    local_path: str | None = setting(
+        None, "Base model on this machine: a Hugging Face folder or a .gguf file. Used instead of the hub.", level="basic"
+    )
+
+
+class ComputeSection(Section):
+    gpu: str = setting(
+        "auto",
+        'Which GPU: "auto" (the one with most memory free, else the CPU), "cpu", an index or a UUID.',
+        level="basic",
+        allowed="auto, cpu, an index or a UUID",
+        pattern=r"^(auto|cpu|\d{1,3}|GPU-[0-9a-fA-F-]{4,40}|MIG-[0-9A-Za-z/-]{4,80})$",
+    )
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _index_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class SplitSection(Section):
+    train: float = setting(0.8, "Share of the rows that are trained on.", gt=0, le=1)
+    val: float = setting(0.1, "Share held out to judge each checkpoint.", ge=0, lt=1)
+    test: float = setting(0.1, "Share that nothing but the last evaluation looks at.", ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> SplitSection:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + val + test must be 1, not {total:g}")
+        return self
+
+
+class DataSection(Section):
+    source: Literal["bundled", "local"] = setting(
+        "local",
+        "Bundled: the 12-row demo, copied to raw_path where that is missing. Local: the file at raw_path.",
+        level="basic",
+    )
+    raw_path: str = setting("data/raw/oa.jsonl", "The JSONL file with one conversation a line.", level="basic", min_length=1)
+    row_schema: RowSchema = setting(
+        "chat_messages", "How a row is written: a list of messages, or instruction and output.", level="basic", alias="schema"
+    )
+    processed_dir: str = setting("data/processed", "Folder for the prepared data.", min_length=1)
+    max_seq_len: int = setting(1024, "Longest piece the model sees at once, in tokens.", ge=16, le=131_072)
+    packing: bool = setting(True, "Put several conversations into one row; they never see each other.")
+    split: SplitSection = Field(default=SplitSection(), description="How the rows are divided.")
+    over_long: Literal["window", "drop"] = setting(
+        "window", "A conversation longer than max_seq_len: trained in overlapping windows, or left out. Never cut silently."
+    )
+    window_overlap: int = setting(128, "Tokens of context a window repeats from the one before (seen, not trained twice).", ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> DataSection:
+        if self.over_long == "window" and self.window_overlap >= self.max_seq_len:
+            raise ValueError(f"window_overlap ({self.window_overlap}) must be smaller than max_seq_len ({self.max_seq_len})")
+        return self
+
+
+class LoraSection(Section):
+    r: int = setting(16, "Rank of the adapter: higher learns more and costs more memory.", ge=1, le=1024)
+    alpha: int = setting(32, "Scale of the adapter; its effect is multiplied by alpha / r.", ge=1, le=4096)
+    dropout: float = setting(0.05, "Share of the adapter's inputs dropped in training.", ge=0, lt=1)
+    target_modules: tuple[str, ...] = setting(
+        ("q_proj", "k_proj", "v_proj", "o_proj"), "Linear layers that get an adapter, by name.", min_length=1
+    )
+
+    @field_validator("target_modules")
+    @classmethod
+    def _names_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not name.strip() for name in names):
+            raise ValueError("a module name is empty")
+        if len(set(names)) != len(names):
+            raise ValueError("a module is named twice")
+        return names
+
+
+class EarlyStoppingSection(Section):
+    enabled: bool = setting(True, "Stop when the held-out loss no longer falls.")
+    patience: int = setting(3, "Evaluations without improvement before stopping.", ge=1, le=1000)
+    min_delta: float = setting(0.002, "A fall of the held-out loss smaller than this is no improvement (nats).", ge=0)
+
+
+class TrainSection(Section):
+    precision_mode: PrecisionMode = setting(
+        "qlora_nf4", "How the frozen weights are held: 4-bit NF4, 16-bit float, bfloat16 or 8-bit.", level="basic"
+    )
+    lr: float = setting(2e-4, "Peak learning rate.", gt=0, le=1)
+    scheduler: Literal["cosine", "linear", "constant"] = setting("cosine", "How the learning rate falls after the warm-up.")
+    warmup_ratio: float = setting(0.03, "Share of the steps in which the learning rate rises.", ge=0, lt=1)
+    weight_decay: float = setting(0.0, "AdamW weight decay.", ge=0, le=1)
+    grad_clip: float = setting(1.0, "Gradients are scaled down to this norm.", gt=0)
+    epochs: float = setting(1.0, "Passes over the training rows.", gt=0, le=1000)
+    max_steps: int | None = setting(None, "Stop after this many optimizer steps, whatever the epochs; null for no limit.", ge=1)
+    gradient_checkpointing: bool | Auto = setting(
+        "auto", "Recompute activations in the backward pass to save memory; auto: only where memory asks for it."
+    )
+    micro_batch: Annotated[int, Field(ge=1, le=4096)] | Auto = setting(
+        "auto", "Rows in one forward pass; auto: what fits into the free memory."
+    )
+    tokens_per_step_target: Annotated[int, Field(ge=1)] | Auto = setting(
+        "auto", "Tokens per optimizer step; auto: 16 rows of max_seq_len, fewer when the data is small."
+    )
+    eval_every_steps: Annotated[int, Field(ge=1)] | Auto = setting(
+        "auto", "Optimizer steps between held-out evaluations; auto: at least ten in the run."
+    )
+    save_every_steps: Annotated[int, Field(ge=1)] | Auto = setting(
+        "auto", "Optimizer steps between checkpoints; auto: every ten minutes. One is saved at every evaluation too."
+    )
+    lora: LoraSection = Field(default=LoraSection(), description="The adapter.")
+    early_stopping: EarlyStoppingSection = Field(default=EarlyStoppingSection(), description="When to stop before the end.")
+
+
+class EvalSection(Section):
+    curated_prompts_path: str = setting(
+        "configs/curated_eval_prompts.jsonl", "JSONL of prompts that base and tuned model both answer.", min_length=1
+    )
+    max_new_tokens: int = setting(128, "Longest answer to a curated prompt, in tokens.", ge=1, le=8192)
+    temperature: float = setting(0.0, "Temperature of the curated answers; 0 always takes the likeliest token.", ge=0, le=5)
+    samples_per_eval: int = setting(3, "Curated prompts answered at each evaluation while training; 0 for none.", ge=0, le=100)
+    rows_while_training: int = setting(
+        256, "Most held-out rows used for an evaluation while training; the last evaluation uses all.", ge=1
+    )
+
+
+class AcceptanceSection(Section):
+    min_val_improvement_pct: float = setting(
+        1.0, "The held-out loss must fall by at least this share of the base model's, in percent.", ge=-100, le=100
+    )
+    jitter_threshold: float = setting(0.20, "Largest spread of the step time, as a share of its median.", gt=0)
+    curated_threshold: float = setting(0.70, "Least share of curated prompts answered reasonably.", ge=0, le=1)
+
+
+class ExportSection(Section):
+    artifacts_dir: str = setting("artifacts", "Folder for the packaged result.", min_length=1)
+    formats: tuple[ExportFormat, ...] = setting(("peft_adapter",), "What is packaged.", min_length=1)
+
+
+class Config(Section):
+    """Everything a run needs to know, checked. Unset keys hold the defaults of the specification."""
+
+    project: str = setting(
+        "humigence",
+        "Name of the project; its runs and artifacts are kept under it.",
+        level="basic",
+        allowed="1 to 64 letters, digits, dots, dashes and underscores, the first a letter or digit",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    )
+    seed: int = setting(42, "Every random choice follows from it.", ge=0, le=2**32 - 1)
+    model: ModelSection = Field(default=ModelSection(), description="The base model.")
+    compute: ComputeSection = Field(default=ComputeSection(), description="The device.")
+    data: DataSection = Field(default=DataSection(), description="The rows and how they are prepared.")
+    train: TrainSection = Field(default=TrainSection(), description="Training.")
+    eval: EvalSection = Field(default=EvalSection(), description="Evaluation.")
+    acceptance: AcceptanceSection = Field(default=AcceptanceSection(), description="When the result is good enough.")
+    export: ExportSection = Field(default=ExportSection(), description="Packaging.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as it is written to a file, every key filled in."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,306 @@
+"""Config files: found, read with all their problems told at once, changed by dotted key, saved atomically.
+
+A config is looked for in the current folder first, then among the shipped ones. A shipped file is never written to: saving it
+creates the same relative path in the current folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from pipeline.config import Config, Level
+from pipeline.errors import BadInput
+from pipeline.files import write_json
+
+DEFAULT_CONFIG = "configs/humigence.basic.json"
+# More than any real config; a wrong file (a model, a data set) is refused before it is parsed.
+_MAX_BYTES = 1 << 20
+# A key as people write it: where it really is.
+SHORT_KEYS = {"lora": "train.lora", "early_stopping": "train.early_stopping"}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting by its dotted name, as `config keys` lists it and a form shows it."""
+
+    name: str
+    default: Any
+    help: str
+    level: Level
+    allowed: str
+
+
+def shipped(relative: str) -> Path:
+    """A file of the installed package: `configs/…` or `demo/…`. Read only."""
+    return Path(str(package_files("pipeline") / "shipped")) / relative
+
+
+def find_file(path: str, root: Path) -> Path | None:
+    """`path` below `root`, else the shipped file of that name, else None."""
+    candidates = (root / path, shipped(path))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def load(path: str, root: Path | None = None) -> Config:
+    """Read and check the config file `path`, relative to `root` (the current folder).
+
+    Raises:
+        BadInput: the file is missing, is not JSON, or has problems; all of them are told at once.
+    """
+    root = root or Path.cwd()
+    found = find_file(path, root)
+    if found is None:
+        raise BadInput(f"{path}: no such config file", "humigence init makes one; humigence config keys lists the settings")
+    return parse(read_document(found), str(found))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, every key once."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise BadInput(f"{path}: larger than {_MAX_BYTES >> 20} MiB, so not a config file")
+        document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_keys_once)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise BadInput(f"{path}: nested too deeply") from error
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    except _DuplicateKey as error:
+        raise BadInput(f"{path}: the key {error.args[0]!r} stands twice in one object") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{path}: a config is a JSON object, this is a {type(document).__name__}")
+    return document
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise _DuplicateKey(key)
+        result[key] = value
+    return result
+
+
+def parse(document: dict[str, Any], where: str) -> Config:
+    """Check `document`; every problem in one `BadInput`, each with file, dotted key and what is allowed."""
+    try:
+        return Config.model_validate(_with_short_keys(document))
+    except ValidationError as error:
+        problems = [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
+        raise BadInput(f"{where}: {count}\n{lines}", "humigence config keys lists every setting and what is allowed") from error
+
+
+def _with_short_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """`lora` and `early_stopping` at the top level are read as the sections of `train` they mean."""
+    result = dict(document)
+    for short, full in SHORT_KEYS.items():
+        if short not in result:
+            continue
+        section, name = full.split(".")
+        inner = result.get(section, {})
+        if isinstance(inner, dict) and name not in inner:
+            result[section] = {**inner, name: result.pop(short)}
+    return result
+
+
+def _problem(detail: dict[str, Any]) -> str:
+    """One line of pydantic's report in our words."""
+    location = _dotted(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{location}: unknown key{_nearest(location)}"
+    value = detail.get("input")
+    found = "" if isinstance(value, BaseModel) else f", not {_short(value)}"
+    field = field_at(location)
+    allowed = allowed_values(field) if field else ""
+    if detail["type"] == "value_error" or not allowed:
+        message = detail["msg"].removeprefix("Value error, ")
+        return f"{location or 'config'}: {message[:1].lower()}{message[1:]}"
+    return f"{location}: must be {allowed}{found}"
+
+
+def _dotted(location: tuple[str | int, ...]) -> str:
+    """The dotted key of a pydantic location, without the union branches that pydantic adds at its end."""
+    parts = [str(part) for part in location]
+    while len(parts) > 1 and field_at(".".join(parts)) is None and field_at(".".join(parts[:-1])) is not None:
+        if isinstance(section_at(".".join(parts[:-1])), type):
+            break
+        parts.pop()
+    return ".".join(parts)
+
+
+def _nearest(name: str) -> str:
+    """ ", did you mean …?" with the closest known key, or nothing."""
+    last = name.rsplit(".", 1)[-1]
+    names = [key.name for key in keys()]
+    names += sorted({name.rpartition(".")[0] for name in names} - {""})
+    by_last = {key.rsplit(".", 1)[-1]: key for key in names}
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    close = close or [by_last[hit] for hit in difflib.get_close_matches(last, by_last, n=1, cutoff=0.6)]
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+# ---------------------------------------------------------------------------------------------- keys, by dotted name
+
+
+def section_at(name: str) -> type[BaseModel] | None:
+    """The section a dotted name stands for (`""` is the whole config), or None when it is not a section."""
+    model: type[BaseModel] = Config
+    for part in filter(None, name.split(".")):
+        field = _field_of(model, part)
+        if field is None or not _is_section(field):
+            return None
+        model = field.annotation  # type: ignore[assignment]  # checked by _is_section
+    return model
+
+
+def field_at(name: str) -> FieldInfo | None:
+    """The field behind a dotted name, or None when there is none."""
+    section, _, last = name.rpartition(".")
+    model = section_at(section)
+    return _field_of(model, last) if model else None
+
+
+def _field_of(model: type[BaseModel], name: str) -> FieldInfo | None:
+    return next((field for key, field in model.model_fields.items() if (field.alias or key) == name), None)
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[Key]:
+    """Every setting in the order of the sections."""
+    for python_name, field in model.model_fields.items():
+        name = prefix + (field.alias or python_name)
+        if _is_section(field):
+            yield from keys(field.annotation, name + ".")  # type: ignore[arg-type]  # checked by _is_section
+            continue
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        level: Level = "basic" if extra.get("level") == "basic" else "advanced"
+        yield Key(name, field.default, field.description or "", level, allowed_values(field))
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """What a field takes, in words: choices, or the type with its bounds."""
+    if _is_section(field):
+        return "an object"
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and extra.get("allowed"):
+        return str(extra["allowed"])
+    schema = TypeAdapter(_annotated(field)).json_schema()
+    return _schema_words(schema)
+
+
+def _annotated(field: FieldInfo) -> Any:
+    annotation: Any = field.annotation
+    for constraint in field.metadata:
+        annotation = Annotated[annotation, constraint]
+    return annotation
+
+
+def _schema_words(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        # A bound on the whole union is repeated by pydantic in each branch it fits.
+        return " or ".join(filter(None, (_schema_words(branch) for branch in schema["anyOf"])))
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        return f"list of: {_schema_words(schema.get('items', {}))}"
+    names = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
+    words = names.get(schema.get("type", ""), "")
+    bounds = [
+        f"{sign} {schema[key]:g}"
+        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if key in schema
+    ]
+    return f"{words} {' and '.join(bounds)}".strip()
+
+
+def full_key(name: str) -> str:
+    """The dotted name a person means: `lora.r` is `train.lora.r`."""
+    first, dot, rest = name.partition(".")
+    return f"{SHORT_KEYS[first]}{dot}{rest}" if first in SHORT_KEYS else name
+
+
+def get(config: Config, name: str) -> Any:
+    """The value (JSON) of a setting or of a whole section.
+
+    Raises:
+        BadInput: no such key; names the nearest.
+    """
+    value: Any = config.to_json()
+    for part in full_key(name).split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise BadInput(f"{name}: unknown key{_nearest(full_key(name))}", "humigence config keys lists them")
+        value = value[part]
+    return value
+
+
+def with_value(config: Config, name: str, text: str, where: str = "config set") -> Config:
+    """A new config with one setting changed.
+
+    Args:
+        text: the value as typed: JSON, or plain text; a comma-separated text for a list; for a section an object of the keys
+            to change together (`data.split '{"train": 0.9, "val": 0.05, "test": 0.05}'`).
+    """
+    key = full_key(name)
+    get(config, key)
+    problems = []
+    for value in _readings(text, get(config, key)):
+        try:
+            return parse(_replaced(config, key, value), where)
+        except BadInput as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _readings(text: str, current: Any) -> Iterator[Any]:
+    """What a typed value may mean, the likelier first: JSON, a list, plain text (`data.raw_path 7` names a file)."""
+    with contextlib.suppress(json.JSONDecodeError, RecursionError):
+        yield json.loads(text)
+    if isinstance(current, list):
+        yield [part.strip() for part in text.split(",")]
+    yield text
+
+
+def _replaced(config: Config, key: str, value: Any) -> dict[str, Any]:
+    document = config.to_json()
+    *sections, last = key.split(".")
+    inner = document
+    for section in sections:
+        inner = inner[section]
+    inner[last] = {**inner[last], **value} if isinstance(inner[last], dict) and isinstance(value, dict) else value
+    return document
+
+
+def save(config: Config, path: str, root: Path | None = None) -> Path:
+    """Write the whole config below `root` (the current folder), the older file kept as `.bak`. Returns where."""
+    target = (root or Path.cwd()) / path
+    write_json(target, config.to_json(), keep_backup=True)
+    return target

@@ -1,0 +1,364 @@
+"""Run folders: create, list, find, read and follow the event log, ask a run to stop, tell whether it lives.
+
+Nothing here imports torch, so the command line and the app can look at a thousand runs at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline import locks
+from pipeline.config import Config
+from pipeline.errors import BadInput, MissingArtifact
+from pipeline.events import Envelope, Event, StepProgress, StopMode, TrainStep, from_line, to_line
+from pipeline.files import read_json, write_atomic, write_json
+from pipeline.state import RunState, Status, fold
+
+# Lost by a power cut without harm; everything else is flushed to disk as it is written.
+_NOT_FLUSHED = (StepProgress, TrainStep)
+_TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder a person works in: where `runs`, `data` and `artifacts` live."""
+
+    root: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def project(self, name: str) -> Path:
+        return self.runs / name
+
+    def project_lock(self, name: str) -> Path:
+        """Held by the worker of the project's live run: one run at a time in a project."""
+        return self.project(name) / ".lock"
+
+    def resolve(self, path: str) -> Path:
+        """A path of the config: absolute, or relative to the workspace."""
+        return self.root / Path(path).expanduser()
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`runs/<project>/<run id>` and the names in it."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def project(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def meta(self) -> Path:
+        return self.path / "meta.json"
+
+    @property
+    def output_log(self) -> Path:
+        return self.path / "output.log"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def preprocess_report(self) -> Path:
+        return self.path / "preprocess.json"
+
+    @property
+    def train_report(self) -> Path:
+        return self.path / "train_report.json"
+
+    @property
+    def eval_report(self) -> Path:
+        return self.path / "eval_report.json"
+
+    @property
+    def acceptance_report(self) -> Path:
+        return self.path / "acceptance_report.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def stop_request(self) -> Path:
+        return self.path / "stop"
+
+    def load_config(self) -> Config:
+        """The config as it was resolved when the run was made."""
+        from pipeline.config_file import parse, read_document
+
+        return parse(read_document(self.config), str(self.config))
+
+
+def create(workspace: Workspace, config: Config, meta: dict[str, Any]) -> RunFolder:
+    """A new run folder, readable by its owner only, holding `config.json` and `meta.json`."""
+    folder = _unused_folder(workspace.project(config.project))
+    run = RunFolder(folder)
+    write_json(run.meta, meta)
+    write_json(run.config, config.to_json())
+    return run
+
+
+def _unused_folder(project: Path) -> Path:
+    project.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    for attempt in range(1, 10_000):
+        folder = project / (stamp if attempt == 1 else f"{stamp}_{attempt}")
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        return folder
+    raise BadInput(f"{project}: ten thousand runs in one second")
+
+
+# -------------------------------------------------------------------------------------------------- finding
+
+
+def runs_of(workspace: Workspace, project: str | None = None) -> list[RunFolder]:
+    """Runs, newest first; of one project or of all."""
+    projects = [workspace.project(project)] if project else _folders(workspace.runs)
+    found = [RunFolder(folder) for each in projects for folder in _folders(each) if (folder / "config.json").is_file()]
+    return sorted(found, key=lambda run: (run.run_id, run.project), reverse=True)
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def find(workspace: Workspace, selector: str | None = None, project: str | None = None) -> RunFolder:
+    """The run a person means.
+
+    Args:
+        selector: a run id, the start of one, `project/run id`, or a path; None for the newest.
+
+    Raises:
+        MissingArtifact: there is none.
+        BadInput: several fit.
+    """
+    if selector and (Path(selector) / "config.json").is_file():
+        return RunFolder(Path(selector).resolve())
+    found = runs_of(workspace, project)
+    if selector:
+        found = [run for run in found if run.run_id.startswith(selector) or f"{run.project}/{run.run_id}".startswith(selector)]
+    if not found:
+        what = f"no run {selector!r}" if selector else "no run yet"
+        raise MissingArtifact(f"{what} below {workspace.runs}", "humigence runs lists them; humigence pipeline --train makes one")
+    exact = [run for run in found if selector in (run.run_id, f"{run.project}/{run.run_id}")]
+    if selector and not exact and len(found) > 1:
+        names = ", ".join(f"{run.project}/{run.run_id}" for run in found[:5])
+        raise BadInput(f"{selector!r} fits {len(found)} runs: {names}", "give more of the name")
+    return (exact or found)[0]
+
+
+# -------------------------------------------------------------------------------------------------- the log
+
+
+class EventWriter:
+    """Appends events to a run's log. One at a time: whoever holds the run's lock."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._fd = os.open(run.events, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        _drop_torn_line(self._fd)
+        last = _last_envelope(self._fd)
+        self.seq = last.seq if last else 0
+        self.attempt = last.attempt + 1 if last else 1
+
+    def emit(self, event: Event) -> None:
+        """Write one event; on disk when this returns, unless a power cut may lose it without harm."""
+        line = to_line(Envelope(self.seq + 1, time.time(), self.attempt, event)) + "\n"
+        _write_all(self._fd, line.encode())
+        self.seq += 1
+        if not isinstance(event, _NOT_FLUSHED):
+            os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _drop_torn_line(fd: int) -> None:
+    """Cut off a last line without its newline: its writer died, the event never happened."""
+    size = os.fstat(fd).st_size
+    position = size
+    while position > 0:
+        start = max(0, position - _TAIL_BYTES)
+        newline = os.pread(fd, position - start, start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position != size:
+        os.ftruncate(fd, position)
+
+
+def _last_envelope(fd: int) -> Envelope | None:
+    """The newest event in a log that ends with a whole line; kinds this version does not know count by their numbers."""
+    size = os.fstat(fd).st_size
+    length = _TAIL_BYTES
+    while size:
+        start = max(0, size - length)
+        lines = os.pread(fd, size - start, start).splitlines()
+        for line in reversed(lines if start == 0 else lines[1:]):
+            envelope = from_line(line)
+            if envelope:
+                return envelope
+        if start == 0:
+            return None
+        length *= 4
+    return None
+
+
+class EventReader:
+    """Reads a run's log as it grows. Keeps its place, so each call returns only what is new."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path = run.events
+        self._offset = 0
+
+    def read(self, most_bytes: int = 8 << 20) -> list[Envelope]:
+        """The next whole events, at most about `most_bytes` of them; a last line still being written waits for the next call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(most_bytes)
+                while data and b"\n" not in data and (more := file.read(most_bytes)):
+                    data += more
+        except FileNotFoundError:
+            return []
+        whole = data.rfind(b"\n") + 1
+        self._offset += whole
+        envelopes = (_readable(line) for line in data[:whole].splitlines() if line)
+        return [envelope for envelope in envelopes if envelope]
+
+
+def _readable(line: bytes) -> Envelope | None:
+    # A damaged line in the middle of a log (a bad disk, an editor) hides itself, not the rest of the run.
+    try:
+        return from_line(line)
+    except ValueError:
+        return None
+
+
+def read_state(run: RunFolder) -> RunState:
+    """The fold of the whole log."""
+    reader, state = EventReader(run), RunState()
+    while envelopes := reader.read():
+        fold(envelopes, state)
+    return state
+
+
+def follow(run: RunFolder, every_s: float = 0.2) -> Iterator[list[Envelope]]:
+    """Batches of new events until the run ends or its process is gone; an empty batch when nothing is new.
+
+    The last batch may be empty: the caller then asks `status_of`.
+    """
+    reader = EventReader(run)
+    while True:
+        alive = is_alive(run)  # before reading: what a process wrote before it ended is then always read
+        batch = reader.read()
+        yield batch
+        if not batch and not alive:
+            return
+        if not batch:
+            time.sleep(every_s)
+
+
+# ------------------------------------------------------------------------------------------ alive, stop, status
+
+
+def is_alive(run: RunFolder) -> bool:
+    """Whether a process holds the run's lock."""
+    return locks.holder(run.lock) is not None
+
+
+def status_of(run: RunFolder, state: RunState) -> Status:
+    """The fold's status, or `crashed` when the run says it is on and no process holds its lock."""
+    if state.status in ("starting", "running") and not is_alive(run):
+        return "crashed"
+    return state.status
+
+
+def request_stop(run: RunFolder, mode: StopMode) -> None:
+    """Ask the run to stop; it answers with a `StopAcknowledged` event at the end of the optimizer step."""
+    write_atomic(run.stop_request, mode + "\n")
+
+
+def stop_requested(run: RunFolder) -> StopMode | None:
+    """What was asked for, if anything."""
+    try:
+        text = run.stop_request.read_text().strip()
+    except FileNotFoundError:
+        return None
+    return "abort" if text == "abort" else "save"
+
+
+def clear_stop_request(run: RunFolder) -> None:
+    """A new attempt starts with no request pending."""
+    run.stop_request.unlink(missing_ok=True)
+
+
+def summary(run: RunFolder) -> dict[str, Any]:
+    """One row of `humigence runs --json`. Times are ISO 8601; absent values are None."""
+    state = read_state(run)
+    return {
+        "project": run.project,
+        "run_id": run.run_id,
+        "state": status_of(run, state),
+        "path": str(run.path),
+        "started": _iso(state.started),
+        "finished": _iso(state.ended),
+        "model": state.model,
+        "precision_mode": state.precision_mode,
+        "step": state.step,
+        "steps": state.total_steps,
+        "train_loss": state.train_loss,
+        "val_loss": state.val_loss,
+        "exit_code": state.exit_code,
+        "gates": {gate.gate: gate.verdict for gate in state.gates},
+    }
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def read_report(path: Path) -> Any | None:
+    """A report in a run folder, or None when its step has not run."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None

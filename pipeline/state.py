@@ -1,0 +1,317 @@
+"""`RunState`: what a run's events say, folded. Same events, same state: no files, no clock.
+
+What a person is shown is the fold and whether the run's lock is held (`runs.status_of`): a fold cannot know that its writer died.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline import events as ev
+from pipeline.events import STEP_NAMES, Envelope, Event, StepName, StepOutcome
+
+Status = Literal["starting", "running", "finished", "stopped", "failed", "crashed"]
+_NOTES_KEPT = 1000
+
+
+class Curve:
+    """Columns of numbers that grow together, ordered by their first one (the optimizer step)."""
+
+    def __init__(self, *names: str) -> None:
+        self.columns: dict[str, array[float]] = {name: array("d") for name in names}
+        self._first = names[0]
+
+    def __len__(self) -> int:
+        return len(self.columns[self._first])
+
+    def __getitem__(self, name: str) -> array[float]:
+        return self.columns[name]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Curve) and self.columns == other.columns
+
+    def append(self, **values: float) -> None:
+        """One point; a value for every column."""
+        for name, column in self.columns.items():
+            column.append(values[name])
+
+    def cut_after(self, step: float) -> None:
+        """Forget every point after `step`."""
+        keep = bisect_right(self.columns[self._first], step)
+        for column in self.columns.values():
+            del column[keep:]
+
+
+@dataclass
+class StepState:
+    """One of the eight steps. `outcome` is None before it starts and while it runs; `started` is None before."""
+
+    started: float | None = None
+    outcome: StepOutcome | None = None
+    seconds: float = 0.0
+    summary: str = ""
+    progress: ev.StepProgress | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.started is not None and self.outcome is None
+
+
+def _train_curve() -> Curve:
+    return Curve("step", "epoch", "loss", "lr", "grad_norm", "tokens", "trained_tokens", "seconds", "counted", "time")
+
+
+@dataclass
+class RunState:
+    """Everything a view of a run shows. Times are seconds since 1970 UTC, as the events tell them."""
+
+    status: Status = "starting"
+    project: str = ""
+    model: str = ""
+    precision_mode: str = ""
+    device: str = ""
+    training: bool = False
+    pid: int = 0
+    attempt: int = 0
+    last_seq: int = 0
+    started: float | None = None  # of the first attempt
+    attempt_started: float | None = None
+    last_event: float | None = None
+    ended: float | None = None
+    exit_code: int | None = None
+    error: ev.RunFailed | None = None
+    stopping: ev.StopMode | None = None
+    saved_step: int | None = None
+    steps: dict[StepName, StepState] = field(default_factory=lambda: {name: StepState() for name in STEP_NAMES})
+    plan: ev.PlanMade | None = None
+    train: Curve = field(default_factory=_train_curve)
+    held_out: Curve = field(default_factory=lambda: Curve("step", "loss", "tokens", "time"))
+    total_steps: int = 0
+    samples: list[ev.Sampled] = field(default_factory=list)
+    checkpoints: list[ev.CheckpointSaved] = field(default_factory=list)
+    early_stopped: ev.EarlyStopped | None = None
+    diverged: ev.TrainingDiverged | None = None
+    train_ended: ev.TrainEnded | None = None
+    peak_memory_bytes: int = 0
+    held_out_reports: list[ev.HeldOut] = field(default_factory=list)
+    answers: list[ev.Answered] = field(default_factory=list)
+    packed: list[ev.Packed] = field(default_factory=list)
+    gates: list[ev.GateJudged] = field(default_factory=list)
+    notes: deque[tuple[float, ev.Note]] = field(default_factory=lambda: deque(maxlen=_NOTES_KEPT))
+
+    # ------------------------------------------------------------------------------- what views ask for
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return int(self.train["step"][-1]) if len(self.train) else 0
+
+    @property
+    def train_loss(self) -> float | None:
+        return self.train["loss"][-1] if len(self.train) else None
+
+    @property
+    def val_loss(self) -> float | None:
+        """The newest held-out loss."""
+        return self.held_out["loss"][-1] if len(self.held_out) else None
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(step, loss) of the lowest held-out loss, the earlier of equals."""
+        if not len(self.held_out):
+            return None
+        loss, index = min((loss, i) for i, loss in enumerate(self.held_out["loss"]))
+        return int(self.held_out["step"][index]), loss
+
+    @property
+    def current(self) -> StepName | None:
+        """The step that runs now."""
+        return next((name for name, step in self.steps.items() if step.running), None)
+
+    def tokens_per_second(self, last: int = 50) -> float | None:
+        """Real tokens a second of the newest `last` counted steps; None before the first."""
+        rows = [i for i in range(len(self.train)) if self.train["counted"][i]][-last:] if len(self.train) else []
+        seconds = sum(self.train["seconds"][i] for i in rows)
+        return sum(self.train["tokens"][i] for i in rows) / seconds if seconds > 0 else None
+
+    def seconds_left(self) -> float | None:
+        """Estimated from the newest steps of this attempt, so it is right after a resume; None before the first."""
+        steps_left = self.total_steps - self.step
+        if not len(self.train) or self.train_ended:
+            return None
+        recent = list(self.train["seconds"][-20:])
+        return steps_left * sum(recent) / len(recent)
+
+    # ---------------------------------------------------------------------------------------- the fold
+
+    def apply(self, envelope: Envelope) -> None:
+        """Fold one event in. Events already folded (by their number) change nothing."""
+        if envelope.seq <= self.last_seq:
+            return
+        self.last_seq = envelope.seq
+        self.last_event = envelope.time
+        handler = _HANDLERS.get(type(envelope.event))
+        if handler:
+            handler(self, envelope.event, envelope)
+
+
+def fold(envelopes: Iterable[Envelope], state: RunState | None = None) -> RunState:
+    """The state after all of `envelopes`, starting from `state` (changed in place) or from nothing."""
+    state = state or RunState()
+    for envelope in envelopes:
+        state.apply(envelope)
+    return state
+
+
+def _attempt_started(state: RunState, event: ev.AttemptStarted, envelope: Envelope) -> None:
+    state.status = "running"
+    state.project, state.model, state.precision_mode = event.project, event.model, event.precision_mode
+    state.device, state.training, state.pid = event.device, event.training, event.pid
+    state.attempt = envelope.attempt
+    state.started = state.started if state.started is not None else envelope.time
+    state.attempt_started = envelope.time
+    state.ended = state.exit_code = state.error = state.stopping = None
+    for step in state.steps.values():
+        if step.running:  # the attempt before died in it
+            step.started = None
+
+
+def _ended(state: RunState, status: Status, exit_code: int, time: float) -> None:
+    state.status, state.exit_code, state.ended = status, exit_code, time
+
+
+def _run_finished(state: RunState, event: ev.RunFinished, envelope: Envelope) -> None:
+    _ended(state, "finished", event.exit_code, envelope.time)
+
+
+def _run_failed(state: RunState, event: ev.RunFailed, envelope: Envelope) -> None:
+    _ended(state, "failed", event.exit_code, envelope.time)
+    state.error = event
+
+
+def _run_stopped(state: RunState, event: ev.RunStopped, envelope: Envelope) -> None:
+    _ended(state, "stopped", 130, envelope.time)
+    state.saved_step = event.saved_step
+
+
+def _stop_acknowledged(state: RunState, event: ev.StopAcknowledged, _: Envelope) -> None:
+    state.stopping = event.mode
+
+
+def _note(state: RunState, event: ev.Note, envelope: Envelope) -> None:
+    state.notes.append((envelope.time, event))
+
+
+def _step_started(state: RunState, event: ev.StepStarted, envelope: Envelope) -> None:
+    state.steps[event.step] = StepState(started=envelope.time)
+    if event.step == "evaluate":
+        state.held_out_reports, state.answers = [], []
+    elif event.step == "pack":
+        state.packed = []
+    elif event.step == "gates":
+        state.gates = []
+
+
+def _step_progress(state: RunState, event: ev.StepProgress, _: Envelope) -> None:
+    state.steps[event.step].progress = event
+
+
+def _step_finished(state: RunState, event: ev.StepFinished, envelope: Envelope) -> None:
+    step = state.steps[event.step]
+    step.started = step.started if step.started is not None else envelope.time
+    step.outcome, step.seconds, step.summary, step.progress = event.outcome, event.seconds, event.summary, None
+
+
+def _plan_made(state: RunState, event: ev.PlanMade, _: Envelope) -> None:
+    state.plan = event
+    state.total_steps = event.total_steps
+
+
+def _resumed(state: RunState, event: ev.Resumed, _: Envelope) -> None:
+    state.train.cut_after(event.from_step)
+    state.held_out.cut_after(event.from_step)
+    state.samples = [sample for sample in state.samples if sample.step <= event.from_step]
+    state.checkpoints = [saved for saved in state.checkpoints if saved.step <= event.from_step]
+    state.early_stopped = state.diverged = state.train_ended = None
+
+
+def _train_step(state: RunState, event: ev.TrainStep, envelope: Envelope) -> None:
+    state.train.append(
+        step=event.step, epoch=event.epoch, loss=event.loss, lr=event.lr, grad_norm=event.grad_norm, tokens=event.tokens,
+        trained_tokens=event.trained_tokens, seconds=event.seconds, counted=event.counted, time=envelope.time,
+    )  # fmt: skip
+    state.total_steps = event.total_steps
+    state.peak_memory_bytes = max(state.peak_memory_bytes, event.peak_memory_bytes)
+
+
+def _evaluated(state: RunState, event: ev.Evaluated, envelope: Envelope) -> None:
+    state.held_out.append(step=event.step, loss=event.loss, tokens=event.tokens, time=envelope.time)
+
+
+def _sampled(state: RunState, event: ev.Sampled, _: Envelope) -> None:
+    state.samples.append(event)
+
+
+def _checkpoint_saved(state: RunState, event: ev.CheckpointSaved, _: Envelope) -> None:
+    state.checkpoints.append(event)
+    state.saved_step = event.step
+
+
+def _early_stopped(state: RunState, event: ev.EarlyStopped, _: Envelope) -> None:
+    state.early_stopped = event
+
+
+def _diverged(state: RunState, event: ev.TrainingDiverged, _: Envelope) -> None:
+    state.diverged = event
+
+
+def _train_ended(state: RunState, event: ev.TrainEnded, _: Envelope) -> None:
+    state.train_ended = event
+    state.peak_memory_bytes = max(state.peak_memory_bytes, event.peak_memory_bytes)
+
+
+def _held_out(state: RunState, event: ev.HeldOut, _: Envelope) -> None:
+    state.held_out_reports.append(event)
+
+
+def _answered(state: RunState, event: ev.Answered, _: Envelope) -> None:
+    state.answers.append(event)
+
+
+def _packed(state: RunState, event: ev.Packed, _: Envelope) -> None:
+    state.packed.append(event)
+
+
+def _gate_judged(state: RunState, event: ev.GateJudged, _: Envelope) -> None:
+    state.gates = [gate for gate in state.gates if gate.gate != event.gate] + [event]
+
+
+_HANDLERS: dict[type[Event], Callable[[RunState, Any, Envelope], None]] = {
+    ev.AttemptStarted: _attempt_started,
+    ev.RunFinished: _run_finished,
+    ev.RunFailed: _run_failed,
+    ev.RunStopped: _run_stopped,
+    ev.StopAcknowledged: _stop_acknowledged,
+    ev.Note: _note,
+    ev.StepStarted: _step_started,
+    ev.StepProgress: _step_progress,
+    ev.StepFinished: _step_finished,
+    ev.PlanMade: _plan_made,
+    ev.Resumed: _resumed,
+    ev.TrainStep: _train_step,
+    ev.Evaluated: _evaluated,
+    ev.Sampled: _sampled,
+    ev.CheckpointSaved: _checkpoint_saved,
+    ev.EarlyStopped: _early_stopped,
+    ev.TrainingDiverged: _diverged,
+    ev.TrainEnded: _train_ended,
+    ev.HeldOut: _held_out,
+    ev.Answered: _answered,
+    ev.Packed: _packed,
+    ev.GateJudged: _gate_judged,
+}

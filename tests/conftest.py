@@ -1,0 +1,47 @@
+"""Shared fixtures. Tests run offline, on the CPU unless they are marked `gpu`, each in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tests import tiny  # noqa: E402  after the environment is set
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a Llama-2-like tokenizer and Zephyr's template. Read only."""
+    return tiny.save_model(tmp_path_factory.mktemp("models") / "tiny-zephyr")
+
+
+@pytest.fixture(scope="session")
+def tiny_chatml_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a byte-level tokenizer and ChatML. Read only."""
+    return tiny.save_model(tmp_path_factory.mktemp("models") / "tiny-chatml", template=tiny.CHATML, llama=False)
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """`rows` as a JSONL file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def chat_row(*turns: str) -> dict[str, Any]:
+    """A `chat_messages` row: user and assistant in turn."""
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]}

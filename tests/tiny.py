@@ -1,0 +1,78 @@
+"""Tiny models and tokenizers with random weights, made in seconds, for tests that need the real libraries on real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Zephyr's template as TinyLlama-1.1B-Chat-v1.0 ships it.
+ZEPHYR = (
+    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
+    "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
+)
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_TEXT = [
+    "Overfitting is when a model learns the training examples by heart and then does badly on anything new.",
+    "My parcel says delivered but I have nothing. I am sorry, let us look at the photo in the delivery notice first.",
+    "The capital of France is Paris. Water boils at one hundred degrees. user assistant system 0 1 2 3 4 5 6 7 8 9",
+]
+
+
+def save_tokenizer(folder: Path, *, template: str = ZEPHYR, llama: bool = True) -> None:
+    """A small BPE tokenizer with pad == eos, saved to `folder`.
+
+    Args:
+        llama: words marked as Llama-2's tokenizer marks them, with bytes as a fallback; else GPT-2's byte level.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<unk>", "<s>", "</s>"] if llama else ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    if llama:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+        alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
+        trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=[*specials, *alphabet], show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=640, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        )
+    tokenizer.train_from_iterator(_TEXT, trainer)
+    eos = "</s>" if llama else "<|im_end|>"
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>" if llama else "<|endoftext|>",
+        eos_token=eos,
+        pad_token=eos,
+        unk_token="<unk>" if llama else None,
+        additional_special_tokens=[] if llama else ["<|im_start|>"],
+    )
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+
+
+def save_model(folder: Path, *, template: str = ZEPHYR, llama: bool = True, seed: int = 0, **shape: int) -> Path:
+    """A two-layer Llama of random weights (about 0.2 M parameters) with its tokenizer, as a Hugging Face folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(folder, template=template, llama=llama)
+    sizes = {
+        "vocab_size": 640, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 2048,
+    }  # fmt: skip
+    config = LlamaConfig(**(sizes | shape), bos_token_id=1, eos_token_id=2, pad_token_id=2, tie_word_embeddings=False)
+    torch.manual_seed(seed)
+    LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
+    return folder
