@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tests import tiny  # noqa: E402  after the environment is set
+from tests import tiny
 
 
 @pytest.fixture
