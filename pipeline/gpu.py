@@ -339,7 +339,7 @@ def _with_mig(found: Survey, nvml: Any, environ: Mapping[str, str], wanted: str)
     if not slices or not found.gpus:
         return found
     module = nvml or _started_nvml()[0]
-    added = []
+    added: list[GpuReading] = []
     for name in slices:
         handle = _ask(module, "nvmlDeviceGetHandleByUUID", name)
         if handle is not None:
