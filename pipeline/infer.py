@@ -106,7 +106,7 @@ def _tokens(
     cache = DynamicCache()
     last_only = {"logits_to_keep": 1} if _takes(model, "logits_to_keep") else {}
     for _ in range(max_new_tokens):
-        with torch.no_grad(), _evaluating(model):
+        with torch.no_grad(), evaluating(model):
             output = model(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **last_only
             )
@@ -147,7 +147,7 @@ def _takes(model: Any, name: str) -> bool:
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Dropout off inside; every module's own mode as it was after."""
     training = [module for module in model.modules() if module.training]
     model.eval()
