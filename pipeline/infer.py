@@ -7,6 +7,7 @@ answer depends on its own prompt and the seed only, and nothing outside is touch
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ def generate_batch(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    *,
+    keep_special: bool = False,
 ) -> list[str]:
     """Answer every prompt; texts in the order of the prompts, without the token that ended them.
 
@@ -37,6 +40,7 @@ def generate_batch(
         max_new_tokens: an answer is cut off here.
         temperature: 0 always takes the likeliest token.
         seed: with a temperature, the same seed and prompt give the same draws whatever else is in the batch.
+        keep_special: write control tokens that the model produced in mid-answer instead of hiding them.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # neighbours in length pad each other least
     answers = [""] * len(prompts)
@@ -48,7 +52,7 @@ def generate_batch(
                 if token is not None:
                     ids[row].append(token)
         for i, answer in zip(batch, ids, strict=True):
-            answers[i] = tokenizer.decode(answer)
+            answers[i] = tokenizer.decode(answer, keep_special=keep_special)
     return answers
 
 
@@ -69,19 +73,36 @@ def stream(
 
 
 def pieces(tokenizer: ChatTokenizer, ids: Iterator[int]) -> Iterator[str]:
-    """The text of `ids` as they come, held back while its end may still change."""
-    # Always the whole answer is decoded: a word piece alone loses its space, a byte alone is no character.
+    """The text of `ids` as they come, each part held back while what follows could still change it."""
+    # Always the whole answer is decoded: a word piece alone loses its space, a byte alone is no character. Where bytes stand for
+    # unknown characters, one wrong byte spoils the whole run before it; so a part is told only when a wrong byte would not touch it.
+    wrong = _wrong_byte(tokenizer)
     seen: list[int] = []
     told = ""
     for token in ids:
         seen.append(token)
         text = tokenizer.decode(seen)
-        if not text.endswith(_INVALID) and len(text) > len(told) and text.startswith(told):
+        final = not text.endswith(_INVALID) and tokenizer.decode([*seen, *wrong]).startswith(text)
+        if final and len(text) > len(told):
             yield text[len(told) :]
             told = text
     rest = tokenizer.decode(seen)[len(told) :]
     if rest:
         yield rest
+
+
+def _wrong_byte(tokenizer: ChatTokenizer) -> list[int]:
+    """A token that is one byte of a longer character, or nothing where the vocabulary has none (bytes come first in it)."""
+    first = range(min(tokenizer.vocabulary_size, 2000))
+    return next(([token] for token in first if tokenizer.decode([token]) == _INVALID), [])
+
+
+def user_prompt(tokenizer: ChatTokenizer, text: str, system: str = "") -> list[int]:
+    """Ids of a conversation that a user has just begun with `text`: the same in training's samples, evaluation and `infer`."""
+    from pipeline.dataset.conversation import Message
+
+    messages = [Message(role="system", content=system)] if system else []
+    return tokenizer.encode_prompt([*messages, Message(role="user", content=text)])
 
 
 # ------------------------------------------------------------------------------------------------- the loop
@@ -101,7 +122,7 @@ def _tokens(
     device = next(model.parameters()).device
     ids, mask = _left_padded(prompts, tokenizer.pad_id, device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    generators = [torch.Generator().manual_seed(seed) for _ in prompts]
+    generators = [_generator(seed, prompt) for prompt in prompts]
     ended = [False] * len(prompts)
     cache = DynamicCache()
     last_only = {"logits_to_keep": 1} if _takes(model, "logits_to_keep") else {}
@@ -121,6 +142,12 @@ def _tokens(
         ids = torch.tensor(chosen, device=device)[:, None]
         mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
         positions = positions[:, -1:] + 1
+
+
+def _generator(seed: int, prompt: Sequence[int]) -> torch.Generator:
+    """Draws that depend on the seed and the prompt, so that prompts side by side don't draw in step."""
+    digest = hashlib.sha256(f"{seed}:{list(prompt)}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -85,6 +85,21 @@ def _prompt(row: Any) -> CuratedPrompt:
 # ------------------------------------------------------------------------------------------------- the rules
 
 
+def reasons_for_all(prompts: Sequence[CuratedPrompt], answers: Sequence[str]) -> list[tuple[str, ...]]:
+    """`reasons_unreasonable` of each answer; besides, one answer to everything is no answer."""
+    folded = [_folded(answer) for answer in answers]
+    asked: dict[str, set[str]] = {}
+    for prompt, answer in zip(prompts, folded, strict=True):
+        asked.setdefault(answer, set()).add(_folded(prompt.prompt))
+    result = []
+    for prompt, answer, key in zip(prompts, answers, folded, strict=True):
+        reasons = reasons_unreasonable(prompt.prompt, answer, must_mention=prompt.must_mention)
+        if len(asked[key]) > 2 and len(_words(key)) > 2:  # "yes" may well be the answer to several
+            reasons += (f"{len(asked[key]) - 1} other prompts get the same answer",)
+        result.append(reasons)
+    return result
+
+
 def reasons_unreasonable(prompt: str, answer: str, *, must_mention: Sequence[str] = ()) -> tuple[str, ...]:
     """Why `answer` is no reasonable one to `prompt`; empty when nothing speaks against it."""
     text = answer.rstrip("�").strip()  # a character cut in half by the limit is no fault
@@ -220,7 +235,7 @@ def _is_latin(word: str) -> bool:
 # Signs that people do draw lines with are left out: - = _ . * # ~ | + and their like.
 _LONG_RUN = re.compile(r"""([,;:!?'"()\[\]{}<>/\\&%$@^])\1{5,}|\n(?:\s*\n){6,}""")
 _CAPITAL_INSIDE = re.compile(r"[^\W\d_A-Z][A-Z]")
-_SIGN_INSIDE = re.compile(r"""[^\W_][^\w\s'’.,:;/&·()\-–—][^\W_]|[])}"'=<>|^,:;?]{4,}""")
+_SIGN_INSIDE = re.compile(r"""[^\W_][^\w\s'’.,:;/&·()\-–—][^\W_]|[])}"'=<>|^,:;?]{4,}|[])}][])}"'|.,^=]+[^\W_]""")
 
 
 def _is_odd(word: str) -> bool:

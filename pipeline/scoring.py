@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,14 @@ from torch.nn import functional
 from pipeline.infer import evaluating
 
 _NO_LABEL = -100
+
+
+Row = tuple[Sequence[int], Sequence[int]]
+"""(input_ids, labels), equally long; labels are -100 where a token is not trained."""
+
+
+class Rows(Protocol):
+    def __getitem__(self, index: int, /) -> Row: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class Score:
 
 def compare(
     model: Any,
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+    rows: Rows,
+    lengths: Sequence[int],
     batch_tokens: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Score, Score]:
@@ -52,7 +61,8 @@ def compare(
 
     Args:
         model: a `PeftModel`.
-        rows: (input_ids, labels), equally long; labels are -100 where a token is not trained.
+        rows: looked up one batch at a time, so they may lie on disk.
+        lengths: of the rows, in tokens.
         batch_tokens: most tokens of a batch, padding included; a longer row stands alone. Pass what training had in one forward
             pass at least: without gradients the same number needs less memory.
         progress: told how many rows are done, after every batch.
@@ -63,7 +73,7 @@ def compare(
     base, tuned, done = Score(), Score(), 0
     device = next(model.parameters()).device
     with torch.no_grad(), evaluating(model):
-        for batch in _batches([len(ids) for ids, _ in rows], batch_tokens):
+        for batch in _batches(lengths, batch_tokens):
             tensors = _padded([rows[i] for i in batch], device)
             with model.disable_adapter():
                 base += _score(model, *tensors)
@@ -85,9 +95,7 @@ def _batches(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _padded(
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(ids, mask, labels), each (rows, longest row), padded on the right."""
     shape = (len(rows), max(len(ids) for ids, _ in rows))
     ids, mask, labels = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, _NO_LABEL, np.int64)
