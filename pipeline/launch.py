@@ -1,0 +1,207 @@
+"""Starting a run: which folder it lives in, one at a time in a project, and the worker process in its own session.
+
+A start is serialised by a lock of its own, held until the worker has the project's: of twenty simultaneous starts one wins and
+the others are told who did.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__, locks, runs
+from pipeline.config import Config
+from pipeline.context import StepContext
+from pipeline.errors import BadInput, EnvironmentFault, MissingArtifact
+from pipeline.events import Event
+from pipeline.files import write_json
+from pipeline.runner import Request, stands, trained_run
+from pipeline.runs import RunFolder, Workspace
+from pipeline.worker import REQUEST_FILE, run_held
+
+__all__ = ["Request", "Started", "in_foreground", "start"]
+
+_WORKER_START_S = 120.0  # a cold disk can take that long to load Python and pydantic
+# Those whose version changes what a run does.
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that is on, or (`standing`) a finished one to which nothing has changed. `exit_code` is None while it is on."""
+
+    run: RunFolder
+    standing: bool = False
+    exit_code: int | None = None
+
+
+def start(workspace: Workspace, config: Config, request: Request) -> Started:
+    """Start a worker process for `request` and return once it holds the project.
+
+    Raises:
+        EnvironmentFault: a run of the project is on.
+        BadInput, MissingArtifact: there is nothing to resume.
+    """
+    with _starting(workspace, config, request):
+        chosen = _choose(workspace, config, request)
+        if not chosen.standing:
+            _spawn(workspace, chosen.run)
+        return chosen
+
+
+def in_foreground(workspace: Workspace, config: Config, request: Request, emit: Callable[[Event], None] | None = None) -> Started:
+    """The same in this process: returns when the run has ended, with its exit code."""
+    with _starting(workspace, config, request) as starting:
+        chosen = _choose(workspace, config, request)
+        if chosen.standing:
+            return chosen
+        # The project's lock is taken by `run_held`; between the two releases nobody else can get past its check.
+        return Started(chosen.run, exit_code=run_held(chosen.run, request, also=_then(emit, starting.release)))
+
+
+def _then(emit: Callable[[Event], None] | None, once: Callable[[], None]) -> Callable[[Event], None]:
+    """`emit`, with `once` called before the first event: then the project's lock is held."""
+    waiting = [once]
+
+    def emit_and_release(event: Event) -> None:
+        while waiting:
+            waiting.pop()()
+        if emit:
+            emit(event)
+
+    return emit_and_release
+
+
+@contextmanager
+def _starting(workspace: Workspace, config: Config, request: Request) -> Iterator[locks.FileLock]:
+    lock = locks.wait_lock(workspace.project(config.project) / ".start.lock")
+    assert lock is not None
+    with lock:
+        while (pid := locks.holder(workspace.project_lock(config.project))) is not None:
+            if not request.wait:
+                raise _busy(workspace, config.project, pid)
+            time.sleep(0.5)
+        yield lock
+
+
+def _busy(workspace: Workspace, project: str, pid: int) -> EnvironmentFault:
+    live = next((run for run in runs.runs_of(workspace, project) if runs.is_alive(run)), None)
+    what = f"run {live.run_id}" if live else "another start"
+    return EnvironmentFault(
+        f"project {project!r} is busy: {what} is on (process {pid})",
+        "humigence runs follow watches it; humigence runs stop ends it; --wait queues behind it",
+    )
+
+
+# ------------------------------------------------------------------------------------------------ which folder
+
+
+def _choose(workspace: Workspace, config: Config, request: Request) -> Started:
+    """The folder this request works in. A new one only when nothing that stands answers to it."""
+    if request.resume:
+        return Started(_prepared(_resumable(workspace, config, request), request))
+    trained = trained_run(StepContext(config, workspace))
+    if trained:
+        if request.until == "gates" and stands(StepContext(config, workspace, trained)):
+            return Started(trained, standing=True, exit_code=_standing_code(trained))
+        if request.train:
+            # Trained already: what follows is done again where its settings changed.
+            write_json(trained.config, config.to_json())
+            return Started(_prepared(trained, request))
+    return Started(_prepared(_without_training(workspace, config, request) or _new(workspace, config), request))
+
+
+def _standing_code(run: RunFolder) -> int:
+    return runs.read_state(run).exit_code or 0
+
+
+def _new(workspace: Workspace, config: Config) -> RunFolder:
+    return runs.create(workspace, config, _meta(workspace, config))
+
+
+def _without_training(workspace: Workspace, config: Config, request: Request) -> RunFolder | None:
+    """Preparing again and again fills one folder, not the list of runs."""
+    newest = next(iter(runs.runs_of(workspace, config.project)), None)
+    if request.train or newest is None or runs.read_state(newest).training:
+        return None
+    write_json(newest.config, config.to_json())
+    return newest
+
+
+def _resumable(workspace: Workspace, config: Config, request: Request) -> RunFolder:
+    run = runs.find(workspace, request.run, None if request.run else config.project)
+    state = runs.read_state(run)
+    if state.status == "finished" and state.train_ended:
+        raise BadInput(f"run {run.run_id} is finished: there is nothing to resume", "humigence runs show tells what came out")
+    if not state.training:
+        raise MissingArtifact(f"run {run.run_id} never trained", "humigence pipeline --train starts training")
+    return run
+
+
+def _prepared(run: RunFolder, request: Request) -> RunFolder:
+    write_json(run.path / REQUEST_FILE, asdict(request))
+    return run
+
+
+def _meta(workspace: Workspace, config: Config) -> dict[str, Any]:
+    return {
+        "humigence": __version__,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seed": config.seed,
+        "git_commit": _git_commit(workspace.root),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit(root: Path) -> str | None:
+    """The commit the workspace is at, when it is a git checkout."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+# --------------------------------------------------------------------------------------------------- the worker
+
+
+def _spawn(workspace: Workspace, run: RunFolder) -> None:
+    """Start the worker and wait until it holds the run, or is gone."""
+    environment = dict(os.environ)
+    # The worker finds this package wherever it was imported from; -P keeps a folder named `pipeline` in the workspace out.
+    package_root = str(Path(__file__).resolve().parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
+    environment["PYTHONUNBUFFERED"] = "1"
+    with run.output_log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "pipeline.worker", str(run.path)],
+            cwd=workspace.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    began = time.monotonic()
+    while not runs.is_alive(run) and process.poll() is None:
+        if time.monotonic() - began > _WORKER_START_S:
+            process.kill()
+            raise EnvironmentFault(f"the worker of run {run.run_id} did not start", f"see {run.output_log}")
+        time.sleep(0.02)
+    if process.poll() not in (None, 0) and not runs.read_state(run).last_seq:
+        raise EnvironmentFault(f"the worker of run {run.run_id} ended at once", f"see {run.output_log}")

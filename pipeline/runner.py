@@ -1,0 +1,238 @@
+"""The order of the eight steps: what runs, what is skipped, what has not changed, and how a run ends.
+
+Called by the worker process, by `--foreground` and by the app's `--in-process`; none of them differs in anything but where the
+events go. Nothing here imports torch before a step that needs it runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline import events as ev
+from pipeline import gpu
+from pipeline.config import Config
+from pipeline.context import StepContext, StepResult
+from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
+from pipeline.events import STEP_NAMES, Event, StepName, StopMode
+from pipeline.gpu_lock import card_held
+from pipeline.runs import RunFolder, Workspace, read_report, runs_of, stop_requested
+
+# What runs when training was not asked for.
+WITHOUT_TRAINING: tuple[StepName, ...] = ("validate", "plan", "model", "preprocess")
+SKIPPED = "skipped: training is off"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked a run to do.
+
+    Attributes:
+        train: training was asked for. Without it the run ends after preprocess.
+        resume: go on from the newest whole checkpoint of the run.
+        run: which run to resume, as `runs.find` understands it; None for the project's newest.
+        until: the last step of the run.
+        wait: queue for the GPU instead of refusing when another run has it.
+    """
+
+    train: bool
+    resume: bool = False
+    run: str | None = None
+    until: StepName = "gates"
+    wait: bool = False
+
+    @property
+    def steps(self) -> tuple[StepName, ...]:
+        return STEP_NAMES[: STEP_NAMES.index(self.until) + 1]
+
+
+class StopSwitch:
+    """What was asked for: by a file in the run folder, or by a signal to this process."""
+
+    def __init__(self, run: RunFolder, emit: Callable[[Event], None]) -> None:
+        self._run, self._emit = run, emit
+        self._by_signal: StopMode | None = None
+        self._acknowledged: StopMode | None = None
+
+    def signalled(self, mode: StopMode) -> None:
+        """Called by a signal handler: only remembers."""
+        self._by_signal = mode
+
+    def asked(self) -> StopMode | None:
+        """The request in force; the first look at it is answered with an event."""
+        modes = (self._by_signal, stop_requested(self._run))
+        mode: StopMode | None = "abort" if "abort" in modes else modes[0] or modes[1]
+        if mode and mode != self._acknowledged:
+            self._acknowledged = mode
+            self._emit(ev.StopAcknowledged(mode))
+        return mode
+
+
+def _modules() -> dict[StepName, Any]:
+    from pipeline.steps import evaluate, gates, model, pack, plan, preprocess, train, validate
+
+    return {
+        "validate": validate, "plan": plan, "model": model, "preprocess": preprocess, "train": train, "evaluate": evaluate,
+        "pack": pack, "gates": gates,
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------ before a run is made
+
+
+def trained_run(ctx: StepContext) -> RunFolder | None:
+    """The newest run of the project whose finished training answers to today's config, model and data."""
+    wanted = _modules()["train"].fingerprint(ctx)
+    if wanted is None:
+        return None
+    for run in runs_of(ctx.workspace, ctx.config.project):
+        report = read_report(run.train_report)
+        if report and report.get("fingerprint") == wanted:
+            return run
+    return None
+
+
+def stands(ctx: StepContext) -> bool:
+    """Whether every step of `ctx.run` would find nothing changed."""
+    modules = _modules()
+    return all(modules[name].is_unchanged(ctx) for name in STEP_NAMES if name != "validate")
+
+
+# ---------------------------------------------------------------------------------------------------- a run
+
+
+def execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable[[Event], None]) -> int:
+    """Run the steps of `request` in `run`; returns the exit code. The caller holds the run's lock.
+
+    However it ends, the last event says how.
+    """
+    try:
+        failed = _execute(run, request, switch, emit)
+    except Stopped:
+        mode: StopMode = "abort" if switch.asked() == "abort" else "save"
+        emit(ev.RunStopped(mode, _newest_checkpoint(run)))
+        return EXIT_STOPPED
+    except HumigenceError as error:
+        emit(ev.RunFailed(error.message, error.hint, error.exit_code))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001  the run's end must be in its log, whatever ended it
+        fault = _in_words(error, run)
+        traceback.print_exc()
+        emit(ev.RunFailed(fault.message, fault.hint, fault.exit_code))
+        return fault.exit_code
+    code = GatesFailed.exit_code if failed else EXIT_OK
+    emit(ev.RunFinished(code))
+    return code
+
+
+def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable[[Event], None]) -> bool:
+    """True when a gate failed."""
+    config = run.load_config()
+    started = ev.AttemptStarted(
+        pid=os.getpid(),
+        project=config.project,
+        model=config.model.local_path or config.model.repo,
+        precision_mode=config.train.precision_mode,
+        training=request.train,
+    )
+    try:
+        device = gpu.choose_device(config.compute.gpu)
+    except HumigenceError:
+        emit(started)
+        raise
+    emit(replace(started, device=device.name))
+    if not request.train:
+        return _run_steps(_context(run, config, device, switch, emit), request)
+    with card_held(device, wait=request.wait, give_up=lambda: switch.asked() is not None, emit=emit):
+        return _run_steps(_context(run, config, device, switch, emit), request)
+
+
+def _context(
+    run: RunFolder, config: Config, device: gpu.Device, switch: StopSwitch, emit: Callable[[Event], None]
+) -> StepContext:
+    """The steps' context, this process seeing no other device than the run's."""
+    # Set before torch is imported: it reads them once.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid if device.kind == "cuda" else ""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    # Steps ask for the device again: by its UUID, which stays right whatever CUDA_VISIBLE_DEVICES says.
+    chosen = "cpu" if device.kind == "cpu" else device.uuid
+    config = config.model_copy(update={"compute": config.compute.model_copy(update={"gpu": chosen})})
+    return StepContext(config, Workspace(run.path.parent.parent.parent), run, emit, switch.asked)
+
+
+def _run_steps(ctx: StepContext, request: Request) -> bool:
+    """Every step of the request in order; True when a gate failed."""
+    gates_failed = False
+    for name in request.steps:
+        if name not in WITHOUT_TRAINING and not request.train:
+            ctx.emit(ev.StepFinished(name, "skipped", 0.0, SKIPPED))
+            continue
+        if ctx.stop():
+            raise Stopped("stopped before " + name)
+        result = _run_step(name, ctx, request)
+        gates_failed = name == "gates" and not getattr(result, "passed", True)
+    return gates_failed
+
+
+def _run_step(name: StepName, ctx: StepContext, request: Request) -> StepResult:
+    ctx.emit(ev.StepStarted(name))
+    began = time.monotonic()
+    try:
+        result = _result_of(name, ctx, request)
+    except BaseException as error:
+        outcome: ev.StepOutcome = "stopped" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
+        ctx.emit(ev.StepFinished(name, outcome, time.monotonic() - began))
+        raise
+    ctx.emit(ev.StepFinished(name, result.outcome, time.monotonic() - began, result.summary))
+    return result
+
+
+def _result_of(name: StepName, ctx: StepContext, request: Request) -> StepResult:
+    module = _modules()[name]
+    run = ctx.run
+    assert run is not None
+    begun = request.resume and run.checkpoints.is_dir()
+    if name == "plan" and begun and run.plan.exists():
+        # What the run decided stays decided: another micro-batch would draw other dropout masks.
+        return StepResult("unchanged", "kept from the run that is resumed")
+    if name == "train":
+        result: StepResult = module.run(ctx, resume=begun)
+        return result
+    result = module.run(ctx)
+    if name == "preprocess" and not (begun and run.plan.exists()):
+        _modules()["plan"].run(ctx)  # exact, now that the lengths are known
+    return result
+
+
+def _newest_checkpoint(run: RunFolder) -> int | None:
+    """The optimizer step a resume goes on from, by the names of the folders; the resume itself verifies them."""
+    names = [folder.name for folder in run.checkpoints.glob("step-*")] if run.checkpoints.is_dir() else []
+    steps = [int(name.removeprefix("step-")) for name in names if name.removeprefix("step-").isdigit()]
+    return max(steps, default=None)
+
+
+def _in_words(error: Exception, run: RunFolder) -> HumigenceError:
+    """An exception that is not ours, told so that a person can act on it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentFault(f"the disk is full: {error.filename or run.path}", "make room, then resume the run")
+    if isinstance(error, PermissionError):
+        return EnvironmentFault(f"no permission: {error.filename}", "give this user access, then resume the run")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return EnvironmentFault(f"out of memory: {error}", "set train.micro_batch lower or data.max_seq_len shorter, then resume")
+    return HumigenceError(f"a bug in humigence: {type(error).__name__}: {error}", f"the traceback is in {run.output_log}")
+
+
+# -------------------------------------------------------------------------------------------- a step by itself
+
+
+def run_alone(name: StepName, ctx: StepContext) -> StepResult:
+    """One step outside a new run, told like a step of a run. `ctx.run` is set for steps that work on a run's result."""
+    return _run_step(name, replace(ctx), Request(train=name not in WITHOUT_TRAINING))

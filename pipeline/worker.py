@@ -1,0 +1,93 @@
+"""`python -m pipeline.worker RUN_FOLDER`: the process a run lives in.
+
+In its own session, its output going to the run's `output.log`. Takes its locks before anything heavy is imported, so that a
+second start is refused at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from pipeline import locks
+from pipeline.errors import EnvironmentFault, HumigenceError, Stopped
+from pipeline.events import Event
+from pipeline.files import read_json
+from pipeline.runner import Request, StopSwitch, execute
+from pipeline.runs import EventWriter, RunFolder, Workspace, clear_stop_request, stop_requested
+
+REQUEST_FILE = "request.json"
+
+
+def main(arguments: list[str]) -> int:
+    run = RunFolder(Path(arguments[0]).resolve())
+    request = Request(**read_json(run.path / REQUEST_FILE))
+    try:
+        return run_held(run, request, own_process=True)
+    except HumigenceError as error:
+        print(error, file=sys.stderr)  # noqa: T201  goes to output.log
+        return error.exit_code
+
+
+def run_held(run: RunFolder, request: Request, *, also: Callable[[Event], None] | None = None, own_process: bool = False) -> int:
+    """Take the locks, run the steps, give the locks back; returns the exit code.
+
+    Args:
+        also: sees each event after it is in the log.
+        own_process: this process is the run's alone: signals become stop requests.
+
+    Raises:
+        EnvironmentFault: another process works in this project.
+    """
+    workspace = Workspace(run.path.parent.parent.parent)
+    project_lock = _taken(workspace.project_lock(run.project), f"project {run.project!r}")
+    with project_lock, _taken(run.lock, f"run {run.run_id}"):
+        clear_stop_request(run)
+        writer = EventWriter(run)
+
+        def emit(event: Event) -> None:
+            writer.emit(event)
+            if also:
+                also(event)
+
+        switch = StopSwitch(run, emit)
+        if own_process:
+            _listen_to_signals(run, switch)
+        try:
+            return execute(run, request, switch, emit)
+        finally:
+            writer.close()
+
+
+def _taken(path: Path, what: str) -> locks.FileLock:
+    lock = locks.try_lock(path)
+    if lock is None:
+        raise EnvironmentFault(
+            f"{what} is busy: process {locks.holder(path) or '?'} works in it",
+            "humigence runs follow watches it; humigence runs stop ends it; --wait queues behind it",
+        )
+    return lock
+
+
+def _listen_to_signals(run: RunFolder, switch: StopSwitch) -> None:
+    """First signal: save and stop at the end of the optimizer step. Second, or an abort in the folder: stop now."""
+    seen = 0
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 1 or stop_requested(run) == "abort":
+            switch.signalled("abort")
+            raise Stopped("aborted")
+        switch.signalled("save")
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
