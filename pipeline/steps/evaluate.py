@@ -6,7 +6,6 @@ answered by both, with the reasons why an answer is unreasonable. Writes `eval_r
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +25,9 @@ if TYPE_CHECKING:
     from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.scoring import Row
 
-REPORT_VERSION = 1
+Split = Literal["val", "test"]
+SPLITS: tuple[Split, ...] = ("val", "test")
+REPORT_VERSION = 1  # raise it when the same inputs would give another report
 
 
 def fingerprint(ctx: StepContext) -> str | None:
@@ -48,7 +49,7 @@ def is_unchanged(ctx: StepContext) -> bool:
 
 
 def run(ctx: StepContext) -> StepResult:
-    """Measure and write the report.
+    """Measure and write the report; when nothing has changed, tell what stands in it.
 
     Raises:
         MissingArtifact: there is no trained adapter, no prepared data or no base model.
@@ -56,6 +57,8 @@ def run(ctx: StepContext) -> StepResult:
         Stopped: the person asked to; nothing is written, the next evaluation starts over.
     """
     result = trained.require(ctx)
+    if is_unchanged(ctx):
+        return _told_again(ctx, read_report(result.run.eval_report))
     data = processed.find(ctx.config, ctx.workspace)
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
@@ -64,8 +67,7 @@ def run(ctx: StepContext) -> StepResult:
     report = {
         "fingerprint": fingerprint(ctx),
         "step": result.report["best_step"],
-        "val": _held_out(ctx, model, data, "val"),
-        "test": _held_out(ctx, model, data, "test"),
+        **{split: _held_out(ctx, model, data, split) for split in SPLITS},
         "curated": _answers(ctx, model, tokenizer, prompts),
     }
     write_json(result.run.eval_report, report)
@@ -107,7 +109,7 @@ def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
 # --------------------------------------------------------------------------------------------- held-out rows
 
 
-class _Split:
+class _Rows:
     """The rows of a split, read from disk when asked for."""
 
     def __init__(self, dataset: Any) -> None:
@@ -118,7 +120,7 @@ class _Split:
         return row["input_ids"], row["labels"]
 
 
-def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split: Literal["val", "test"]) -> dict[str, Any] | None:
+def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split: Split) -> dict[str, Any] | None:
     """The figures of one split, or None when it holds nothing to measure: no evidence is not a loss of zero."""
     from pipeline.scoring import compare
 
@@ -133,9 +135,8 @@ def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split
         ctx.emit(StepProgress("evaluate", done, len(lengths), "rows", split))
 
     # As many tokens as the shortest forward pass of training had: without gradients they always fit.
-    base, tuned = compare(model, _Split(data.dataset(split)), lengths, ctx.config.data.max_seq_len, progress)
-    ctx.emit(HeldOut(split, len(lengths), base.tokens, base.loss, tuned.loss, base.accuracy, tuned.accuracy))
-    return {
+    base, tuned = compare(model, _Rows(data.dataset(split)), lengths, ctx.config.data.max_seq_len, progress)
+    figures = {
         "rows": len(lengths),
         "tokens": base.tokens,
         "base_loss": _finite(base.loss),
@@ -145,6 +146,25 @@ def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split
         "base_accuracy": base.accuracy,
         "tuned_accuracy": tuned.accuracy,
     }
+    ctx.emit(_measured(split, figures))
+    return figures
+
+
+def _measured(split: Split, figures: dict[str, Any]) -> HeldOut:
+    base, tuned = (math.nan if figures[name] is None else figures[name] for name in ("base_loss", "tuned_loss"))
+    return HeldOut(
+        split, figures["rows"], figures["tokens"], base, tuned, figures["base_accuracy"], figures["tuned_accuracy"]
+    )
+
+
+def _told_again(ctx: StepContext, report: dict[str, Any]) -> StepResult:
+    """The events of a report that stands: a run that did only some steps again shows all of its results."""
+    for split in SPLITS:
+        if report[split] is not None:
+            ctx.emit(_measured(split, report[split]))
+    for row in report["curated"]:
+        ctx.emit(_answered(row))
+    return StepResult("unchanged", summary(report))
 
 
 def _finite(value: float) -> float | None:
@@ -167,13 +187,18 @@ def _answers(ctx: StepContext, model: Any, tokenizer: ChatTokenizer, prompts: li
     with model.disable_adapter():
         base = _generate(ctx, model, tokenizer, prompts, "base answers")
     tuned = _generate(ctx, model, tokenizer, prompts, "tuned answers")
-    rows = []
     base_reasons, tuned_reasons = judging.reasons_for_all(prompts, base), judging.reasons_for_all(prompts, tuned)
-    for each, *answers in zip(prompts, base, tuned, base_reasons, tuned_reasons, strict=True):
-        event = Answered(each.prompt, *answers)
-        ctx.emit(event)
-        rows.append(dataclasses.asdict(event) | {"must_mention": list(each.must_mention)})
+    rows = [
+        {"prompt": each.prompt, "base": before, "tuned": after, "base_reasons": list(why_base), "tuned_reasons": list(why_tuned)}
+        for each, before, after, why_base, why_tuned in zip(prompts, base, tuned, base_reasons, tuned_reasons, strict=True)
+    ]
+    for row in rows:
+        ctx.emit(_answered(row))
     return rows
+
+
+def _answered(row: dict[str, Any]) -> Answered:
+    return Answered(row["prompt"], row["base"], row["tuned"], tuple(row["base_reasons"]), tuple(row["tuned_reasons"]))
 
 
 def _generate(ctx: StepContext, model: Any, tokenizer: ChatTokenizer, prompts: list[CuratedPrompt], what: str) -> list[str]:
