@@ -56,7 +56,9 @@ GROWS: dict[str, Any] = {
 
 
 @given(st.sampled_from([TINYLLAMA, SMOLLM2]), st.booleans(), st.booleans(), st.sampled_from(sorted(GROWS)), st.data())
-def test_more_of_anything_never_needs_less(shape: ModelShape, checkpointing: bool, fused: bool, name: str, data: st.DataObject) -> None:
+def test_more_of_anything_never_needs_less(
+    shape: ModelShape, checkpointing: bool, fused: bool, name: str, data: st.DataObject
+) -> None:
     fixed = {key: data.draw(strategy) for key, strategy in GROWS.items()} | {"checkpointing": checkpointing, "fused": fused}
     order = {"compute_dtype": len, "target_modules": len}.get(name, lambda value: value)
     small, large = sorted((data.draw(GROWS[name]), data.draw(GROWS[name])), key=order)

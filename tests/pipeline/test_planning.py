@@ -71,7 +71,12 @@ def test_steps_are_counted_as_the_trainer_counts_them(tmp_path: Path) -> None:
         wanted = {"epochs": epochs, "micro_batch": micro, "tokens_per_step_target": micro * accumulation * 1024}
         plan = make_plan(config(**wanted), SMOLLM2, gpu(80), figures(rows))
         assert (plan.micro_batch, plan.accumulation) == (micro, accumulation)
-        assert plan.total_steps == trainers_count(rows, micro, accumulation, epochs, tmp_path), (rows, micro, accumulation, epochs)
+        assert plan.total_steps == trainers_count(rows, micro, accumulation, epochs, tmp_path), (
+            rows,
+            micro,
+            accumulation,
+            epochs,
+        )
 
 
 # ------------------------------------------------------------------------------------------------- properties
@@ -88,7 +93,9 @@ def test_steps_are_counted_as_the_trainer_counts_them(tmp_path: Path) -> None:
 def test_every_plan_covers_its_target_and_fits(
     rows: int, length: int, target: int | str, micro: int | str, epochs: float, device: Device
 ) -> None:
-    settings = config({"max_seq_len": length, "window_overlap": 0}, tokens_per_step_target=target, micro_batch=micro, epochs=epochs)
+    settings = config(
+        {"max_seq_len": length, "window_overlap": 0}, tokens_per_step_target=target, micro_batch=micro, epochs=epochs
+    )
     try:
         plan = make_plan(settings, TINYLLAMA, device, figures(rows, length))
     except EnvironmentFault:
@@ -149,7 +156,9 @@ def test_the_compute_type_is_what_the_device_is_good_at(device: Device, mode: st
 
 
 def test_what_does_not_fit_is_told_with_the_numbers_and_the_setting() -> None:
-    with pytest.raises(EnvironmentFault, match=r"one row of 1,024 tokens with gradient checkpointing needs about \d+\.\d\d GiB") as error:
+    with pytest.raises(
+        EnvironmentFault, match=r"one row of 1,024 tokens with gradient checkpointing needs about \d+\.\d\d GiB"
+    ) as error:
         make_plan(config(), TINYLLAMA, gpu(2), figures(100))
     assert error.value.exit_code == 4
     setting, value = error.value.hint.removeprefix("humigence config set ").split()
