@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
-from humigence_tui.cli.terminal import Colour, out, say, say_next, table
+from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
+from pipeline.config_file import DEFAULT_CONFIG
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.events import GateJudged, Verdict
 from pipeline.runs import RunFolder, status_of, summary
@@ -80,25 +82,39 @@ def exit_code(run: RunFolder, state: RunState) -> int:
     return state.exit_code if state.exit_code is not None else EXIT_OK
 
 
-def print_end(run: RunFolder, state: RunState) -> None:
-    """Gates on standard output; the way it ended and the next commands on standard error."""
-    print_gates(state.gates)
-    say_end(run, state)
+def print_end(run: RunFolder, state: RunState, *, data_as_json: bool, config_path: str = DEFAULT_CONFIG) -> None:
+    """The report on standard output; the way the run ended and the next commands on standard error.
+
+    Args:
+        data_as_json: the report as one JSON object, else the gates as a table.
+        config_path: the config the next commands are told with.
+    """
+    if data_as_json:
+        out_json(as_json(run, state))
+    else:
+        print_gates(state.gates)
+    say_end(run, state, config_path)
 
 
-def say_end(run: RunFolder, state: RunState) -> None:
+def say_end(run: RunFolder, state: RunState, config_path: str = DEFAULT_CONFIG) -> None:
     """How the run ended and what to do now, on standard error."""
-    {"finished": _say_finished, "stopped": _say_stopped, "failed": _say_failed, "crashed": _say_crashed}.get(
-        status_of(run, state), lambda *_: None
-    )(run, state)
+    status = status_of(run, state)
+    if status == "finished":
+        _say_finished(run, state, "" if config_path == DEFAULT_CONFIG else f" --config {shlex.quote(config_path)}")
+    elif status == "stopped":
+        _say_stopped(run, state)
+    elif status == "failed":
+        _say_failed(run, state)
+    elif status == "crashed":
+        _say_crashed(run, state)
 
 
-def _say_finished(run: RunFolder, state: RunState) -> None:
+def _say_finished(run: RunFolder, state: RunState, config: str) -> None:
     if not state.training:
         say("training was not asked for: --train or TRAIN=1 trains")
-        say_next("humigence pipeline --train")
-    elif state.exit_code == EXIT_OK and state.packed:
-        say_next('humigence infer --prompt "…"', f"humigence runs show {run_name(run)}")
+        say_next(f"humigence pipeline{config} --train")
+    elif state.packed:
+        say_next(f'humigence infer{config} --prompt "…"', f"humigence runs show {run_name(run)}")
     else:
         say_next(f"humigence runs show {run_name(run)}")
 
@@ -142,6 +158,12 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
         "tokens_per_second": state.tokens_per_second(),
         "peak_memory_bytes": state.peak_memory_bytes,
         "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
+    } | results_json(state)
+
+
+def results_json(state: RunState) -> dict[str, Any]:
+    """What evaluation, packing and gates found."""
+    return {
         "held_out": {report.split: _fields(report, ("base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy", "rows", "tokens"))
                      for report in state.held_out_reports},
         "gate_reports": [_fields(gate, ("gate", "verdict", "value", "threshold", "unit", "explanation", "next_action"))
