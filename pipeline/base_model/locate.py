@@ -1,0 +1,269 @@
+"""Where the base model is on this machine, what is wrong with it, and a name for its contents.
+
+A base model is a Hugging Face folder (config.json, safetensors, tokenizer) or one GGUF file. Nothing here loads weights, uses the
+network or imports torch. Pickled weights are never accepted: loading one runs the code inside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.base_model.gguf_header import read_header
+from pipeline.config import Config
+from pipeline.errors import BadInput, MissingArtifact
+from pipeline.files import fingerprint, sha256_file
+from pipeline.runs import Workspace
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
+_TOKENIZER_FILES = (
+    *_VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+_SAMPLES, _SAMPLE_BYTES = 64, 1 << 14
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model that is there and whole.
+
+    Attributes:
+        name: what a person calls it: the repository, or the folder's or file's name.
+    """
+
+    path: Path
+    kind: Literal["folder", "gguf"]
+    name: str
+
+    def weight_files(self) -> list[Path]:
+        """The files that hold the weights, in a fixed order."""
+        return [self.path] if self.kind == "gguf" else [self.path / name for name in _shards(self.path)]
+
+    def weights_fingerprint(self) -> str:
+        """Changes with the weights: the size and 64 evenly spaced pieces of each file, and config.json.
+
+        Not every byte: hashing a 3 GB file would take longer than loading it.
+        """
+        samples = [_sampled_digest(file) for file in self.weight_files()]
+        config = "" if self.kind == "gguf" else sha256_file(self.path / "config.json")
+        return fingerprint("weights", samples, config)
+
+    def tokenizer_fingerprint(self) -> str:
+        """Changes with the vocabulary, its settings or the chat template."""
+        if self.kind == "gguf":
+            return fingerprint("gguf tokenizer", read_header(self.path).tokenizer_digest)
+        files = [self.path / name for name in _TOKENIZER_FILES] + sorted((self.path / "chat_templates").glob("*"))
+        digests = {file.name: sha256_file(file) for file in files if file.is_file()}
+        # Without a class of its own in tokenizer_config.json, the kind of model decides which tokenizer class reads the files.
+        return fingerprint("tokenizer", digests, _read_config(self.path).get("model_type"))
+
+
+def locate(config: Config, workspace: Workspace) -> BaseModel | None:
+    """The base model the config names, or None when it is not on this machine yet. Never uses the network.
+
+    Raises:
+        BadInput: `model.local_path` is there and is no usable model.
+    """
+    if config.model.local_path:
+        path = workspace.resolve(config.model.local_path)
+        return at(path, key="model.local_path") if path.exists() else None
+    folder = cached_snapshot(config.model.repo, config.model.revision)
+    if folder is None or problems_of(folder):
+        return None
+    return BaseModel(folder, "folder", config.model.repo)
+
+
+def require(config: Config, workspace: Workspace) -> BaseModel:
+    """`locate`, or `MissingArtifact` with the command that gets the model."""
+    found = locate(config, workspace)
+    if found is not None:
+        return found
+    if config.model.local_path:
+        path = workspace.resolve(config.model.local_path)
+        hint = "humigence config set model.local_path PATH  (null takes model.repo from the hub)"
+        raise MissingArtifact(f"model.local_path: {path} is not there", hint)
+    folder = cached_snapshot(config.model.repo, config.model.revision)
+    why = f" completely: {problems_of(folder)[0]}" if folder else ""
+    raise MissingArtifact(f"the base model {_named(config)} is not on this machine{why}", "humigence model download")
+
+
+def _named(config: Config) -> str:
+    return config.model.repo + (f" at {config.model.revision}" if config.model.revision else "")
+
+
+def at(path: Path, key: str = "model") -> BaseModel:
+    """The base model at `path`.
+
+    Raises:
+        BadInput: every reason why it is not usable.
+    """
+    hint = f"{key} takes a Hugging Face folder with safetensors weights, or a .gguf file"
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise BadInput(f"{key}: {path} is a file and does not end in .gguf", hint)
+        read_header(path)
+        return BaseModel(path.resolve(), "gguf", path.stem)
+    if problems := problems_of(path):
+        raise BadInput(f"{key}: {path} is not a usable base model\n" + "\n".join(f"  {each}" for each in problems), hint)
+    return BaseModel(path.resolve(), "folder", path.resolve().name)
+
+
+# ------------------------------------------------------------------------------------------------- the hub cache
+
+
+def hub_cache() -> Path:
+    """The cache folder of huggingface_hub, from the environment as it is now."""
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
+
+
+def cached_snapshot(repo: str, revision: str | None) -> Path | None:
+    """The folder of `repo` in the hub cache, or None. It may be incomplete: see `problems_of`.
+
+    The layout (`models--owner--name/refs`, `snapshots`) is huggingface_hub's documented one; reading it here spares its import.
+    """
+    folder = hub_cache() / ("models--" + repo.replace("/", "--"))
+    wanted = revision or "main"
+    commit = wanted
+    reference = folder / "refs" / wanted
+    if reference.is_file():
+        commit = reference.read_text().strip()
+    snapshot = folder / "snapshots" / commit
+    return snapshot if commit and snapshot.is_dir() else None
+
+
+# ------------------------------------------------------------------------------------------------- what is wrong
+
+
+def problems_of(folder: Path) -> list[str]:
+    """Why a folder is no usable base model, each reason on its own; empty when it is one."""
+    if not folder.is_dir():
+        return ["there is no such folder"]
+    if not (folder / "config.json").is_file():
+        return [_instead_of_config(folder)]
+    problems: list[str] = []
+    try:
+        config = _read_config(folder)
+    except BadInput as error:
+        return [error.message]
+    if "auto_map" in config and not _known_to_transformers(str(config.get("model_type", ""))):
+        problems.append("config.json asks for its own Python code (auto_map); Humigence never runs code from a model")
+    problems += _weight_problems(folder)
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        problems.append(f"no tokenizer ({', '.join(_VOCABULARIES[:3])})")
+    return problems
+
+
+def _instead_of_config(folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        return "it is an adapter (adapter_config.json), not a base model"
+    files = sorted(folder.glob("*.gguf"))
+    return f"it has no config.json; for the GGUF file inside give its own path: {files[0]}" if files else "it has no config.json"
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{path}: not a JSON object")
+    return document
+
+
+def _known_to_transformers(model_type: str) -> bool:
+    """Whether the installed transformers has this architecture itself (then `auto_map` is not needed). Does not import it."""
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or not spec.submodule_search_locations or not model_type:
+        return False
+    name = model_type.replace("-", "_").replace(".", "_")
+    return any((Path(root) / "models" / name).is_dir() for root in spec.submodule_search_locations)
+
+
+def _weight_problems(folder: Path) -> list[str]:
+    try:
+        shards = _shards(folder)
+    except BadInput as error:
+        return [error.message]
+    if not shards:
+        pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern) if file.name != "training_args.bin")
+        if pickles:
+            return [f"its weights are pickled ({pickles[0]}), which can run code when loaded; only safetensors are read"]
+        return [f"no weights ({_WEIGHTS})"]
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return [f"{missing[0]}{more} of {len(shards)} weight files is missing ({_INDEX} names it)"]
+    return [problem for name in shards if (problem := _safetensors_problem(folder / name))]
+
+
+def _shards(folder: Path) -> list[str]:
+    """Names of the weight files, whether they are there or not; empty when the folder has no safetensors."""
+    index = folder / _INDEX
+    if (folder / _WEIGHTS).is_file() or not index.is_file():
+        return [_WEIGHTS] if (folder / _WEIGHTS).is_file() else []
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadInput(f"{_INDEX} is damaged") from error
+
+
+def _safetensors_problem(path: Path) -> str:
+    """Why the file is not whole, or "". Reads its header only."""
+    if not path.is_file():
+        return f"{path.name} is missing"
+    with path.open("rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            return f"{path.name} is a Git LFS pointer, not the weights: run git lfs pull"
+    try:
+        header, start = safetensors_header(path)
+        end = start + max((each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError, struct.error):
+        return f"{path.name} is damaged"
+    size = path.stat().st_size
+    return f"{path.name} is cut short: {size:,} bytes of {end:,}" if size < end else ""
+
+
+def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """(name -> dtype, shape, data_offsets; where the data starts). Raises ValueError and struct.error for a damaged file."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(path.stat().st_size, 100 << 20):
+            raise ValueError("the header is longer than the file")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("the header is no object")
+    return header, 8 + length
+
+
+# ------------------------------------------------------------------------------------------------- fingerprints
+
+
+def _sampled_digest(path: Path) -> list[Any]:
+    """[size, sha256 of evenly spaced pieces]: the first and the last bytes are among them."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for start in _sample_starts(size):
+            file.seek(start)
+            digest.update(file.read(_SAMPLE_BYTES))
+    return [size, digest.hexdigest()]
+
+
+def _sample_starts(size: int) -> Iterator[int]:
+    if size <= _SAMPLES * _SAMPLE_BYTES:
+        yield from range(0, size, _SAMPLE_BYTES)
+        return
+    last = size - _SAMPLE_BYTES
+    for i in range(_SAMPLES):
+        yield last * i // (_SAMPLES - 1)

@@ -1,0 +1,182 @@
+"""The sizes of a base model: what memory, adapters and the plan are computed from.
+
+Read from config.json or from a GGUF file's metadata, never from the weights; for a model that is not here yet the catalogue has
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.base_model.gguf_header import read_header
+from pipeline.base_model.locate import BaseModel, safetensors_header
+from pipeline.errors import BadInput
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+# Architectures whose configs leave `tie_word_embeddings` out and mean yes.
+_TIED_BY_DEFAULT = ("gemma", "gpt2", "gpt_neo", "opt", "bloom", "falcon", "cohere")
+# The names older architectures use.
+_OTHER_NAMES = {
+    "hidden_size": ("n_embd", "d_model"),
+    "num_hidden_layers": ("n_layer", "num_layers"),
+    "num_attention_heads": ("n_head",),
+    "intermediate_size": ("n_inner", "ffn_dim"),
+    "max_position_embeddings": ("n_positions", "seq_length"),
+}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a decoder-only transformer, in numbers of features, layers, heads, tokens.
+
+    `intermediate` is the width of the MLP; `max_positions` the longest sequence it was made for (0 where unknown).
+    """
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied_embeddings: bool = False
+    max_positions: int = 0
+    model_type: str = "llama"
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the decoder's linear layers: what a precision mode quantizes."""
+        return self.layers * sum(inputs * outputs for inputs, outputs in linear_layers(self).values())
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Embeddings and output head, never quantized; one matrix where they are tied."""
+        return self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2)
+
+    @property
+    def norm_parameters(self) -> int:
+        return (2 * self.layers + 1) * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All weights, biases left out (they are below a thousandth)."""
+        return self.linear_parameters + self.embedding_parameters + self.norm_parameters
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> ModelShape:
+        return cls(**{field.name: document[field.name] for field in fields(cls) if field.name in document})
+
+
+def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) of each linear layer of one decoder layer, by the name `train.lora.target_modules` uses."""
+    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    if shape.model_type in ("phi3", "phi4"):  # fused projections
+        return {
+            "qkv_proj": (shape.hidden, query + 2 * key),
+            "o_proj": (query, shape.hidden),
+            "gate_up_proj": (shape.hidden, 2 * shape.intermediate),
+            "down_proj": (shape.intermediate, shape.hidden),
+        }
+    return {
+        "q_proj": (shape.hidden, query),
+        "k_proj": (shape.hidden, key),
+        "v_proj": (shape.hidden, key),
+        "o_proj": (query, shape.hidden),
+        "gate_proj": (shape.hidden, shape.intermediate),
+        "up_proj": (shape.hidden, shape.intermediate),
+        "down_proj": (shape.intermediate, shape.hidden),
+    }
+
+
+def adapter_parameters(shape: ModelShape, rank: int, target_modules: Collection[str]) -> int:
+    """Trained parameters of a LoRA adapter: `rank × (inputs + outputs)` for each targeted layer (Hu et al. 2021, §4.1)."""
+    sizes = linear_layers(shape)
+    return shape.layers * sum(rank * sum(sizes[name]) for name in target_modules if name in sizes)
+
+
+def read_shape(base: BaseModel) -> ModelShape:
+    """The shape of a model on this machine.
+
+    Raises:
+        BadInput: its config or metadata lacks a size; names it.
+    """
+    return _from_gguf(base.path) if base.kind == "gguf" else _from_folder(base)
+
+
+def _from_folder(base: BaseModel) -> ModelShape:
+    path = base.path / "config.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    shape_of = document.get("text_config") if "hidden_size" not in document else None
+    config = {**document, **shape_of} if isinstance(shape_of, dict) else document
+    tied = config.get("tie_word_embeddings")
+    return from_config(config, str(path), tied=_head_is_tied(base) if tied is None else bool(tied))
+
+
+def _head_is_tied(base: BaseModel) -> bool:
+    """For a config that doesn't say: tied weights are saved without the head."""
+    return not any("lm_head.weight" in safetensors_header(file)[0] for file in base.weight_files())
+
+
+def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None) -> ModelShape:
+    """The shape a Hugging Face `config.json` describes."""
+    hidden, heads = _size(config, "hidden_size", where), _size(config, "num_attention_heads", where)
+    model_type = str(config.get("model_type", ""))
+    if tied is None:
+        tied = bool(config.get("tie_word_embeddings", model_type.startswith(_TIED_BY_DEFAULT)))
+    return ModelShape(
+        hidden=hidden,
+        intermediate=_size(config, "intermediate_size", where, 4 * hidden),
+        layers=_size(config, "num_hidden_layers", where),
+        heads=heads,
+        kv_heads=_size(config, "num_key_value_heads", where, heads),
+        head_dim=_size(config, "head_dim", where, hidden // heads),
+        vocabulary=_size(config, "vocab_size", where),
+        tied_embeddings=tied,
+        max_positions=_size(config, "max_position_embeddings", where, 0),
+        model_type=model_type,
+    )
+
+
+def _size(config: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
+    for name in (key, *_OTHER_NAMES.get(key, ())):
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    if default is None:
+        raise BadInput(
+            f"{where}: {key} is missing, so the size of the model is not known", "choose a decoder-only language model"
+        )
+    return default
+
+
+def _from_gguf(path: Path) -> ModelShape:
+    header = read_header(path)
+
+    def number(key: str, default: int | None = None) -> int:
+        value = header.number(key) or default
+        if value is None:
+            raise BadInput(f"{path}: {header.architecture}.{key} is missing, so the size of the model is not known")
+        return value
+
+    hidden, heads = number("embedding_length"), number("attention.head_count")
+    _, rows = header.tensors.get("token_embd.weight", (hidden, 0))
+    return ModelShape(
+        hidden=hidden,
+        intermediate=number("feed_forward_length"),
+        layers=number("block_count"),
+        heads=heads,
+        kv_heads=number("attention.head_count_kv", heads),
+        head_dim=number("attention.key_length", hidden // heads),
+        vocabulary=rows or number("vocab_size", header.lengths.get("tokenizer.ggml.tokens")),
+        tied_embeddings="output.weight" not in header.tensors,
+        max_positions=header.number("context_length") or 0,
+        model_type=header.architecture,
+    )
