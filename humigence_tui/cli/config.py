@@ -23,7 +23,8 @@ def view(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     if as_json:
         out_json(settings.to_json())
         return
-    rows = [(key.name, as_typed(config_file.get(settings, key.name))) for key in config_file.keys()]
+    listed = config_file.keys()
+    rows = [(key.name, as_typed(config_file.get(settings, key.name))) for key in listed]
     for line in table(rows):
         out(line)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from humigence_tui.cli.terminal import Colour
 from pipeline import events as ev
 from pipeline.events import Envelope, StepOutcome
 from pipeline.state import RunState
 from pipeline.text import counted, duration, loss, size
-
-from humigence_tui.cli.terminal import Colour
 
 MARKS: dict[StepOutcome, str] = {"done": "✔", "unchanged": "✔", "skipped": "·", "failed": "✘", "stopped": "·"}
 _OUTCOME_COLOURS: dict[StepOutcome, Colour] = {"done": "green", "unchanged": "green", "failed": "red"}
@@ -54,7 +53,9 @@ class LineWriter:
 
 def step_line(step: str, outcome: StepOutcome, seconds: float, summary: str) -> Line:
     """`✔ preprocess     6.3 s   9 train, 1 val, 2 test rows`."""
-    took = duration(seconds) if outcome in ("done", "failed", "stopped") else ("unchanged" if outcome == "unchanged" else "skipped")
+    took = (
+        duration(seconds) if outcome in ("done", "failed", "stopped") else ("unchanged" if outcome == "unchanged" else "skipped")
+    )
     text = f"{MARKS[outcome]} {step:<{_NAME_WIDTH}}  {took:>{_TIME_WIDTH}}   {summary}"
     return Line(text.rstrip(), _OUTCOME_COLOURS.get(outcome))
 

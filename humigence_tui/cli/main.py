@@ -70,8 +70,7 @@ class Commands(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        # Suggestions for a mistyped name look here.
-        self.commands = dict.fromkeys(ENTRIES)  # type: ignore[arg-type]
+        self.commands: Any = dict.fromkeys(ENTRIES)  # suggestions for a mistyped name come from these keys
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

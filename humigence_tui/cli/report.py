@@ -33,7 +33,13 @@ def resume_command(run: RunFolder) -> str:
 def gate_rows(gates: list[GateJudged]) -> list[list[str]]:
     """Mark, name, value, threshold and verdict of each gate."""
     return [
-        [_VERDICT_MARKS[gate.verdict], gate.gate, _with_unit(gate.value, gate.unit), _with_unit(gate.threshold, gate.unit), gate.verdict]
+        [
+            _VERDICT_MARKS[gate.verdict],
+            gate.gate,
+            _with_unit(gate.value, gate.unit),
+            _with_unit(gate.threshold, gate.unit),
+            gate.verdict,
+        ]
         for gate in gates
     ]
 
@@ -149,30 +155,36 @@ def _say_crashed(run: RunFolder, state: RunState) -> None:
 
 def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
     """Everything `runs show --json` and `pipeline --json` tell of a run."""
-    return summary(run) | {
-        "error": {"message": state.error.message, "hint": state.error.hint} if state.error else None,
-        "saved_step": state.saved_step,
-        "step_outcomes": {name: step.outcome for name, step in state.steps.items()},
-        "step_seconds": {name: step.seconds for name, step in state.steps.items()},
-        "step_summaries": {name: step.summary for name, step in state.steps.items()},
-        "tokens_per_second": state.tokens_per_second(),
-        "peak_memory_bytes": state.peak_memory_bytes,
-        "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
-    } | results_json(state)
+    return (
+        summary(run)
+        | {
+            "error": {"message": state.error.message, "hint": state.error.hint} if state.error else None,
+            "saved_step": state.saved_step,
+            "step_outcomes": {name: step.outcome for name, step in state.steps.items()},
+            "step_seconds": {name: step.seconds for name, step in state.steps.items()},
+            "step_summaries": {name: step.summary for name, step in state.steps.items()},
+            "tokens_per_second": state.tokens_per_second(),
+            "peak_memory_bytes": state.peak_memory_bytes,
+            "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
+        }
+        | results_json(state)
+    )
+
+
+_HELD_OUT = ("rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy")
+_GATE = ("gate", "verdict", "value", "threshold", "unit", "explanation", "next_action")
 
 
 def results_json(state: RunState) -> dict[str, Any]:
     """What evaluation, packing and gates found."""
     return {
-        "held_out": {report.split: _fields(report, ("base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy", "rows", "tokens"))
-                     for report in state.held_out_reports},
-        "gate_reports": [_fields(gate, ("gate", "verdict", "value", "threshold", "unit", "explanation", "next_action"))
-                         for gate in state.gates],
-        "packed": [_fields(packed, ("folder", "format", "size_bytes")) for packed in state.packed],
-    }  # fmt: skip
+        "held_out": {report.split: _fields(report, *_HELD_OUT) for report in state.held_out_reports},
+        "gate_reports": [_fields(gate, *_GATE) for gate in state.gates],
+        "packed": [_fields(packed, "folder", "format", "size_bytes") for packed in state.packed],
+    }
 
 
-def _fields(event: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def _fields(event: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(event, name) for name in names}
 
 
