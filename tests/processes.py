@@ -42,5 +42,6 @@ def humigence(*arguments: str, cwd: Path, stdin: str = "", **changes: str) -> su
     """The `humigence` command in a fresh process; neither of its streams is a terminal."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "humigence_tui.cli.main", *arguments],
-        input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=300, check=False,
+        input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=300,
+        check=False,
     )  # fmt: skip

@@ -77,7 +77,7 @@ def test_a_field_of_a_newer_version_may_be_missing_in_an_old_log() -> None:
     ["", "{", "[]", "1", '"text"', "null", '{"kind": "note"}', '{"v": 1, "kind": "note", "seq": 1, "time": 1, "attempt": 1}'],
 )
 def test_what_is_no_event_is_an_error_and_not_a_wrong_event(line: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  any kind of it
+    with pytest.raises(ValueError):
         from_line(line)
 
 

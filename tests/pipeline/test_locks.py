@@ -32,6 +32,14 @@ Path(sys.argv[2]).write_text(str(child))
 print("ready", flush=True)
 sys.stdin.read()
 """
+_LOOK = """
+import sys
+from pathlib import Path
+from pipeline import locks
+print("ready", flush=True)
+while True:
+    locks.holder(Path(sys.argv[1]))
+"""
 _TRY = """
 import sys
 from pathlib import Path
@@ -114,8 +122,7 @@ def test_one_process_does_not_take_its_own_lock_twice(tmp_path: Path) -> None:
 def test_many_lookers_never_keep_a_starter_out(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch()
-    code = "import sys\nfrom pathlib import Path\nfrom pipeline import locks\nprint('ready', flush=True)\nwhile True: locks.holder(Path(sys.argv[1]))"
-    looker = started(code, path)
+    looker = started(_LOOK, path)
     try:
         for _ in range(200):
             lock = locks.try_lock(path)

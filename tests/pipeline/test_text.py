@@ -60,9 +60,18 @@ def test_numbers_that_are_not_finite_become_null() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0, "0.0 s"), (0.44, "0.4 s"), (38.2, "38.2 s"), (59.97, "1 m 0 s"), (822, "13 m 42 s"), (3599.7, "1 h 0 m"), (4320, "1 h 12 m"),
-     (273_600, "3 d 4 h"), (float("nan"), "unknown")],
-)  # fmt: skip
+    [
+        (0, "0.0 s"),
+        (0.44, "0.4 s"),
+        (38.2, "38.2 s"),
+        (59.97, "1 m 0 s"),
+        (822, "13 m 42 s"),
+        (3599.7, "1 h 0 m"),
+        (4320, "1 h 12 m"),
+        (273_600, "3 d 4 h"),
+        (float("nan"), "unknown"),
+    ],
+)
 def test_durations_read_like_speech(seconds: float, shown: str) -> None:
     assert text.duration(seconds) == shown
 
