@@ -7,7 +7,7 @@ data (`exact` is False, shown with ≈), and again from the prepared rows.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Plan:
         memory: bytes at the peak by component.
         seconds: estimated wall time of training; 0 where unknown.
         reasons: choice -> why, in words for a person.
+        inputs: fingerprint of the settings and figures it was made from.
     """
 
     exact: bool
@@ -84,6 +85,7 @@ class Plan:
     free_memory_bytes: int
     seconds: float = 0.0
     reasons: dict[str, str] = field(default_factory=dict)
+    inputs: str = ""
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -92,6 +94,9 @@ class Plan:
     @property
     def rows_per_step(self) -> int:
         return self.micro_batch * self.accumulation
+
+    def with_inputs(self, inputs: str) -> Plan:
+        return replace(self, inputs=inputs)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
