@@ -1,8 +1,8 @@
 """Curated prompts, and why an answer to one is unreasonable.
 
 The reasons are rules that a person can check by looking: the same answer always gets the same verdict. They find a model that
-is broken (no answer, loops, noise, the prompt said back, markers of the chat template), not one that is wrong: only `must_mention`
-asks for a fact. An answer that was cut off at its greatest length is not unreasonable for that.
+is broken (no answer, loops, noise, the prompt said back, markers of the chat template), not one that is wrong: only
+`must_mention` asks for a fact. An answer that was cut off at its greatest length is not unreasonable for that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def find_prompts(path: str, root: Path) -> Path:
     """
     found = find_file(path, root)
     if found is None:
-        raise BadInput(f"eval.curated_prompts_path: no file {path}", 'it is JSONL, a line such as {"prompt": "What is overfitting?"}')
+        raise BadInput(
+            f"eval.curated_prompts_path: no file {path}", 'it is JSONL, a line such as {"prompt": "What is overfitting?"}'
+        )
     return found
 
 
@@ -211,7 +213,9 @@ def _noise(text: str) -> str:
     if len(bare) >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in bare) < 0.4 * len(bare):
         return "mostly signs, hardly a letter"
     if hit := _LONG_RUN.search(text):
-        return f"{len(hit.group())} times the sign {hit.group()[0]!r} in a row" if hit.group().strip() else "a page of blank lines"
+        return (
+            f"{len(hit.group())} times the sign {hit.group()[0]!r} in a row" if hit.group().strip() else "a page of blank lines"
+        )
     prose = _without_code(text)
     longest = max((word for word in re.findall(r"[^\W\d_]+", prose) if _is_latin(word)), key=len, default="")
     if len(longest) > 45:
@@ -257,8 +261,8 @@ def _no_language(text: str) -> str:
     """Words of which hardly one, or nearly every one, is a function word; or words that are far too long.
 
     Real words drawn at random have next to no function words ("trillion sustain California subsidies coop"), a model whose layers
-    are out of order says little else ("and or in and"); English prose has 30 to 60 %. Only words in Latin letters count; for too few
-    function words only stretches that are too long to be items of a list.
+    are out of order says little else ("and or in and"); English prose has 30 to 60 %. Only words in Latin letters count; for too
+    few function words only stretches that are too long to be items of a list.
     """
     letters = [word for word in re.findall(r"[^\W\d_]+", _without_code(text)) if _is_latin(word)]
     if len(letters) >= _LEAST_WORDS:
