@@ -105,7 +105,6 @@ def main(arguments: list[str] | None = None) -> int:
         result = typer.main.get_command(_root).main(
             args=arguments or ["--help"], prog_name="humigence", standalone_mode=False, windows_expand_args=False
         )
-        sys.stdout.flush()
         return result if isinstance(result, int) else EXIT_OK
     except _UsageError as error:
         return _usage(error)
@@ -117,9 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         terminal.say("stopped")
         return EXIT_STOPPED
-    except BrokenPipeError:
-        # Whoever read our output has gone (`humigence runs | head`). Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except terminal.ReaderGone:
         return EXIT_OK
     except Exception as error:  # noqa: BLE001  # the boundary: a bug of ours is told in one line
         if debug:

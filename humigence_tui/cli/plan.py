@@ -34,13 +34,10 @@ def plan_lines(made: Plan) -> list[str]:
     """The plan as aligned lines: what, how much, why."""
     about, why = "" if made.exact else "≈ ", made.reasons
     steps = f"{about}{counted(made.total_steps)}, {counted(made.steps_per_epoch)} an epoch, {made.epochs:g} epochs"
+    batch = f"micro-batch {made.micro_batch} × {made.accumulation} of {counted(made.row_tokens)} tokens"
     rows = [
         ("precision", f"{made.precision_mode}, computing in {made.compute_dtype}", ""),
-        (
-            "batch",
-            f"micro-batch {made.micro_batch} × {made.accumulation} of {counted(made.row_tokens)} tokens",
-            why.get("micro_batch"),
-        ),
+        ("batch", batch, why.get("micro_batch")),
         ("a step", f"{about}{counted(made.tokens_per_step)} tokens", why.get("tokens_per_step")),
         ("steps", steps, why.get("total_steps")),
         ("tokens", f"{about}{counted(made.train_tokens)} in the whole run", ""),
