@@ -25,7 +25,7 @@ from pipeline.runs import RunFolder, Workspace, read_report, runs_of, stop_reque
 
 # What runs when training was not asked for.
 WITHOUT_TRAINING: tuple[StepName, ...] = ("validate", "plan", "model", "preprocess")
-SKIPPED = "skipped: training is off"
+SKIPPED = "training is off"
 
 
 @dataclass(frozen=True)
