@@ -13,7 +13,9 @@ from pipeline.config import AcceptanceSection
 from pipeline.errors import BadInput
 from pipeline.judging import CuratedPrompt, find_prompts, read_prompts, reasons_for_all, reasons_unreasonable
 
-RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "fixtures" / "curated_answers.json").read_text(encoding="utf-8"))
+RECORDED: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "fixtures" / "curated_answers.json").read_text(encoding="utf-8")
+)
 PROMPTS = [CuratedPrompt(prompt) for prompt in RECORDED["prompts"]]
 WORKING = ["real", "real sampled", "small random adapter"]
 BROKEN = [name for name in RECORDED["answers"] if name not in WORKING]
@@ -83,7 +85,10 @@ REASONABLE = [
     ("What is the longest word?", "It is pneumonoultramicroscopicsilicovolcanoconiosis, and it has 45 letters."),
     ("What does HTML look like?", "A page starts with `<!doctype html><html><head>` and then `<body>` holds what people see."),
     ("Greet.", "Hi! I'm glad you're here; let's start. What's your name? (Mine's SmolLM.)"),
-    ("What are iPhone, YouTube and GitHub?", "An iPhone is a telephone, YouTube shows films, and GitHub and JavaScript belong together."),
+    (
+        "What are iPhone, YouTube and GitHub?",
+        "An iPhone is a telephone, YouTube shows films, and GitHub and JavaScript belong together.",
+    ),
     ("How warm is it?", "Around 73°F (23°C), at most 84°F (29°C), at least 63°F (17°C)."),
     ("What is a sphere?", "The points with x^2 + y^2 + z^2 = r^2, where r is the radius and (x, y, z) a point."),
     ("Make an HTML table.", "<table>\n<tr>\n<th>Name</th>\n<th>Age</th>\n</tr>\n<tr>\n<td>John</td>\n<td>20</td>\n</tr>"),
