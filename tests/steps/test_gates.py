@@ -18,7 +18,9 @@ from pipeline.steps import gates
 from tests.steps.judged import log_steps
 
 
-def evaluated(root: Path, *, steps: int = 25, counted: int = 22, val: bool = True, bad: int = 0) -> tuple[StepContext, list[Event]]:
+def evaluated(
+    root: Path, *, steps: int = 25, counted: int = 22, val: bool = True, bad: int = 0
+) -> tuple[StepContext, list[Event]]:
     config = Config()
     run = runs.create(Workspace(root), config, {})
     figures = {"rows": 4, "tokens": 80, "base_loss": 2.0, "tuned_loss": 1.9}
