@@ -1,0 +1,71 @@
+"""One step outside a run, told like a step of a run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from humigence_tui.cli import report
+from humigence_tui.cli.display import display
+from humigence_tui.cli.lines import Line
+from humigence_tui.cli.options import DEFAULT_CONFIG, open_project
+from humigence_tui.cli.terminal import out_json
+from pipeline import runner
+from pipeline.context import StepContext, StepResult
+from pipeline.errors import EXIT_OK, GatesFailed, MissingArtifact
+from pipeline.events import Envelope, Event, StepName
+from pipeline.runs import RunFolder
+from pipeline.state import RunState
+
+
+def run_step(name: StepName, config_path: str | None, as_json: bool, run: RunFolder | None = None) -> int:
+    """Run a step by itself and print what came out; 3 when a gate it judged failed."""
+    result, state = step_result(name, config_path, run)
+    if as_json:
+        out_json(result_json(name, result, state))
+    else:
+        report.print_gates(state.gates)
+    return GatesFailed.exit_code if any(gate.verdict == "failed" for gate in state.gates) else EXIT_OK
+
+
+def trained_run(config_path: str) -> RunFolder:
+    """The newest run whose finished training answers to the config.
+
+    Raises:
+        MissingArtifact: nothing was trained with it yet.
+    """
+    here, config = open_project(config_path)
+    found = runner.trained_run(StepContext(config, here))
+    if found is None:
+        raise MissingArtifact(f"nothing is trained with {config_path} as it is now", "humigence train --train")
+    return found
+
+
+def step_result(name: StepName, config_path: str | None, run: RunFolder | None = None) -> tuple[StepResult, RunState]:
+    """What the step gave back, and the fold of what it told."""
+    here, config = open_project(config_path or DEFAULT_CONFIG)
+    state, seen = RunState(), 0
+    with display() as view:
+
+        def show(event: Event) -> None:
+            nonlocal seen
+            seen += 1
+            envelope = Envelope(seen, time.time(), 1, event)
+            state.apply(envelope)
+            view.event(envelope, state)
+
+        if run is not None:
+            view.tell([Line(f"run {report.run_name(run)}")])
+        result = runner.run_alone(name, StepContext(config, here, run, show))
+    return result, state
+
+
+def result_json(name: StepName, result: StepResult, state: RunState) -> dict[str, Any]:
+    """What a single step reports with `--json`."""
+    return {
+        "step": name,
+        "outcome": result.outcome,
+        "summary": result.summary,
+        "notes": [{"level": note.level, "text": note.text} for _, note in state.notes],
+        **report.results_json(state),
+    }

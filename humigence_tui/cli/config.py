@@ -1,0 +1,102 @@
+"""`humigence config`: view, get and set settings; list the keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
+from humigence_tui.cli.terminal import out, out_json, out_piece, say, table
+from pipeline import config_file
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+
+KeyName = Annotated[str, typer.Argument(metavar="KEY", help="Dotted name: train.lr, lora.r, data.")]
+
+
+@app.command()
+def view(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """The whole config with every default filled in."""
+    _, settings = open_project(config)
+    if as_json:
+        out_json(settings.to_json())
+        return
+    listed = config_file.keys()
+    rows = [(key.name, as_typed(config_file.get(settings, key.name))) for key in listed]
+    for line in table(rows):
+        out(line)
+
+
+@app.command()
+def get(key: KeyName, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """The value of a setting or of a whole section."""
+    value = config_file.get(open_project(config)[1], key)
+    if as_json or isinstance(value, dict):
+        out_json(value)
+    else:
+        out(as_typed(value))
+
+
+@app.command("set")
+def set_(
+    key: KeyName,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="JSON or plain text; commas between the parts of a list.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Change a setting. The older file stays as .bak; a shipped file is copied here first."""
+    here, settings = open_project(config)
+    changed = config_file.with_value(settings, key, value)
+    before, after = config_file.get(settings, key), config_file.get(changed, key)
+    target = config_file.save(changed, config, here.root)
+    if as_json:
+        out_json({"key": config_file.full_key(key), "before": before, "after": after, "path": str(target)})
+    else:
+        out(f"{config_file.full_key(key)}  {as_typed(before)} → {as_typed(after)}")
+        say(f"saved {target}")
+
+
+@app.command()
+def keys(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a table for documentation.")] = False,
+) -> None:
+    """Every setting: default, what is allowed, what it does."""
+    listed = list(config_file.keys())
+    if markdown:
+        out_piece(markdown_table())
+        return
+    if as_json:
+        out_json([key_json(key) for key in listed])
+        return
+    for key in listed:
+        out(f"{key.name}  {as_typed(key_json(key)['default'])}", "bold")
+        out(f"    {key.help}")
+        out(f"    {key.allowed}{'   (basic)' if key.level == 'basic' else ''}", "dim")
+
+
+def key_json(key: config_file.Key) -> dict[str, Any]:
+    """A setting as `config keys --json` lists it."""
+    default = list(key.default) if isinstance(key.default, tuple) else key.default
+    return {"key": key.name, "default": default, "allowed": key.allowed, "level": key.level, "help": key.help}
+
+
+def markdown_table() -> str:
+    """The settings as the README shows them."""
+    lines = ["| key | default | allowed | |", "| --- | --- | --- | --- |"]
+    for key in config_file.keys():  # noqa: SIM118  a function, no dict
+        help_ = key.help + (" *(basic)*" if key.level == "basic" else "")
+        cells = (f"`{key.name}`", f"`{as_typed(key_json(key)['default'])}`", key.allowed, help_)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def as_typed(value: Any) -> str:
+    """A value as a person would type it for `config set`."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        return ",".join(value)
+    return json.dumps(value, ensure_ascii=False)

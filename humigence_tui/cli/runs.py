@@ -1,0 +1,129 @@
+"""`humigence runs`: the list of runs, and showing, following or stopping one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from humigence_tui.cli import report
+from humigence_tui.cli.follow import ask_to_stop, follow_elsewhere
+from humigence_tui.cli.lines import standing_lines
+from humigence_tui.cli.options import AsJson, workspace
+from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
+from pipeline import runs
+from pipeline.errors import BadInput
+from pipeline.runs import RunFolder
+from pipeline.state import RunState, Status
+from pipeline.text import counted, duration, loss, size
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
+
+RunArgument = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="A run's id, its beginning, PROJECT/ID or a path; the newest by default.")
+]
+Project = Annotated[str | None, typer.Option("--project", "-p", metavar="NAME", help="Only the runs of one project.")]
+_STATE_COLOURS: dict[Status, Colour] = {"finished": "green", "failed": "red", "crashed": "red", "stopped": "amber"}
+
+
+@app.callback()
+def runs_(context: typer.Context, project: Project = None, as_json: AsJson = False) -> None:
+    """Without a subcommand: the list, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = [runs.summary(run) for run in runs.runs_of(workspace(), project)]
+    if as_json:
+        out_json(rows)
+    elif not rows:
+        say("no run yet")
+        say_next("humigence pipeline --train", "humigence plan")
+    else:
+        _print_list(rows)
+
+
+def _print_list(rows: list[dict[str, Any]]) -> None:
+    head = ("run", "state", "step", "loss", "held out", "started", "model")
+    first, *lines = table([_cells(row) for row in rows], right=(2, 3, 4), head=head)
+    out(first, "dim")
+    for row, line in zip(rows, lines, strict=True):
+        failed = row["state"] == "finished" and row["exit_code"]
+        out(line, "red" if failed else _STATE_COLOURS.get(row["state"]))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    state = "gates failed" if row["state"] == "finished" and row["exit_code"] else row["state"]
+    step = f"{counted(row['step'])} of {counted(row['steps'])}" if row["step"] else "–"
+    started = datetime.fromisoformat(row["started"]).strftime("%d %b %H:%M") if row["started"] else "–"
+    return (
+        f"{row['project']}/{row['run_id']}", state, step, loss(row["train_loss"]), loss(row["val_loss"]), started, row["model"],
+    )  # fmt: skip
+
+
+@app.command()
+def show(run: RunArgument = None, as_json: AsJson = False) -> None:
+    """What a run did and what came out."""
+    found = runs.find(workspace(), run)
+    state = runs.read_state(found)
+    if as_json:
+        out_json(report.as_json(found, state))
+        return
+    for line in table(_facts(found, state)):
+        out(line)
+    out()
+    for step in standing_lines(state):
+        out(*step)
+    if state.gates:
+        out()
+        report.print_gates(state.gates)
+    report.say_end(found, state)
+
+
+def _facts(run: RunFolder, state: RunState) -> list[tuple[str, str]]:
+    facts = [
+        ("run", report.run_name(run)),
+        ("state", runs.status_of(run, state)),
+        ("model", f"{state.model}   {state.precision_mode}   {state.device}".rstrip()),
+        ("folder", str(run.path)),
+    ]
+    if state.started is not None and state.last_event is not None:
+        facts.append(("took", duration((state.ended or state.last_event) - state.started)))
+    if state.step:
+        facts.append(("steps", f"{counted(state.step)} of {counted(state.total_steps)}"))
+        facts.append(("loss", report.losses(state)))
+    if state.best:
+        facts.append(("best", f"{loss(state.best[1])} held out, at step {counted(state.best[0])}"))
+    rate = state.tokens_per_second()
+    if rate is not None:
+        facts.append(("rate", f"{counted(rate)} tok/s"))
+    if state.peak_memory_bytes:
+        facts.append(("peak memory", size(state.peak_memory_bytes)))
+    return facts
+
+
+@app.command()
+def follow(run: RunArgument = None, as_json: AsJson = False) -> int:
+    """Watch a run until it ends. Ctrl-C only stops watching."""
+    return follow_elsewhere(_live_or(run), as_json=as_json)
+
+
+@app.command()
+def stop(
+    run: RunArgument = None,
+    abort: Annotated[bool, typer.Option("--abort", help="Stop at once; what was saved before stays.")] = False,
+) -> None:
+    """Ask a run to finish its optimizer step, save and end."""
+    found = _live_or(run)
+    name = report.run_name(found)
+    if not runs.is_alive(found):
+        raise BadInput(f"run {name} is not on", "humigence runs lists the runs and their states")
+    ask_to_stop(found, "abort" if abort else "save")
+    say(f"{name}: {'aborting' if abort else 'stopping after this step, then saving'}")
+    say_next(f"humigence runs follow {name}", report.resume_command(found))
+
+
+def _live_or(selector: str | None) -> RunFolder:
+    """The run that is named; without a name the newest one that is on, else the newest."""
+    here = workspace()
+    live = (run for run in runs.runs_of(here) if selector is None and runs.is_alive(run))
+    return next(live, None) or runs.find(here, selector)

@@ -1,0 +1,68 @@
+"""`humigence tokens`: how fast the last run trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
+from humigence_tui.cli.report import run_name
+from humigence_tui.cli.terminal import out, out_json, table
+from pipeline import runs
+from pipeline.errors import MissingArtifact
+from pipeline.state import RunState
+from pipeline.text import counted, duration, size
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def tokens(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Which run; the project's newest that trained.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Real tokens only: padding is not work. Steps that warm up are left out of the rate."""
+    here, settings = open_project(config)
+    candidates = [runs.find(here, run)] if run else runs.runs_of(here, settings.project)
+    for found in candidates:
+        state = runs.read_state(found)
+        if len(state.train):
+            _print(figures(found, state), as_json)
+            return
+    what = run or f"project {settings.project!r}"
+    raise MissingArtifact(f"{what}: no step was trained yet", "humigence train --train")
+
+
+def figures(run: runs.RunFolder, state: RunState) -> dict[str, Any]:
+    """Throughput of a run that has trained at least one step."""
+    count = len(state.train)
+    return {
+        "run": run_name(run),
+        "device": state.device,
+        "steps": count,
+        "tokens": sum(state.train["tokens"]),
+        "tokens_per_step": sum(state.train["tokens"]) / count,
+        "trained_tokens_per_step": sum(state.train["trained_tokens"]) / count,
+        "tokens_per_second": state.tokens_per_second(last=count),
+        "seconds": sum(state.train["seconds"]),
+        "peak_memory_bytes": state.peak_memory_bytes,
+    }
+
+
+def _print(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        out_json(found)
+        return
+    rate, peak = found["tokens_per_second"], found["peak_memory_bytes"]
+    rows = [
+        ("run", found["run"]),
+        ("device", found["device"] or "unknown"),
+        ("tokens/step", f"{counted(found['tokens_per_step'])}, {counted(found['trained_tokens_per_step'])} of them trained"),
+        ("tokens/s", "unknown" if rate is None else counted(rate)),
+        ("peak memory", size(peak) if peak else "unknown"),
+        ("trained", f"{counted(found['steps'])} steps, {counted(found['tokens'])} tokens, {duration(found['seconds'])}"),
+    ]
+    for line in table(rows):
+        out(line)

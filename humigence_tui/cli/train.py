@@ -1,0 +1,34 @@
+"""`humigence train`: everything up to the trained adapter."""
+
+from __future__ import annotations
+
+import typer
+
+from humigence_tui.cli.alone import run_step
+from humigence_tui.cli.launching import chosen_config, launched, validation_only
+from humigence_tui.cli.options import AsJson, training_asked
+from humigence_tui.cli.pipeline import Foreground, MaybeConfig, ResumeFlag, RunArgument, TrainFlag, Wait
+from pipeline.errors import BadInput
+from pipeline.launch import Request
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def train(
+    run: RunArgument = None,
+    config: MaybeConfig = None,
+    train: TrainFlag = False,
+    resume: ResumeFlag = False,
+    foreground: Foreground = False,
+    as_json: AsJson = False,
+    wait: Wait = False,
+) -> int:
+    """Steps before it that have not changed are not done again. Ctrl-C saves and stops, a second one aborts."""
+    if not training_asked(train):
+        raise BadInput("training was not asked for", "humigence train --train, or TRAIN=1; TRAIN=0 forbids it")
+    if validation_only():
+        return run_step("validate", config, as_json)
+    here, settings, name = chosen_config(config, resume, run)
+    request = Request(train=True, resume=resume, run=name, until="train", wait=wait)
+    return launched(here, settings, request, foreground=foreground, as_json=as_json, config_path=config)
