@@ -67,6 +67,7 @@ def load_base(
     transformers_logging.disable_progress_bar()
     model = _from_gguf(base, options) if base.kind == "gguf" else _from_folder(base, options)
     model.requires_grad_(False)
+    _keep_weights_as_packed(model)
     model.config.use_cache = False
     model.name_or_path = model.config.name_or_path = str(base.path)
     if precision_mode in ("lora_bf16", "lora_fp16"):
@@ -172,6 +173,14 @@ def _first_line(error: Exception) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ computing
+
+
+def _keep_weights_as_packed(model: PreTrainedModel) -> None:
+    """On a CPU with bfloat16 units bitsandbytes packs NF4 weights anew at the first product in evaluation mode, and rounds their
+    scales to bfloat16 for good: a held-out loss in the middle of training would change the model that is trained."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _widen_what_is_not_linear(model: PreTrainedModel, dtype: torch.dtype) -> None:
