@@ -79,7 +79,7 @@ class HostReading:
 
 @dataclass(frozen=True)
 class Device:
-    """What a run computes on. For the CPU, the bytes are the machine's memory. `uuid` is the index where the driver tells none."""
+    """What a run computes on. For the CPU, the bytes are the machine's memory. `uuid` is the index where there is none."""
 
     kind: Literal["cuda", "cpu"]
     name: str
