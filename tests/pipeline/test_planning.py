@@ -29,7 +29,7 @@ def cpu(free_gib: float = 16) -> Device:
 
 def figures(rows: int, row_tokens: int = 1024, exact: bool = True) -> DataFigures:
     tokens = int(rows * row_tokens * 0.97)
-    return DataFigures(rows, rows * 4, tokens, tokens // 2, exact)
+    return DataFigures(rows, row_tokens, rows * 4, tokens, tokens // 2, exact)
 
 
 def config(data: dict[str, Any] | None = None, **train: Any) -> Config:
