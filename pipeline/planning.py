@@ -243,7 +243,7 @@ def _choose_batch(
     largest = {mode: _largest_fitting([batch(rows, mode) for rows in sizes], device) for mode in modes}
     fitting = [found for found in largest.values() if found]
     if not fitting and set_rows == "auto":
-        raise _does_not_fit(batch(1, modes[-1]), config, shape, device)
+        raise _does_not_fit(batch(1, modes[-1]), config, shape, device, row_tokens)
     chosen = _better(fitting, config, wanted_rows, device) if fitting else batch(sizes[0], modes[-1])
     reasons["micro_batch"] = _why_rows(chosen, config, device, wanted_rows)
     reasons["gradient_checkpointing"] = _why_checkpointing(chosen, config, largest)
@@ -313,12 +313,12 @@ def _why_checkpointing(chosen: _Batch, config: Config, largest: dict[bool, _Batc
     return f"without it {f'only {plain.rows} at once' if plain else 'not even one row'} would fit"
 
 
-def _does_not_fit(smallest: _Batch, config: Config, shape: ModelShape, device: Device) -> EnvironmentFault:
+def _does_not_fit(smallest: _Batch, config: Config, shape: ModelShape, device: Device, row_tokens: int) -> EnvironmentFault:
     memory = smallest.memory
     parts = ", ".join(f"{name} {_gib(size)}" for name, size in memory.components().items())
     checkpointing = "with" if smallest.checkpointing else "without"
     message = (
-        f"{device.name}: one row of {config.data.max_seq_len:,} tokens {checkpointing} gradient checkpointing needs about "
+        f"{device.name}: one row of {row_tokens:,} tokens {checkpointing} gradient checkpointing needs about "
         f"{memory.total / GIB:.2f} GiB and {USABLE_SHARE * device.free_bytes / GIB:.2f} GiB can be used ({parts})"
     )
     return EnvironmentFault(message, _way_out(smallest, config, shape, device))
