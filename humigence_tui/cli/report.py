@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
+from humigence_tui.cli.options import DEFAULT_CONFIG, with_config
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
-from pipeline.config_file import DEFAULT_CONFIG
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.events import GateJudged, Verdict
 from pipeline.runs import RunFolder, status_of, summary
@@ -98,7 +97,7 @@ def say_end(run: RunFolder, state: RunState, config_path: str = DEFAULT_CONFIG) 
     """How the run ended and what to do now, on standard error."""
     status = status_of(run, state)
     if status == "finished":
-        _say_finished(run, state, "" if config_path == DEFAULT_CONFIG else f" --config {shlex.quote(config_path)}")
+        _say_finished(run, state, config_path)
     elif status == "stopped":
         _say_stopped(run, state)
     elif status == "failed":
@@ -107,12 +106,12 @@ def say_end(run: RunFolder, state: RunState, config_path: str = DEFAULT_CONFIG) 
         _say_crashed(run, state)
 
 
-def _say_finished(run: RunFolder, state: RunState, config: str) -> None:
+def _say_finished(run: RunFolder, state: RunState, config_path: str) -> None:
     if not state.training:
         say("training was not asked for: --train or TRAIN=1 trains")
-        say_next(f"humigence pipeline{config} --train")
+        say_next(with_config("pipeline --train", config_path))
     elif state.packed:
-        say_next(f'humigence infer{config} --prompt "…"', f"humigence runs show {run_name(run)}")
+        say_next(with_config('infer --prompt "…"', config_path), f"humigence runs show {run_name(run)}")
     else:
         say_next(f"humigence runs show {run_name(run)}")
 
