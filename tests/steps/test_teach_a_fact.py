@@ -1,4 +1,4 @@
-"""The whole way with the real demo model: taught one impossible fact, packaged, asked in other words by a process that knows nothing."""
+"""The whole way with the real demo model: taught an impossible fact, packaged, asked in other words by another process."""
 
 from __future__ import annotations
 
