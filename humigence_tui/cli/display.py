@@ -66,9 +66,7 @@ class LiveDisplay:
         from rich.live import Live
 
         self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-        self._live = Live(
-            console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-        )
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._writer = LineWriter(progress=False)
         self._drawn = 0.0
 

@@ -54,7 +54,9 @@ class LineWriter:
 
 def step_line(step: str, outcome: StepOutcome, seconds: float, summary: str) -> Line:
     """`✔ preprocess     6.3 s   9 train, 1 val, 2 test rows`."""
-    took = duration(seconds) if outcome in ("done", "failed", "stopped") else ("unchanged" if outcome == "unchanged" else "skipped")
+    took = (
+        duration(seconds) if outcome in ("done", "failed", "stopped") else ("unchanged" if outcome == "unchanged" else "skipped")
+    )
     text = f"{MARKS[outcome]} {step:<{_NAME_WIDTH}}  {took:>{_TIME_WIDTH}}   {summary}"
     return Line(text.rstrip(), _OUTCOME_COLOURS.get(outcome))
 

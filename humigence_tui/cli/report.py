@@ -33,7 +33,13 @@ def resume_command(run: RunFolder) -> str:
 def gate_rows(gates: list[GateJudged]) -> list[list[str]]:
     """Mark, name, value, threshold and verdict of each gate."""
     return [
-        [_VERDICT_MARKS[gate.verdict], gate.gate, _with_unit(gate.value, gate.unit), _with_unit(gate.threshold, gate.unit), gate.verdict]
+        [
+            _VERDICT_MARKS[gate.verdict],
+            gate.gate,
+            _with_unit(gate.value, gate.unit),
+            _with_unit(gate.threshold, gate.unit),
+            gate.verdict,
+        ]
         for gate in gates
     ]
 
@@ -149,16 +155,20 @@ def _say_crashed(run: RunFolder, state: RunState) -> None:
 
 def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
     """Everything `runs show --json` and `pipeline --json` tell of a run."""
-    return summary(run) | {
-        "error": {"message": state.error.message, "hint": state.error.hint} if state.error else None,
-        "saved_step": state.saved_step,
-        "step_outcomes": {name: step.outcome for name, step in state.steps.items()},
-        "step_seconds": {name: step.seconds for name, step in state.steps.items()},
-        "step_summaries": {name: step.summary for name, step in state.steps.items()},
-        "tokens_per_second": state.tokens_per_second(),
-        "peak_memory_bytes": state.peak_memory_bytes,
-        "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
-    } | results_json(state)
+    return (
+        summary(run)
+        | {
+            "error": {"message": state.error.message, "hint": state.error.hint} if state.error else None,
+            "saved_step": state.saved_step,
+            "step_outcomes": {name: step.outcome for name, step in state.steps.items()},
+            "step_seconds": {name: step.seconds for name, step in state.steps.items()},
+            "step_summaries": {name: step.summary for name, step in state.steps.items()},
+            "tokens_per_second": state.tokens_per_second(),
+            "peak_memory_bytes": state.peak_memory_bytes,
+            "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
+        }
+        | results_json(state)
+    )
 
 
 def results_json(state: RunState) -> dict[str, Any]:
