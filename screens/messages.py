@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipeline.events import StopMode
     from pipeline.runner import Request
     from pipeline.runs import RunFolder
+    from screens.base import Page
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
 
@@ -26,6 +27,14 @@ class Open(Message):
         super().__init__()
         self.name = name
         self.arguments = arguments
+
+
+class Ready(Message):
+    """A screen has its widgets and wants to hear what is known already."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self.page = page
 
 
 class Follow(Message):
