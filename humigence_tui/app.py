@@ -52,7 +52,7 @@ class HumigenceApp(App[None]):
         self._first, self._arguments = first, arguments or {}
         self._rows: tuple[RunRow, ...] | None = None  # None until the list has been read
         self._machine: Machine | None = None
-        self._followed: RunFolder | None = None
+        self._followed: tuple[RunFolder, ...] = ()
         self._ended: set[RunFolder] = set()
         for theme in themes.THEMES:
             self.register_theme(theme)
@@ -77,7 +77,7 @@ class HumigenceApp(App[None]):
         self.threads = Threads(self.workspace, self.post_message)
         self.threads.start()
         if self._followed:
-            self.threads.follower.follow(self._followed)
+            self.threads.follower.follow(*self._followed)
 
     # ------------------------------------------------------------------------------------------------- screens
 
@@ -109,9 +109,9 @@ class HumigenceApp(App[None]):
 
     @on(messages.Follow)
     def _follow(self, message: messages.Follow) -> None:
-        self._followed = message.run
+        self._followed = message.runs
         if self.threads:
-            self.threads.follower.follow(message.run)
+            self.threads.follower.follow(*message.runs)
 
     @on(messages.StopRun)
     def _stop_run(self, message: messages.StopRun) -> None:

@@ -38,11 +38,11 @@ class Ready(Message):
 
 
 class Follow(Message):
-    """Follow a run: its snapshots come as `SnapshotNews`."""
+    """Follow these runs instead of those followed now: their snapshots come as `SnapshotNews`."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, *runs: RunFolder) -> None:
         super().__init__()
-        self.run = run
+        self.runs = runs
 
 
 class StartRun(Message):

@@ -14,9 +14,9 @@ from textual.widgets import Static
 
 from pipeline.events import StopMode
 from pipeline.runs import RunFolder
-from pipeline.text import counted, duration, loss, size
+from pipeline.text import counted, loss, size
 from screens import names, run_curves
-from screens.base import Page
+from screens.chart_page import ChartPage
 from screens.messages import Follow, ResumeRun, StopRun
 from screens.question import Answer, Question
 from screens.run_words import banner, state_cells
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _PANES = ("samples", "log", "machine")
 
 
-class RunScreen(Page):
+class RunScreen(ChartPage):
     """Follows `run` from the moment it is opened."""
 
     CSS_PATH = "run.tcss"
@@ -50,23 +50,9 @@ class RunScreen(Page):
         Binding("n", "find(1)", "next match", show=False),
         Binding("N", "find(-1)", "previous match", show=False),
         Binding("G", "follow", "follow the log", show=False),
-        Binding("plus,equals_sign", "zoom(0.7)", "zoom in", key_display="+", show=False),
-        Binding("minus", "zoom(1.43)", "zoom out", show=False),
-        Binding("0", "whole", "the whole curve", show=False),
-        Binding("left,h", "pan(-0.25)", "pan back", show=False),
-        Binding("right,l", "pan(0.25)", "pan on", show=False),
-        Binding("comma", "pointer(-1)", "read the curve: back", show=False),
-        Binding("full_stop", "pointer(1)", "read the curve: on", show=False),
-        Binding("y", "log_scale", "log scale", show=False),
-        Binding("s", "smoothing", "smoothing", show=False),
-        Binding("g", "metric('grad_norm')", "gradient norm", show=False),
-        Binding("r", "metric('lr')", "learning rate", show=False),
     ]
 
     snapshot: reactive[Snapshot | None] = reactive(None)
-    smoothing: reactive[float] = reactive(0.9)
-    log_scale: reactive[bool] = reactive(False)
-    metrics: reactive[tuple[str, ...]] = reactive(())
     pane: reactive[str] = reactive("samples")
 
     def __init__(self, run: RunFolder) -> None:
@@ -123,7 +109,7 @@ class RunScreen(Page):
         self.query_one("#banner").display = words is not None
         for panel in self.query(GpuPanel):
             panel.pid = snapshot.pid
-        self._draw_chart()
+        self.draw_chart()
         if before is None or (before.live, before.resumable, before.has_results) != (
             snapshot.live, snapshot.resumable, snapshot.has_results
         ):  # fmt: skip
@@ -131,48 +117,12 @@ class RunScreen(Page):
 
     # ----------------------------------------------------------------------------------------------------- chart
 
-    @property
-    def chart(self) -> Chart:
-        return self.query_one(Chart)
-
-    def _draw_chart(self) -> None:
+    def draw_chart(self) -> None:
         if self.snapshot is None:
             return
-        chart = self.chart
-        chart.panels = self._curves.panels(self.snapshot, self.smoothing, self.log_scale, self.metrics)
-        chart.limits = run_curves.limits(self.snapshot)
-        self.query_one("#chart-keys", Static).update(chart_keys(self.smoothing, self.log_scale, self.metrics))
-
-    def watch_smoothing(self) -> None:
-        self._draw_chart()
-
-    def watch_log_scale(self) -> None:
-        self._draw_chart()
-
-    def watch_metrics(self) -> None:
-        self._draw_chart()
-
-    def action_zoom(self, factor: float) -> None:
-        self.chart.zoom(factor)
-
-    def action_whole(self) -> None:
-        self.chart.show_all()
-
-    def action_pan(self, share: float) -> None:
-        self.chart.pan(share)
-
-    def action_pointer(self, columns: int) -> None:
-        self.chart.move_pointer(columns)
-
-    def action_log_scale(self) -> None:
-        self.log_scale = not self.log_scale
-
-    def action_smoothing(self) -> None:
-        order = run_curves.SMOOTHINGS
-        self.smoothing = order[(order.index(self.smoothing) + 1) % len(order)]
-
-    def action_metric(self, name: str) -> None:
-        self.metrics = tuple(n for n in self.metrics if n != name) if name in self.metrics else (*self.metrics, name)
+        self.chart.panels = self._curves.panels(self.snapshot, self.smoothing, self.log_scale, self.metrics)
+        self.chart.limits = run_curves.limits(self.snapshot)
+        self.query_one("#chart-keys", Static).update(self.chart_keys())
 
     # ------------------------------------------------------------------------------------------------------ panes
 
@@ -301,7 +251,7 @@ def facts(snapshot: Snapshot) -> Content:
     if snapshot.lr is not None:
         lines.append(("learning rate", f"{snapshot.lr:.2e}".replace("e-0", "e-")))
     if snapshot.grad_norm is not None:
-        lines.append(("gradient norm", f"{snapshot.grad_norm:.2f}"))
+        lines.append(("gradient norm", loss(snapshot.grad_norm)))
     plan = snapshot.plan
     if plan:
         lines.append(("micro-batch", f"{plan.micro_batch} × {plan.accumulation}"))
@@ -309,21 +259,4 @@ def facts(snapshot: Snapshot) -> Content:
         lines.append(("peak memory", size(snapshot.peak_memory_bytes)))
     if state.saved_step is not None:
         lines.append(("checkpoint", counted(state.saved_step)))
-    return Content("\n").join(Content.assemble((f"{name:<14}", "$dim"), f"{value:>9}") for name, value in lines)
-
-
-def chart_keys(smoothing: float, log_scale: bool, metrics: tuple[str, ...]) -> Content:
-    """The keys of the chart with what they are set to."""
-
-    def key(name: str, what: str, on: bool = False) -> Content:
-        return Content.assemble((name, "bold"), (f" {what}", "$foreground" if on else "$dim"))
-
-    parts = [
-        key("+ −", "zoom"), key("← →", "pan"), key("0", "all"), key("y", "log", log_scale),
-        key("s", f"smoothing {smoothing:g}", smoothing > 0), key("g", "gradient norm", "grad_norm" in metrics),
-        key("r", "learning rate", "lr" in metrics), key(", .", "read"),
-    ]  # fmt: skip
-    return Content("   ").join(parts)
-
-
-__all__ = ["RunScreen", "duration", "when"]
+    return Content("\n").join(Content.assemble((f"{name:<14}", "$dim"), f"{value:>11}") for name, value in lines)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from screens import plot
+from screens.themes import SERIES
 from screens.widgets.chart import Flag, Panel, Series
 
 if TYPE_CHECKING:
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 SMOOTHINGS = (0.9, 0.98, 0.0, 0.6)
 # The highest of a thousand gradient norms would flatten the others.
 _OUTLIERS = 0.01
-_METRICS = {"grad_norm": "gradient norm", "lr": "learning rate"}
+# Column → its key, its short name, its title.
+METRICS = {"grad_norm": ("g", "gradient", "gradient norm"), "lr": ("r", "rate", "learning rate")}
 
 
 class Curves:
@@ -43,9 +46,33 @@ class Curves:
 
 def _metric(snapshot: Snapshot, name: str, log: bool) -> Panel:
     columns = snapshot.columns
-    y = columns.grad_norm if name == "grad_norm" else columns.lr
-    line = Series(_METRICS[name], columns.step, y, "chart-line")
-    return Panel(_METRICS[name], (line,), log, _OUTLIERS if name == "grad_norm" else 0.0)
+    line = Series(METRICS[name][2], columns.step, metric(columns, name), "chart-line")
+    return Panel(METRICS[name][2], (line,), log, _OUTLIERS if name == "grad_norm" else 0.0)
+
+
+def metric(columns: Columns, name: str) -> Floats:
+    return columns.grad_norm if name == "grad_norm" else columns.lr
+
+
+def compared(
+    snapshots: Sequence[Snapshot], names: Sequence[str], smoothers: Sequence[Curves], weight: float, log: bool, metrics: tuple[str, ...]
+) -> tuple[Panel, ...]:
+    """The curves of several runs over one another, each in its colour; held-out losses as marks of the same colour."""
+    lines: list[Series] = []
+    marks: list[Series] = []
+    for number, (snapshot, name, smoother) in enumerate(zip(snapshots, names, smoothers, strict=True)):
+        colour, columns = SERIES[number % len(SERIES)], snapshot.columns
+        lines.append(Series(name, columns.step, smoother.smoothed(columns, weight), colour))
+        marks.append(Series("held-out", columns.held_step, columns.held_loss, colour, "marks"))
+    first = Panel("loss", (*lines, *marks), log, 0.002, empty="none of these runs has trained")
+    others = (
+        Panel(
+            METRICS[name][2], tuple(Series(line.name, line.x, metric(s.columns, name), line.colour) for line, s in zip(lines, snapshots, strict=True)),
+            log, _OUTLIERS if name == "grad_norm" else 0.0,
+        )
+        for name in metrics
+    )  # fmt: skip
+    return (first, *others)
 
 
 def waiting(snapshot: Snapshot) -> str:

@@ -18,7 +18,7 @@ STATUS_WORDS: dict[Status, tuple[str, str, str]] = {
     "failed": ("✘", "failed", "$error"),
     "crashed": ("✘", "crashed", "$error"),
 }
-_OUTPUT_LINES = 4
+_OUTPUT_LINES = 3
 
 
 def status_cell(snapshot: Snapshot) -> Content:
@@ -102,15 +102,15 @@ def _crash(snapshot: Snapshot) -> Iterator[Content]:
     where = f" in {current.name}" if current else ""
     if snapshot.state.step and current and current.name == "train":
         where = f" after optimizer step {counted(snapshot.state.step)}"
-    yield Content.assemble(
-        ("✘ ", "$error"), (f"the training process is gone{where}", "bold"), ": it was killed, or it crashed", ("   last it printed:", "$dim")
-    )
+    yield Content.assemble(("✘ ", "$error"), (f"the training process is gone{where}", "bold"))
+    yield from _resume(snapshot)
     last = snapshot.output[-_OUTPUT_LINES:]
+    if not last:
+        yield Content.styled("  It printed nothing: killed from outside, or by the kernel for memory (dmesg tells).", "$dim")
+        return
+    yield Content.styled("  The last it printed:", "$dim")
     for line in last:
         yield Content.styled(f"  {line.text}", "$dim")
-    if not last:
-        yield Content.styled("  nothing. Killed from outside, or by the kernel when memory ran out (dmesg tells)", "$dim")
-    yield from _resume(snapshot)
 
 
 def _resume(snapshot: Snapshot) -> Iterator[Content]:

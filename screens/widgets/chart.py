@@ -223,7 +223,7 @@ class Chart(Widget):
 
     def _draw_title(self, panel: Panel, width: int) -> Strip:
         dim = self._style("dim")
-        left = [Segment(f"{panel.title:<{_LABEL_WIDTH}}  ", self._style("foreground", bold=True))]
+        left = [Segment(f" {panel.title:<{_LABEL_WIDTH}} ", self._style("foreground", bold=True))]
         right: list[Segment] = []
         if self.pointer is None:
             for series in panel.series if len(panel.series) > 1 else ():

@@ -156,20 +156,27 @@ def finish(tape: Tape, total: int, *, passed: bool = True) -> None:
     fell = (base - tuned) / base * 100
     tape.add(
         ev.GateJudged(
-            "val_improvement", "passed" if passed else "failed", fell, 1.0, "%",
-            f"held-out loss 2.281 → {tuned:.3f}: it must fall by at least 1.0 %",
-            "" if passed else "train longer (train.epochs), or look whether the data says what the prompts ask",
+            "held-out loss", "passed" if passed else "failed", fell, 1.0, "% below the base model's loss",
+            f"held-out loss 2.2810 before, {tuned:.4f} after, on 91204 tokens of 839 rows",
+            "" if passed else "train longer or raise train.lr",
         )
     )  # fmt: skip
-    tape.add(ev.GateJudged("throughput_jitter", "passed", 4.2, 20.0, "%", "spread of the step time, as a share of its median"))
     tape.add(
         ev.GateJudged(
-            "curated_answers", "passed" if passed else "failed", 100.0 if passed else 50.0, 70.0, "%",
-            "4 of 4 answers reasonable" if passed else "2 of 4 answers reasonable: 2 repeat themselves",
-            "" if passed else "humigence eval shows each answer with its reason",
+            "throughput jitter", "passed", 0.042, 0.2, "spread of the time per token over its median",
+            "53443 tokens/s in the middle of 1203 steps, evaluations and checkpoints left out",
         )
     )  # fmt: skip
-    tape.add(ev.StepFinished("gates", "done", 0.1, "all passed" if passed else "2 of 3 failed"), 0.1)
+    first_bad = f"; the first that is not, to {PROMPTS[2]!r}: repeats itself"
+    tape.add(
+        ev.GateJudged(
+            "curated answers", "passed" if passed else "failed", 1.0 if passed else 0.5, 0.7,
+            "share of curated prompts answered reasonably",
+            "4 of 4 answers are reasonable" if passed else "2 of 4 answers are reasonable" + first_bad,
+            "" if passed else "read the answers in the report; lower train.lr or add rows",
+        )
+    )  # fmt: skip
+    tape.add(ev.StepFinished("gates", "done", 0.1, "3 passed" if passed else "1 passed, 2 failed"), 0.1)
     tape.add(ev.RunFinished(0 if passed else 3), 0.01)
 
 
