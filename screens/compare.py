@@ -88,14 +88,14 @@ class CompareScreen(ChartPage):
         self.refresh_bindings()
 
     def _legend(self) -> Content:
-        return Content("\n").join(
-            [legend_line(run, self._snapshots.get(run), number) for number, run in enumerate(self.runs)]
-        )  # fmt: skip
+        name_width = min(20, max(len(run.project) for run in self.runs))
+        lines = (legend_line(run, self._snapshots.get(run), number, name_width) for number, run in enumerate(self.runs))
+        return Content("\n").join(list(lines))
 
     def draw_chart(self) -> None:
         shown = [self._snapshots[run] for run in self.runs if run in self._snapshots]
         curves = [self._curves.setdefault(snapshot.run, run_curves.Curves()) for snapshot in shown]
-        names = [when(snapshot.run.run_id) for snapshot in shown]
+        names = [f"run {self.runs.index(snapshot.run) + 1}" for snapshot in shown]
         self.chart.panels = run_curves.compared(shown, names, curves, self.smoothing, self.log_scale, self.metrics)
         self.chart.limits = (0.0, max((run_curves.limits(snapshot)[1] for snapshot in shown), default=1.0))
         self.query_one("#chart-keys", Static).update(self.chart_keys())
@@ -132,18 +132,23 @@ def _columns(runs: int) -> list[Column]:
     return [Column("setting", 28, grows=1), *(Column(f"run {number + 1}", 14, grows=1, rank=number) for number in range(runs))]
 
 
-def legend_line(run: RunFolder, snapshot: Snapshot | None, number: int) -> Content:
-    """`━ 1  support  22 Nov 09:31   finished   1,204 steps   best 1.412   3 of 3 gates`."""
-    head = Content.assemble(("━ ", f"${SERIES[number]}"), (f"{number + 1}  ", "$dim"), f"{safe(run.project):<14}  ", (f"{when(run.run_id):<13}", "$dim"))
+def legend_line(run: RunFolder, snapshot: Snapshot | None, number: int, name_width: int) -> Content:
+    """`━ run 1  support  22 Nov 09:31  ✔ finished  1,204 steps  1.412  3 of 3 gates  6 m 53 s`."""
+    name = Content(safe(run.project)).truncate(name_width, ellipsis=True)
+    head = Content.assemble(
+        ("━ ", f"${SERIES[number]}"), (f"run {number + 1}  ", "$dim"), name.pad_right(name_width - name.cell_length),
+        (f"  {when(run.run_id):<13}", "$dim"),
+    )  # fmt: skip
     if snapshot is None:
         return Content.assemble(head, ("  reading", "$dim"))
     state = snapshot.state
     symbol, word, style = STATUS_WORDS[snapshot.status]
     best = loss(state.best_loss) if state.best_loss is not None else "–"
     judged = state.gates_passed + state.gates_failed
-    gates = f"   {state.gates_passed} of {judged} gates" if judged else ""
-    figures = f"{counted(state.step):>9} steps   best held-out {best:>6}   {duration(state.busy_seconds):>10}"
-    return Content.assemble(head, "  ", (f"{symbol} ", style), f"{word:<9}", figures, gates)
+    gates = f"{state.gates_passed} of {judged} gates" if judged else ""
+    symbol, style = ("✘", "$error") if state.gates_failed else (symbol, style)
+    figures = f"{counted(state.step):>8} steps  {best:>6}  {gates:<13}  {duration(state.busy_seconds):>10}"
+    return Content.assemble(head, "  ", (f"{symbol} ", style), f"{word:<8}", figures)
 
 
 # ------------------------------------------------------------------------------------------------- their settings

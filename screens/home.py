@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     Column("", 1),
-    Column("", 12),
+    Column("state", 13),
     Column("project", 12, grows=2),
     Column("begun", 12, rank=3),
     Column("model", 20, grows=3, rank=5),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from screens.snapshot import Snapshot
 
 
-class AnswerPane(VerticalScroll, can_focus=True):
+class AnswerPane(VerticalScroll, can_focus=True, inherit_bindings=False):
     """One model's answer; long ones scroll."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,8 +56,8 @@ class AnswerPane(VerticalScroll, can_focus=True):
 class ResultsScreen(Page):
     CSS_PATH = "results.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "answer(-1)", "previous"),
-        Binding("right,l", "answer(1)", "next answer", key_display="→"),
+        Binding("right,l", "answer(1)", "answers", key_display="← →", tooltip="next answer"),
+        Binding("left,h", "answer(-1)", "previous answer", show=False),
         Binding("tab", "other_pane", "base, tuned", show=False, tooltip="to the other answer, to scroll it"),
         Binding("y", "copy", "copy", tooltip="copy the tuned answer"),
         Binding("t", "chat", "chat"),
@@ -188,11 +188,15 @@ def gates_table(gates: Sequence[GateJudged], width: int) -> Content:
 def _gate_lines(gate: GateJudged, width: int) -> Iterator[Content]:
     symbol, style = MARKS[gate.verdict]
     head = Content.assemble(
-        (f"{symbol} ", style), f"{safe(gate.gate):<18}", (f"{measured(gate):>9}", "bold"), ("   needs ", "$dim"), f"{needed(gate):<9}"
+        (f"{symbol} ", style), f"{safe(gate.gate):<18}", (f"{measured(gate):>8}", "bold"), ("   needs ", "$dim"), f"{needed(gate):<8}"
     )
-    words = Content.styled(safe(gate.explanation), "$dim")
-    room = width - head.cell_length - 2
-    yield Content.assemble(head, "  ", words.truncate(max(8, room), ellipsis=True))
+    words = Content(safe(gate.explanation))
+    room = max(8, width - head.cell_length - 2)
+    if gate.verdict == "passed" or words.cell_length <= room:
+        yield Content.assemble(head, "  ", words.truncate(room, ellipsis=True).stylize("$dim"))
+    else:
+        yield head
+        yield from (Content.assemble(" " * 20, line) for line in words.stylize("$dim").wrap(max(8, width - 20)))
     if gate.verdict != "passed" and gate.next_action:
         yield Content.assemble(" " * 20, ("→ ", "$dim"), safe(gate.next_action)).truncate(width, ellipsis=True)
 

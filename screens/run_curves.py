@@ -63,7 +63,7 @@ def compared(
     for number, (snapshot, name, smoother) in enumerate(zip(snapshots, names, smoothers, strict=True)):
         colour, columns = SERIES[number % len(SERIES)], snapshot.columns
         lines.append(Series(name, columns.step, smoother.smoothed(columns, weight), colour))
-        marks.append(Series("held-out", columns.held_step, columns.held_loss, colour, "marks"))
+        marks.append(Series(f"{name} held-out", columns.held_step, columns.held_loss, colour, "marks", has_legend=False))
     first = Panel("loss", (*lines, *marks), log, 0.002, empty="none of these runs has trained")
     others = (
         Panel(

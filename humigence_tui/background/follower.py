@@ -47,10 +47,6 @@ class Follower(threading.Thread):
         """Call `start` here, which gives (run, whether it stands already), and follow what comes of it."""
         self._tasks.put(lambda: self._launch(start))
 
-    def wake(self) -> None:
-        """There is something new to read."""
-        self._tasks.put(lambda: None)
-
     def close(self) -> None:
         """End the thread; returns when it is gone."""
         self._tasks.put(None)

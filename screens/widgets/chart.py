@@ -44,6 +44,7 @@ class Series:
     colour: str
     kind: Kind = "line"
     mark: str = "◆"
+    has_legend: bool = True
 
 
 class Flag(NamedTuple):
@@ -227,6 +228,8 @@ class Chart(Widget):
         right: list[Segment] = []
         if self.pointer is None:
             for series in panel.series if len(panel.series) > 1 else ():
+                if not series.has_legend:
+                    continue
                 symbol = series.mark if series.kind == "marks" else _SYMBOLS[series.kind]
                 right += [Segment(f"   {series.name} ", dim), Segment(symbol, self._style(series.colour))]
         else:

@@ -39,7 +39,7 @@ class _Row(NamedTuple):
     is_first: bool
 
 
-class LogLines(ScrollView, can_focus=True):
+class LogLines(ScrollView, can_focus=True, inherit_bindings=False):
     """The lines. At its end it follows; scrolled up, it stays where it is."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -45,7 +45,7 @@ class Row:
     is_heading: bool = False  # cannot be chosen
 
 
-class Rows(ScrollView, can_focus=True):
+class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     """`cursor` is the index of the chosen row; it stays with the row's key when the list changes."""
 
     DEFAULT_CSS = "Rows { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }"
@@ -138,11 +138,15 @@ class Rows(ScrollView, can_focus=True):
         number = y - self._titles + self.scroll_offset.y
         if number >= len(self._rows):
             return self._strip([], layout, width, None)
-        on = number == self.cursor and not self._rows[number].is_heading
-        return self._strip(self._rows[number].cells, layout, width, "cursor-line" if on else None)
+        row = self._rows[number]
+        if row.is_heading:
+            return self._line(Content(" ").join(row.cells).truncate(max(0, width - 2), ellipsis=True), width, None)
+        return self._strip(row.cells, layout, width, "cursor-line" if number == self.cursor else None)
 
     def _strip(self, cells: Sequence[Content], layout: Sequence[int], width: int, background: str | None) -> Strip:
-        line = aligned(self.columns, cells, layout)
+        return self._line(aligned(self.columns, cells, layout), width, background)
+
+    def _line(self, line: Content, width: int, background: str | None) -> Strip:
         base = self.visual_style
         if background:
             base = base + type(base)(background=Color.parse(self.app.theme_variables[background]))

@@ -19,7 +19,7 @@ from pipeline.text import safe
 _OLDER_SHOWN = 4
 
 
-class Samples(VerticalScroll, can_focus=True):
+class Samples(VerticalScroll, can_focus=True, inherit_bindings=False):
     """Answers of the newest evaluation in full, earlier ones below, dimmed."""
 
     DEFAULT_CSS = "Samples { height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; } Samples > Static { height: auto; }"
