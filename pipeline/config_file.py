@@ -235,11 +235,15 @@ def _schema_words(schema: dict[str, Any]) -> str:
     names = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
     words = names.get(schema.get("type", ""), "")
     bounds = [
-        f"{sign} {schema[key]:g}"
+        f"{sign} {_number_words(schema[key])}"
         for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
         if key in schema
     ]
     return f"{words} {' and '.join(bounds)}".strip()
+
+
+def _number_words(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def full_key(name: str) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from humigence_tui.cli.terminal import Colour
 from pipeline import events as ev
 from pipeline.events import Envelope, StepOutcome
 from pipeline.state import RunState
 from pipeline.text import counted, duration, loss, size
-
-from humigence_tui.cli.terminal import Colour
 
 MARKS: dict[StepOutcome, str] = {"done": "✔", "unchanged": "✔", "skipped": "·", "failed": "✘", "stopped": "·"}
 _OUTCOME_COLOURS: dict[StepOutcome, Colour] = {"done": "green", "unchanged": "green", "failed": "red"}
@@ -107,7 +106,7 @@ def _step_finished(event: ev.StepFinished) -> list[Line]:
 
 
 def _note(event: ev.Note) -> list[Line]:
-    return [Line(f"  {event.text}", "amber" if event.level == "warning" else None)]
+    return [Line(f"  {line}", "amber" if event.level == "warning" else None) for line in event.text.splitlines()]
 
 
 def _plan_made(event: ev.PlanMade) -> list[Line]:

@@ -8,7 +8,7 @@ import typer
 
 from humigence_tui.cli.alone import run_step
 from humigence_tui.cli.launching import chosen_config, launched, validation_only
-from humigence_tui.cli.options import AsJson, training_asked
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, training_asked
 from humigence_tui.cli.terminal import confirmed, is_interactive, say
 from pipeline.errors import Stopped
 from pipeline.launch import Request
@@ -19,8 +19,9 @@ TrainFlag = Annotated[bool, typer.Option("--train", help="Allow training. The va
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of RUN, or of the newest run.")]
 RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="With --resume: which run.", show_default=False)]
 MaybeConfig = Annotated[
-    str | None, typer.Option("--config", "-c", metavar="FILE", help="Config file, here or shipped.", show_default="configs/humigence.basic.json")
-]  # fmt: skip
+    str | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Config file, here or shipped.", show_default=DEFAULT_CONFIG),
+]
 Foreground = Annotated[bool, typer.Option("--foreground", help="Run in this process instead of one of its own.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Queue behind a run that has the project or the GPU.")]
 

@@ -171,18 +171,20 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
     )
 
 
+_HELD_OUT = ("rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy")
+_GATE = ("gate", "verdict", "value", "threshold", "unit", "explanation", "next_action")
+
+
 def results_json(state: RunState) -> dict[str, Any]:
     """What evaluation, packing and gates found."""
     return {
-        "held_out": {report.split: _fields(report, ("base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy", "rows", "tokens"))
-                     for report in state.held_out_reports},
-        "gate_reports": [_fields(gate, ("gate", "verdict", "value", "threshold", "unit", "explanation", "next_action"))
-                         for gate in state.gates],
-        "packed": [_fields(packed, ("folder", "format", "size_bytes")) for packed in state.packed],
-    }  # fmt: skip
+        "held_out": {report.split: _fields(report, *_HELD_OUT) for report in state.held_out_reports},
+        "gate_reports": [_fields(gate, *_GATE) for gate in state.gates],
+        "packed": [_fields(packed, "folder", "format", "size_bytes") for packed in state.packed],
+    }
 
 
-def _fields(event: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def _fields(event: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(event, name) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""`humigence validate`: settings, paths, disk, model, data and machine; and the newest run's gates as they would be judged now."""
+"""`humigence validate`: settings, paths, disk, model, data, machine; and the newest run's gates judged again."""
 
 from __future__ import annotations
 

@@ -1,0 +1,82 @@
+"""How much there is to train on, guessed from the first thousand lines of the raw file, before anything is tokenized.
+
+About four characters a token (English text in today's vocabularies); the plan marks what rests on it with ≈.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from pipeline.config import Config, DataSection
+from pipeline.dataset.jsonl import Line, count_lines, read_lines
+from pipeline.dataset.processed import raw_file
+from pipeline.dataset.schemas import messages_of
+from pipeline.errors import BadInput
+from pipeline.planning import DataFigures
+from pipeline.runs import Workspace
+
+SAMPLE_LINES = 1000
+CHARACTERS_A_TOKEN = 4
+TEMPLATE_TOKENS = 6  # around each message: role, separators, terminator
+PACKED_SHARE = 0.95  # how full best-fit rows are
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Tokens of each conversation of the sample, and of its trained part."""
+
+    tokens: list[int]
+    trained: list[int]
+
+
+def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
+    """Figures of one epoch of the training split, `exact` False.
+
+    Raises:
+        BadInput: the file is missing or cannot be read, or no row of the sample has the schema of the config.
+    """
+    path = raw_file(config, workspace)
+    if not path.is_file():
+        hint = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
+        raise BadInput(f"data.raw_path: {path} is not there", hint)
+    try:
+        lines = list(islice(read_lines(path), SAMPLE_LINES))
+        total = lines[-1].number if len(lines) < SAMPLE_LINES else count_lines(path)
+    except IndexError as error:
+        raise BadInput(f"{path}: there is no row in it", "one JSON object a line") from error
+    except OSError as error:
+        raise BadInput(f"data.raw_path: {path}: {error.strerror}") from error
+    sample = _measure(lines, config.data)
+    if not sample.tokens:
+        name = config.data.row_schema
+        raise BadInput(f"{path}: none of the first {len(lines)} rows is a {name} row", "humigence validate tells what is wrong")
+    return _scaled(sample, config.data.split.train * total / lines[-1].number, config.data)
+
+
+def _measure(lines: Iterable[Line], data: DataSection) -> _Sample:
+    sample = _Sample([], [])
+    for line in lines:
+        try:
+            messages = messages_of(line.row, data.row_schema)
+        except BadInput:
+            continue
+        lengths = [(each["role"], len(each["content"]) / CHARACTERS_A_TOKEN) for each in messages]
+        sample.tokens.append(math.ceil(sum(length + TEMPLATE_TOKENS for _, length in lengths)))
+        sample.trained.append(math.ceil(sum(length + 1 for role, length in lengths if role == "assistant")))
+    return sample
+
+
+def _scaled(sample: _Sample, share: float, data: DataSection) -> DataFigures:
+    """The sample's figures for the whole split: `share` is how many times the sample it is."""
+    capacity = data.max_seq_len
+    short = [min(tokens, capacity) for tokens in sample.tokens] if data.over_long == "drop" else sample.tokens
+    tokens = sum(short) * share
+    conversations = max(1, round(len(sample.tokens) * share))
+    if data.packing:
+        rows = math.ceil(tokens / (capacity * PACKED_SHARE))
+    else:
+        rows = round(sum(math.ceil(length / capacity) for length in short) * share)
+    return DataFigures(max(1, rows), conversations, round(tokens), round(sum(sample.trained) * share), exact=False)
