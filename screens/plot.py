@@ -1,6 +1,6 @@
 """The arithmetic of charts: what part of the curve is in view, its scale and ticks, thinning, smoothing, braille cells.
 
-Plain functions over numpy arrays, x ascending. A value that is not finite is a gap; on a log scale so is one that is not positive.
+Plain functions over numpy arrays, x ascending. A value that is not finite is a gap; on a log scale so is zero and less.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,7 +214,7 @@ def label(value: float, ticks_: Sequence[float]) -> str:
     """A tick's label with as many decimals as its neighbours need: `1.25`, `2e-4`."""
     if value == 0:
         return "0"
-    gap = min((abs(b - a) for a, b in zip(ticks_, ticks_[1:], strict=False)), default=abs(value))
+    gap = min((abs(b - a) for a, b in pairwise(ticks_)), default=abs(value))
     if abs(value) < 1e-2 or abs(value) >= 1e6:
         return f"{value:.{0 if gap >= abs(value) * 0.5 else 1}e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:,.{max(0, min(6, -math.floor(math.log10(gap) + 1e-9)))}f}"

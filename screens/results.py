@@ -177,7 +177,13 @@ def gates_table(gates: Sequence[GateJudged], width: int) -> Content:
         return Content.styled("The acceptance gates have not been judged yet.", "$dim")
     failed = sum(gate.verdict == "failed" for gate in gates)
     open_ = sum(gate.verdict == "not judged" for gate in gates)
-    verdict = f"{failed} of {len(gates)} gates failed" if failed else "gates passed" if not open_ else f"gates passed, {open_} not judged"
+    verdict = (
+        f"{failed} of {len(gates)} gates failed"
+        if failed
+        else "gates passed"
+        if not open_
+        else f"gates passed, {open_} not judged"
+    )
     symbol, style = ("✘", "$error") if failed else ("✔", "$success") if open_ < len(gates) else ("·", "$warning")
     lines = [Content.assemble((f"{symbol} ", style), (verdict, "bold"))]
     for gate in gates:
@@ -188,7 +194,11 @@ def gates_table(gates: Sequence[GateJudged], width: int) -> Content:
 def _gate_lines(gate: GateJudged, width: int) -> Iterator[Content]:
     symbol, style = MARKS[gate.verdict]
     head = Content.assemble(
-        (f"{symbol} ", style), f"{safe(gate.gate):<18}", (f"{measured(gate):>8}", "bold"), ("   needs ", "$dim"), f"{needed(gate):<8}"
+        (f"{symbol} ", style),
+        f"{safe(gate.gate):<18}",
+        (f"{measured(gate):>8}", "bold"),
+        ("   needs ", "$dim"),
+        f"{needed(gate):<8}",
     )
     words = Content(safe(gate.explanation))
     room = max(8, width - head.cell_length - 2)

@@ -104,9 +104,7 @@ class RunScreen(ChartPage):
         self.query_one(LogView).snapshot = snapshot
         self.cells = state_cells(snapshot)
         self.query_one("#facts", Static).update(facts(snapshot))
-        words = banner(snapshot)
-        self.query_one("#banner", Static).update(words or "")
-        self.query_one("#banner").display = words is not None
+        self._show_banner()
         for panel in self.query(GpuPanel):
             panel.pid = snapshot.pid
         self.draw_chart()
@@ -136,6 +134,12 @@ class RunScreen(ChartPage):
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._set_pane)
+        self.call_after_refresh(self._show_banner)
+
+    def _show_banner(self) -> None:
+        words = banner(self.snapshot, 4 if self.has_class("-low") else 7) if self.snapshot else None
+        self.query_one("#banner", Static).update(words or "")
+        self.query_one("#banner").display = words is not None
 
     def _set_pane(self) -> None:
         """Narrow: one pane at a time. Wide: samples and log side by side, the machine is above."""
@@ -183,9 +187,7 @@ class RunScreen(ChartPage):
             return snapshot is not None and snapshot.has_results
         if action == "chat":
             return names.exists("chat") and snapshot is not None and bool(snapshot.packed)
-        if action == "back" and self.log_view_is_searching:
-            return False
-        return True
+        return not (action == "back" and self.log_view_is_searching)
 
     @property
     def log_view_is_searching(self) -> bool:

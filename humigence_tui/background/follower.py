@@ -1,7 +1,7 @@
 """The thread that starts, resumes and follows a run: reads its log, folds it, and posts frozen snapshots.
 
-It never touches a widget. It reads what is new at `EVERY_S` and posts at most that often, and at least once a second while the run
-is on, so that times that grow are seen growing.
+It never touches a widget. It reads what is new every `EVERY_S` and posts at most that often, and at least once a second while
+the run is on, so that times that grow are seen growing.
 """
 
 from __future__ import annotations
@@ -156,4 +156,3 @@ class Following:
         if status in ("starting", "running") and not self._seen.alive:
             status = "crashed"
         return self._freezer.freeze(self._state, summary, status, time.time(), self._log, self._output.lines, whole=self.whole)
-

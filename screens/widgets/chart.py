@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -198,7 +199,11 @@ class Chart(Widget):
                 box.marks[r, c] = series.mark
                 box.colours[r, c] = number
             return
-        x, y = plot.thinned(x, y, self._plot_width * plot.CELL_COLUMNS) if series.kind == "dots" else _thinned_line(x, y, self._plot_width)
+        x, y = (
+            plot.thinned(x, y, self._plot_width * plot.CELL_COLUMNS)
+            if series.kind == "dots"
+            else _thinned_line(x, y, self._plot_width)
+        )
         if series.kind == "dots":
             canvas.points(x, np.clip(y, 0, 1))
         elif len(x):
@@ -292,7 +297,7 @@ def _runs(box: _Box, row: int, colours: Sequence[Style], faint: Style, pointer: 
     if pointer >= 0 and characters[pointer] == " ":
         characters[pointer] = "│"
     bounds = [0, *(np.flatnonzero(np.diff(colour_row)) + 1).tolist(), len(characters)]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         number = int(colour_row[begin])
         yield Segment("".join(characters[begin:end]), faint if number < 0 else colours[number])
 

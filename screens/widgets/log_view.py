@@ -202,7 +202,10 @@ class LogView(Vertical):
         yield Input(placeholder="search: ⏎ keeps it, n N next and previous, esc ends it", id="log-search", compact=True)
 
     def on_mount(self) -> None:
-        self.watch(self.lines, "scroll_y", lambda: self.query_one("#log-title").refresh(), init=False)
+        self.watch(self.lines, "scroll_y", self._refresh_title, init=False)
+
+    def _refresh_title(self) -> None:
+        self.query_one("#log-title").refresh()
 
     @property
     def lines(self) -> LogLines:
@@ -232,7 +235,7 @@ class LogView(Vertical):
         else:
             lines = self.snapshot.log if self.chosen == "events" else self.snapshot.output
         self.lines.show(lines)
-        self.query_one("#log-title").refresh()
+        self._refresh_title()
 
     def next_filter(self) -> None:
         self.chosen = FILTERS[(FILTERS.index(self.chosen) + 1) % len(FILTERS)]
@@ -249,7 +252,7 @@ class LogView(Vertical):
 
     def find(self, direction: int) -> None:
         self.lines.find(direction)
-        self.query_one("#log-title").refresh()
+        self._refresh_title()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -270,5 +273,5 @@ class LogView(Vertical):
     def _end_search(self) -> None:
         self.remove_class("-searching")
         self.lines.focus()
-        self.query_one("#log-title").refresh()
+        self._refresh_title()
         self.post_message(self.Searched())

@@ -22,7 +22,9 @@ _OLDER_SHOWN = 4
 class Samples(VerticalScroll, can_focus=True, inherit_bindings=False):
     """Answers of the newest evaluation in full, earlier ones below, dimmed."""
 
-    DEFAULT_CSS = "Samples { height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; } Samples > Static { height: auto; }"
+    DEFAULT_CSS = (
+        "Samples { height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; } Samples > Static { height: auto; }"
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "scroll_down", "down", show=False),
         Binding("up,k", "scroll_up", "up", show=False),
@@ -67,5 +69,8 @@ def _sample(sample: Sampled, width: int, *, older: bool) -> list[Content]:
     prompt = Content(safe(sample.prompt)).wrap(max(10, width - 2))
     answer = safe(sample.answer.strip(), lines=True) or "(no answer)"
     lines = [line for part in answer.split("\n") for line in Content(part).wrap(max(10, width - 2)) or [Content("")]]
-    head = [Content.assemble(("▸ " if number == 0 else "  ", "$faint"), line.stylize(style or "bold")) for number, line in enumerate(prompt)]
+    head = [
+        Content.assemble(("▸ " if number == 0 else "  ", "$faint"), line.stylize(style or "bold"))
+        for number, line in enumerate(prompt)
+    ]
     return [*head, *(Content.assemble("  ", line.stylize(style) if style else line) for line in lines)]

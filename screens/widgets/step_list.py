@@ -47,11 +47,16 @@ def step_seconds(step: StepView, snapshot: Snapshot) -> float | None:
 def step_row(step: StepView, snapshot: Snapshot, width: int) -> Content:
     symbol, style = mark(step, snapshot)
     seconds = step_seconds(step, snapshot)
-    took = duration(seconds) if seconds is not None else {"unchanged": "unchanged", "skipped": "skipped"}.get(step.outcome or "", "")
+    took = (
+        duration(seconds) if seconds is not None else {"unchanged": "unchanged", "skipped": "skipped"}.get(step.outcome or "", "")
+    )
     name_style = "bold" if step.running else "" if step.outcome else "$dim"
     time_width = max(0, width - 4 - _NAME_WIDTH)
     return Content.assemble(
-        (symbol, style), " ", (f"{step.name:<{_NAME_WIDTH}}", name_style), (f"{took:>{time_width}}", "" if step.running else "$dim")
+        (symbol, style),
+        " ",
+        (f"{step.name:<{_NAME_WIDTH}}", name_style),
+        (f"{took:>{time_width}}", "" if step.running else "$dim"),
     )
 
 
@@ -60,19 +65,23 @@ def step_line(snapshot: Snapshot, width: int) -> Content:
     parts: list[Content | tuple[str, str] | str] = [" "]
     for step in snapshot.steps:
         parts += [mark(step, snapshot), " "]
-    step = told_step(snapshot.steps)
-    if step is not None:
-        parts += [" ", (step.name, "bold")]
-        seconds = step_seconds(step, snapshot)
+    told = told_step(snapshot.steps)
+    if told is not None:
+        parts += [" ", (told.name, "bold")]
+        seconds = step_seconds(told, snapshot)
         parts += [(f"  {duration(seconds)}" if seconds is not None else "", "$dim")]
-        words = progress_words(step.progress) if step.progress else step.summary
+        words = progress_words(told.progress) if told.progress else told.summary
         parts += [("   ", ""), (words, "$dim")]
     return Content.assemble(*parts).truncate(width, ellipsis=True)
 
 
 def told_step(steps: Sequence[StepView]) -> StepView | None:
     """The step a person wants to hear of: the one that runs, the one that failed, else the last one done."""
-    for wanted in ((lambda s: s.running), (lambda s: s.outcome in ("failed", "stopped")), (lambda s: s.outcome in ("done", "unchanged"))):
+    for wanted in (
+        (lambda s: s.running),
+        (lambda s: s.outcome in ("failed", "stopped")),
+        (lambda s: s.outcome in ("done", "unchanged")),
+    ):
         found = [step for step in steps if wanted(step)]
         if found:
             return found[-1]
