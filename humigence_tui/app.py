@@ -102,7 +102,9 @@ class HumigenceApp(App[None]):
 
     @property
     def pages(self) -> list[Page]:
-        """The screens on the stack that can take news."""
+        """The screens on the stack that can take news; none once the app is being taken down."""
+        if not self.is_running:
+            return []
         return [screen for screen in self.screen_stack if isinstance(screen, Page) and screen.ready]
 
     def open(self, name: str, **arguments: Any) -> None:

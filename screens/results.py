@@ -24,22 +24,16 @@ from screens.gates_words import MARKS, measured, needed
 from screens.messages import Follow
 from screens.run import when
 from screens.run_words import state_cells
+from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 
 if TYPE_CHECKING:
     from screens.snapshot import Snapshot
 
 
-class AnswerPane(VerticalScroll, can_focus=True, inherit_bindings=False):
+class AnswerPane(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
     """One model's answer; long ones scroll."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "scroll_down", "down", show=False),
-        Binding("up,k", "scroll_up", "up", show=False),
-        Binding("pagedown", "page_down", "page down", show=False),
-        Binding("pageup", "page_up", "page up", show=False),
-        Binding("home", "scroll_home", "top", show=False),
-        Binding("end", "scroll_end", "end", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
 
     def compose(self) -> ComposeResult:
         yield Static()

@@ -24,13 +24,14 @@ from screens.widgets.chart import Chart
 from screens.widgets.gpu_panel import GpuPanel
 from screens.widgets.log_view import LogView
 from screens.widgets.samples import Samples
-from screens.widgets.step_list import StepList, progress_words
+from screens.widgets.step_list import StepList, progress_lines
 
 if TYPE_CHECKING:
     from screens.machine import Machine
     from screens.snapshot import Snapshot
 
 _PANES = ("samples", "log", "machine")
+_FACTS_WIDTH = 25
 
 
 class RunScreen(ChartPage):
@@ -244,7 +245,7 @@ def facts(snapshot: Snapshot) -> Content:
     lines: list[tuple[str, str]] = []
     current = snapshot.current
     if current and current.progress:
-        return Content.styled(progress_words(current.progress), "$dim")
+        return Content("\n").join([Content(line) for line in progress_lines(current.progress, _FACTS_WIDTH)])
     if state.train_loss is not None:
         lines.append(("loss", loss(state.train_loss)))
     if state.best_loss is not None and state.best_step is not None:
@@ -261,4 +262,4 @@ def facts(snapshot: Snapshot) -> Content:
         lines.append(("peak memory", size(snapshot.peak_memory_bytes)))
     if state.saved_step is not None:
         lines.append(("checkpoint", counted(state.saved_step)))
-    return Content("\n").join(Content.assemble((f"{name:<14}", "$dim"), f"{value:>11}") for name, value in lines)
+    return Content("\n").join(Content.assemble((f"{name:<14}", "$dim"), f"{value:>{_FACTS_WIDTH - 14}}") for name, value in lines)

@@ -182,9 +182,9 @@ class Chart(Widget):
         box = _Box(np.zeros((rows, self._plot_width), np.uint8), np.full((rows, self._plot_width), -1, np.int8))
         for number, (series, (x, y)) in enumerate(zip(panel.series, parts, strict=True)):
             self._paint(box, number, series, (x - view.first) / view.span, scale.share(y), rows)
-        labels = axis_labels(scale, rows)
         colours = [self._style(series.colour) for series in panel.series]
         has_points = any(np.isfinite(y).any() for _, y in parts)
+        labels = axis_labels(scale, rows) if has_points else {}
         lines = [self._draw_title(panel, width)]
         for row in range(rows):
             middle = panel.empty if not has_points and row == rows // 2 else ""

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.color import Color
 from textual.containers import Vertical
 from textual.content import Content
@@ -23,6 +23,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from screens.snapshot import Level, LogLine, Snapshot
+from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 
 FILTERS = ("events", "warnings", "output")
 _COLOURS: dict[Level, str] = {
@@ -39,17 +40,10 @@ class _Row(NamedTuple):
     is_first: bool
 
 
-class LogLines(ScrollView, can_focus=True, inherit_bindings=False):
+class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
     """The lines. At its end it follows; scrolled up, it stays where it is."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "scroll_down", "down", show=False),
-        Binding("up,k", "scroll_up", "up", show=False),
-        Binding("pagedown", "page_down", "page down", show=False),
-        Binding("pageup", "page_up", "page up", show=False),
-        Binding("home", "scroll_home", "first line", show=False),
-        Binding("end", "scroll_end", "last line, follow", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
     ALLOW_SELECT: ClassVar[bool] = False
     needle: reactive[str] = reactive("")
 

@@ -9,7 +9,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from pipeline.events import StepProgress
-from pipeline.text import counted, duration, size
+from pipeline.text import counted, duration, safe, size
 from screens.snapshot import Snapshot, StepView
 
 _NAME_WIDTH = 10
@@ -90,7 +90,21 @@ def told_step(steps: Sequence[StepView]) -> StepView | None:
 
 def progress_words(progress: StepProgress) -> str:
     """`tokenizing 5,200 of 8,412 rows`, `model.safetensors 812.0 MiB of 2.1 GiB`."""
+    return f"{safe(progress.what)} {_amount(progress)}".strip()
+
+
+def _amount(progress: StepProgress) -> str:
     told = size if progress.unit == "bytes" else counted
     total = f" of {told(progress.total)}" if progress.total else ""
     unit = "" if progress.unit == "bytes" else f" {progress.unit}"
-    return f"{progress.what} {told(progress.done)}{total}{unit}".strip()
+    return f"{told(progress.done)}{total}{unit}"
+
+
+def progress_lines(progress: StepProgress, width: int) -> list[str]:
+    """What is being worked on, how far, and a bar of `width` cells with its share."""
+    lines = [safe(progress.what)[:width], f"{_amount(progress):>{width}}"]
+    if progress.total:
+        share = min(1.0, progress.done / progress.total)
+        filled = round(share * (width - 6))
+        lines.append("━" * filled + "╌" * (width - 6 - filled) + f"{100 * share:4.0f} %")
+    return lines
