@@ -10,17 +10,18 @@ import errno
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import events as ev
 from pipeline import gpu
+from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
 from pipeline.events import STEP_NAMES, Event, StepName, StopMode
-from pipeline.runs import EventWriter, RunFolder, Workspace, read_report, runs_of, stop_requested
+from pipeline.gpu_lock import card_held
+from pipeline.runs import RunFolder, Workspace, read_report, runs_of, stop_requested
 
 # What runs when training was not asked for.
 WITHOUT_TRAINING: tuple[StepName, ...] = ("validate", "plan", "model", "preprocess")
@@ -105,15 +106,13 @@ def stands(ctx: StepContext) -> bool:
 # ---------------------------------------------------------------------------------------------------- a run
 
 
-def execute(run: RunFolder, request: Request, writer: EventWriter, switch: StopSwitch, emit: Callable[[Event], None]) -> int:
+def execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable[[Event], None]) -> int:
     """Run the steps of `request` in `run`; returns the exit code. The caller holds the run's lock.
 
     However it ends, the last event says how.
     """
-    workspace = Workspace(run.path.parent.parent.parent)
     try:
-        with _steps_told(workspace, run, request, switch, emit) as ctx:
-            failed = _run_steps(ctx, request)
+        failed = _execute(run, request, switch, emit)
     except Stopped:
         mode: StopMode = "abort" if switch.asked() == "abort" else "save"
         emit(ev.RunStopped(mode, _newest_checkpoint(run)))
@@ -131,27 +130,42 @@ def execute(run: RunFolder, request: Request, writer: EventWriter, switch: StopS
     return code
 
 
-@contextmanager
-def _steps_told(
-    workspace: Workspace, run: RunFolder, request: Request, switch: StopSwitch, emit: Callable[[Event], None]
-) -> Iterator[StepContext]:
-    """The context of the run's steps, its device chosen and its beginning told."""
+def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable[[Event], None]) -> bool:
+    """True when a gate failed."""
     config = run.load_config()
-    device = gpu.choose_device(config.compute.gpu)
-    emit(
-        ev.AttemptStarted(
-            pid=os.getpid(),
-            project=config.project,
-            model=config.model.local_path or config.model.repo,
-            precision_mode=config.train.precision_mode,
-            training=request.train,
-            device=device.name,
-        )
+    started = ev.AttemptStarted(
+        pid=os.getpid(),
+        project=config.project,
+        model=config.model.local_path or config.model.repo,
+        precision_mode=config.train.precision_mode,
+        training=request.train,
     )
+    try:
+        device = gpu.choose_device(config.compute.gpu)
+    except HumigenceError:
+        emit(started)
+        raise
+    emit(replace(started, device=device.name))
+    if not request.train:
+        return _run_steps(_context(run, config, device, switch, emit), request)
+    with card_held(device, wait=request.wait, give_up=lambda: switch.asked() is not None, emit=emit):
+        return _run_steps(_context(run, config, device, switch, emit), request)
+
+
+def _context(
+    run: RunFolder, config: Config, device: gpu.Device, switch: StopSwitch, emit: Callable[[Event], None]
+) -> StepContext:
+    """The steps' context, this process seeing no other device than the run's."""
+    # Set before torch is imported: it reads them once.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid if device.kind == "cuda" else ""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     # Steps ask for the device again: by its UUID, which stays right whatever CUDA_VISIBLE_DEVICES says.
     chosen = "cpu" if device.kind == "cpu" else device.uuid
     config = config.model_copy(update={"compute": config.compute.model_copy(update={"gpu": chosen})})
-    yield StepContext(config, workspace, run, emit, switch.asked)
+    return StepContext(config, Workspace(run.path.parent.parent.parent), run, emit, switch.asked)
 
 
 def _run_steps(ctx: StepContext, request: Request) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 # Zephyr's template as TinyLlama-1.1B-Chat-v1.0 ships it.
 ZEPHYR = (
@@ -38,8 +40,8 @@ def save_tokenizer(folder: Path, *, template: str = ZEPHYR, llama: bool = True) 
         tokenizer.decoder = decoders.Sequence(
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
-        alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
-        trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=[*specials, *alphabet], show_progress=False)
+        pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+        trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=[*specials, *pieces], show_progress=False)
     else:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -48,6 +50,7 @@ def save_tokenizer(folder: Path, *, template: str = ZEPHYR, llama: bool = True) 
             vocab_size=640, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
         )
     tokenizer.train_from_iterator(_TEXT, trainer)
+    tokenizer = _with_specials(tokenizer, specials)
     eos = "</s>" if llama else "<|im_end|>"
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -59,6 +62,15 @@ def save_tokenizer(folder: Path, *, template: str = ZEPHYR, llama: bool = True) 
     )
     fast.chat_template = template
     fast.save_pretrained(folder)
+
+
+def _with_specials(tokenizer: Any, specials: list[str]) -> Any:
+    """The tokenizer with only these as special tokens: the trainer makes the byte pieces special, real Llamas don't."""
+    from tokenizers import Tokenizer
+
+    document = json.loads(tokenizer.to_str())
+    document["added_tokens"] = [token for token in document["added_tokens"] if token["content"] in specials]
+    return Tokenizer.from_str(json.dumps(document))
 
 
 def save_model(folder: Path, *, template: str = ZEPHYR, llama: bool = True, seed: int = 0, **shape: int) -> Path:

@@ -1,0 +1,120 @@
+"""Control tokens come from the chat template only: what a person types stays text.
+
+A tokenizer turns the characters `</s>` into the control token wherever they stand. So everything is encoded by a copy of the
+tokenizer in which each special token has another name (a marker nobody can type) at the same id. In a rendered conversation
+the special tokens the template wrote become their markers, those inside a message stay as they were typed, and the
+whole is encoded at once: encoding pieces apart gives other tokens at the seams.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A rendered conversation, its special tokens written as markers; `starts` are where they begin, in characters."""
+
+    text: str
+    starts: tuple[int, ...]
+
+
+class SpecialTokens:
+    """The copy of a tokenizer that knows its special tokens by markers.
+
+    Args:
+        tokenizer_json: the fast tokenizer's own JSON.
+        names: special tokens that the JSON does not flag as such (`eos_token` and its like).
+
+    Raises:
+        ValueError: the copy would give a token another id.
+    """
+
+    def __init__(self, tokenizer_json: str, names: Iterable[str]) -> None:
+        document = json.loads(tokenizer_json)
+        ids = _special_ids(document, set(names))
+        # Random, so that no text can hold one; private-use characters, so that no normalizer touches them.
+        nonce = secrets.token_hex(8)
+        self._markers = {token: f"\ue000{nonce}{number:x}\ue001" for number, token in enumerate(ids)}
+        self._typed = {token: f"\ue002{nonce}{number:x}\ue003" for number, token in enumerate(ids)}
+        self._back = {placeholder: token for token, placeholder in self._typed.items()}
+        self._token_pattern = _any_of(self._markers)
+        self._marker_pattern = _any_of(self._markers.values())
+        self._placeholder_pattern = _any_of(self._back)
+        self._copy = Tokenizer.from_str(json.dumps(_renamed(document, self._markers), ensure_ascii=False))
+        for token, expected in ids.items():
+            if self._copy.token_to_id(self._markers[token]) != expected:
+                raise ValueError(f"the special token {token!r} can't be told from text")
+        unknown = _unknown_token(document["model"])
+        # The unknown token also stands for characters the vocabulary lacks, so it says nothing about the template.
+        self.ids = frozenset(number for token, number in ids.items() if token != unknown)
+        self._unknown_marker = self._markers.get(unknown)
+
+    def hide(self, content: str) -> str:
+        """What a person typed, special tokens replaced by placeholders for the time it passes through the template."""
+        return self._token_pattern.sub(lambda match: self._typed[match.group()], content)
+
+    def mark(self, rendered: str) -> Marked:
+        """The rendering of hidden contents: the template's special tokens as markers, the typed ones as text again."""
+        text = self._token_pattern.sub(lambda match: self._markers[match.group()], rendered)
+        text = self._placeholder_pattern.sub(lambda match: self._back[match.group()], text)
+        found = self._marker_pattern.finditer(text)
+        return Marked(text, tuple(match.start() for match in found if match.group() != self._unknown_marker))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of marked text; nothing is added, nothing is cut."""
+        return list(self._copy.encode(text, add_special_tokens=False).ids)
+
+    def after(self, text: str, start: int) -> int:
+        """Where the marker that begins at `start` ends."""
+        match = self._marker_pattern.match(text, start)
+        assert match is not None, "starts come from mark()"
+        return match.end()
+
+
+def _special_ids(document: dict[str, Any], names: set[str]) -> dict[str, int]:
+    added = document.get("added_tokens") or []
+    return {token["content"]: token["id"] for token in added if token["special"] or token["content"] in names}
+
+
+def _unknown_token(model: dict[str, Any]) -> str:
+    if model.get("unk_id") is not None:
+        return str(model["vocab"][model["unk_id"]][0])
+    return str(model.get("unk_token"))
+
+
+def _any_of(strings: Iterable[str]) -> re.Pattern[str]:
+    """The first of `strings` to begin, and of those the longest: as the tokenizer itself looks for added tokens."""
+    alternatives = sorted(strings, key=lambda string: (-len(string), string))
+    return re.compile("|".join(map(re.escape, alternatives)) or r"(?!)")
+
+
+def _renamed(document: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The tokenizer's JSON with tokens renamed; it neither adds, pads nor cuts."""
+    model = document["model"]
+    renamed = dict(model, vocab=_renamed_vocabulary(model["vocab"], names))
+    if model.get("unk_token") in names:
+        renamed["unk_token"] = names[model["unk_token"]]
+    if model.get("merges"):
+        renamed["merges"] = [merge for merge in model["merges"] if not names.keys() & _pieces(merge)]
+    added = [dict(token, content=names.get(token["content"], token["content"])) for token in document.get("added_tokens") or []]
+    return dict(document, model=renamed, added_tokens=added, post_processor=None, truncation=None, padding=None)
+
+
+def _renamed_vocabulary(vocabulary: Any, names: dict[str, str]) -> Any:
+    if isinstance(vocabulary, dict):
+        return {names.get(token, token): number for token, number in vocabulary.items()}
+    return [[names.get(token, token), score] for token, score in vocabulary]
+
+
+def _pieces(merge: Any) -> set[str]:
+    """The tokens a merge rule is about: both parts and what they become."""
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return {left, right, left + right}

@@ -1,0 +1,242 @@
+"""`ChatTokenizer`: a base model's own tokenizer and chat template, from messages to ids and labels.
+
+Labels stand on the assistant's words and the terminator after them, in every assistant turn, and nowhere else. Where a turn
+begins is where the rendering of the messages before it, with the generation prompt, ends: exactly the ids the model is
+given to answer in inference. A row for which that does not hold is split turn by turn or refused, never masked by a guess.
+
+Not covered: tool calls, images, and training on anything but the assistant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+
+from pipeline.base_model.special_tokens import Marked, SpecialTokens
+from pipeline.dataset.conversation import Message, check_turns
+from pipeline.errors import BadInput
+
+if TYPE_CHECKING:
+    from pipeline.base_model.locate import BaseModel
+
+NOT_TRAINED = -100
+# What a template can raise on messages it was not written for, besides its own refusals.
+_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+_PROBE: tuple[Message, ...] = ({"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."})
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One document to train on.
+
+    Attributes:
+        ids: token ids, the whole rendering.
+        labels: as long as `ids`: the id where it is trained, else -100. The first is never trained.
+        spans: trained stretches, in tokens: begin and end (past the terminator).
+    """
+
+    ids: list[int]
+    labels: list[int]
+    spans: tuple[tuple[int, int], ...]
+
+
+class ChatTokenizer:
+    """Made by `load` or `from_folder`.
+
+    Attributes:
+        name: what a person calls the model.
+        stop_ids: ids that end an answer.
+        pad_id: an id to fill rows with. May equal a stop id: padding is told by length, never by id.
+        vocabulary_size: ids are below it.
+    """
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise BadInput(f"{name}: has no fast tokenizer (tokenizer.json)", "choose a model that ships a tokenizer.json")
+        if not tokenizer.chat_template:
+            hint = "choose an instruct or chat version of it, or put a chat_template.jinja beside its tokenizer"
+            raise BadInput(f"{name}: its tokenizer has no chat template", hint)
+        self.name = name
+        self._tokenizer = tokenizer
+        try:
+            self._special = SpecialTokens(tokenizer.backend_tokenizer.to_str(), tokenizer.all_special_tokens)
+        except ValueError as error:
+            raise BadInput(f"{name}: {error}", "choose another base model") from error
+        self.vocabulary_size: int = len(tokenizer)
+        self.stop_ids = frozenset(self._probe()) | ({tokenizer.eos_token_id} - {None})
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.pad_id: int = pad if pad is not None else min(self.stop_ids)
+
+    @classmethod
+    def load(cls, base: BaseModel) -> ChatTokenizer:
+        """The tokenizer of a base model, a folder or a .gguf file.
+
+        Raises:
+            BadInput: it can't be read, has no chat template, or its template can't be trained on.
+        """
+        if base.kind == "gguf":
+            return cls(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name)
+        return cls.from_folder(base.path, base.name)
+
+    @classmethod
+    def from_folder(cls, folder: Path, name: str = "") -> ChatTokenizer:
+        """The tokenizer saved in a Hugging Face folder. Errors as for `load`."""
+        return cls(_read(folder, name or folder.name), name or folder.name)
+
+    def encode_conversation(self, messages: Sequence[Message]) -> list[Encoded]:
+        """Ids and labels of a conversation.
+
+        One document; one per assistant turn when the template writes earlier turns differently once later ones follow.
+
+        Raises:
+            BadInput: it can't be rendered or can't be masked exactly; the message is fit for a report.
+        """
+        messages = _prepared(messages)
+        turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        if not turns:
+            raise BadInput("there is no assistant turn to train on")
+        whole = self._render(messages)
+        self._all_there(messages, whole)
+        openings = [self._render(messages[:turn], answer=True) for turn in turns]
+        ends = [whole if turn == len(messages) - 1 else self._render(messages[: turn + 1]) for turn in turns]
+        contents = [messages[turn]["content"] for turn in turns]
+        if all(_continues(opening, end) and _continues(end, whole) for opening, end in zip(openings, ends, strict=True)):
+            spans = [self._span(*each) for each in zip(openings, ends, contents, strict=True)]
+            return [self._labelled(whole, spans)]
+        if not all(map(_continues, openings, ends)):
+            raise BadInput("the chat template rewrites a turn once it is answered")
+        turn_spans = [self._span(*each) for each in zip(openings, ends, contents, strict=True)]
+        return [self._labelled(end, [span]) for end, span in zip(ends, turn_spans, strict=True)]
+
+    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Ids the model is given to answer `messages`, the generation prompt at their end.
+
+        Equal to what stands before the answer in training. Raises `BadInput` where the template refuses the messages.
+        """
+        messages = _prepared(messages)
+        prompt = self._render(messages, answer=True)
+        self._all_there(messages, prompt)
+        return self._special.encode(prompt.text)
+
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        """Text of `ids`, control tokens left out unless asked for."""
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer as it was loaded, with its chat template, so that `AutoTokenizer` reads it."""
+        self._tokenizer.save_pretrained(folder)
+
+    # ---------------------------------------------------------------------------------------------- rendering
+
+    def _render(self, messages: Sequence[Message], *, answer: bool = False) -> Marked:
+        """The rendering by transformers' sandbox; with the generation prompt when an `answer` is to follow."""
+        hidden = [{"role": message["role"], "content": self._special.hide(message["content"])} for message in messages]
+        try:
+            text = self._tokenizer.apply_chat_template(hidden, tokenize=False, add_generation_prompt=answer)
+        except _TEMPLATE_ERRORS as error:
+            raise BadInput(f"the chat template refuses it: {str(error)[:200] or type(error).__name__}") from error
+        return self._special.mark(text)
+
+    def _all_there(self, messages: Sequence[Message], rendered: Marked) -> None:
+        """Some templates leave out what they have no place for; nobody would notice in training."""
+        text = _bare(rendered.text)
+        for message in messages:
+            if message["role"] != "assistant" and _bare(message["content"]) not in text:
+                raise BadInput(f"the chat template leaves out a message of the {message['role']}")
+
+    # ------------------------------------------------------------------------------------------------- masking
+
+    def _span(self, opening: Marked, end: Marked, content: str) -> tuple[Marked, int]:
+        """Where a turn's words begin (the opening) and which special token, counted from the start of `end`, ends them."""
+        bare = _bare(content)
+        first = len(opening.starts)
+        begins = [len(opening.text)] + [self._special.after(end.text, start) for start in end.starts[first:]]
+        for number in reversed(range(first, len(end.starts))):
+            if bare in _bare(end.text[begins[number - first] : end.starts[number]]):
+                return opening, number
+        if bare in _bare(end.text[begins[-1] :]):
+            raise BadInput("the chat template ends the assistant's turn with no special token, so nothing teaches it to stop")
+        raise BadInput("the chat template changes what the assistant says")
+
+    def _labelled(self, whole: Marked, spans: Sequence[tuple[Marked, int]]) -> Encoded:
+        ids = self._special.encode(whole.text)
+        # Special ids come from markers only, so the n-th special id is the n-th marker.
+        places = [place for place, number in enumerate(ids) if number in self._special.ids]
+        if len(places) != len(whole.starts):
+            raise BadInput("the tokenizer joins a special token of the chat template with the text around it")
+        labels = [NOT_TRAINED] * len(ids)
+        trained = []
+        for opening, terminator in spans:
+            begin = self._begin(ids, places, opening)
+            end = places[terminator] + 1
+            labels[begin:end] = ids[begin:end]
+            trained.append((begin, end))
+        return Encoded(ids, labels, tuple(trained))
+
+    def _begin(self, ids: list[int], places: list[int], opening: Marked) -> int:
+        """The first token after the opening, whose own tokens must be those of the prompt.
+
+        Text is tokenized from one special token to the next, so only the part after the last needs another look.
+        """
+        last = len(opening.starts) - 1
+        header = self._special.encode(opening.text[opening.starts[last] :] if opening.starts else opening.text)
+        before = places[last] if opening.starts else 0
+        begin = before + len(header)
+        if begin == 0 or ids[before:begin] != header:
+            raise BadInput("the first characters of an answer merge with the chat template's words before it")
+        return begin
+
+    def _probe(self) -> set[int]:
+        """The ids that end an assistant's turn, after checking that marked text gives the ids everybody else gets."""
+        plain = [dict(message) for message in _PROBE]
+        try:
+            text = self._tokenizer.apply_chat_template(plain, tokenize=False)
+            encoded = self.encode_conversation(_PROBE)
+        except (*_TEMPLATE_ERRORS, BadInput) as error:
+            reason = error.message if isinstance(error, BadInput) else str(error)
+            raise BadInput(f"{self.name}: can't be trained with its chat template: {reason}", "choose another model") from error
+        if encoded[0].ids != self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids:
+            raise BadInput(f"{self.name}: its special tokens can't be told from text", "choose another base model")
+        return {encoded[0].ids[end - 1] for _begin, end in encoded[0].spans}
+
+
+def _read(folder: Path, name: str, **options: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+    except Exception as error:  # the tokenizers library raises bare `Exception` for a damaged file
+        first_line = (str(error).splitlines() or [""])[0][:300]
+        reason = first_line or type(error).__name__
+        raise BadInput(f"{name}: its tokenizer can't be read from {folder}: {reason}", "humigence model check") from error
+
+
+def _prepared(messages: Sequence[Message]) -> list[Message]:
+    """Checked, and white space before the assistant's words removed: it would merge with the header before it."""
+    check_turns(messages)
+    return [
+        Message(role=message["role"], content=_well_formed(message["content"], message["role"] == "assistant"))
+        for message in messages
+    ]
+
+
+def _well_formed(content: str, answer: bool) -> str:
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput("a message holds half a character (a lone surrogate)") from error
+    return content.lstrip() if answer else content
+
+
+def _continues(start: Marked, whole: Marked) -> bool:
+    return whole.text.startswith(start.text)
+
+
+def _bare(text: str) -> str:
+    """Without white space, which templates trim and add."""
+    return "".join(text.split())

@@ -1,0 +1,177 @@
+"""What can be chosen, and why not where it can't: base models, row schemas, export formats.
+
+The model list is a curated start, not a limit: any repository or local path goes. Sizes are those of the public config.json
+files, so that a plan can be made before anything is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base_model.locate import cached_snapshot, hub_cache, problems_of
+from pipeline.base_model.shape import ATTENTION, ModelShape
+from pipeline.config import ExportFormat, RowSchema
+from pipeline.gpu import GIB, Device
+from pipeline.memory import estimate
+
+_TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something to choose from. `unavailable` says why it can't be chosen; empty when it can."""
+
+    value: str
+    what: str
+    unavailable: str = ""
+
+
+@dataclass(frozen=True)
+class CuratedModel:
+    """A base model known to work, with a chat template of its own. Its weights are 16-bit safetensors."""
+
+    repo: str
+    shape: ModelShape
+    licence: str
+    gated: bool = False
+    what: str = ""
+
+    @property
+    def download_bytes(self) -> int:
+        """About what a download fetches."""
+        return 2 * self.shape.parameters + _TOKENIZER_BYTES
+
+    @property
+    def downloaded(self) -> bool:
+        """Whether the hub cache holds all of it."""
+        folder = cached_snapshot(self.repo, None)
+        return folder is not None and not problems_of(folder)
+
+
+MODELS = (
+    CuratedModel(
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+        ModelShape(2048, 5632, 22, 32, 4, 64, 32_000, False, 2048, "llama"),
+        "Apache-2.0",
+        what="the default; English, short context",
+    ),
+    CuratedModel(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        ModelShape(576, 1536, 30, 9, 3, 64, 49_152, True, 8192, "llama"),
+        "Apache-2.0",
+        what="the smallest: trains on a CPU",
+    ),
+    CuratedModel(
+        "HuggingFaceTB/SmolLM2-360M-Instruct",
+        ModelShape(960, 2560, 32, 15, 5, 64, 49_152, True, 8192, "llama"),
+        "Apache-2.0",
+        what="small, English",
+    ),
+    CuratedModel(
+        "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+        ModelShape(2048, 8192, 24, 32, 32, 64, 49_152, True, 8192, "llama"),
+        "Apache-2.0",
+        what="English",
+    ),
+    CuratedModel(
+        "Qwen/Qwen2.5-0.5B-Instruct",
+        ModelShape(896, 4864, 24, 14, 2, 64, 151_936, True, 32_768, "qwen2"),
+        "Apache-2.0",
+        what="small, many languages",
+    ),
+    CuratedModel(
+        "Qwen/Qwen2.5-1.5B-Instruct",
+        ModelShape(1536, 8960, 28, 12, 2, 128, 151_936, True, 32_768, "qwen2"),
+        "Apache-2.0",
+        what="many languages",
+    ),
+    CuratedModel(
+        "meta-llama/Llama-3.2-1B-Instruct",
+        ModelShape(2048, 8192, 16, 32, 8, 64, 128_256, True, 131_072, "llama"),
+        "Llama 3.2 Community License",
+        gated=True,
+        what="eight languages",
+    ),
+)
+
+_SCHEMAS = {
+    "chat_messages": "messages with role and content, several turns",
+    "instruction_output": "instruction, output and an optional input (Alpaca's rows fit)",
+}
+ROW_SCHEMAS = (
+    *(Choice(name, _SCHEMAS[name]) for name in typing.get_args(RowSchema)),
+    Choice("alpaca", "Alpaca's rows", "not needed: instruction_output reads them, one JSON object a line"),
+    Choice("sharegpt", "conversations with from and value", "not in this version: write them as messages with role and content"),
+    Choice("oasst-1", "OpenAssistant's message trees", "not in this version: write each path as messages with role and content"),
+    Choice("parquet", "Parquet files", "not in this version: write the rows as JSONL"),
+)
+
+_FORMATS = {"peft_adapter": "the LoRA adapter, its tokenizer and cards; loads with peft"}
+EXPORT_FORMATS = (
+    *(Choice(name, _FORMATS[name]) for name in typing.get_args(ExportFormat)),
+    Choice("merged_fp16", "adapter and base in one 16-bit model", "not in this version: peft's merge_and_unload makes it"),
+    Choice("runtime_int8", "an 8-bit model to run", "not in this version"),
+)
+MULTI_GPU = Choice("multi_gpu", "train on several GPUs", "not in this version: one GPU, chosen by compute.gpu")
+
+
+def find(repo: str) -> CuratedModel | None:
+    """The entry of this repository, whatever the case of its letters."""
+    return next((model for model in MODELS if model.repo.lower() == repo.lower()), None)
+
+
+def availability(model: CuratedModel, device: Device | None = None, environ: Mapping[str, str] | None = None) -> str | None:
+    """Why this model can't be chosen on this machine now, or None when it can.
+
+    Args:
+        device: where it would train; None leaves memory out.
+    """
+    if device and (reason := _lacks_memory(model.shape, device)):
+        return reason
+    if model.downloaded:
+        return None
+    if model.gated and not has_token(environ):
+        return f"gated: accept its licence at https://huggingface.co/{model.repo}, then set HF_TOKEN"
+    free = free_disk_bytes(hub_cache())
+    if free < model.download_bytes:
+        return f"needs {model.download_bytes / GIB:.1f} GiB on disk, {free / GIB:.1f} GiB free at {hub_cache()}"
+    return None
+
+
+def _lacks_memory(shape: ModelShape, device: Device) -> str | None:
+    """Whether even the cheapest training (4-bit, one short row, checkpointing) does not fit."""
+    need = estimate(
+        shape,
+        precision_mode="qlora_nf4",
+        compute_dtype="float32" if device.kind == "cpu" else "bfloat16",
+        rank=16,
+        target_modules=ATTENTION,
+        rows=1,
+        row_tokens=512,
+        checkpointing=True,
+        device=device.kind,
+    ).total
+    if not device.total_bytes or need <= device.free_bytes:
+        return None
+    return f"needs {need / GIB:.1f} GiB of memory, {device.free_bytes / GIB:.1f} GiB free on {device.name}"
+
+
+def has_token(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether huggingface_hub would find a token: in the environment or where `hf auth login` keeps it. Never reads it."""
+    environ = os.environ if environ is None else environ
+    if environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN"):
+        return True
+    home = Path(environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    return Path(environ.get("HF_TOKEN_PATH") or home / "token").is_file()
+
+
+def free_disk_bytes(path: Path) -> int:
+    """Room on the disk that holds `path`, which need not exist yet."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free

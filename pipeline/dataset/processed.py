@@ -1,0 +1,138 @@
+"""The prepared data of a config: where it is, whether it is there, and what a plan or a trainer needs of it.
+
+`data/processed/<fingerprint>/` holds, for each of train, val and test, the cleaned conversations (`train.jsonl`), the tokenized
+documents (`train/`, Arrow: `input_ids` and `labels`, int32) and their lengths (`train.lengths.npy`, `train.trained.npy`), and
+`report.json`. The folder appears whole or not at all. Two configs that differ in nothing that matters here share it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.config_file import shipped
+from pipeline.files import fingerprint, read_json, sha256_file
+from pipeline.packing import pack
+from pipeline.runs import Workspace
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from pipeline.base_model.locate import BaseModel
+    from pipeline.planning import DataFigures
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+# Raised when the same rows would be prepared differently.
+FORMAT_VERSION = 1
+BUNDLED_DEMO = "demo/oa_demo.jsonl"
+
+
+@dataclass(frozen=True)
+class ProcessedData:
+    """One prepared data set.
+
+    Attributes:
+        report: what `report.json` says.
+    """
+
+    folder: Path
+    fingerprint: str
+    report: dict[str, Any]
+
+    def lengths(self, split: Split) -> NDArray[np.int32]:
+        """Tokens of each document, in the order of `dataset(split)`."""
+        return _array(self.folder / f"{split}.lengths.npy")
+
+    def trained_lengths(self, split: Split) -> NDArray[np.int32]:
+        """Tokens with a label of each document. At least one."""
+        return _array(self.folder / f"{split}.trained.npy")
+
+    def dataset(self, split: Split) -> Dataset:
+        """Documents with `input_ids` and `labels` (-100 where not trained, always on the first), read from disk as needed."""
+        from datasets import Dataset
+
+        return Dataset.load_from_disk(str(self.folder / split))
+
+    def rows(self, split: Split) -> Iterator[dict[str, Any]]:
+        """The cleaned conversations: `{"messages": [{"role", "content"}, …]}`."""
+        with (self.folder / f"{split}.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def figures(self, config: Config) -> DataFigures:
+        """What a plan asks of the training rows, counted."""
+        from pipeline.planning import DataFigures
+
+        lengths = self.lengths("train")
+        return DataFigures(
+            rows=len(pack(lengths, config.data.max_seq_len, config.data.packing)),
+            conversations=self.report["splits"]["train"]["conversations"],
+            tokens=int(lengths.sum(dtype=np.int64)),
+            trained_tokens=int(self.trained_lengths("train").sum(dtype=np.int64)),
+            exact=True,
+        )
+
+
+def _array(path: Path) -> NDArray[np.int32]:
+    array: NDArray[np.int32] = np.load(path, allow_pickle=False)
+    return array
+
+
+def find(config: Config, workspace: Workspace) -> ProcessedData | None:
+    """What was prepared for this config, or None: not prepared, or its model or raw file is not here."""
+    from pipeline.base_model.locate import locate
+
+    base = locate(config, workspace)
+    if base is None or not raw_file(config, workspace).is_file():
+        return None
+    return read(folder_of(config, workspace, base))
+
+
+def read(folder: Path) -> ProcessedData | None:
+    """The prepared data in `folder`, or None where there is none (a damaged report counts as none: it is made again)."""
+    try:
+        report = read_json(folder / "report.json")
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return ProcessedData(folder, folder.name, report)
+
+
+def raw_file(config: Config, workspace: Workspace) -> Path:
+    """The JSONL file the rows come from; the shipped demo where the config names it and no copy is there yet."""
+    path = workspace.resolve(config.data.raw_path)
+    return shipped(BUNDLED_DEMO) if config.data.source == "bundled" and not path.exists() else path
+
+
+def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
+    """`data/processed/<fingerprint>/` for this config, model and raw file. Reads the whole raw file the first time."""
+    raw = raw_file(config, workspace)
+    status = raw.stat()
+    data = config.data
+    prepared_by = {
+        "format": FORMAT_VERSION,
+        "libraries": [version("transformers"), version("tokenizers")],
+        "raw": _sha256(raw, status.st_size, status.st_mtime_ns),
+        "tokenizer": base.tokenizer_fingerprint(),
+        "seed": config.seed,
+        "schema": data.row_schema,
+        "max_seq_len": data.max_seq_len,
+        "over_long": [data.over_long, data.window_overlap if data.over_long == "window" else 0],
+        "split": data.split.model_dump(),
+    }
+    return workspace.resolve(data.processed_dir) / fingerprint(prepared_by)
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    # Asked by every step of a run; size and time of change only say when to look again.
+    return sha256_file(path)

@@ -1,0 +1,45 @@
+"""One training at a time on a card, whatever project it belongs to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline import locks
+from pipeline.errors import EnvironmentFault, Stopped
+from pipeline.events import Event, Note
+from pipeline.gpu import Device
+
+
+@contextmanager
+def card_held(device: Device, *, wait: bool, give_up: Callable[[], bool], emit: Callable[[Event], None]) -> Iterator[None]:
+    """Hold the device against other trainings of this user; the CPU is nobody's.
+
+    Raises:
+        EnvironmentFault: another run trains on it and `wait` is off.
+        Stopped: `give_up()` said so while waiting.
+    """
+    if device.kind == "cpu":
+        yield
+        return
+    path = _lock_folder() / f"{device.uuid}.lock"
+    lock = locks.try_lock(path)
+    if lock is None:
+        pid = locks.holder(path) or "?"
+        if not wait:
+            raise EnvironmentFault(
+                f"{device.name} ({device.uuid}) is busy: process {pid} trains on it",
+                "--wait queues behind it; compute.gpu chooses another one",
+            )
+        emit(Note(f"waiting for {device.name}: process {pid} trains on it"))
+        lock = locks.wait_lock(path, give_up=give_up)
+        if lock is None:
+            raise Stopped("stopped while waiting for the GPU")
+    with lock:
+        yield
+
+
+def _lock_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "humigence" / "locks"
