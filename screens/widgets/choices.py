@@ -20,12 +20,19 @@ _GAP = 2  # columns between choices that stand side by side
 
 @dataclass(frozen=True)
 class Option:
-    """One choice. `reason` is why it can't be taken on this machine; empty when it can."""
+    """One choice.
+
+    Attributes:
+        detail: what stands beside it, dim.
+        reason: why it can't be taken on this machine; empty when it can. Stands where the detail would.
+        about: more than one line has room for, told where the cursor is.
+    """
 
     value: Any
     label: str
     detail: str = ""
     reason: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True)
