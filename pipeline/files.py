@@ -6,6 +6,8 @@ Nothing here imports more than the standard library: the crash tests start it by
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -98,7 +100,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _swap_folder(new: Path, path: Path) -> None:
+    """Put `new` at `path`; at every moment one of the two stands there, whole (where the kernel can exchange names)."""
     if path.exists():
+        if _exchange(new, path):
+            fsync_folder(path.parent)
+            shutil.rmtree(new, ignore_errors=True)
+            return
         old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
         os.replace(path, old / "was")
         os.replace(new, path)
@@ -107,6 +114,22 @@ def _swap_folder(new: Path, path: Path) -> None:
         return
     os.replace(new, path)
     fsync_folder(path.parent)
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two names in one step, as Linux's renameat2 does; False where the kernel or the file system can't."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(error, os.strerror(error), str(second))
 
 
 def flush_tree(folder: Path) -> None:

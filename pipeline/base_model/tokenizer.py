@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from pipeline.base_model.special_tokens import Marked, SpecialTokens
-from pipeline.dataset.conversation import Message, check_turns
+from pipeline.dataset.conversation import NOT_TRAINED, Message, check_turns
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
 
-NOT_TRAINED = -100
 # What a template can raise on messages it was not written for, besides its own refusals.
 _TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _PROBE: tuple[Message, ...] = ({"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."})

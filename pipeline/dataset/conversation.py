@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from pipeline.errors import BadInput
 
-Role = Literal["system", "user", "assistant"]
+# The label of a token that is seen and not trained, as torch's cross entropy ignores it.
+NOT_TRAINED = -100
 
 
 class Message(TypedDict):

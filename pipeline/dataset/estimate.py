@@ -10,11 +10,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, DataSection
-from pipeline.config_file import shipped
+from pipeline.dataset.processed import raw_file
 from pipeline.errors import BadInput
 from pipeline.planning import DataFigures
 from pipeline.runs import Workspace
@@ -33,21 +32,6 @@ class _Sample:
     trained: list[int]
 
 
-def raw_file(config: Config, workspace: Workspace) -> Path:
-    """The file the rows are read from: `data.raw_path`, or the shipped demo that will be copied there.
-
-    Raises:
-        BadInput: it is not there.
-    """
-    path = workspace.resolve(config.data.raw_path)
-    if path.is_file():
-        return path
-    if config.data.source == "bundled" and shipped("demo/oa_demo.jsonl").is_file():
-        return shipped("demo/oa_demo.jsonl")
-    hint = "humigence config set data.raw_path PATH, or data.source bundled for the demo rows"
-    raise BadInput(f"data.raw_path: {path} is not there", hint)
-
-
 def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
     """Figures of one epoch of the training split, `exact` False.
 
@@ -55,6 +39,9 @@ def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
         BadInput: the file is missing or cannot be read, or no row of the sample has the schema of the config.
     """
     path = raw_file(config, workspace)
+    if not path.is_file():
+        hint = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
+        raise BadInput(f"data.raw_path: {path} is not there", hint)
     try:
         with path.open("rb") as file:
             lines = list(islice(file, SAMPLE_LINES))

@@ -1,0 +1,143 @@
+"""The acceptance gates: what was measured, against the thresholds of the config.
+
+Pure arithmetic over the reports of a run, so that `validate` can judge an old run by today's thresholds without loading a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import AcceptanceSection
+from pipeline.events import GateJudged
+from pipeline.runs import RunFolder, read_report, read_state
+
+HELD_OUT = "held-out loss"
+JITTER = "throughput jitter"
+CURATED = "curated answers"
+# Fewer steps say more about the machine's first seconds than about the run.
+LEAST_STEPS = 20
+# Distance of the 10th and 90th percentile of a normal distribution in standard deviations.
+_P10_TO_P90 = 2.5631
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gates look at.
+
+    Attributes:
+        val: the `val` part of the evaluation report; None where there were no held-out rows.
+        answers: the `curated` part; each with `tuned_reasons`.
+        seconds_per_token: of every counted optimizer step.
+    """
+
+    val: dict[str, Any] | None
+    answers: Sequence[dict[str, Any]]
+    seconds_per_token: Sequence[float]
+
+
+def evidence_of(run: RunFolder) -> Evidence | None:
+    """What the run measured, or None when it has not been evaluated."""
+    report = read_report(run.eval_report)
+    if report is None:
+        return None
+    train = read_state(run).train
+    steps = zip(train["seconds"], train["tokens"], train["counted"], strict=True)
+    rates = [seconds / tokens for seconds, tokens, counted in steps if counted and tokens > 0]
+    return Evidence(report["val"], report["curated"], rates)
+
+
+def judge(evidence: Evidence, acceptance: AcceptanceSection) -> list[GateJudged]:
+    """Every gate's verdict. Too little evidence is "not judged", never "passed"."""
+    return [
+        _held_out(evidence.val, acceptance.min_val_improvement_pct),
+        _jitter(evidence.seconds_per_token, acceptance.jitter_threshold),
+        _curated(evidence.answers, acceptance.curated_threshold),
+    ]
+
+
+def passed(gates: Sequence[GateJudged]) -> bool:
+    """Whether no gate failed. Gates without evidence neither pass nor fail."""
+    return all(gate.verdict != "failed" for gate in gates)
+
+
+def in_words(gates: Sequence[GateJudged]) -> str:
+    """One line: "2 passed, 1 not judged"."""
+    counts = {verdict: sum(gate.verdict == verdict for gate in gates) for verdict in ("passed", "failed", "not judged")}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+
+
+def _held_out(val: dict[str, Any] | None, threshold: float) -> GateJudged:
+    unit = "% below the base model's loss"
+    if val is None:
+        return GateJudged(
+            HELD_OUT, "not judged", None, threshold, unit, "no held-out rows, so nothing to measure on",
+            "give data.split.val a share, or add rows",
+        )  # fmt: skip
+    base, tuned = val["base_loss"], val["tuned_loss"]
+    if base is None or tuned is None:
+        broken = "tuned" if tuned is None else "base"
+        return GateJudged(
+            HELD_OUT, "failed", None, threshold, unit, f"the {broken} model's held-out loss is not a finite number",
+            "lower train.lr and train again",
+        )  # fmt: skip
+    improvement = 100 * (base - tuned) / base if base > 0 else 0.0
+    words = f"held-out loss {base:.4f} before, {tuned:.4f} after, on {val['tokens']} tokens of {val['rows']} conversations"
+    if improvement >= threshold:
+        return GateJudged(HELD_OUT, "passed", improvement, threshold, unit, words)
+    advice = "train longer or raise train.lr" if improvement >= 0 else "it got worse: lower train.lr or train.epochs, or add rows"
+    return GateJudged(HELD_OUT, "failed", improvement, threshold, unit, words, advice)
+
+
+def spread_over_median(values: Sequence[float]) -> float:
+    """A robust coefficient of variation: the 10th to 90th percentile as standard deviations of a normal, over the median.
+
+    One step in ten may stall without a trace; more show fully.
+    """
+    low, median, high = np.percentile(values, (10, 50, 90))
+    return float((high - low) / _P10_TO_P90 / median)
+
+
+def _jitter(seconds_per_token: Sequence[float], threshold: float) -> GateJudged:
+    unit = "spread of the time per token over its median"
+    count = len(seconds_per_token)
+    if count < LEAST_STEPS:
+        return GateJudged(
+            JITTER, "not judged", None, threshold, unit, f"{count} counted optimizer steps, {LEAST_STEPS} are needed",
+            "more rows, train.epochs or a smaller train.tokens_per_step_target give more steps",
+        )  # fmt: skip
+    spread = spread_over_median(seconds_per_token)
+    median = float(np.median(seconds_per_token))
+    words = f"{1 / median:.0f} tokens/s in the middle of {count} steps, evaluations and checkpoints left out"
+    if spread <= threshold:
+        return GateJudged(JITTER, "passed", spread, threshold, unit, words)
+    return GateJudged(
+        JITTER, "failed", spread, threshold, unit, words,
+        "something else used the machine, it ran hot, or the disk was slow: look at the GPU panel and train again on a quiet machine",
+    )  # fmt: skip
+
+
+def _curated(answers: Sequence[dict[str, Any]], threshold: float) -> GateJudged:
+    unit = "share of curated prompts answered reasonably"
+    if not answers:
+        return GateJudged(
+            CURATED, "not judged", None, threshold, unit, "no curated prompts",
+            "put some into the file that eval.curated_prompts_path names",
+        )  # fmt: skip
+    bad = [answer for answer in answers if answer["tuned_reasons"]]
+    share = 1 - len(bad) / len(answers)
+    words = f"{len(answers) - len(bad)} of {len(answers)} answers are reasonable"
+    # In whole answers: 7 of 10 reach 0.7 whatever the division rounds to.
+    if len(answers) - len(bad) >= threshold * len(answers) - 1e-9:
+        return GateJudged(CURATED, "passed", share, threshold, unit, words)
+    first = bad[0]
+    words += f"; the first that is not, to {_short(first['prompt'])}: {first['tuned_reasons'][0]}"
+    return GateJudged(CURATED, "failed", share, threshold, unit, words, "read the answers in the report; lower train.lr or add rows")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 60 else line[:59] + "…")

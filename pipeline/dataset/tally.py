@@ -1,0 +1,51 @@
+"""Counting what happened to rows, with the first lines it happened on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_FIRST_LINES = 5
+# A template can word its refusals as it likes, with the row's text in them: more kinds than this share one entry.
+_MOST_REASONS = 40
+_OTHER = "other reasons"
+
+
+class Tally:
+    """Counts by reason."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._lines: dict[str, list[int]] = {}
+
+    def add(self, reason: str, line: int) -> None:
+        """One row, by its line number in the raw file."""
+        if reason not in self._counts and len(self._counts) >= _MOST_REASONS:
+            reason = _OTHER
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        lines = self._lines.setdefault(reason, [])
+        if len(lines) < _FIRST_LINES:
+            lines.append(line)
+
+    @property
+    def total(self) -> int:
+        return sum(self._counts.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """`{reason: {"rows": count, "lines": [first lines]}}`, the commonest first."""
+        return {reason: {"rows": self._counts[reason], "lines": self._lines[reason]} for reason in self._by_count()}
+
+    def in_words(self) -> list[str]:
+        """One line a reason: "3 rows: not UTF-8 text (lines 4, 9, 12)"."""
+        return [f"{_rows(self._counts[reason])}: {reason} ({self._where(reason)})" for reason in self._by_count()]
+
+    def _by_count(self) -> list[str]:
+        return sorted(self._counts, key=lambda reason: -self._counts[reason])
+
+    def _where(self, reason: str) -> str:
+        lines = self._lines[reason]
+        more = ", …" if self._counts[reason] > len(lines) else ""
+        return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}{more}"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"

@@ -1,0 +1,26 @@
+"""Cutting a conversation that is longer than a row into overlapping windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.dataset.conversation import NOT_TRAINED
+
+
+def windows(
+    ids: Sequence[int], labels: Sequence[int], longest: int, overlap: int
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """Pieces of at most `longest` tokens; each but the first begins with the last `overlap` tokens of the one before.
+
+    What is repeated has no label, so every label stands in exactly one window. At least one token is repeated: a model
+    predicts nothing for the first token of a row, so a label there would be lost.
+    """
+    overlap = max(1, overlap)
+    begin = 0
+    while True:
+        end = min(begin + longest, len(ids))
+        repeated = overlap if begin else 0
+        yield ids[begin:end], [NOT_TRAINED] * repeated + list(labels[begin + repeated : end])
+        if end == len(ids):
+            return
+        begin = end - overlap

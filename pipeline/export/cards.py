@@ -1,0 +1,160 @@
+"""The model card: what a stranger has to know about the adapter, with the figures that were measured and no others.
+
+Paths, host and user names stay out: a card is there to be published.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline import __version__
+from pipeline.config import Config
+from pipeline.export.dataset_card import dataset_card
+from pipeline.export.markdown import front_matter, plain, table
+from pipeline.export.package import Package, versions
+
+__all__ = ["dataset_card", "model_card"]
+
+_HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
+
+
+def model_card(package: Package) -> str:
+    """Markdown with the hub's YAML front matter."""
+    parts = [
+        front_matter(_metadata(package)),
+        f"# {package.config.project}",
+        _opening(package),
+        "## Results",
+        _results(package.evaluation),
+        _curated(package.evaluation["curated"]),
+        "### Acceptance gates",
+        _gates(package),
+        "## Training",
+        _training(package),
+        "## Use",
+        _use(package),
+        "## Limits",
+        _limits(package.evaluation),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metadata(package: Package) -> dict[str, Any]:
+    base = package.base.name
+    named = {"base_model": base, "base_model_relation": "adapter"} if _HUB_NAME.fullmatch(base) else {}
+    mode = package.config.train.precision_mode
+    tags = ["lora", *(["qlora"] if mode.startswith("qlora") else []), "peft", "humigence"]
+    return {"library_name": "peft", **named, "pipeline_tag": "text-generation", "tags": tags}
+
+
+def _opening(package: Package) -> str:
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    return (
+        f"A LoRA adapter for {plain(package.base.name)}, trained with Humigence {__version__} "
+        f"({package.config.train.precision_mode}), packaged on {day} from run `{package.trained.run.run_id}`."
+    )
+
+
+def _results(evaluation: dict[str, Any]) -> str:
+    rows = []
+    for split in ("val", "test"):
+        figures = evaluation[split]
+        if figures is None:
+            rows.append([split, "no rows", "not measured", "not measured", "not measured", "not measured"])
+            continue
+        for which in ("base", "tuned"):
+            loss, perplexity = _number(figures[f"{which}_loss"], 4), _number(figures[f"{which}_perplexity"], 2)
+            accuracy = f"{100 * figures[f'{which}_accuracy']:.2f} %"
+            size = f"{figures['rows']:,} conversations, {figures['tokens']:,} tokens"
+            rows.append([split, size, which, loss, perplexity, accuracy])
+    heads = ["split", "size", "model", "loss (nats a token)", "perplexity", "token accuracy"]
+    note = "`val` chose the checkpoint; nothing but this measurement has looked at `test`. Only the assistant's tokens count."
+    return table(heads, rows) + "\n\n" + note
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "not a finite number" if value is None else f"{value:.{digits}f}"
+
+
+def _curated(answers: Sequence[dict[str, Any]]) -> str:
+    if not answers:
+        return "No curated prompts were answered."
+    good = sum(not answer["tuned_reasons"] for answer in answers)
+    before = sum(not answer["base_reasons"] for answer in answers)
+    text = f"Curated prompts answered reasonably: {good} of {len(answers)} (base model: {before})."
+    reasons = Counter(reason for answer in answers for reason in answer["tuned_reasons"])
+    told = [f"- {plain(reason)}" + (f" ({count} answers)" if count > 1 else "") for reason, count in reasons.most_common(10)]
+    return text + ("\n\nWhat was wrong with the others:\n\n" + "\n".join(told) if told else "")
+
+
+def _gates(package: Package) -> str:
+    heads = ["gate", "verdict", "value", "threshold", "measured as"]
+    rows = [
+        [gate.gate, gate.verdict, "–" if gate.value is None else f"{gate.value:.3g}", f"{gate.threshold:g}", gate.unit]
+        for gate in package.gates
+    ]
+    notes = [f"- {gate.gate}: {plain(gate.explanation)}" for gate in package.gates]
+    return table(heads, rows) + "\n\n" + "\n".join(notes)
+
+
+def _training(package: Package) -> str:
+    report = package.trained.report
+    rows = [*_settings(package.config), *_planned(package.plan)]
+    ended = "all steps" if report["ended"] == "complete" else "stopped early by the held-out loss"
+    rows += [("optimizer steps", f"{report['steps']:,} ({ended})"), ("checkpoint", f"step {report['best_step']:,}")]
+    rows += [("tokens seen", f"{report['tokens']:,}")] if report.get("tokens") else []
+    rows += [("versions", ", ".join(f"{name} {number}" for name, number in versions().items()))]
+    return table(["setting", "value"], [list(row) for row in rows])
+
+
+def _settings(config: Config) -> Iterable[tuple[str, str]]:
+    train, lora = config.train, config.train.lora
+    yield "precision mode", train.precision_mode
+    yield "LoRA", f"rank {lora.r}, alpha {lora.alpha}, dropout {lora.dropout:g}"
+    yield "target modules", ", ".join(lora.target_modules)
+    yield "learning rate", f"{train.lr:g}, {train.scheduler}, warm-up {100 * train.warmup_ratio:g} % of the steps"
+    yield "weight decay, gradient norm", f"{train.weight_decay:g}, {train.grad_clip:g}"
+    yield "epochs", f"{train.epochs:g}" + (f", at most {train.max_steps} steps" if train.max_steps else "")
+    yield "row length", f"{config.data.max_seq_len} tokens, " + ("packed" if config.data.packing else "one conversation a row")
+    yield "seed", str(config.seed)
+
+
+def _planned(plan: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    if plan:
+        yield "micro-batch × accumulation", f"{plan['micro_batch']} × {plan['accumulation']} rows"
+
+
+def _use(package: Package) -> str:
+    name = package.base_reference if not package.config.model.local_path else package.base.name
+    loaded = json.dumps(name)
+    gguf = f", gguf_file={json.dumps(package.base.path.name)}" if package.base.kind == "gguf" else ""
+    if gguf:
+        loaded = '"folder of the GGUF file"'
+    return f"""With Humigence, in the folder that holds `artifacts/`:
+
+    humigence infer --prompt "…"
+
+With peft alone, in this folder (the tokenizer and its chat template lie here too):
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(".")
+    base = AutoModelForCausalLM.from_pretrained({loaded}{gguf})
+    model = PeftModel.from_pretrained(base, ".")
+
+`sha256sum -c checksums.sha256` verifies the files."""
+
+
+def _limits(evaluation: dict[str, Any]) -> str:
+    rows = sum(evaluation[split]["rows"] for split in ("val", "test") if evaluation[split])
+    return (
+        f"The figures above rest on {rows:,} held-out conversations of the same source as the training data and on "
+        f"{len(evaluation['curated'])} curated prompts, whose answers were checked for form (loops, noise, echoes) and not for truth. "
+        "The base model's own limits and licence apply."
+    )

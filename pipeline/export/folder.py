@@ -1,0 +1,95 @@
+"""The folder of a package: what in it is ours, what a person put there, and its checksums.
+
+`artifacts/<project>/` is replaced as a whole. Files that are not ours are carried over, files of ours that somebody edited are kept
+as `.bak`, and a folder that no pack has made is refused: a wrong `export.artifacts_dir` must not cost anybody's work.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import BadInput
+from pipeline.files import sha256_file
+
+MANIFEST = "humigence.json"
+CHECKSUMS = "checksums.sha256"
+
+
+def check_target(folder: Path) -> None:
+    """Raise `BadInput` when `folder` holds something else than a package."""
+    hint = "move it away, or choose another export.artifacts_dir or project"
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file, and the package goes into a folder of that name", hint)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise BadInput(f"{folder} is not empty and is no package of Humigence's ({MANIFEST} is missing)", hint)
+
+
+def write_checksums(folder: Path) -> None:
+    """Write `checksums.sha256` over every file in `folder`; `sha256sum -c checksums.sha256` verifies it there."""
+    names = sorted(str(path.relative_to(folder)) for path in _files(folder))
+    (folder / CHECKSUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in names), encoding="utf-8")
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """name -> sha256 of the files a pack has written; empty where the list is missing."""
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return {}
+    pairs = (line.partition("  ") for line in lines)
+    return {name: digest for digest, separator, name in pairs if separator}
+
+
+def differing(folder: Path) -> list[str]:
+    """Names of files that are missing or are not as they were packed."""
+    listed = read_checksums(folder).items()
+    return [name for name, digest in listed if not (folder / name).is_file() or sha256_file(folder / name) != digest]
+
+
+def carry_over(old: Path, new: Path) -> list[str]:
+    """Take what is not ours from the package at `old` into the one at `new`, after that is written and summed.
+
+    Returns:
+        Names, as they are in `new`, of files of ours that had been edited.
+    """
+    ours = read_checksums(old)
+    kept = []
+    for path in _entries(old):
+        name = str(path.relative_to(old))
+        if name == CHECKSUMS or (name in ours and not path.is_symlink() and sha256_file(path) == ours[name]):
+            continue
+        if (new / name).is_file() and path.is_file() and sha256_file(path) == sha256_file(new / name):
+            continue
+        target = _free_name(new / name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(path, target)
+        if name in ours:
+            kept.append(str(target.relative_to(new)))
+    return kept
+
+
+def _free_name(path: Path) -> Path:
+    candidates = (path.with_name(f"{path.name}.bak{number or ''}") for number in range(10_000))
+    return path if not os.path.lexists(path) else next(each for each in candidates if not os.path.lexists(each))
+
+
+def _link(source: Path, target: Path) -> None:
+    # A second name for the same bytes: what a person keeps here may be a model of many gigabytes.
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Every file and every link below `folder`, links not followed."""
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        yield from (Path(parent, name) for name in sorted([*files, *links]))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in _entries(folder) if path.is_file() and path.name != CHECKSUMS)

@@ -1,0 +1,124 @@
+"""Everything a package is made from, gathered once: the formats and the cards only write it down."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__, acceptance, trained
+from pipeline.base_model import locate
+from pipeline.base_model.locate import BaseModel
+from pipeline.config import Config
+from pipeline.context import StepContext
+from pipeline.dataset import processed
+from pipeline.errors import MissingArtifact
+from pipeline.events import GateJudged
+from pipeline.files import fingerprint, read_json
+from pipeline.runs import read_report
+from pipeline.trained import Trained
+
+# Raise it when the same inputs would be packaged differently.
+FORMAT_VERSION = 1
+_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True)
+class Package:
+    """What goes into a package.
+
+    Attributes:
+        evaluation: `eval_report.json`.
+        data: the report of preprocess; None where the prepared data is gone.
+        plan: `plan.json` as a dict; empty where the run has none.
+    """
+
+    config: Config
+    trained: Trained
+    base: BaseModel
+    evaluation: dict[str, Any]
+    gates: tuple[GateJudged, ...]
+    data: dict[str, Any] | None
+    plan: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def base_reference(self) -> str:
+        """What `adapter_config.json` calls the base model: its repository, or its path where it is a local file or folder."""
+        return str(self.base.path) if self.config.model.local_path else self.config.model.repo
+
+    def manifest(self) -> dict[str, Any]:
+        """`humigence.json`: all that loading the adapter again needs."""
+        model = self.config.model
+        return {
+            "format_version": FORMAT_VERSION,
+            "humigence": __version__,
+            "fingerprint": self.fingerprint,
+            "project": self.config.project,
+            "run_id": self.trained.run.run_id,
+            "step": self.trained.report["best_step"],
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "formats": list(self.config.export.formats),
+            "base": {
+                "name": self.base.name,
+                "kind": self.base.kind,
+                "repo": None if model.local_path else model.repo,
+                "revision": None if model.local_path else model.revision,
+                "path": str(self.base.path) if model.local_path else None,
+                "weights_fingerprint": self.base.weights_fingerprint(),
+                "tokenizer_fingerprint": self.base.tokenizer_fingerprint(),
+            },
+            "precision_mode": self.config.train.precision_mode,
+            "max_seq_len": self.config.data.max_seq_len,
+            "versions": versions(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that made the adapter."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def folder_of(ctx: StepContext) -> Path:
+    """Where the project's package lies: `artifacts/<project>`, links followed so that a swap replaces the folder, not the link."""
+    return (ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project).resolve()
+
+
+def find(ctx: StepContext) -> Package | None:
+    """What would be packaged now, or None while an earlier step's result is missing."""
+    result, base = trained.find(ctx), locate.locate(ctx.config, ctx.workspace)
+    evaluation = read_report(result.run.eval_report) if result else None
+    evidence = acceptance.evidence_of(result.run) if result else None
+    if result is None or base is None or evaluation is None or evidence is None:
+        return None
+    data = processed.find(ctx.config, ctx.workspace)
+    plan = read_json(result.run.plan) if result.run.plan.exists() else {}
+    gates = tuple(acceptance.judge(evidence, ctx.config.acceptance))
+    config = ctx.config.to_json()
+    del config["compute"]  # the device is no part of the result, and a worker knows it by another name than the config file
+    sources = [
+        FORMAT_VERSION, result.adapter_sha256(), evaluation, config, base.weights_fingerprint(), base.tokenizer_fingerprint(),
+        data.fingerprint if data else None, __version__,
+    ]  # fmt: skip
+    return Package(ctx.config, result, base, evaluation, gates, data.report if data else None, plan, fingerprint(*sources))
+
+
+def require(ctx: StepContext) -> Package:
+    """`find`, or `MissingArtifact` with what is missing."""
+    result = trained.require(ctx)
+    locate.require(ctx.config, ctx.workspace)
+    if read_report(result.run.eval_report) is None:
+        raise MissingArtifact(f"run {result.run.run_id} has not been evaluated; its cards would be empty", "humigence eval")
+    package = find(ctx)
+    assert package is not None
+    return package

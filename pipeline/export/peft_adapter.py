@@ -1,0 +1,23 @@
+"""The adapter as peft reads it: `PeftModel.from_pretrained(base, folder)`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.export.package import Package
+from pipeline.files import read_json, write_json
+from pipeline.trained import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+
+def write_peft_adapter(folder: Path, package: Package) -> None:
+    """Copy the best checkpoint's adapter; its config names the base model and is set for inference."""
+    checkpoint = package.trained.checkpoint
+    shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
+    config = read_json(checkpoint / ADAPTER_CONFIG)
+    config |= {
+        "base_model_name_or_path": package.base_reference,
+        "revision": None if package.config.model.local_path else package.config.model.revision,
+        "inference_mode": True,
+    }
+    write_json(folder / ADAPTER_CONFIG, config)

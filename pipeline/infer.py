@@ -1,0 +1,185 @@
+"""Generation: prompts answered in batches or streamed, and the packaged model loaded again.
+
+One plain sampling loop instead of `generate()`, for three promises: a batch answers what each prompt alone would be answered, an
+answer depends on its own prompt and the seed only, and nothing outside is touched (torch's random state, the model's mode, its
+`use_cache`), so that answering curated prompts in the middle of training changes no curve.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from pipeline.base_model.tokenizer import ChatTokenizer
+
+# Prompts answered together: enough to use the device, few enough for their caches to fit beside a model that trains.
+_BATCH = 16
+_INVALID = "�"  # what a decoder writes for bytes that are no character, or not yet one
+
+
+def generate_batch(
+    model: Any,
+    tokenizer: ChatTokenizer,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    *,
+    keep_special: bool = False,
+) -> list[str]:
+    """Answer every prompt; texts in the order of the prompts, without the token that ended them.
+
+    Args:
+        prompts: token ids as `ChatTokenizer.encode_prompt` makes them, each at least one.
+        max_new_tokens: an answer is cut off here.
+        temperature: 0 always takes the likeliest token.
+        seed: with a temperature, the same seed and prompt give the same draws whatever else is in the batch.
+        keep_special: write control tokens that the model produced in mid-answer instead of hiding them.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # neighbours in length pad each other least
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), _BATCH):
+        batch = order[start : start + _BATCH]
+        ids: list[list[int]] = [[] for _ in batch]
+        for column in _tokens(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, seed):
+            for row, token in enumerate(column):
+                if token is not None:
+                    ids[row].append(token)
+        for i, answer in zip(batch, ids, strict=True):
+            answers[i] = tokenizer.decode(answer, keep_special=keep_special)
+    return answers
+
+
+def stream(
+    model: Any,
+    tokenizer: ChatTokenizer,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Iterator[str]:
+    """One answer piece by piece; joined, the pieces are what `generate_batch` returns.
+
+    A piece never ends inside a character of several bytes and keeps the space before its word.
+    """
+    tokens = (column[0] for column in _tokens(model, tokenizer, [prompt], max_new_tokens, temperature, seed))
+    yield from pieces(tokenizer, (token for token in tokens if token is not None))
+
+
+def pieces(tokenizer: ChatTokenizer, ids: Iterator[int]) -> Iterator[str]:
+    """The text of `ids` as they come, each part held back while what follows could still change it."""
+    # Always the whole answer is decoded: a word piece alone loses its space, a byte alone is no character. Where bytes stand for
+    # unknown characters, one wrong byte spoils the whole run before it; so a part is told only when a wrong byte would not touch it.
+    wrong = _wrong_byte(tokenizer)
+    seen: list[int] = []
+    told = ""
+    for token in ids:
+        seen.append(token)
+        text = tokenizer.decode(seen)
+        final = not text.endswith(_INVALID) and tokenizer.decode([*seen, *wrong]).startswith(text)
+        if final and len(text) > len(told):
+            yield text[len(told) :]
+            told = text
+    rest = tokenizer.decode(seen)[len(told) :]
+    if rest:
+        yield rest
+
+
+def _wrong_byte(tokenizer: ChatTokenizer) -> list[int]:
+    """A token that is one byte of a longer character, or nothing where the vocabulary has none (bytes come first in it)."""
+    first = range(min(tokenizer.vocabulary_size, 2000))
+    return next(([token] for token in first if tokenizer.decode([token]) == _INVALID), [])
+
+
+def user_prompt(tokenizer: ChatTokenizer, text: str, system: str = "") -> list[int]:
+    """Ids of a conversation that a user has just begun with `text`: the same in training's samples, evaluation and `infer`."""
+    from pipeline.dataset.conversation import Message
+
+    messages = [Message(role="system", content=system)] if system else []
+    return tokenizer.encode_prompt([*messages, Message(role="user", content=text)])
+
+
+# ------------------------------------------------------------------------------------------------- the loop
+
+
+def _tokens(
+    model: Any,
+    tokenizer: ChatTokenizer,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> Iterator[list[int | None]]:
+    """New tokens column by column; None in a row whose answer has ended."""
+    from transformers import DynamicCache
+
+    device = next(model.parameters()).device
+    ids, mask = _left_padded(prompts, tokenizer.pad_id, device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    generators = [_generator(seed, prompt) for prompt in prompts]
+    ended = [False] * len(prompts)
+    cache = DynamicCache()
+    last_only = {"logits_to_keep": 1} if _takes(model, "logits_to_keep") else {}
+    for _ in range(max_new_tokens):
+        with torch.no_grad(), evaluating(model):
+            output = model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **last_only
+            )
+        logits = output.logits[:, -1].float()
+        chosen = _choose(logits, temperature, generators)
+        # A model whose logits are no numbers says nothing more: its answer stays as short as it is.
+        broken = torch.isnan(logits).any(1).tolist()
+        ended = [done or bad or t in tokenizer.stop_ids for done, bad, t in zip(ended, broken, chosen, strict=True)]
+        if all(ended):
+            return
+        yield [None if done else token for done, token in zip(ended, chosen, strict=True)]
+        ids = torch.tensor(chosen, device=device)[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
+        positions = positions[:, -1:] + 1
+
+
+def _generator(seed: int, prompt: Sequence[int]) -> torch.Generator:
+    """Draws that depend on the seed and the prompt, so that prompts side by side don't draw in step."""
+    digest = hashlib.sha256(f"{seed}:{list(prompt)}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask), both (prompts, longest prompt); the mask is made from lengths, for the pad id may be a real token."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _choose(logits: torch.Tensor, temperature: float, generators: list[torch.Generator]) -> list[int]:
+    """One token id a row of `logits` (rows, vocabulary)."""
+    if temperature == 0:
+        return [int(token) for token in logits.argmax(1)]
+    # Drawn on the CPU, a generator a row: the same draws on every device and in every batch.
+    shares = torch.softmax(logits / temperature, dim=1).nan_to_num(nan=1.0).cpu()
+    return [int(torch.multinomial(row, 1, generator=each)) for row, each in zip(shares, generators, strict=True)]
+
+
+def _takes(model: Any, name: str) -> bool:
+    """Whether the model's forward knows the argument (inside a peft wrapper too)."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return name in inspect.signature(inner.forward).parameters
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Dropout off inside; every module's own mode as it was after."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

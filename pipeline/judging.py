@@ -1,0 +1,284 @@
+"""Curated prompts, and why an answer to one is unreasonable.
+
+The reasons are rules that a person can check by looking: the same answer always gets the same verdict. They find a model that
+is broken (no answer, loops, noise, the prompt said back, markers of the chat template), not one that is wrong: only `must_mention`
+asks for a fact. An answer that was cut off at its greatest length is not unreasonable for that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config_file import find_file
+from pipeline.errors import BadInput
+from pipeline.function_words import FUNCTION_WORDS
+
+_MOST_PROMPTS = 1000
+
+
+@dataclass(frozen=True)
+class CuratedPrompt:
+    """A prompt both models answer. `must_mention`: texts of which one has to occur in the answer, whatever the case."""
+
+    prompt: str
+    must_mention: tuple[str, ...] = ()
+
+
+def find_prompts(path: str, root: Path) -> Path:
+    """The curated prompts' file: below `root`, else the shipped one of that name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    found = find_file(path, root)
+    if found is None:
+        raise BadInput(f"eval.curated_prompts_path: no file {path}", 'it is JSONL, a line such as {"prompt": "What is overfitting?"}')
+    return found
+
+
+def read_prompts(file: Path) -> list[CuratedPrompt]:
+    """Every prompt of the JSONL `file`, in order; empty lines are skipped.
+
+    Raises:
+        BadInput: unreadable lines, all told with their numbers.
+    """
+    prompts, problems = [], []
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            prompts.append(_prompt(json.loads(line)))
+        except json.JSONDecodeError as error:
+            problems.append(f"line {number}: not JSON ({error.msg}, column {error.colno})")
+        except (ValueError, RecursionError) as error:
+            problems.append(f"line {number}: {error}")
+    if len(prompts) > _MOST_PROMPTS:
+        problems.append(f"{len(prompts)} prompts; at most {_MOST_PROMPTS} are answered")
+    if problems:
+        told = "\n".join(f"  {problem}" for problem in problems[:20])
+        raise BadInput(f"{file}: {len(problems)} unreadable\n{told}", 'a line is {"prompt": "…", "must_mention": ["…"]}')
+    return prompts
+
+
+def _prompt(row: Any) -> CuratedPrompt:
+    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
+        raise ValueError('no "prompt" with text in it')
+    if unknown := sorted(row.keys() - {"prompt", "must_mention"}):
+        raise ValueError(f"unknown key {unknown[0]!r}; known are prompt and must_mention")
+    mentions = row.get("must_mention", [])
+    if not isinstance(mentions, list) or not all(isinstance(text, str) and text.strip() for text in mentions):
+        raise ValueError('"must_mention" is a list of texts')
+    return CuratedPrompt(row["prompt"], tuple(mentions))
+
+
+# ------------------------------------------------------------------------------------------------- the rules
+
+
+def reasons_for_all(prompts: Sequence[CuratedPrompt], answers: Sequence[str]) -> list[tuple[str, ...]]:
+    """`reasons_unreasonable` of each answer; besides, one answer to everything is no answer."""
+    folded = [_folded(answer) for answer in answers]
+    asked: dict[str, set[str]] = {}
+    for prompt, answer in zip(prompts, folded, strict=True):
+        asked.setdefault(answer, set()).add(_folded(prompt.prompt))
+    result = []
+    for prompt, answer, key in zip(prompts, answers, folded, strict=True):
+        reasons = reasons_unreasonable(prompt.prompt, answer, must_mention=prompt.must_mention)
+        if len(asked[key]) > 2 and len(_words(key)) > 2:  # "yes" may well be the answer to several
+            reasons += (f"{len(asked[key]) - 1} other prompts get the same answer",)
+        result.append(reasons)
+    return result
+
+
+def reasons_unreasonable(prompt: str, answer: str, *, must_mention: Sequence[str] = ()) -> tuple[str, ...]:
+    """Why `answer` is no reasonable one to `prompt`; empty when nothing speaks against it."""
+    text = answer.rstrip("�").strip()  # a character cut in half by the limit is no fault
+    if not any(character.isalnum() for character in text):
+        return ("it is empty",) if not text else ("it has no words",)
+    rules = (_markers(prompt, text), _echo(prompt, text), _loop(text), _noise(text), _no_language(text))
+    reasons = [reason for reason in rules if reason]
+    if must_mention and not any(_folded(mention) in _folded(text) for mention in must_mention):
+        reasons.append("it mentions none of: " + ", ".join(must_mention))
+    return tuple(reasons)
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+_WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
+
+
+def _words(text: str) -> list[str]:
+    """Lower-case words; a hyphen or an apostrophe inside belongs to its word."""
+    return _WORD.findall(_folded(text))
+
+
+_MARKER = re.compile(
+    r"<\|[A-Za-z_0-9]{2,24}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<unk>|\[(?:PAD|UNK|CLS|SEP)\]"
+    r"|^\s*#{2,3} ?(?:Instruction|Response|Human|Assistant):",
+    re.MULTILINE,
+)
+
+
+def _markers(prompt: str, text: str) -> str:
+    found = next((hit.group().strip() for hit in _MARKER.finditer(text) if hit.group() not in prompt), None)
+    return f"it contains the template marker {found}" if found else ""
+
+
+_LONG_QUOTE = 8  # words: shorter pieces of a prompt are legitimate answers ("a fruit")
+_LEAD = 4  # words: "You said:" before the prompt is no content of one's own
+
+
+def _echo(prompt: str, text: str) -> str:
+    """The prompt said back, whole or in a long piece, with nothing after it."""
+    asked, said = _words(prompt), _words(text)
+    reason = "it only repeats the prompt"
+    if len(asked) < 2 or not said:
+        return ""
+    joined_prompt, joined = f" {' '.join(asked)} ", f" {' '.join(said)} "
+    if joined in joined_prompt:
+        return reason if len(said) >= min(_LONG_QUOTE, max(2, 0.7 * len(asked))) else ""
+    if joined_prompt not in joined:
+        return ""
+    lead, *_, rest = joined.split(joined_prompt.rstrip())
+    own = [word for word in rest.split() if word not in asked]
+    return reason if not own and len(lead.split()) <= _LEAD else ""
+
+
+_LEAST_WORDS = 10  # for anything that is said about shares of words
+_REPEATS = 3
+_LOOP_WORDS = 9  # a loop has to be at least this long in all, so that "no, no, no" is not one
+
+
+def _loop(text: str) -> str:
+    """Words, lines or characters said over and over."""
+    if run := re.search(r"(\w)\1{11,}", text):
+        return f"it repeats the character {run.group(1)!r}"
+    lines = Counter(_folded(line) for line in text.splitlines() if len(_words(line)) >= 2)
+    if lines:
+        line, count = lines.most_common(1)[0]
+        if count >= _REPEATS and count * 2 >= sum(lines.values()):
+            return f"it repeats the line {_short(line)!r}"
+    words = _words(text)
+    for period in range(1, len(words) // _REPEATS + 1):
+        longest = _longest_period(words, period)
+        if longest >= max(_LOOP_WORDS, _REPEATS * period):
+            start = _start_of_period(words, period, longest)
+            return f"it repeats {_short(' '.join(words[start : start + period]))!r}"
+    if len(words) >= _LEAST_WORDS:
+        word, count = Counter(words).most_common(1)[0]
+        if count > 0.3 * len(words):
+            return f"{count} of {len(words)} words are {_short(word, 20)!r}"
+    if len(text) >= 40 and " " not in text and (loop := re.search(r"(.{2,12}?)\1{4,}", text)):
+        return f"it repeats {loop.group(1)!r}"
+    return ""
+
+
+def _periods(words: Sequence[str], period: int) -> Iterable[tuple[int, int]]:
+    """(length, start) of the stretches in which each word is the one `period` before."""
+    start = 0
+    for i in range(period, len(words) + 1):
+        if i == len(words) or words[i] != words[i - period]:
+            yield i - start, start
+            start = i - period + 1
+
+
+def _longest_period(words: Sequence[str], period: int) -> int:
+    return max(_periods(words, period))[0]
+
+
+def _start_of_period(words: Sequence[str], period: int, length: int) -> int:
+    return next(start for each, start in _periods(words, period) if each == length)
+
+
+def _noise(text: str) -> str:
+    """Characters and words that no language or program is written in."""
+    bare = [character for character in text if not character.isspace()]
+    strange = [c for c in bare if c == "�" or unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs")]
+    if len(strange) >= 2 and len(strange) * 50 >= len(bare):
+        return f"{len(strange)} characters that cannot be read"
+    if len(bare) >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in bare) < 0.4 * len(bare):
+        return "mostly signs, hardly a letter"
+    if hit := _LONG_RUN.search(text):
+        return f"{len(hit.group())} times the sign {hit.group()[0]!r} in a row" if hit.group().strip() else "a page of blank lines"
+    prose = _without_code(text)
+    longest = max((word for word in re.findall(r"[^\W\d_]+", prose) if _is_latin(word)), key=len, default="")
+    if len(longest) > 45:
+        return f"a word of {len(longest)} letters"
+    words = [word for word in prose.split() if any(c.isalpha() for c in word)]
+    odd = [word for word in words if _is_odd(word)]
+    if len(odd) >= 3 and len(odd) >= 0.12 * len(words):
+        return f"{len(odd)} of {len(words)} words are broken ({', '.join(_short(word, 20) for word in odd[:3])})"
+    return ""
+
+
+def _without_code(text: str) -> str:
+    """Without code blocks (an open one too), code spans and addresses: their words follow other rules."""
+    return re.sub(r"```.*?(?:```|\Z)|`[^`\n]*`|\S*(?:://|@|www\.)\S*", " ", text, flags=re.DOTALL)
+
+
+def _is_latin(word: str) -> bool:
+    return all("LATIN" in unicodedata.name(c, "") for c in word)
+
+
+# Signs that people do draw lines with are left out: - = _ . * # ~ | + and their like.
+_LONG_RUN = re.compile(r"""([,;:!?'"()\[\]{}<>/\\&%$@^])\1{5,}|\n(?:\s*\n){6,}""")
+_CAPITAL_INSIDE = re.compile(r"[^\W\d_A-Z][A-Z]")
+_SIGN_INSIDE = re.compile(r"""[^\W_][^\w\s'’.,:;/&·()\-–—][^\W_]|[])}"'=<>|^,:;?]{4,}|[])}][])}"'|.,^=]+[^\W_]""")
+
+
+def _is_odd(word: str) -> bool:
+    """Two scripts in one word, a capital after a small letter, or a sign between letters that belongs to neither."""
+    scripts = {unicodedata.name(c, "?").split()[0] for c in word if c.isalpha() and not c.isascii()}
+    mixed = bool(scripts & {"CYRILLIC", "CJK", "ARABIC", "HEBREW", "HANGUL", "HIRAGANA", "KATAKANA", "THAI", "DEVANAGARI"})
+    if mixed and re.search("[A-Za-z]", word):
+        return True
+    return bool(_CAPITAL_INSIDE.search(word) or _SIGN_INSIDE.search(word))
+
+
+_PROSE_WORDS = 5  # shorter stretches are items of a list
+_LEAST_SHARE = 0.12
+_MOST_SHARE = 0.75
+_LONGEST_MEAN = 10.0  # letters: English prose has about 5, Finnish 8
+
+
+def _no_language(text: str) -> str:
+    """Words of which hardly one, or nearly every one, is a function word; or words that are far too long.
+
+    Real words drawn at random have next to no function words ("trillion sustain California subsidies coop"), a model whose layers
+    are out of order says little else ("and or in and"); English prose has 30 to 60 %. Only words in Latin letters count; for too few
+    function words only stretches that are too long to be items of a list.
+    """
+    letters = [word for word in re.findall(r"[^\W\d_]+", _without_code(text)) if _is_latin(word)]
+    if len(letters) >= _LEAST_WORDS:
+        mean = sum(map(len, letters)) / len(letters)
+        if mean > _LONGEST_MEAN:
+            return f"no language: words of {mean:.0f} letters on average"
+        if (known := _function_words(letters)) > _MOST_SHARE * len(letters):
+            return f"no language: {known} function words among {len(letters)}"
+    stretches = [re.findall(r"[^\W\d_]+", piece) for piece in re.split(r"[.,:;!?()\n•|=]+", _without_code(text))]
+    words = [word for piece in stretches if len(piece) >= _PROSE_WORDS for word in piece if _is_latin(word)]
+    if len(words) < _LEAST_WORDS or (known := _function_words(words)) >= _LEAST_SHARE * len(words):
+        return ""
+    return f"no language: {known} function words among {len(words)}"
+
+
+def _function_words(words: Sequence[str]) -> int:
+    """How many of `words` are function words, in the language that has most of them."""
+    return max(sum(word.casefold() in known for word in words) for known in FUNCTION_WORDS.values())
+
+
+def _short(text: str, most: int = 40) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

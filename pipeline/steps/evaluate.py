@@ -1,0 +1,214 @@
+"""Step 6: what training changed, measured on rows and prompts it has not seen.
+
+Held-out loss, perplexity and token accuracy of the base and the tuned model on all of `val`, once on `test`; the curated prompts
+answered by both, with the reasons why an answer is unreasonable. Writes `eval_report.json`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline import judging, trained
+from pipeline.base_model import locate
+from pipeline.context import StepContext, StepResult
+from pipeline.dataset import processed
+from pipeline.errors import MissingArtifact, Stopped
+from pipeline.events import Answered, HeldOut, Note, StepProgress
+from pipeline.files import fingerprint as fingerprint_of
+from pipeline.files import sha256_file, write_json
+from pipeline.judging import CuratedPrompt
+from pipeline.runs import read_report
+
+if TYPE_CHECKING:
+    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.scoring import Row
+
+Split = Literal["val", "test"]
+SPLITS: tuple[Split, ...] = ("val", "test")
+REPORT_VERSION = 1  # raise it when the same inputs would give another report
+
+
+def fingerprint(ctx: StepContext) -> str | None:
+    """Changes with anything the report depends on; None while something is missing."""
+    result, data = trained.find(ctx), processed.find(ctx.config, ctx.workspace)
+    if result is None or data is None:
+        return None
+    section, prompts = ctx.config.eval, _prompts_file(ctx)
+    return fingerprint_of(
+        REPORT_VERSION, result.adapter_sha256(), data.fingerprint, sha256_file(prompts), section.max_new_tokens,
+        section.temperature, ctx.config.seed, ctx.config.train.precision_mode,
+    )  # fmt: skip
+
+
+def is_unchanged(ctx: StepContext) -> bool:
+    """Whether the run's report still answers for its adapter, its data and its prompts."""
+    report = read_report(ctx.run.eval_report) if ctx.run else None
+    return report is not None and report["fingerprint"] == fingerprint(ctx)
+
+
+def run(ctx: StepContext) -> StepResult:
+    """Measure and write the report; when nothing has changed, tell what stands in it.
+
+    Raises:
+        MissingArtifact: there is no trained adapter, no prepared data or no base model.
+        BadInput: the curated prompts can't be read.
+        Stopped: the person asked to; nothing is written, the next evaluation starts over.
+    """
+    result = trained.require(ctx)
+    if is_unchanged(ctx):
+        return _told_again(ctx, read_report(result.run.eval_report))
+    data = processed.find(ctx.config, ctx.workspace)
+    if data is None:
+        raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
+    prompts = judging.read_prompts(_prompts_file(ctx))
+    model, tokenizer = _load(ctx, result.checkpoint)
+    report = {
+        "fingerprint": fingerprint(ctx),
+        "step": result.report["best_step"],
+        **{split: _held_out(ctx, model, data, split) for split in SPLITS},
+        "curated": _answers(ctx, model, tokenizer, prompts),
+    }
+    write_json(result.run.eval_report, report)
+    return StepResult("done", summary(report))
+
+
+def summary(report: dict[str, Any]) -> str:
+    """One line of a report for a person."""
+    val, answers = report["val"], report["curated"]
+    parts = []
+    if val is None:
+        parts.append("no held-out rows")
+    else:
+        parts.append(f"held-out loss {_number(val['base_loss'])} → {_number(val['tuned_loss'])}")
+    if answers:
+        good = sum(not answer["tuned_reasons"] for answer in answers)
+        parts.append(f"{good} of {len(answers)} curated answers reasonable")
+    return ", ".join(parts)
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+def _prompts_file(ctx: StepContext) -> Path:
+    return judging.find_prompts(ctx.config.eval.curated_prompts_path, ctx.workspace.root)
+
+
+def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
+    from pipeline.base_model.load import load_adapter, load_base
+    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.gpu import choose_device
+
+    base = locate.require(ctx.config, ctx.workspace)
+    model = load_base(base, ctx.config.train.precision_mode, choose_device(ctx.config.compute.gpu))
+    return load_adapter(model, checkpoint), ChatTokenizer.load(base)
+
+
+# --------------------------------------------------------------------------------------------- held-out rows
+
+
+class _Rows:
+    """The rows of a split, read from disk when asked for."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> Row:
+        row = self._dataset[index]
+        return row["input_ids"], row["labels"]
+
+
+def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split: Split) -> dict[str, Any] | None:
+    """The figures of one split, or None when it holds nothing to measure: no evidence is not a loss of zero."""
+    from pipeline.scoring import compare
+
+    lengths = data.lengths(split).tolist()
+    if not lengths or not data.trained_lengths(split).sum():
+        ctx.emit(Note(f"{split} is empty: nothing is measured on it (data.split.{split})", "warning"))
+        return None
+
+    def progress(done: int) -> None:
+        if ctx.stop():
+            raise Stopped("stopped while evaluating", "humigence eval starts the evaluation over")
+        ctx.emit(StepProgress("evaluate", done, len(lengths), "rows", split))
+
+    # As many tokens as the shortest forward pass of training had: without gradients they always fit.
+    base, tuned = compare(model, _Rows(data.dataset(split)), lengths, ctx.config.data.max_seq_len, progress)
+    figures = {
+        "rows": len(lengths),
+        "tokens": base.tokens,
+        "base_loss": _finite(base.loss),
+        "tuned_loss": _finite(tuned.loss),
+        "base_perplexity": perplexity(base.loss),
+        "tuned_perplexity": perplexity(tuned.loss),
+        "base_accuracy": base.accuracy,
+        "tuned_accuracy": tuned.accuracy,
+    }
+    ctx.emit(_measured(split, figures))
+    return figures
+
+
+def _measured(split: Split, figures: dict[str, Any]) -> HeldOut:
+    base, tuned = (math.nan if figures[name] is None else figures[name] for name in ("base_loss", "tuned_loss"))
+    return HeldOut(
+        split, figures["rows"], figures["tokens"], base, tuned, figures["base_accuracy"], figures["tuned_accuracy"]
+    )
+
+
+def _told_again(ctx: StepContext, report: dict[str, Any]) -> StepResult:
+    """The events of a report that stands: a run that did only some steps again shows all of its results."""
+    for split in SPLITS:
+        if report[split] is not None:
+            ctx.emit(_measured(split, report[split]))
+    for row in report["curated"]:
+        ctx.emit(_answered(row))
+    return StepResult("unchanged", summary(report))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def perplexity(loss: float) -> float | None:
+    """e to the loss (nats a token); None where that is no finite number."""
+    return math.exp(loss) if loss < 700 else None
+
+
+# ------------------------------------------------------------------------------------------- curated prompts
+
+
+def _answers(ctx: StepContext, model: Any, tokenizer: ChatTokenizer, prompts: list[CuratedPrompt]) -> list[dict[str, Any]]:
+    """Every prompt with both answers and what is wrong with them."""
+    if not prompts:
+        ctx.emit(Note(f"{ctx.config.eval.curated_prompts_path} holds no prompts: no answers are judged", "warning"))
+        return []
+    with model.disable_adapter():
+        base = _generate(ctx, model, tokenizer, prompts, "base answers")
+    tuned = _generate(ctx, model, tokenizer, prompts, "tuned answers")
+    base_reasons, tuned_reasons = judging.reasons_for_all(prompts, base), judging.reasons_for_all(prompts, tuned)
+    rows = [
+        {"prompt": each.prompt, "base": before, "tuned": after, "base_reasons": list(why_base), "tuned_reasons": list(why_tuned)}
+        for each, before, after, why_base, why_tuned in zip(prompts, base, tuned, base_reasons, tuned_reasons, strict=True)
+    ]
+    for row in rows:
+        ctx.emit(_answered(row))
+    return rows
+
+
+def _answered(row: dict[str, Any]) -> Answered:
+    return Answered(row["prompt"], row["base"], row["tuned"], tuple(row["base_reasons"]), tuple(row["tuned_reasons"]))
+
+
+def _generate(ctx: StepContext, model: Any, tokenizer: ChatTokenizer, prompts: list[CuratedPrompt], what: str) -> list[str]:
+    from pipeline.infer import generate_batch, user_prompt
+
+    if ctx.stop():
+        raise Stopped("stopped while evaluating", "humigence eval starts the evaluation over")
+    ctx.emit(StepProgress("evaluate", 0, len(prompts), "answers", what))
+    ids = [user_prompt(tokenizer, each.prompt) for each in prompts]
+    section = ctx.config.eval
+    answers = generate_batch(model, tokenizer, ids, section.max_new_tokens, section.temperature, ctx.config.seed, keep_special=True)
+    ctx.emit(StepProgress("evaluate", len(prompts), len(prompts), "answers", what))
+    return answers

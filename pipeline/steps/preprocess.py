@@ -1,0 +1,152 @@
+"""The fourth step: rows to cleaned, divided, tokenized and labelled conversations.
+
+The result is addressed by what went into it (raw file, data settings, seed, tokenizer), so it is made once and shared by every
+run that asks for the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import files
+from pipeline.base_model.locate import require
+from pipeline.context import StepContext, StepResult
+from pipeline.dataset import processed
+from pipeline.dataset.jsonl import count_lines
+from pipeline.dataset.processed import ProcessedData
+from pipeline.errors import BadInput, EnvironmentFault, Stopped
+from pipeline.events import Note, StepProgress
+
+if TYPE_CHECKING:
+    from pipeline.base_model.locate import BaseModel
+
+_SECONDS_BETWEEN_EVENTS = 0.3
+
+
+def run(ctx: StepContext) -> StepResult:
+    """Prepare the data of the config, unless it is there already.
+
+    Raises:
+        BadInput: the raw file is missing or holds no row that can be used.
+        MissingArtifact: the base model is not on this machine.
+        EnvironmentFault: a disk error.
+        Stopped: the person asked for it; nothing is left behind.
+    """
+    base = require(ctx.config, ctx.workspace)
+    raw = _raw_in_place(ctx)
+    folder = processed.folder_of(ctx.config, ctx.workspace, base)
+    found = processed.read(folder)
+    data = found or _make(ctx, base, raw, folder)
+    if ctx.run:
+        files.write_json(ctx.run.preprocess_report, data.report)
+    return StepResult("unchanged" if found else "done", _summary(data.report))
+
+
+def is_unchanged(ctx: StepContext) -> bool:
+    """Whether the data is prepared and, inside a run, its report is in the run folder."""
+    found = processed.find(ctx.config, ctx.workspace)
+    if found is None or ctx.run is None:
+        return found is not None
+    copied = ctx.run.preprocess_report
+    return copied.is_file() and files.read_json(copied) == found.report
+
+
+def _raw_in_place(ctx: StepContext) -> Path:
+    """The raw file, the demo copied to where the config says it is."""
+    path = ctx.workspace.resolve(ctx.config.data.raw_path)
+    if ctx.config.data.source == "bundled" and not path.exists():
+        _copy_whole(processed.raw_file(ctx.config, ctx.workspace), path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        hint = "put a JSONL file there, or for the demo rows: humigence config set data.source bundled"
+        raise BadInput(f"data.raw_path: {path}: {what}", hint)
+    if not os.access(path, os.R_OK):
+        raise BadInput(f"data.raw_path: {path}: may not be read by this user", f"chmod u+r {path}")
+    return path
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+            shutil.copyfile(source, file.name)
+        os.replace(file.name, target)
+    except OSError as error:
+        raise EnvironmentFault(f"data.raw_path: {target}: {error.strerror}") from error
+
+
+def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> ProcessedData:
+    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.dataset.prepare import prepare
+
+    tokenizer = ChatTokenizer.load(base)
+    try:
+        with files.new_folder(folder) as temporary:
+            figures = prepare(raw, temporary, ctx.config, tokenizer, _progress(ctx, count_lines(raw)))
+            report = _report(ctx, base, raw, folder, figures)
+            files.write_json(temporary / "report.json", report)
+    except OSError as error:
+        raise EnvironmentFault(f"{error.filename or folder}: {error.strerror or error}", "humigence doctor") from error
+    _tell(ctx, report)
+    return ProcessedData(folder, folder.name, report)
+
+
+def _progress(ctx: StepContext, total: int) -> Callable[[int, str], None]:
+    """Called for every row; a few times a second it tells how far it is and looks whether to stop."""
+    last = 0.0
+
+    def tell(done: int, what: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _SECONDS_BETWEEN_EVENTS and done < total:
+            return
+        last = now
+        if ctx.stop():
+            raise Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
+        ctx.emit(StepProgress("preprocess", done, total, "rows", what))
+
+    return tell
+
+
+def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
+    data = ctx.config.data
+    return {
+        "fingerprint": folder.name,
+        "raw_path": data.raw_path,
+        "raw_sha256": files.sha256_file(raw),
+        "schema": data.row_schema,
+        "model": base.name,
+        "seed": ctx.config.seed,
+        "max_seq_len": data.max_seq_len,
+        "over_long": data.over_long,
+        **figures,
+    }
+
+
+def _tell(ctx: StepContext, report: dict[str, Any]) -> None:
+    """What a person should know before training on it."""
+    rejected = report["rejected_in_words"]
+    if rejected:
+        words = "; ".join(rejected[:5])
+        ctx.emit(Note(f"{report['rejected_rows']} of {report['rows']} rows left out: {words}", "warning"))
+    if report["turn_by_turn"]:
+        ctx.emit(Note(f"{report['turn_by_turn']} conversations are trained turn by turn: the chat template rewrites earlier turns"))
+    for split, share in (("val", ctx.config.data.split.val), ("test", ctx.config.data.split.test)):
+        if share and not report["splits"][split]["conversations"]:
+            ctx.emit(Note(f"too few rows ({report['kept']}) for a {split} split: it is empty", "warning"))
+
+
+def _summary(report: dict[str, Any]) -> str:
+    splits = report["splits"]
+    parts = [", ".join(f"{splits[split]['conversations']} {split}" for split in processed.SPLITS) + " conversations"]
+    if report["rejected_rows"]:
+        parts.append(f"{report['rejected_rows']} rows left out")
+    if report["duplicates"]:
+        parts.append(f"{report['duplicates']} duplicates")
+    return "; ".join(parts)

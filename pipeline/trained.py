@@ -1,0 +1,46 @@
+"""What a run's training left behind, as the later steps look it up. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.context import StepContext
+from pipeline.errors import MissingArtifact
+from pipeline.files import sha256_file
+from pipeline.runs import RunFolder, read_report
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The checkpoint with the lowest held-out loss of a finished training."""
+
+    run: RunFolder
+    checkpoint: Path
+    report: dict[str, Any]  # `train_report.json`
+
+    def adapter_sha256(self) -> str:
+        return sha256_file(self.checkpoint / ADAPTER_WEIGHTS)
+
+
+def find(ctx: StepContext) -> Trained | None:
+    """The result of the context's run, or None when it has not been trained to its end."""
+    report = read_report(ctx.run.train_report) if ctx.run else None
+    if ctx.run is None or report is None or not report.get("best_checkpoint"):
+        return None
+    checkpoint = ctx.run.path / report["best_checkpoint"]
+    whole = (checkpoint / ADAPTER_WEIGHTS).is_file() and (checkpoint / ADAPTER_CONFIG).is_file()
+    return Trained(ctx.run, checkpoint, report) if whole else None
+
+
+def require(ctx: StepContext) -> Trained:
+    """`find`, or `MissingArtifact` with the command that trains."""
+    found = find(ctx)
+    if found is None:
+        where = f"run {ctx.run.run_id}" if ctx.run else f"project {ctx.config.project}"
+        raise MissingArtifact(f"{where} has no trained adapter", "humigence train --train (with --resume when it was stopped)")
+    return found
