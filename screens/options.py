@@ -11,6 +11,7 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.catalogue import CuratedModel
 from pipeline.config import Config
 from pipeline.gpu import (
+    GIB,
     Device,
     GpuReading,
     HostReading,
@@ -72,7 +73,7 @@ def gpu_options(machine: MachineFacts, current: str) -> list[Option]:
 
 def _auto_detail(machine: MachineFacts) -> str:
     if not machine.found.gpus:
-        return f"the CPU here: {machine.found.problem}"
+        return f"the CPU here: {machine.found.problem.partition(' (')[0]}"
     if not machine.usable:
         return "the CPU here: CUDA_VISIBLE_DEVICES hides every GPU"
     if not machine.cuda_build:
@@ -104,11 +105,9 @@ def _several(count: int) -> Option:
 # ---------------------------------------------------------------------------------------------------------- model
 
 
-def model_options(device: Device | None, repo: str, environ: Mapping[str, str] | None = None) -> list[Option]:
-    """The curated models, what the config names if that is another, and a last one for anything else."""
+def model_options(device: Device | None, environ: Mapping[str, str] | None = None) -> list[Option]:
+    """The curated models, and a last one for anything else."""
     options = [_model_option(model, device, environ) for model in catalogue.MODELS]
-    if repo and catalogue.find(repo) is None:
-        options.insert(0, Option(repo, safe(repo), "your own choice"))
     about = "Any chat model of the Hugging Face hub (owner/name), a folder with safetensors, or a .gguf file."
     return [*options, Option(OTHER_MODEL, "another", "a hub name, a folder, or a .gguf file", about=about)]
 
@@ -117,7 +116,7 @@ def _model_option(model: CuratedModel, device: Device | None, environ: Mapping[s
     reason = catalogue.availability(model, device, environ) or ""
     here = "on this machine" if model.downloaded else "not here yet"
     licence = model.licence if len(model.licence) < 12 else model.licence.removesuffix(" Community License")
-    detail = f"{size(model.download_bytes):>9} · {licence} · {here}"
+    detail = f"{model.download_bytes / GIB:.1f} GiB · {licence} · {here}"
     about = f"{model.repo}: {model.what}. {reason}".strip()
     return Option(model.repo, model.repo.rpartition("/")[2], detail, _short(reason), about)
 

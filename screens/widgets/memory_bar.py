@@ -52,6 +52,10 @@ def gib(count: float) -> str:
 class MemoryBar(Widget):
     """Narrow: the bar, its parts, the plan, a line each. Wide (class `-tall`): a line for each part."""
 
+    DEFAULT_CSS = """
+    MemoryBar { height: auto; width: 1fr; }
+    """
+
     outlook: reactive[Outlook | None] = reactive(None)
     tall: reactive[bool] = reactive(False, layout=True)
 
