@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -143,6 +144,27 @@ def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None)
         max_positions=_size(config, "max_position_embeddings", where, 0),
         model_type=model_type,
     )
+
+
+def layer_names(base: BaseModel) -> tuple[str, ...]:
+    """Names of the linear layers inside the decoder layers, as `train.lora.target_modules` takes them."""
+    if base.kind == "gguf":
+        tensors: dict[str, Any] = dict(read_header(base.path).tensors)
+        names = [
+            (_GGUF_LAYERS.get(name.split(".")[2], name), shape) for name, shape in tensors.items() if name.startswith("blk.")
+        ]
+    else:
+        headers = [safetensors_header(file)[0] for file in base.weight_files()]
+        weights = {name: each["shape"] for header in headers for name, each in header.items() if name != "__metadata__"}
+        names = [(name.split(".")[-2], shape) for name, shape in weights.items() if _IN_A_LAYER.search(name)]
+    return tuple(sorted({name for name, shape in names if len(shape) == 2}))
+
+
+_IN_A_LAYER = re.compile(r"\.\d+\..*\.weight$")
+_GGUF_LAYERS = {
+    "attn_q": "q_proj", "attn_k": "k_proj", "attn_v": "v_proj", "attn_output": "o_proj",
+    "ffn_gate": "gate_proj", "ffn_up": "up_proj", "ffn_down": "down_proj",
+}  # fmt: skip
 
 
 def _size(config: dict[str, Any], key: str, where: str, default: int | None = None) -> int:

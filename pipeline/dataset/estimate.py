@@ -5,15 +5,15 @@ About four characters a token (English text in today's vocabularies); the plan m
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from pipeline.config import Config, DataSection
+from pipeline.dataset.jsonl import Line, count_lines, read_lines
 from pipeline.dataset.processed import raw_file
+from pipeline.dataset.schemas import messages_of
 from pipeline.errors import BadInput
 from pipeline.planning import DataFigures
 from pipeline.runs import Workspace
@@ -43,52 +43,30 @@ def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
         hint = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
         raise BadInput(f"data.raw_path: {path} is not there", hint)
     try:
-        with path.open("rb") as file:
-            lines = list(islice(file, SAMPLE_LINES))
-            read = file.tell()
-        size = path.stat().st_size
+        lines = list(islice(read_lines(path), SAMPLE_LINES))
+        total = lines[-1].number if len(lines) < SAMPLE_LINES else count_lines(path)
+    except IndexError as error:
+        raise BadInput(f"{path}: there is no row in it", "one JSON object a line") from error
     except OSError as error:
         raise BadInput(f"data.raw_path: {path}: {error.strerror}") from error
     sample = _measure(lines, config.data)
     if not sample.tokens:
         name = config.data.row_schema
-        raise BadInput(f"{path}: none of the first {len(lines)} lines is a {name} row", "humigence validate tells what is wrong")
-    share = config.data.split.train * (size / read if read else 1.0)
-    return _scaled(sample, share, config.data)
+        raise BadInput(f"{path}: none of the first {len(lines)} rows is a {name} row", "humigence validate tells what is wrong")
+    return _scaled(sample, config.data.split.train * total / lines[-1].number, config.data)
 
 
-def _measure(lines: Iterable[bytes], data: DataSection) -> _Sample:
+def _measure(lines: Iterable[Line], data: DataSection) -> _Sample:
     sample = _Sample([], [])
     for line in lines:
-        turns = _turns(line, data.row_schema)
-        if turns:
-            lengths = [(trained, len(text) / CHARACTERS_A_TOKEN) for trained, text in turns]
-            sample.tokens.append(math.ceil(sum(length + TEMPLATE_TOKENS for _, length in lengths)))
-            sample.trained.append(math.ceil(sum(length + 1 for trained, length in lengths if trained)))
+        try:
+            messages = messages_of(line.row, data.row_schema)
+        except BadInput:
+            continue
+        lengths = [(each["role"], len(each["content"]) / CHARACTERS_A_TOKEN) for each in messages]
+        sample.tokens.append(math.ceil(sum(length + TEMPLATE_TOKENS for _, length in lengths)))
+        sample.trained.append(math.ceil(sum(length + 1 for role, length in lengths if role == "assistant")))
     return sample
-
-
-def _turns(line: bytes, schema: str) -> list[tuple[bool, str]]:
-    """(whether it is trained, text) of each message; empty for a line that is no row."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return []
-    if not isinstance(row, dict):
-        return []
-    if schema == "chat_messages":
-        messages = row.get("messages")
-        return [turn for each in messages if (turn := _turn(each))] if isinstance(messages, list) else []
-    parts: list[Any] = [row.get("instruction"), row.get("input") or "", row.get("output")]
-    if not all(isinstance(part, str) for part in parts):
-        return []
-    return [(False, parts[0] + parts[1]), (True, parts[2])]
-
-
-def _turn(message: Any) -> tuple[bool, str] | None:
-    if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-        return None
-    return message.get("role") == "assistant", message["content"]
 
 
 def _scaled(sample: _Sample, share: float, data: DataSection) -> DataFigures:

@@ -1,0 +1,284 @@
+"""Step 1, validate: everything that can be known to go wrong, told at once, before anything heavy is loaded or downloaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from pipeline import acceptance, catalogue
+from pipeline.base_model.locate import hub_cache, locate, require
+from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers
+from pipeline.context import StepContext, StepResult
+from pipeline.dataset.conversation import check_turns
+from pipeline.dataset.jsonl import Line, read_lines
+from pipeline.dataset.processed import raw_file
+from pipeline.dataset.schemas import fitting, messages_of
+from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
+from pipeline.events import Note
+from pipeline.gpu import GIB, choose_device, read, torch_cuda_build
+from pipeline.judging import find_prompts, read_prompts
+from pipeline.runs import read_report, runs_of
+from pipeline.steps.plan import known_shape
+
+ROWS_LOOKED_AT = 100
+# Prepared rows are kept as text and as tokens: about three times the raw file.
+_PREPARED_OVER_RAW = 3
+_CHECKPOINTS_KEPT = 4
+_REPOSITORY = re.compile(r"^(?:[\w.-]{1,96}/)?[\w.-]{1,96}$")
+
+
+def run(ctx: StepContext) -> StepResult:
+    """Check everything.
+
+    Raises:
+        BadInput, EnvironmentFault, MissingArtifact: the one problem there is, or all of them together.
+    """
+    problems = [problem for check in _CHECKS for problem in _problems(check, ctx)]
+    if problems:
+        raise _all_of(problems)
+    _judge_again(ctx)
+    return StepResult("done", "config, paths, disk, model, data, prompts and precision are in order")
+
+
+def is_unchanged(ctx: StepContext) -> bool:
+    """Never: the machine may be another than a minute ago, and looking is quick."""
+    return False
+
+
+def _problems(check: Callable[[StepContext], Iterator[HumigenceError]], ctx: StepContext) -> list[HumigenceError]:
+    """What a check yields; an error it runs into is one more problem, not the end of the list."""
+    found: list[HumigenceError] = []
+    try:
+        for problem in check(ctx):
+            found.append(problem)  # one by one: those before an exception count
+    except HumigenceError as error:
+        found.append(error)
+    return found
+
+
+def _all_of(problems: list[HumigenceError]) -> HumigenceError:
+    """One error for all: bad input if there is any, since that is mended first."""
+    if len(problems) == 1:
+        return problems[0]
+    classes: tuple[type[HumigenceError], ...] = (BadInput, EnvironmentFault, MissingArtifact)
+    kind = next(each for each in classes if any(isinstance(problem, each) for problem in problems))
+    told = [f"  {problem.message}" + (f"\n    {problem.hint}" if problem.hint else "") for problem in problems]
+    return kind(f"{len(problems)} problems\n" + "\n".join(told), "mend these, then humigence validate looks again")
+
+
+# ------------------------------------------------------------------------------------------------- settings
+
+
+def _check_settings(ctx: StepContext) -> Iterator[HumigenceError]:
+    """Settings against each other and against the model's shape."""
+    config = ctx.config
+    shape = known_shape(config, ctx.workspace)
+    if shape and 0 < shape.max_positions < config.data.max_seq_len:
+        length = config.data.max_seq_len
+        message = f"data.max_seq_len: {length:,} is longer than the {shape.max_positions:,} positions of the model"
+        yield BadInput(message, f"humigence config set data.max_seq_len {shape.max_positions}")
+    if shape:
+        yield from _check_targets(ctx, shape)
+    if config.data.split.val == 0:
+        why = "checkpoints cannot be compared, training does not stop early, and the held-out gate is not judged"
+        ctx.emit(Note(f"data.split.val is 0: {why}", "warning"))
+
+
+def _check_targets(ctx: StepContext, shape: ModelShape) -> Iterator[HumigenceError]:
+    base = locate(ctx.config, ctx.workspace)
+    there = layer_names(base) if base else tuple(linear_layers(shape))
+    unknown = [name for name in ctx.config.train.lora.target_modules if name not in there]
+    if unknown:
+        message = f"train.lora.target_modules: the model has no layer {', '.join(unknown)}; it has {', '.join(there)}"
+        yield BadInput(message, "humigence config set train.lora.target_modules NAME,NAME")
+
+
+# ------------------------------------------------------------------------------------------------- places
+
+
+def _check_places(ctx: StepContext) -> Iterator[HumigenceError]:
+    """The folders that will be written to."""
+    for key, folder in _places(ctx).items():
+        if reason := _not_writable(folder):
+            hint = "give this user access, or choose another folder"
+            yield EnvironmentFault(f"{key}: {folder} cannot be written to ({reason})", hint)
+
+
+def _places(ctx: StepContext) -> dict[str, Path]:
+    places = {
+        "runs": ctx.workspace.runs,
+        "data.processed_dir": ctx.workspace.resolve(ctx.config.data.processed_dir),
+        "export.artifacts_dir": ctx.workspace.resolve(ctx.config.export.artifacts_dir),
+    }
+    return places if ctx.config.model.local_path else {**places, "HF_HOME": hub_cache()}
+
+
+def _not_writable(folder: Path) -> str:
+    """Why nothing can be written below `folder`, or "". Tries it in what exists of the path and leaves nothing behind."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is a file"
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+            probe.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _check_disk(ctx: StepContext) -> Iterator[HumigenceError]:
+    """Room for the download, the prepared rows, checkpoints and the result; what shares a disk is added up."""
+    needs = [(ctx.workspace.root, _workspace_bytes(ctx)), (hub_cache(), _download_bytes(ctx))]
+    disks: dict[int, tuple[Path, int]] = {}
+    for path, size in needs:
+        device = _device_of(path)
+        first, before = disks.get(device, (path, 0))
+        disks[device] = (first, before + size)
+    for path, size in disks.values():
+        free = catalogue.free_disk_bytes(path)
+        if size > free:
+            message = f"the disk of {path} has {free / GIB:.1f} GiB free, about {size / GIB:.1f} GiB are needed"
+            yield EnvironmentFault(message, "make room, or set HF_HOME to another disk for the base model")
+
+
+def _workspace_bytes(ctx: StepContext) -> int:
+    raw = raw_file(ctx.config, ctx.workspace)
+    shape = known_shape(ctx.config, ctx.workspace)
+    lora = ctx.config.train.lora
+    trained = adapter_parameters(shape, lora.r, lora.target_modules) if shape else 0
+    checkpoint = 3 * 4 * trained  # the adapter and AdamW's two moments, 32 bits each
+    return _PREPARED_OVER_RAW * (raw.stat().st_size if raw.is_file() else 0) + (_CHECKPOINTS_KEPT + 1) * checkpoint
+
+
+def _download_bytes(ctx: StepContext) -> int:
+    entry = catalogue.find(ctx.config.model.repo)
+    if ctx.config.model.local_path or entry is None or locate(ctx.config, ctx.workspace):
+        return 0
+    return entry.download_bytes
+
+
+def _device_of(path: Path) -> int:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path.stat().st_dev
+
+
+# ------------------------------------------------------------------------------------------------- model, data, prompts
+
+
+def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
+    """The base model is here, or there is reason to think that it can be fetched."""
+    model = ctx.config.model
+    if model.local_path:
+        require(ctx.config, ctx.workspace)
+        return
+    if not _REPOSITORY.match(model.repo) or ".." in model.repo:
+        hint = "humigence config set model.repo OWNER/NAME"
+        yield BadInput(f"model.repo: {model.repo!r} is not a repository name (owner/name)", hint)
+        return
+    if locate(ctx.config, ctx.workspace):
+        return
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        hint = "unset HF_HUB_OFFLINE and run humigence model download, or set model.local_path"
+        yield MissingArtifact(f"the base model {model.repo} is not on this machine and HF_HUB_OFFLINE is set", hint)
+    entry = catalogue.find(model.repo)
+    if entry and entry.gated and not catalogue.has_token():
+        hint = f"accept its licence at https://huggingface.co/{model.repo}, then set HF_TOKEN"
+        yield BadInput(f"model.repo: {model.repo} is gated", hint)
+
+
+def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
+    """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only told."""
+    path = raw_file(ctx.config, ctx.workspace)
+    if not path.is_file():
+        hint = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
+        yield BadInput(f"data.raw_path: {path} is not there", hint)
+        return
+    try:
+        lines = list(islice(read_lines(path), ROWS_LOOKED_AT))
+    except OSError as error:
+        yield EnvironmentFault(f"data.raw_path: {path} cannot be read ({error.strerror})", "give this user access to it")
+        return
+    if not lines:
+        yield BadInput(f"data.raw_path: {path} has no row", "one JSON object a line")
+        return
+    bad = [(line, problem) for line in lines if (problem := _row_problem(line, ctx))]
+    if not bad:
+        return
+    line, problem = bad[0]
+    told = f"{path}: line {line.number}: {problem}"
+    if len(bad) < len(lines):
+        ctx.emit(Note(f"{len(bad)} of the first {len(lines)} rows will be left out: {told}", "warning"))
+        return
+    yield BadInput(f"data.raw_path: none of the first {len(lines)} rows can be used: {told}", _other_schema(line, ctx))
+
+
+def _row_problem(line: Line, ctx: StepContext) -> str:
+    if line.problem:
+        return line.problem
+    try:
+        check_turns(messages_of(line.row, ctx.config.data.row_schema))
+    except BadInput as error:
+        return error.message
+    return ""
+
+
+def _other_schema(line: Line, ctx: StepContext) -> str:
+    schema = fitting(line.row)
+    if schema and schema != ctx.config.data.row_schema:
+        return f"humigence config set data.schema {schema}  fits this row"
+    return "humigence config keys tells what data.schema takes; the README shows a row of each"
+
+
+def _check_prompts(ctx: StepContext) -> Iterator[HumigenceError]:
+    """The curated prompts can be read."""
+    read_prompts(find_prompts(ctx.config.eval.curated_prompts_path, ctx.workspace.root))
+    yield from ()
+
+
+# ------------------------------------------------------------------------------------------------- precision
+
+
+def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
+    """The device is there and can do what the precision mode asks."""
+    mode = ctx.config.train.precision_mode
+    if mode in ("qlora_nf4", "lora_int8") and importlib.util.find_spec("bitsandbytes") is None:
+        message = f"train.precision_mode: {mode} needs bitsandbytes, which is not installed"
+        yield EnvironmentFault(message, "pip install bitsandbytes")
+    device = choose_device(ctx.config.compute.gpu)
+    if device.kind == "cpu" and ctx.config.compute.gpu == "auto" and read() and torch_cuda_build() is None:
+        text = "there is a GPU, and the installed torch is a CPU-only build: humigence doctor tells how to mend it"
+        ctx.emit(Note(text, "warning"))
+    if mode == "lora_bf16" and device.kind == "cuda" and (device.capability or (8, 0)) < (8, 0):
+        capability = ".".join(map(str, device.capability or ()))
+        message = f"train.precision_mode: lora_bf16 needs a GPU of compute capability 8.0, {device.name} has {capability}"
+        yield EnvironmentFault(message, "humigence config set train.precision_mode lora_fp16")
+
+
+_CHECKS = (_check_settings, _check_places, _check_disk, _check_model, _check_data, _check_prompts, _check_precision)
+
+
+# ------------------------------------------------------------------------------------------------- yesterday's result
+
+
+def _judge_again(ctx: StepContext) -> None:
+    """Tell where the newest judged run stands against the thresholds as they are now, if that differs from its report."""
+    for run in runs_of(ctx.workspace, ctx.config.project):
+        report = read_report(run.acceptance_report)
+        evidence = acceptance.evidence_of(run) if report else None
+        if report is None or evidence is None:
+            continue
+        before = {gate["gate"]: gate["verdict"] for gate in report["gates"]}
+        for gate in acceptance.judge(evidence, ctx.config.acceptance):
+            was = before.get(gate.gate)
+            if was is not None and was != gate.verdict:
+                text = f"run {run.run_id}: {gate.gate} was {was}; by today's thresholds it is {gate.verdict}"
+                ctx.emit(Note(text, "warning"))
+        return
