@@ -40,10 +40,8 @@ class SpecialTokens:
     def __init__(self, tokenizer_json: str, names: Iterable[str]) -> None:
         document = json.loads(tokenizer_json)
         ids = _special_ids(document, set(names))
-        # Random, so that no text can hold one; private-use characters, so that no normalizer touches them.
-        nonce = secrets.token_hex(8)
-        self._markers = {token: f"\ue000{nonce}{number:x}\ue001" for number, token in enumerate(ids)}
-        self._typed = {token: f"\ue002{nonce}{number:x}\ue003" for number, token in enumerate(ids)}
+        self._markers = _unused_names(ids)
+        self._typed = _unused_names(ids)
         self._back = {placeholder: token for token, placeholder in self._typed.items()}
         self._token_pattern = _any_of(self._markers)
         self._marker_pattern = _any_of(self._markers.values())
@@ -77,6 +75,17 @@ class SpecialTokens:
         match = self._marker_pattern.match(text, start)
         assert match is not None, "starts come from mark()"
         return match.end()
+
+
+def _unused_names(tokens: Iterable[str]) -> dict[str, str]:
+    """A name for each token that no text can hold.
+
+    Random, so that nobody can type one; private-use characters only, so that neither a template's filters nor a normalizer
+    changes them. None begins inside another.
+    """
+    private = range(0xF0000, 0xFFFFE)
+    nonce = "".join(chr(private[secrets.randbelow(len(private))]) for _ in range(6))
+    return {token: f"\ue000{nonce}{chr(private[number])}\ue001" for number, token in enumerate(tokens)}
 
 
 def _special_ids(document: dict[str, Any], names: set[str]) -> dict[str, int]:

@@ -231,7 +231,7 @@ def _write_documents(path: Path, folder: Path, kept: Kept, split_of: NDArray[np.
     whole = datasets.Dataset.from_file(str(path))
     lengths, trained = np.array(kept.lengths, dtype=np.int32), np.array(kept.trained, dtype=np.int32)
     split_of_document = split_of[np.array(kept.owners, dtype=np.int64)]
-    figures = {}
+    figures: dict[str, Any] = {}
     for number, split in enumerate(SPLITS):
         mine = np.flatnonzero(split_of_document == number)
         whole.select(mine).save_to_disk(str(folder / split))

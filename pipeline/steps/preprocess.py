@@ -136,7 +136,9 @@ def _tell(ctx: StepContext, report: dict[str, Any]) -> None:
         words = "; ".join(rejected[:5])
         ctx.emit(Note(f"{report['rejected_rows']} of {report['rows']} rows left out: {words}", "warning"))
     if report["turn_by_turn"]:
-        ctx.emit(Note(f"{report['turn_by_turn']} conversations are trained turn by turn: the chat template rewrites earlier turns"))
+        ctx.emit(
+            Note(f"{report['turn_by_turn']} conversations are trained turn by turn: the chat template rewrites earlier turns")
+        )
     for split, share in (("val", ctx.config.data.split.val), ("test", ctx.config.data.split.test)):
         if share and not report["splits"][split]["conversations"]:
             ctx.emit(Note(f"too few rows ({report['kept']}) for a {split} split: it is empty", "warning"))
