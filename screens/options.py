@@ -117,14 +117,14 @@ def _model_option(model: CuratedModel, device: Device | None, environ: Mapping[s
     here = "on this machine" if model.downloaded else "not here yet"
     licence = model.licence if len(model.licence) < 12 else model.licence.removesuffix(" Community License")
     detail = f"{model.download_bytes / GIB:.1f} GiB · {licence} · {here}"
-    about = f"{model.repo}: {model.what}. {reason}".strip()
+    about = f"{model.what[:1].upper()}{model.what[1:]}. {reason}".strip()
     return Option(model.repo, model.repo.rpartition("/")[2], detail, _short(reason), about)
 
 
 def _short(reason: str) -> str:
     """A reason for one line; the whole of it is told where the cursor is."""
     if reason.startswith("gated"):
-        return "gated: set HF_TOKEN and accept its licence"
+        return "gated: set HF_TOKEN"
     for place in (" free on ", " free at "):
         head, found, _ = reason.partition(place)
         if found:

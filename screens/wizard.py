@@ -41,19 +41,18 @@ from screens.widgets.config_form import ConfigForm, LineInput
 from screens.widgets.key_line import KeyLine
 from screens.widgets.memory_bar import MemoryBar
 from screens.widgets.questions import (
-    ChoiceQuestion,
     DataQuestion,
     GpuQuestion,
     ModelQuestion,
     PrecisionQuestion,
-    QuestionRow,
     SchemaQuestion,
     covered,
 )
 
 _SETTLE_S = 0.15  # typing goes on: what it costs is asked once it pauses
 _MACHINE_EVERY_S = 5.0
-_LIST_ROWS = 3  # of a list where there is little room
+# Of a list where there is little room; it scrolls with the cursor.
+_GPU_ROWS, _MODEL_ROWS = 2, 3
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -82,7 +81,8 @@ class WizardScreen(Page):
 
     CSS_PATH = "wizard.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a,f2", "advanced", "advanced", key_display="a"),
+        Binding("a", "advanced", "advanced"),
+        Binding("f2", "advanced", "advanced", show=False),  # where letters are typed
         Binding("d", "rows", "data"),
         Binding("p", "plan", "plan"),
         Binding("ctrl+s", "save", "save"),
@@ -167,10 +167,6 @@ class WizardScreen(Page):
     def form(self) -> ConfigForm:
         return self.query_one(ConfigForm)
 
-    @property
-    def questions(self) -> list[QuestionRow]:
-        return list(self.query(QuestionRow))
-
     def on_mount(self) -> None:
         self.advanced = self._begin_advanced
         self.set_interval(_MACHINE_EVERY_S, self._read_machine)
@@ -215,8 +211,8 @@ class WizardScreen(Page):
     def _fit(self) -> None:
         """Lists take what room there is."""
         roomy = self.has_class("-high")
-        for question in self.questions:
-            question.set_window(0 if roomy else _LIST_ROWS)
+        self.gpu.set_window(0 if roomy else _GPU_ROWS)
+        self.model.set_window(0 if roomy else _MODEL_ROWS)
         self.query_one(MemoryBar).tall = self.has_class("-wide") and roomy
         self.set_class(self.has_class("-wide") and roomy, "-beside")
 
@@ -225,8 +221,9 @@ class WizardScreen(Page):
     @on(Input.Changed, "#project")
     def _named(self, event: Input.Changed) -> None:
         event.stop()
+        if not self.draft.enter("project", event.value):
+            return
         self._name_is_ours = False
-        self.draft.enter("project", event.value)
         self._tell_project()
         self._look_soon()
 
@@ -360,11 +357,11 @@ class WizardScreen(Page):
 
     def _data_objection(self) -> str:
         path = self.draft.entries["data.raw_path"]
-        if self.draft.entries["data.source"] != "local" or not path:
+        if self.draft.entries["data.source"] != "local":
             return ""
         place = self._place(path)
         if place is None or not place.is_file():
-            return "there is no such file: give a JSONL file, or take the demo"
+            return f"{'there is no such file' if path else 'no file yet'}: give a JSONL file, or take the demo"
         found = self._peeks.get(path)
         return found.problem if found is not None and not found.schema else ""
 

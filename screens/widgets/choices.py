@@ -86,13 +86,13 @@ class Choices(Widget, can_focus=True):
         "choices--cursor", "choices--taken", "choices--disabled", "choices--note",
     }  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move_row(-1)", "Up", show=False),
-        Binding("down,j", "move_row(1)", "Down", show=False),
-        Binding("left,h", "move(-1)", "Back", show=False),
-        Binding("right,l", "move(1)", "On", show=False),
-        Binding("home", "jump(0)", "First", show=False),
-        Binding("end", "jump(-1)", "Last", show=False),
-        Binding("enter,space", "take", "Choose", key_display="⏎"),
+        Binding("up,k", "move_row(-1)", "up", show=False),
+        Binding("down,j", "move_row(1)", "down", show=False),
+        Binding("left,h", "move(-1)", "choice before", show=False),
+        Binding("right,l", "move(1)", "next choice", show=False),
+        Binding("home", "jump(0)", "first choice", show=False),
+        Binding("end", "jump(-1)", "last choice", show=False),
+        Binding("enter,space", "take", "choose", key_display="⏎"),
     ]
 
     options: reactive[tuple[Option, ...]] = reactive((), layout=True)
@@ -144,6 +144,17 @@ class Choices(Widget, can_focus=True):
             self._to_taken()
         self.cursor = min(self.cursor, max(0, len(self.options) - 1))
 
+    def watch_window(self) -> None:
+        self._set_height()
+
+    def watch_options(self) -> None:
+        self._set_height()
+
+    def _set_height(self) -> None:
+        # Rows below each other do not depend on the width; told as a style, their number reaches every container.
+        if not self.flow:
+            self.styles.height = max(1, min(len(self.options), self.window or len(self.options)))
+
     def _to_taken(self) -> None:
         taken = [index for index in range(len(self.options)) if self.is_taken(index)]
         self.cursor = taken[0] if taken else 0
@@ -181,7 +192,7 @@ class Choices(Widget, can_focus=True):
         if visible.start > 0:
             lines[0] = self._with_more(lines[0], f"↑ {visible.start}", width)
         if visible.stop < rows:
-            lines[-1] = self._with_more(lines[-1], f"↓ {rows - visible.stop} more", width)
+            lines[-1] = self._with_more(lines[-1], f"↓ {rows - visible.stop}", width)
         return Content("\n").join(lines)
 
     def _line(self, cells: list[Cell], width: int) -> Content:

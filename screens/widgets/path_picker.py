@@ -135,7 +135,11 @@ class PathPicker(Vertical):
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         self.post_message(self.Changed(self, event.value))
-        self.run_worker(self._offer(event.value), group="completion", exclusive=True)
+        self.offer(event.value)
+
+    def offer(self, text: str) -> None:
+        """List what begins with `text`, once it is found."""
+        self.run_worker(self._offer(text), group="completion", exclusive=True)
 
     def on_offers_taken(self, event: Offers.Taken) -> None:
         event.stop()
@@ -212,6 +216,10 @@ class PathInput(Input):
     def action_close(self) -> None:
         """Close the list of what fits."""
         self._picker.close()
+
+    def on_focus(self) -> None:
+        if not self.value:
+            self._picker.offer("")
 
     def on_blur(self) -> None:
         self._picker.close()

@@ -47,9 +47,6 @@ class QuestionRow(Row):
     def about(self) -> str:
         return fields()[self.keys[0]].help
 
-    def set_window(self, rows: int) -> None:
-        """How many rows a long list may take; 0 for all."""
-
 
 class ChoiceQuestion(QuestionRow):
     """One setting, a few choices."""
@@ -81,6 +78,7 @@ class GpuQuestion(ChoiceQuestion):
     number, title, flow = 1, "GPU", False
 
     def set_window(self, rows: int) -> None:
+        """How many rows the list may take; 0 for all."""
         self.choices.window = rows
 
 
@@ -109,6 +107,7 @@ class ModelQuestion(QuestionRow):
         yield self.picker
 
     def set_window(self, rows: int) -> None:
+        """How many rows the list may take; 0 for all."""
         self.choices.window = rows
 
     def offer(self, options: Sequence[Option]) -> None:
@@ -184,7 +183,7 @@ class DataQuestion(QuestionRow):
                 self.picker.show(path)
         self.query_one(".file").display = local
         self.bundled.display = not local
-        self.bundled.update(f"  copied to {path}; chat_messages")
+        self.bundled.update(f"  12 rows · chat_messages · copied to {path}")
 
     def tell_found(self, text: str) -> None:
         """What a look at the file found."""
@@ -193,9 +192,13 @@ class DataQuestion(QuestionRow):
     @on(Choices.Changed)
     def _chosen(self, event: Choices.Changed) -> None:
         event.stop()
-        field = fields()["data.raw_path"]
-        path = (self._local or self.picker.value) if event.value == "local" else field.default
-        self.post_message(self.Entered(self, {"data.source": event.value, "data.raw_path": path or field.default}))
+        local = event.value == "local"
+        path = self._local if local else fields()["data.raw_path"].default
+        if local:
+            self.picker.show(path)
+            self.query_one(".file").display = True
+            self.picker.input.focus()
+        self.post_message(self.Entered(self, {"data.source": event.value, "data.raw_path": path}))
 
     @on(PathPicker.Changed)
     def _typed(self, event: PathPicker.Changed) -> None:
