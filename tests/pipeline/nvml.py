@@ -54,7 +54,9 @@ class FakeNvml:
         values = {
             "nvmlDeviceGetUUID": lambda card: card.uuid,
             "nvmlDeviceGetName": lambda card: card.name,
-            "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=card.total, used=card.total - card.free, free=card.free),
+            "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(
+                total=card.total, used=card.total - card.free, free=card.free
+            ),
             "nvmlDeviceGetUtilizationRates": lambda card: SimpleNamespace(gpu=37, memory=5),
             "nvmlDeviceGetCudaComputeCapability": lambda card: (9, 0),
             "nvmlDeviceGetComputeRunningProcesses": lambda card: [SimpleNamespace(pid=2**22 + 7, usedGpuMemory=None)],

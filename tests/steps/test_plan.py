@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import events as ev
+from pipeline import runs
+from pipeline.base_model.locate import at
+from pipeline.base_model.shape import read_shape
+from pipeline.config import Config
+from pipeline.context import StepContext
+from pipeline.dataset.estimate import estimate_figures
+from pipeline.errors import BadInput, MissingArtifact
+from pipeline.events import Event, PlanMade
+from pipeline.gpu import cpu_device
+from pipeline.planning import read_plan
+from pipeline.runs import EventWriter, Workspace
+from pipeline.steps import plan, preprocess
+from tests.conftest import chat_row, write_jsonl
+
+ROWS = [chat_row(f"Question number {i}?", f"Answer number {i}, in a few more words.") for i in range(60)]
+
+
+@pytest.fixture
+def config(workspace: Path, tiny_model: Path) -> Config:
+    write_jsonl(workspace / "rows.jsonl", ROWS)
+    return Config.model_validate(
+        {
+            "model": {"local_path": str(tiny_model)},
+            "compute": {"gpu": "cpu"},
+            "data": {"raw_path": "rows.jsonl", "max_seq_len": 256},
+        }
+    )
+
+
+def context(config: Config, root: Path, seen: list[Event] | None = None, run: runs.RunFolder | None = None) -> StepContext:
+    emit = seen.append if seen is not None else lambda _: None
+    return StepContext(config, Workspace(root), run, emit)
+
+
+def test_the_plan_is_an_estimate_before_the_data_is_prepared_and_exact_after(config: Config, workspace: Path) -> None:
+    seen: list[Event] = []
+    ctx = context(config, workspace, seen)
+    result = plan.run(ctx)
+    saved = workspace / "runs" / "humigence" / "training_plan.json"
+    assert not read_plan(saved).exact and result.summary.startswith("≈")
+    preprocess.run(ctx)
+    result = plan.run(ctx)
+    exact = read_plan(saved)
+    found = plan.exact_figures(config, Workspace(workspace))
+    assert exact.exact and found is not None and exact.rows_per_epoch == found.rows and "≈" not in result.summary
+    assert [event.exact for event in seen if isinstance(event, PlanMade)] == [False, True]
+
+
+def test_the_estimate_is_of_the_size_of_what_is_counted(config: Config, workspace: Path) -> None:
+    guess = estimate_figures(config, Workspace(workspace))
+    preprocess.run(context(config, workspace))
+    exact = plan.exact_figures(config, Workspace(workspace))
+    assert exact is not None
+    assert abs(guess.conversations - exact.conversations) <= 2
+    # The tiny tokenizer knows few words, so it needs more tokens than a real one.
+    assert exact.tokens / 4 <= guess.tokens <= exact.tokens * 4
+
+
+def test_a_long_file_is_estimated_from_its_first_lines(config: Config, workspace: Path) -> None:
+    write_jsonl(workspace / "rows.jsonl", [chat_row("What is that?", "It is this.")] * 5000)
+    assert estimate_figures(config, Workspace(workspace)).conversations == 4000
+
+
+def test_without_usable_rows_the_reason_is_told(config: Config, workspace: Path) -> None:
+    write_jsonl(workspace / "rows.jsonl", [{"text": "x"}])
+    with pytest.raises(BadInput, match="chat_messages row"):
+        plan.run(context(config, workspace))
+    (workspace / "rows.jsonl").write_text("\n")
+    with pytest.raises(BadInput, match="no row"):
+        plan.run(context(config, workspace))
+    (workspace / "rows.jsonl").unlink()
+    with pytest.raises(BadInput, match=r"rows\.jsonl is not there"):
+        plan.run(context(config, workspace))
+
+
+def test_a_curated_model_is_planned_before_it_is_downloaded(
+    config: Config, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
+    curated = config.model_copy(update={"model": Config().model})
+    plan.run(context(curated, workspace))
+    assert read_plan(workspace / "runs" / "humigence" / "training_plan.json").memory["weights"] > 600 << 20
+
+
+def test_an_unknown_model_is_planned_after_its_download(config: Config, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
+    unknown = Config.model_validate({**config.to_json(), "model": {"repo": "owner/name"}})
+    with pytest.raises(MissingArtifact, match="owner/name") as error:
+        plan.run(context(unknown, workspace))
+    assert error.value.hint == "humigence model download"
+    run = runs.create(Workspace(workspace), unknown, {})
+    assert plan.run(context(unknown, workspace, run=run)).outcome == "done"
+    assert not run.plan.exists()
+
+
+def test_a_run_s_plan_is_unchanged_until_what_it_was_made_from_changes(config: Config, workspace: Path) -> None:
+    run = runs.create(Workspace(workspace), config, {})
+    ctx = context(config, workspace, run=run)
+    assert not plan.is_unchanged(ctx)
+    plan.run(ctx)
+    assert not plan.is_unchanged(ctx), "an estimate does not stand"
+    preprocess.run(ctx)
+    plan.run(ctx)
+    assert plan.is_unchanged(ctx)
+    other = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 2.0})})
+    assert not plan.is_unchanged(context(other, workspace, run=run))
+    write_jsonl(workspace / "rows.jsonl", ROWS[:30])
+    assert not plan.is_unchanged(ctx)
+
+
+def test_time_comes_from_a_finished_run_of_the_same_kind_only(config: Config, workspace: Path) -> None:
+    device = cpu_device()
+    path = config.model.local_path or ""
+    shape = read_shape(at(Path(path)))
+
+    def seconds() -> float:
+        return plan.plan_for(config, Workspace(workspace), shape, device).seconds
+
+    def finished(precision_mode: str, *, ended: bool = True) -> None:
+        run = runs.create(Workspace(workspace), config, {})
+        writer = EventWriter(run)
+        writer.emit(ev.AttemptStarted(1, "humigence", path, precision_mode, True, device.name))
+        writer.emit(ev.TrainStep(1, 1, 1.0, 2.0, 1e-4, 1.0, tokens=500, trained_tokens=200, seconds=2.0))
+        if ended:
+            writer.emit(ev.TrainEnded(1, 1, 2.0, 2.0, 500, 0))
+        writer.close()
+
+    finished("lora_fp16")
+    finished("qlora_nf4", ended=False)
+    assert seconds() == 0
+    finished("qlora_nf4")
+    tokens = plan.plan_for(config, Workspace(workspace), shape, device).train_tokens
+    assert seconds() == pytest.approx(tokens / 250)

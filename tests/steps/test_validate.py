@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import events as ev
+from pipeline import gpu, runs
+from pipeline.config import Config
+from pipeline.context import StepContext
+from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
+from pipeline.events import Event, Note
+from pipeline.files import write_json
+from pipeline.runs import EventWriter, Workspace
+from pipeline.steps import validate
+from tests.conftest import chat_row, write_jsonl
+
+GOOD = [chat_row("How are you?", "Well, thank you.")] * 5
+
+
+@pytest.fixture
+def settings(workspace: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    write_jsonl(workspace / "rows.jsonl", GOOD)
+    write_jsonl(workspace / "prompts.jsonl", [{"prompt": "What is overfitting?"}])
+    return {
+        "model": {"local_path": str(tiny_model)},
+        "compute": {"gpu": "cpu"},
+        "data": {"raw_path": "rows.jsonl"},
+        "eval": {"curated_prompts_path": "prompts.jsonl"},
+    }
+
+
+def check(settings: dict[str, Any], root: Path) -> list[str]:
+    """Runs the step; the notes it emits."""
+    seen: list[Event] = []
+    validate.run(StepContext(Config.model_validate(settings), Workspace(root), emit=seen.append))
+    return [event.text for event in seen if isinstance(event, Note)]
+
+
+def refused(settings: dict[str, Any], root: Path) -> HumigenceError:
+    with pytest.raises(HumigenceError) as error:
+        check(settings, root)
+    return error.value
+
+
+def test_what_is_in_order_passes_and_leaves_nothing_behind(settings: dict[str, Any], workspace: Path) -> None:
+    before = sorted(workspace.rglob("*"))
+    assert check(settings, workspace) == []
+    assert sorted(workspace.rglob("*")) == before
+
+
+def test_all_problems_are_told_at_once(settings: dict[str, Any], workspace: Path) -> None:
+    settings["model"] = {"local_path": "nowhere"}
+    settings["data"] = {"raw_path": "nothing.jsonl"}
+    settings["eval"] = {"curated_prompts_path": "no-prompts.jsonl"}
+    settings["compute"] = {"gpu": "77"}
+    (workspace / "artifacts").write_text("a file in the way")
+    error = refused(settings, workspace)
+    assert isinstance(error, BadInput)
+    for word in ("5 problems", "model.local_path", "nothing.jsonl", "no-prompts.jsonl", "GPU 77", "export.artifacts_dir"):
+        assert word in error.message
+
+
+def test_a_problem_alone_keeps_its_exit_code(settings: dict[str, Any], workspace: Path) -> None:
+    assert refused({**settings, "model": {"local_path": "nowhere"}}, workspace).exit_code == MissingArtifact.exit_code
+    assert refused({**settings, "compute": {"gpu": "77"}}, workspace).exit_code == EnvironmentFault.exit_code
+    two = {**settings, "compute": {"gpu": "77"}, "model": {"local_path": "nowhere"}}
+    assert refused(two, workspace).exit_code == EnvironmentFault.exit_code
+
+
+def test_settings_are_checked_against_the_model(settings: dict[str, Any], workspace: Path) -> None:
+    settings["data"]["max_seq_len"] = 4096
+    settings["train"] = {"lora": {"target_modules": ["q_proj", "c_attn"]}}
+    message = refused(settings, workspace).message
+    assert "4,096 is longer than the 2,048 positions" in message
+    assert "no layer c_attn; it has down_proj, gate_proj" in message
+
+
+def test_a_broken_model_folder_is_told(settings: dict[str, Any], workspace: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, workspace / "broken")
+    (workspace / "broken" / "model.safetensors").unlink()
+    assert "no weights" in refused({**settings, "model": {"local_path": "broken"}}, workspace).message
+
+
+@pytest.mark.parametrize(("repo", "word"), [("../etc", "not a repository name"), ("a/b/c", "not a repository name")])
+def test_a_malformed_repository_is_told(settings: dict[str, Any], workspace: Path, repo: str, word: str) -> None:
+    assert word in refused({**settings, "model": {"repo": repo}}, workspace).message
+
+
+def test_a_gated_model_without_a_token_is_told(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    settings["model"] = {"repo": "meta-llama/Llama-3.2-1B-Instruct"}
+    assert "set HF_TOKEN" in refused(settings, workspace).hint
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert check(settings, workspace) == []
+
+
+def test_offline_a_model_that_is_not_here_is_a_missing_artifact(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    error = refused({**settings, "model": {}}, workspace)
+    assert isinstance(error, MissingArtifact) and "HF_HUB_OFFLINE" in error.message
+
+
+def test_a_few_bad_rows_are_told_and_no_good_row_is_an_error(settings: dict[str, Any], workspace: Path) -> None:
+    write_jsonl(workspace / "rows.jsonl", [*GOOD, {"messages": [{"role": "robot", "content": "x"}]}])
+    (note,) = check(settings, workspace)
+    assert "1 of the first 6 rows" in note and "line 6" in note and "robot" in note
+    write_jsonl(workspace / "rows.jsonl", [{"instruction": "a", "output": "b"}] * 3)
+    error = refused(settings, workspace)
+    assert "line 1" in error.message and "data.schema instruction_output" in error.hint
+    settings["data"]["schema"] = "instruction_output"
+    assert check(settings, workspace) == []
+
+
+def test_unreadable_prompts_are_told_with_their_lines(settings: dict[str, Any], workspace: Path) -> None:
+    (workspace / "prompts.jsonl").write_text('{"prompt": "a"}\n{\n')
+    assert "line 2" in refused(settings, workspace).message
+
+
+def test_too_little_room_is_told_before_anything_is_downloaded(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    usage = shutil.disk_usage(workspace)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 30))
+    assert check(settings, workspace) == []
+    error = refused({**settings, "model": {}}, workspace)
+    assert "has 1.0 GiB free, about 2.3 GiB are needed" in error.message and isinstance(error, EnvironmentFault)
+
+
+def test_bf16_on_an_old_gpu_is_refused_with_the_mode_that_works(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = gpu.Device("cuda", "NVIDIA T4", "GPU-1", 0, 16 << 30, 16 << 30, (7, 5))
+    monkeypatch.setattr(validate, "choose_device", lambda _: old)
+    settings["train"] = {"precision_mode": "lora_bf16"}
+    error = refused(settings, workspace)
+    assert "NVIDIA T4 has 7.5" in error.message and error.hint.endswith("lora_fp16")
+
+
+def test_the_newest_run_is_judged_by_todays_thresholds(settings: dict[str, Any], workspace: Path) -> None:
+    config = Config.model_validate(settings)
+    run = runs.create(Workspace(workspace), config, {})
+    writer = EventWriter(run)
+    writer.emit(ev.AttemptStarted(1, "humigence", "m", "qlora_nf4", True))
+    writer.close()
+    val = {"base_loss": 2.0, "tuned_loss": 1.9, "tokens": 100, "rows": 5}
+    write_json(run.eval_report, {"val": val, "curated": [{"prompt": "p", "tuned_reasons": []}]})
+    gates = [{"gate": "held-out loss", "verdict": "passed"}, {"gate": "curated answers", "verdict": "passed"}]
+    write_json(run.acceptance_report, {"fingerprint": "", "gates": gates, "passed": True})
+    assert check(settings, workspace) == []
+    settings["acceptance"] = {"min_val_improvement_pct": 50}
+    (note,) = check(settings, workspace)
+    assert "held-out loss was passed; by today's thresholds it is failed" in note and run.run_id in note
+
+
+def test_no_weights_and_no_heavy_library_are_loaded(settings: dict[str, Any], workspace: Path) -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import json, sys\nfrom pathlib import Path\nfrom pipeline.config import Config\nfrom pipeline.context import StepContext\n"
+        "from pipeline.runs import Workspace\nfrom pipeline import doctor, catalogue\nfrom pipeline.steps import model, plan, validate\n"
+        "ctx = StepContext(Config.model_validate(json.loads(sys.argv[1])), Workspace(Path.cwd()))\n"
+        "validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); doctor.examine(Path.cwd())\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'peft', 'gguf', 'textual') if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(settings)],
+        cwd=workspace, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
