@@ -85,7 +85,7 @@ def _held_out(val: dict[str, Any] | None, threshold: float) -> GateJudged:
             "lower train.lr and train again",
         )  # fmt: skip
     improvement = 100 * (base - tuned) / base if base > 0 else 0.0
-    words = f"held-out loss {base:.4f} before, {tuned:.4f} after, on {val['tokens']} tokens of {val['rows']} conversations"
+    words = f"held-out loss {base:.4f} before, {tuned:.4f} after, on {val['tokens']} tokens of {val['rows']} rows"
     if improvement >= threshold:
         return GateJudged(HELD_OUT, "passed", improvement, threshold, unit, words)
     advice = "train longer or raise train.lr" if improvement >= 0 else "it got worse: lower train.lr or train.epochs, or add rows"
@@ -116,7 +116,7 @@ def _jitter(seconds_per_token: Sequence[float], threshold: float) -> GateJudged:
         return GateJudged(JITTER, "passed", spread, threshold, unit, words)
     return GateJudged(
         JITTER, "failed", spread, threshold, unit, words,
-        "something else used the machine, it ran hot, or the disk was slow: look at the GPU panel and train again on a quiet machine",
+        "something else used the machine, it ran hot, or the disk was slow: train again on a quiet one",
     )  # fmt: skip
 
 
@@ -135,7 +135,9 @@ def _curated(answers: Sequence[dict[str, Any]], threshold: float) -> GateJudged:
         return GateJudged(CURATED, "passed", share, threshold, unit, words)
     first = bad[0]
     words += f"; the first that is not, to {_short(first['prompt'])}: {first['tuned_reasons'][0]}"
-    return GateJudged(CURATED, "failed", share, threshold, unit, words, "read the answers in the report; lower train.lr or add rows")
+    return GateJudged(
+        CURATED, "failed", share, threshold, unit, words, "read the answers in the report; lower train.lr or add rows"
+    )
 
 
 def _short(text: str) -> str:

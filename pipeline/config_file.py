@@ -262,14 +262,14 @@ def _schema_words(schema: dict[str, Any]) -> str:
     if schema.get("minLength"):
         return f"{words}, not empty"
     bounds = [
-        f"{sign} {_plain(schema[key])}"
+        f"{sign} {_number_words(schema[key])}"
         for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
         if key in schema
     ]
     return f"{words} {' and '.join(bounds)}".strip()
 
 
-def _plain(number: float) -> str:
+def _number_words(number: float) -> str:
     return str(int(number)) if number == int(number) else f"{number:g}"
 
 

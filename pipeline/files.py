@@ -74,7 +74,8 @@ def _copy_as_backup(path: Path) -> None:
 def write_json(path: Path, value: Any, *, keep_backup: bool = False) -> None:
     """`write_atomic` of an indented JSON document."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(path, text, keep_backup=keep_backup)
+    # A file name that is not UTF-8 holds lone surrogates; this spells them as JSON does: \udce9.
+    write_atomic(path, text.encode("utf-8", "backslashreplace"), keep_backup=keep_backup)
 
 
 def read_json(path: Path) -> Any:

@@ -262,6 +262,12 @@ def torch_cuda_build() -> str | None:
 # ------------------------------------------------------------------------------------------------- choosing
 
 
+def see_only(device: Device) -> None:
+    """Hide every other GPU from this process. Before torch is imported, which reads this once."""
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid if device.kind == "cuda" else ""
+
+
 def allowed(gpus: Sequence[GpuReading], environ: Mapping[str, str] | None = None) -> tuple[GpuReading, ...]:
     """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; all of them when it is not set.
 

@@ -11,12 +11,15 @@ import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.gpu import Device
+    from pipeline.packaged import Packaged
 
 # Prompts answered together: enough to use the device, few enough for their caches to fit beside a model that trains.
 _BATCH = 16
@@ -75,7 +78,7 @@ def stream(
 def pieces(tokenizer: ChatTokenizer, ids: Iterator[int]) -> Iterator[str]:
     """The text of `ids` as they come, each part held back while what follows could still change it."""
     # Always the whole answer is decoded: a word piece alone loses its space, a byte alone is no character. Where bytes stand for
-    # unknown characters, one wrong byte spoils the whole run before it; so a part is told only when a wrong byte would not touch it.
+    # unknown characters, a wrong one spoils the whole run before it; so a part is told only when a wrong byte would not touch it.
     wrong = _wrong_byte(tokenizer)
     seen: list[int] = []
     told = ""
@@ -183,3 +186,26 @@ def evaluating(model: Any) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+# ------------------------------------------------------------------------------------------ the packaged model
+
+
+def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTokenizer]:
+    """The base model with the packaged adapter, in the precision it was trained in, and the tokenizer that trained it.
+
+    Answers of the base model alone: inside `model.disable_adapter()`.
+
+    Args:
+        package: as `packaged.read` returns it (look at its `warning`), or the folder.
+
+    Raises:
+        MissingArtifact: the package or its base model is not there.
+    """
+    from pipeline import packaged
+    from pipeline.base_model.load import load_adapter, load_base
+    from pipeline.base_model.tokenizer import ChatTokenizer
+
+    found = packaged.read(package) if isinstance(package, Path) else package
+    model = load_base(found.base, found.manifest["precision_mode"], device)
+    return load_adapter(model, found.folder), ChatTokenizer.from_folder(found.folder, found.base.name)

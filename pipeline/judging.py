@@ -1,8 +1,8 @@
 """Curated prompts, and why an answer to one is unreasonable.
 
 The reasons are rules that a person can check by looking: the same answer always gets the same verdict. They find a model that
-is broken (no answer, loops, noise, the prompt said back, markers of the chat template), not one that is wrong: only `must_mention`
-asks for a fact. An answer that was cut off at its greatest length is not unreasonable for that.
+is broken (no answer, loops, noise, the prompt said back, markers of the chat template), not one that is wrong: only
+`must_mention` asks for a fact. An answer that was cut off at its greatest length is not unreasonable for that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def find_prompts(path: str, root: Path) -> Path:
     """
     found = find_file(path, root)
     if found is None:
-        raise BadInput(f"eval.curated_prompts_path: no file {path}", 'it is JSONL, a line such as {"prompt": "What is overfitting?"}')
+        raise BadInput(
+            f"eval.curated_prompts_path: no file {path}", 'it is JSONL, a line such as {"prompt": "What is overfitting?"}'
+        )
     return found
 
 
@@ -147,7 +149,7 @@ def _echo(prompt: str, text: str) -> str:
     if len(asked) < 2 or not said:
         return ""
     joined_prompt, joined = f" {' '.join(asked)} ", f" {' '.join(said)} "
-    if joined in joined_prompt:
+    if joined.rstrip() in joined_prompt:  # its last word may be cut off
         return reason if len(said) >= min(_LONG_QUOTE, max(2, 0.7 * len(asked))) else ""
     if joined_prompt not in joined:
         return ""
@@ -170,7 +172,7 @@ def _loop(text: str) -> str:
         line, count = lines.most_common(1)[0]
         if count >= _REPEATS and count * 2 >= sum(lines.values()):
             return f"it repeats the line {_short(line)!r}"
-    words = _words(text)
+    words = _words(_without_code(text))
     for period in range(1, len(words) // _REPEATS + 1):
         longest = _longest_period(words, period)
         if longest >= max(_LOOP_WORDS, _REPEATS * period):
@@ -208,10 +210,13 @@ def _noise(text: str) -> str:
     strange = [c for c in bare if c == "�" or unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs")]
     if len(strange) >= 2 and len(strange) * 50 >= len(bare):
         return f"{len(strange)} characters that cannot be read"
-    if len(bare) >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in bare) < 0.4 * len(bare):
+    drawn = sum(c in "|-=_*#~`+" for c in bare)  # tables and headings
+    if len(bare) - drawn >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in bare) < 0.4 * (len(bare) - drawn):
         return "mostly signs, hardly a letter"
     if hit := _LONG_RUN.search(text):
-        return f"{len(hit.group())} times the sign {hit.group()[0]!r} in a row" if hit.group().strip() else "a page of blank lines"
+        return (
+            f"{len(hit.group())} times the sign {hit.group()[0]!r} in a row" if hit.group().strip() else "a page of blank lines"
+        )
     prose = _without_code(text)
     longest = max((word for word in re.findall(r"[^\W\d_]+", prose) if _is_latin(word)), key=len, default="")
     if len(longest) > 45:
@@ -224,8 +229,8 @@ def _noise(text: str) -> str:
 
 
 def _without_code(text: str) -> str:
-    """Without code blocks (an open one too), code spans and addresses: their words follow other rules."""
-    return re.sub(r"```.*?(?:```|\Z)|`[^`\n]*`|\S*(?:://|@|www\.)\S*", " ", text, flags=re.DOTALL)
+    """Without code blocks (an open one too), code spans, tags and addresses: their words follow other rules."""
+    return re.sub(r"```.*?(?:```|\Z)|`[^`\n]*`|</?[A-Za-z!][^<>\n]{0,80}>|\S*(?:://|@|www\.)\S*", " ", text, flags=re.DOTALL)
 
 
 def _is_latin(word: str) -> bool:
@@ -234,8 +239,9 @@ def _is_latin(word: str) -> bool:
 
 # Signs that people do draw lines with are left out: - = _ . * # ~ | + and their like.
 _LONG_RUN = re.compile(r"""([,;:!?'"()\[\]{}<>/\\&%$@^])\1{5,}|\n(?:\s*\n){6,}""")
-_CAPITAL_INSIDE = re.compile(r"[^\W\d_A-Z][A-Z]")
-_SIGN_INSIDE = re.compile(r"""[^\W_][^\w\s'’.,:;/&·()\-–—][^\W_]|[])}"'=<>|^,:;?]{4,}|[])}][])}"'|.,^=]+[^\W_]""")
+# YouTube, JavaScript and PostgreSQL are words; what is glued together is longer.
+_CAPITAL_INSIDE = re.compile(r"(?=[^\W\d_]{12})[^\W\d_]*[^\W\d_A-Z][A-Z]")
+_SIGN_INSIDE = re.compile(r"""[^\W\d_][^\w\s'’.,:;/&·()\-–—][^\W\d_]|[])}"'=<>|^,:;?]{4,}|[])}][])}"'|.,^=]+[^\W_]""")
 
 
 def _is_odd(word: str) -> bool:
@@ -247,6 +253,7 @@ def _is_odd(word: str) -> bool:
     return bool(_CAPITAL_INSIDE.search(word) or _SIGN_INSIDE.search(word))
 
 
+_LEAST_PROSE = 12
 _PROSE_WORDS = 5  # shorter stretches are items of a list
 _LEAST_SHARE = 0.12
 _MOST_SHARE = 0.75
@@ -257,8 +264,8 @@ def _no_language(text: str) -> str:
     """Words of which hardly one, or nearly every one, is a function word; or words that are far too long.
 
     Real words drawn at random have next to no function words ("trillion sustain California subsidies coop"), a model whose layers
-    are out of order says little else ("and or in and"); English prose has 30 to 60 %. Only words in Latin letters count; for too few
-    function words only stretches that are too long to be items of a list.
+    are out of order says little else ("and or in and"); English prose has 30 to 60 %. Only words in Latin letters count; for too
+    few function words only stretches that are too long to be items of a list.
     """
     letters = [word for word in re.findall(r"[^\W\d_]+", _without_code(text)) if _is_latin(word)]
     if len(letters) >= _LEAST_WORDS:
@@ -269,7 +276,7 @@ def _no_language(text: str) -> str:
             return f"no language: {known} function words among {len(letters)}"
     stretches = [re.findall(r"[^\W\d_]+", piece) for piece in re.split(r"[.,:;!?()\n•|=]+", _without_code(text))]
     words = [word for piece in stretches if len(piece) >= _PROSE_WORDS for word in piece if _is_latin(word)]
-    if len(words) < _LEAST_WORDS or (known := _function_words(words)) >= _LEAST_SHARE * len(words):
+    if len(words) < _LEAST_PROSE or (known := _function_words(words)) >= _LEAST_SHARE * len(words):
         return ""
     return f"no language: {known} function words among {len(words)}"
 

@@ -25,7 +25,7 @@ from pipeline.runs import RunFolder, Workspace, read_report, runs_of, stop_reque
 
 # What runs when training was not asked for.
 WITHOUT_TRAINING: tuple[StepName, ...] = ("validate", "plan", "model", "preprocess")
-SKIPPED = "skipped: training is off"
+SKIPPED = "training is off"
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,7 @@ def _context(
     run: RunFolder, config: Config, device: gpu.Device, switch: StopSwitch, emit: Callable[[Event], None]
 ) -> StepContext:
     """The steps' context, this process seeing no other device than the run's."""
-    # Set before torch is imported: it reads them once.
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid if device.kind == "cuda" else ""
+    gpu.see_only(device)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

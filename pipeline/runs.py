@@ -5,6 +5,7 @@ Nothing here imports torch, so the command line and the app can look at a thousa
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -176,7 +177,7 @@ def find(workspace: Workspace, selector: str | None = None, project: str | None 
         what = f"no run {selector!r}" if selector else "no run yet"
         raise MissingArtifact(f"{what} below {workspace.runs}", "humigence runs lists them; humigence pipeline --train makes one")
     exact = [run for run in found if selector in (run.run_id, f"{run.project}/{run.run_id}")]
-    if selector and not exact and len(found) > 1:
+    if selector and len(exact) != 1 and len(found) > 1:
         names = ", ".join(f"{run.project}/{run.run_id}" for run in found[:5])
         raise BadInput(f"{selector!r} fits {len(found)} runs: {names}", "give more of the name")
     return (exact or found)[0]
@@ -191,14 +192,13 @@ class EventWriter:
     def __init__(self, run: RunFolder) -> None:
         self._fd = os.open(run.events, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         _drop_torn_line(self._fd)
-        last = _last_envelope(self._fd)
-        self.seq = last.seq if last else 0
-        self.attempt = last.attempt + 1 if last else 1
+        self.seq, last_attempt = _last_numbers(self._fd)
+        self.attempt = last_attempt + 1
 
     def emit(self, event: Event) -> None:
         """Write one event; on disk when this returns, unless a power cut may lose it without harm."""
         line = to_line(Envelope(self.seq + 1, time.time(), self.attempt, event)) + "\n"
-        _write_all(self._fd, line.encode())
+        _write_all(self._fd, line.encode("utf-8", "backslashreplace"))  # lone surrogates of file names, as JSON spells them
         self.seq += 1
         if not isinstance(event, _NOT_FLUSHED):
             os.fdatasync(self._fd)
@@ -227,21 +227,28 @@ def _drop_torn_line(fd: int) -> None:
         os.ftruncate(fd, position)
 
 
-def _last_envelope(fd: int) -> Envelope | None:
-    """The newest event in a log that ends with a whole line; kinds this version does not know count by their numbers."""
+def _last_numbers(fd: int) -> tuple[int, int]:
+    """(seq, attempt) of the newest event in a log that ends with a whole line, of a kind this version knows or not."""
     size = os.fstat(fd).st_size
     length = _TAIL_BYTES
     while size:
         start = max(0, size - length)
         lines = os.pread(fd, size - start, start).splitlines()
         for line in reversed(lines if start == 0 else lines[1:]):
-            envelope = from_line(line)
-            if envelope:
-                return envelope
+            if numbers := _numbers(line):
+                return numbers
         if start == 0:
-            return None
+            break
         length *= 4
-    return None
+    return 0, 0
+
+
+def _numbers(line: bytes) -> tuple[int, int] | None:
+    try:
+        document = json.loads(line)
+        return int(document["seq"]), int(document["attempt"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class EventReader:

@@ -5,6 +5,7 @@ What a person is shown is the fold and whether the run's lock is held (`runs.sta
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_right
 from collections import deque
@@ -123,10 +124,11 @@ class RunState:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """(step, loss) of the lowest held-out loss, the earlier of equals."""
-        if not len(self.held_out):
+        """(step, loss) of the lowest held-out loss that is a number, the earlier of equals."""
+        finite = [(loss, index) for index, loss in enumerate(self.held_out["loss"]) if math.isfinite(loss)]
+        if not finite:
             return None
-        loss, index = min((loss, i) for i, loss in enumerate(self.held_out["loss"]))
+        loss, index = min(finite)
         return int(self.held_out["step"][index]), loss
 
     @property
@@ -241,6 +243,7 @@ def _resumed(state: RunState, event: ev.Resumed, _: Envelope) -> None:
     state.samples = [sample for sample in state.samples if sample.step <= event.from_step]
     state.checkpoints = [saved for saved in state.checkpoints if saved.step <= event.from_step]
     state.early_stopped = state.diverged = state.train_ended = None
+    state.saved_step = event.from_step or None
 
 
 def _train_step(state: RunState, event: ev.TrainStep, envelope: Envelope) -> None:

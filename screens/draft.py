@@ -114,6 +114,23 @@ def as_entry(field: Field, value: Any) -> Any:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
+def word(value: Any) -> str:
+    """A choice's value as it is shown."""
+    return value if isinstance(value, str) else {True: "yes", False: "no", None: "none"}[value]
+
+
+def entry_words(field: Field, value: Any) -> str:
+    """A config's value (JSON) as it is shown: `yes`, `none`, `q_proj, k_proj`."""
+    if field.kind in ("choice", "choices"):
+        return ", ".join(word(each) for each in (value if isinstance(value, (list, tuple)) else [value]))
+    return str(as_entry(field, value)) or "none"
+
+
+def default_words(field: Field) -> str:
+    """The default as it stands in the form."""
+    return entry_words(field, field.default)
+
+
 def as_value(field: Field, entry: Any) -> Any:
     """What an entry means as a value of the config (JSON). What can't be read stays text, for the config model to refuse."""
     if field.kind in ("choice", "choices"):

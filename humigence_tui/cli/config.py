@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
-from humigence_tui.cli.terminal import out, out_json, say, table
+from humigence_tui.cli.terminal import out, out_json, out_piece, say, table
 from pipeline import config_file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
@@ -59,9 +59,15 @@ def set_(
 
 
 @app.command()
-def keys(as_json: AsJson = False) -> None:
+def keys(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a table for documentation.")] = False,
+) -> None:
     """Every setting: default, what is allowed, what it does."""
     listed = list(config_file.keys())
+    if markdown:
+        out_piece(markdown_table())
+        return
     if as_json:
         out_json([key_json(key) for key in listed])
         return
@@ -75,6 +81,16 @@ def key_json(key: config_file.Key) -> dict[str, Any]:
     """A setting as `config keys --json` lists it."""
     default = list(key.default) if isinstance(key.default, tuple) else key.default
     return {"key": key.name, "default": default, "allowed": key.allowed, "level": key.level, "help": key.help}
+
+
+def markdown_table() -> str:
+    """The settings as the README shows them."""
+    lines = ["| key | default | allowed | |", "| --- | --- | --- | --- |"]
+    for key in config_file.keys():  # noqa: SIM118  a function, no dict
+        help_ = key.help + (" *(basic)*" if key.level == "basic" else "")
+        cells = (f"`{key.name}`", f"`{as_typed(key_json(key)['default'])}`", key.allowed, help_)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def as_typed(value: Any) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from humigence_tui.cli.alone import run_step, trained_run
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
+from pipeline import gpu
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -13,4 +14,6 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command("eval")
 def evaluate(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     """Works on the newest run whose training answers to the config."""
-    return run_step("evaluate", config, as_json, trained_run(config))
+    run = trained_run(config)
+    gpu.see_only(gpu.choose_device(open_project(config)[1].compute.gpu))
+    return run_step("evaluate", config, as_json, run)

@@ -106,7 +106,7 @@ def _step_finished(event: ev.StepFinished) -> list[Line]:
 
 
 def _note(event: ev.Note) -> list[Line]:
-    return [Line(f"  {event.text}", "amber" if event.level == "warning" else None)]
+    return [Line(f"  {line}", "amber" if event.level == "warning" else None) for line in event.text.splitlines()]
 
 
 def _plan_made(event: ev.PlanMade) -> list[Line]:

@@ -99,12 +99,12 @@ def _humigence(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _never_fail_to_print()
+    _silence_progress_bars()
     arguments, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
     try:
         result = typer.main.get_command(_root).main(
             args=arguments or ["--help"], prog_name="humigence", standalone_mode=False, windows_expand_args=False
         )
-        sys.stdout.flush()
         return result if isinstance(result, int) else EXIT_OK
     except _UsageError as error:
         return _usage(error)
@@ -116,9 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         terminal.say("stopped")
         return EXIT_STOPPED
-    except BrokenPipeError:
-        # Whoever read our output has gone (`humigence runs | head`). Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except terminal.ReaderGone:
         return EXIT_OK
     except Exception as error:  # noqa: BLE001  # the boundary: a bug of ours is told in one line
         if debug:
@@ -133,6 +131,12 @@ def _never_fail_to_print() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="replace")
+
+
+def _silence_progress_bars() -> None:
+    """Ours tell the same; two of them garble each other. The libraries read these when they are imported."""
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(name, "1")
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:

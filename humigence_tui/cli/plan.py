@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 from humigence_tui.cli.alone import step_result
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
 from humigence_tui.cli.terminal import out, out_json, say_next, table
-from pipeline.files import read_json
+from pipeline.planning import Plan, read_plan
+from pipeline.steps.plan import PLAN_FILE
 from pipeline.text import counted, duration, size
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_NAME_WIDTH = len("checkpointing")
 
 
 @app.command()
@@ -20,36 +21,35 @@ def plan(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """An estimate (≈) until the data is prepared, exact after. Saved as runs/PROJECT/training_plan.json; needs no GPU."""
     here, settings = open_project(config)
     step_result("plan", config)
-    made = read_json(here.project(settings.project) / "training_plan.json")
+    made = read_plan(here.project(settings.project) / PLAN_FILE)
     if as_json:
-        out_json(made)
+        out_json(made.to_json())
         return
     for line in plan_lines(made):
         out(line)
     say_next("humigence pipeline --train")
 
 
-def plan_lines(made: dict[str, Any]) -> list[str]:
-    """The plan (`Plan.to_json`) as aligned lines: what, how much, why."""
-    about = "" if made["exact"] else "≈ "
-    reasons = made.get("reasons", {})
-    steps = f"{about}{counted(made['total_steps'])}   {counted(made['steps_per_epoch'])} an epoch, {made['epochs']:g} epochs"
+def plan_lines(made: Plan) -> list[str]:
+    """The plan as aligned lines: what, how much, why."""
+    about, why = "" if made.exact else "≈ ", made.reasons
+    steps = f"{about}{counted(made.total_steps)}, {counted(made.steps_per_epoch)} an epoch, {made.epochs:g} epochs"
+    batch = f"micro-batch {made.micro_batch} × {made.accumulation} of {counted(made.row_tokens)} tokens"
     rows = [
-        ("precision", f"{made['precision_mode']}, computing in {made['compute_dtype']}", reasons.get("compute_dtype", "")),
-        ("batch", f"micro-batch {made['micro_batch']} × {made['accumulation']} accumulated", reasons.get("micro_batch", "")),
-        ("tokens a step", f"{about}{counted(made['tokens_per_step'])}", reasons.get("tokens_per_step", "")),
-        ("steps", steps, reasons.get("total_steps", "")),
-        ("tokens", f"{about}{counted(made['train_tokens'])}", ""),
-        ("evaluation", f"every {counted(made['eval_every_steps'])} steps", reasons.get("eval_every_steps", "")),
-        ("checkpointing", "on" if made["gradient_checkpointing"] else "off", reasons.get("gradient_checkpointing", "")),
-        ("time", f"{about}{duration(made['seconds'])}" if made["seconds"] else "not known yet", reasons.get("seconds", "")),
-        *(("memory", text, "") for text in _memory_lines(made)),
+        ("precision", f"{made.precision_mode}, computing in {made.compute_dtype}", ""),
+        ("batch", batch, why.get("micro_batch")),
+        ("a step", f"{about}{counted(made.tokens_per_step)} tokens", why.get("tokens_per_step")),
+        ("steps", steps, why.get("total_steps")),
+        ("tokens", f"{about}{counted(made.train_tokens)} in the whole run", ""),
+        ("evaluation", f"every {counted(made.eval_every_steps)} steps", why.get("eval_every_steps")),
+        ("checkpointing", "on" if made.gradient_checkpointing else "off", why.get("gradient_checkpointing")),
+        ("time", f"{about}{duration(made.seconds)}" if made.seconds else "not known before a run here has been measured", ""),
     ]
-    return table([("" if i and rows[i - 1][0] == row[0] else row[0], *row[1:]) for i, row in enumerate(rows)])
+    lines = [f"{name:<{_NAME_WIDTH}}  {amount}{f'   ({reason})' if reason else ''}" for name, amount, reason in rows]
+    return lines + _memory_lines(made)
 
 
-def _memory_lines(made: dict[str, Any]) -> list[str]:
-    parts = made["memory"]
-    free = made.get("free_memory_bytes")
-    total = f"{size(sum(parts.values()))}{f' of {size(free)} free' if free else ''}"
-    return [total, *table([(f"  {name}", size(count)) for name, count in parts.items()], right=(1,))]
+def _memory_lines(made: Plan) -> list[str]:
+    free = f" of {size(made.free_memory_bytes)} free" if made.free_memory_bytes else ""
+    parts = table([("", name, size(count)) for name, count in made.memory.items()], right=(2,))
+    return [f"{'memory':<{_NAME_WIDTH}}  {size(made.peak_memory_bytes)}{free}", *(" " * _NAME_WIDTH + part for part in parts)]

@@ -24,25 +24,47 @@ def paint(text: str, colour: Colour | None, stream: TextIO) -> str:
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour and text and colours(stream) else text
 
 
+class ReaderGone(Exception):
+    """Whoever read our stream has closed it (`humigence infer … | head -1`): there is nobody left to work for."""
+
+
 def out(text: str = "", colour: Colour | None = None) -> None:
     """One line of data."""
-    print(paint(text, colour, sys.stdout), file=sys.stdout, flush=True)  # noqa: T201
+    _write(sys.stdout, paint(text, colour, sys.stdout) + "\n")
 
 
 def out_json(value: Any) -> None:
     """One JSON document."""
-    print(json_text(value), file=sys.stdout, flush=True)  # noqa: T201
+    _write(sys.stdout, json_text(value) + "\n")
 
 
 def out_piece(text: str) -> None:
-    """A piece of streamed text, line breaks kept."""
-    sys.stdout.write(safe(text, lines=True))
-    sys.stdout.flush()
+    """A piece of streamed text, line breaks kept.
+
+    Raises:
+        ReaderGone: nobody reads it any more.
+    """
+    if not _write(sys.stdout, safe(text, lines=True)):
+        raise ReaderGone
 
 
 def say(text: str = "", colour: Colour | None = None) -> None:
     """One line of talk."""
-    print(paint(text, colour, sys.stderr), file=sys.stderr, flush=True)  # noqa: T201
+    _write(sys.stderr, paint(text, colour, sys.stderr) + "\n")
+
+
+def _write(stream: TextIO, text: str) -> bool:
+    """Write through to the other side; False when it is closed, and then nothing more is sent there.
+
+    A closed stream does not end the command: its exit code still has to tell how the work went.
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
 
 
 def say_next(*commands: str) -> None:

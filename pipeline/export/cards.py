@@ -70,7 +70,7 @@ def _results(evaluation: dict[str, Any]) -> str:
         for which in ("base", "tuned"):
             loss, perplexity = _number(figures[f"{which}_loss"], 4), _number(figures[f"{which}_perplexity"], 2)
             accuracy = f"{100 * figures[f'{which}_accuracy']:.2f} %"
-            size = f"{figures['rows']:,} conversations, {figures['tokens']:,} tokens"
+            size = f"{figures['rows']:,} rows, {figures['tokens']:,} tokens"
             rows.append([split, size, which, loss, perplexity, accuracy])
     heads = ["split", "size", "model", "loss (nats a token)", "perplexity", "token accuracy"]
     note = "`val` chose the checkpoint; nothing but this measurement has looked at `test`. Only the assistant's tokens count."
@@ -154,7 +154,7 @@ With peft alone, in this folder (the tokenizer and its chat template lie here to
 def _limits(evaluation: dict[str, Any]) -> str:
     rows = sum(evaluation[split]["rows"] for split in ("val", "test") if evaluation[split])
     return (
-        f"The figures above rest on {rows:,} held-out conversations of the same source as the training data and on "
-        f"{len(evaluation['curated'])} curated prompts, whose answers were checked for form (loops, noise, echoes) and not for truth. "
-        "The base model's own limits and licence apply."
+        f"The figures above rest on {rows:,} held-out rows of the same source as the training data and on "
+        f"{len(evaluation['curated'])} curated prompts, whose answers were checked for form (loops, noise, echoes), not for "
+        "truth. The base model's own limits and licence apply."
     )

@@ -1,0 +1,89 @@
+"""The dataset card: what was in the raw file, what of it was used and why the rest was not. No row of it is quoted."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from pipeline.export.markdown import front_matter, plain, table
+from pipeline.export.package import Package
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
+_PERCENTILES = ("p50", "p90", "p99", "max")
+
+
+def dataset_card(package: Package, report: dict[str, Any]) -> str:
+    """Markdown with YAML front matter, from the report of preprocess."""
+    parts = [
+        front_matter({"task_categories": ["text-generation"], "size_categories": [_size(report["kept"])], "tags": ["humigence"]}),
+        f"# Data of {package.config.project}",
+        "## Source",
+        _source(report),
+        "## Rows",
+        _rows(report),
+        _rejected(report["rejected"]),
+        "## Split",
+        _split(package, report),
+        "## Lengths",
+        _lengths(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _size(rows: int) -> str:
+    return next((name for most, name in _SIZES if rows < most), "n>10M")
+
+
+def _source(report: dict[str, Any]) -> str:
+    # The name only: the folders above it say who and where.
+    lines = [
+        f"- file: {plain(PurePath(report['raw_path']).name)}",
+        f"- sha256: `{report['raw_sha256']}`",
+        f"- schema: {report['schema']}",
+        f"- tokenized with the chat template of {plain(report['model'])}",
+    ]
+    return "\n".join(lines)
+
+
+def _rows(report: dict[str, Any]) -> str:
+    rows = [
+        ["in the file", report["rows"]],
+        ["used", report["kept"]],
+        ["left out: unusable", report["rejected_rows"]],
+        ["left out: exact duplicates", report["duplicates"]],
+        ["cut into overlapping windows", report["windowed_documents"]],
+        ["trained turn by turn", report["turn_by_turn"]],
+    ]
+    changed = [[f"changed: {plain(reason)}", figures["rows"]] for reason, figures in report["changed"].items()]
+    return table(["rows", "count"], [[name, f"{count:,}"] for name, count in rows + changed])
+
+
+def _rejected(rejected: dict[str, dict[str, Any]]) -> str:
+    if not rejected:
+        return ""
+    rows = [
+        [plain(reason), f"{figures['rows']:,}", ", ".join(map(str, figures["lines"]))] for reason, figures in rejected.items()
+    ]
+    return "Why rows were left out:\n\n" + table(["reason", "rows", "first lines"], rows)
+
+
+def _split(package: Package, report: dict[str, Any]) -> str:
+    heads = ["split", "conversations", "documents", "tokens", "trained tokens", "share trained"]
+    rows = []
+    for name, figures in report["splits"].items():
+        counts = [f"{figures[key]:,}" for key in ("conversations", "documents", "tokens", "trained_tokens")]
+        rows.append([name, *counts, f"{100 * figures['trained_share']:.1f} %"])
+    shares = package.config.data.split
+    how = f"By seed {report['seed']}: {shares.train:g} train, {shares.val:g} val, {shares.test:g} test. "
+    return how + "Only what the assistant says is trained.\n\n" + table(heads, rows)
+
+
+def _lengths(report: dict[str, Any]) -> str:
+    rows = [["conversations", *_row(report["conversation_tokens"])]]
+    rows += [[f"documents in {name}", *_row(figures["document_tokens"])] for name, figures in report["splits"].items()]
+    longest = f"In tokens; a row holds {report['max_seq_len']}, longer conversations: {report['over_long']}."
+    return longest + "\n\n" + table(["", *_PERCENTILES], rows)
+
+
+def _row(percentiles: dict[str, int]) -> list[str]:
+    return [f"{percentiles[name]:,}" if name in percentiles else "–" for name in _PERCENTILES]

@@ -1,7 +1,7 @@
 """The folder of a package: what in it is ours, what a person put there, and its checksums.
 
-`artifacts/<project>/` is replaced as a whole. Files that are not ours are carried over, files of ours that somebody edited are kept
-as `.bak`, and a folder that no pack has made is refused: a wrong `export.artifacts_dir` must not cost anybody's work.
+`artifacts/<project>/` is replaced as a whole. Files that are not ours are carried over, files of ours that somebody edited are
+kept as `.bak`, and a folder that no pack has made is refused: a wrong `export.artifacts_dir` must not cost anybody's work.
 """
 
 from __future__ import annotations

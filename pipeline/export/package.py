@@ -14,7 +14,6 @@ from pipeline.base_model import locate
 from pipeline.base_model.locate import BaseModel
 from pipeline.config import Config
 from pipeline.context import StepContext
-from pipeline.dataset import processed
 from pipeline.errors import MissingArtifact
 from pipeline.events import GateJudged
 from pipeline.files import fingerprint, read_json
@@ -32,7 +31,7 @@ class Package:
 
     Attributes:
         evaluation: `eval_report.json`.
-        data: the report of preprocess; None where the prepared data is gone.
+        data: the run's report of preprocess; None where it has none.
         plan: `plan.json` as a dict; empty where the run has none.
     """
 
@@ -90,7 +89,7 @@ def _version(name: str) -> str:
 
 
 def folder_of(ctx: StepContext) -> Path:
-    """Where the project's package lies: `artifacts/<project>`, links followed so that a swap replaces the folder, not the link."""
+    """`artifacts/<project>`, links followed so that a swap replaces the folder and not the link to it."""
     return (ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project).resolve()
 
 
@@ -101,16 +100,16 @@ def find(ctx: StepContext) -> Package | None:
     evidence = acceptance.evidence_of(result.run) if result else None
     if result is None or base is None or evaluation is None or evidence is None:
         return None
-    data = processed.find(ctx.config, ctx.workspace)
+    data = read_report(result.run.preprocess_report)
     plan = read_json(result.run.plan) if result.run.plan.exists() else {}
     gates = tuple(acceptance.judge(evidence, ctx.config.acceptance))
     config = ctx.config.to_json()
     del config["compute"]  # the device is no part of the result, and a worker knows it by another name than the config file
     sources = [
         FORMAT_VERSION, result.adapter_sha256(), evaluation, config, base.weights_fingerprint(), base.tokenizer_fingerprint(),
-        data.fingerprint if data else None, __version__,
+        data, __version__,
     ]  # fmt: skip
-    return Package(ctx.config, result, base, evaluation, gates, data.report if data else None, plan, fingerprint(*sources))
+    return Package(ctx.config, result, base, evaluation, gates, data, plan, fingerprint(*sources))
 
 
 def require(ctx: StepContext) -> Package:

@@ -57,17 +57,19 @@ def run(ctx: StepContext) -> StepResult:
         Stopped: the person asked to; nothing is written, the next evaluation starts over.
     """
     result = trained.require(ctx)
-    if is_unchanged(ctx):
-        return _told_again(ctx, read_report(result.run.eval_report))
+    standing = read_report(result.run.eval_report)
+    if standing is not None and is_unchanged(ctx):
+        return _told_again(ctx, standing)
     data = processed.find(ctx.config, ctx.workspace)
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
     prompts = judging.read_prompts(_prompts_file(ctx))
     model, tokenizer = _load(ctx, result.checkpoint)
-    report = {
+    report: dict[str, Any] = {
         "fingerprint": fingerprint(ctx),
         "step": result.report["best_step"],
-        **{split: _held_out(ctx, model, data, split) for split in SPLITS},
+        "val": _held_out(ctx, model, data, "val"),
+        "test": _held_out(ctx, model, data, "test"),
         "curated": _answers(ctx, model, tokenizer, prompts),
     }
     write_json(result.run.eval_report, report)
@@ -152,9 +154,7 @@ def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split
 
 def _measured(split: Split, figures: dict[str, Any]) -> HeldOut:
     base, tuned = (math.nan if figures[name] is None else figures[name] for name in ("base_loss", "tuned_loss"))
-    return HeldOut(
-        split, figures["rows"], figures["tokens"], base, tuned, figures["base_accuracy"], figures["tuned_accuracy"]
-    )
+    return HeldOut(split, figures["rows"], figures["tokens"], base, tuned, figures["base_accuracy"], figures["tuned_accuracy"])
 
 
 def _told_again(ctx: StepContext, report: dict[str, Any]) -> StepResult:
@@ -209,6 +209,8 @@ def _generate(ctx: StepContext, model: Any, tokenizer: ChatTokenizer, prompts: l
     ctx.emit(StepProgress("evaluate", 0, len(prompts), "answers", what))
     ids = [user_prompt(tokenizer, each.prompt) for each in prompts]
     section = ctx.config.eval
-    answers = generate_batch(model, tokenizer, ids, section.max_new_tokens, section.temperature, ctx.config.seed, keep_special=True)
+    answers = generate_batch(
+        model, tokenizer, ids, section.max_new_tokens, section.temperature, ctx.config.seed, keep_special=True
+    )
     ctx.emit(StepProgress("evaluate", len(prompts), len(prompts), "answers", what))
     return answers

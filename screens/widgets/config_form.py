@@ -20,12 +20,11 @@ from textual.widgets import Input, Static
 
 from pipeline import config_file
 from pipeline.text import safe
-from screens.draft import Draft, Field, as_entry, fields
+from screens.draft import Draft, Field, default_words, fields, word
 from screens.widgets.choices import Choices, Option
 
 # The order a person thinks in; a section that is not named here comes after them.
 _ORDER = ("compute", "model", "data", "data.split", "train", "train.lora", "train.early_stopping", "eval", "acceptance", "export")
-_WORDS = {True: "yes", False: "no", None: "none"}
 _TITLES = {"": "General", "train.lora": "LoRA", "eval": "Evaluation"}
 
 
@@ -112,7 +111,7 @@ class SettingRow(Row):
 
     def _control(self, entry: Any) -> Choices | LineInput:
         if self.field.kind in ("choice", "choices"):
-            options = [Option(value, str(_WORDS.get(value, value)) if not isinstance(value, str) else value) for value in self.values]
+            options = [Option(value, word(value)) for value in self.values]
             return Choices(options, entry, flow=True, multiple=self.field.kind == "choices")
         return LineInput(entry, placeholder="none" if self.field.optional else "")
 
@@ -149,14 +148,6 @@ class SettingRow(Row):
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
         self.post_message(self.Entered(self, {self.field.key: event.value}))
-
-
-def default_words(field: Field) -> str:
-    """The default as it stands in the form."""
-    if field.kind in ("choice", "choices"):
-        many = field.default if isinstance(field.default, list) else [field.default]
-        return ", ".join(each if isinstance(each, str) else _WORDS[each] for each in many)
-    return as_entry(field, field.default) or "none"
 
 
 class Heading(Static):

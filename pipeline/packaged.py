@@ -1,0 +1,71 @@
+"""A package as it lies in `artifacts/<project>/`, read without loading it: whose adapter it is, where its base model is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.base_model import locate
+from pipeline.base_model.locate import BaseModel
+from pipeline.errors import MissingArtifact
+from pipeline.export.folder import MANIFEST
+from pipeline.files import read_json
+from pipeline.trained import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A package that can be loaded.
+
+    Attributes:
+        base: the base model on this machine.
+        warning: the base model is not the one that was trained on; empty where it is.
+        manifest: `humigence.json`.
+    """
+
+    folder: Path
+    base: BaseModel
+    warning: str
+    manifest: dict[str, Any]
+
+
+def read(folder: Path) -> Packaged:
+    """Look a package up.
+
+    Raises:
+        MissingArtifact: there is no package, a file of it is missing, or its base model is gone; with the next thing to do.
+    """
+    try:
+        manifest = read_json(folder / MANIFEST)
+        recorded, version = manifest["base"], manifest["format_version"]
+    except FileNotFoundError as error:
+        raise MissingArtifact(f"{folder} holds no packaged adapter", "humigence pack makes one from the newest run") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise MissingArtifact(f"{folder / MANIFEST} is damaged", "humigence pack makes the package anew") from error
+    if missing := [name for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG) if not (folder / name).is_file()]:
+        raise MissingArtifact(f"{folder / missing[0]} is missing", f"humigence pack makes the package (format {version}) anew")
+    base = _base(recorded)
+    return Packaged(folder, base, _difference(base, recorded), manifest)
+
+
+def _base(recorded: dict[str, Any]) -> BaseModel:
+    name = recorded["name"]
+    if recorded["path"]:
+        path = Path(recorded["path"])
+        if not path.exists():
+            hint = f"put it back there, or set base.path in {MANIFEST} to where it is now"
+            raise MissingArtifact(f"the base model {name} is not at {path} any more", hint)
+        return locate.at(path, "the package's base model")
+    found = locate.cached_snapshot(recorded["repo"], recorded["revision"])
+    if found is None or locate.problems_of(found):
+        hint = f"humigence model download (with model.repo {recorded['repo']})"
+        raise MissingArtifact(f"the base model {name} is not on this machine", hint)
+    return BaseModel(found, "folder", name)
+
+
+def _difference(base: BaseModel, recorded: dict[str, Any]) -> str:
+    if base.weights_fingerprint() == recorded["weights_fingerprint"]:
+        return ""
+    return f"{base.name} is not the base model this adapter was trained on: its weights differ, so may the answers"

@@ -1,0 +1,58 @@
+"""Following a run: lines without a terminal, one line redrawn with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline import runs
+from pipeline.runs import RunFolder
+from tests.cli.conftest import STARTED, trained_steps
+from tests.cli.terminals import Terminal
+from tests.cli.test_runs import _LIVE
+from tests.processes import humigence, started
+
+Recorded = Callable[..., RunFolder]
+
+
+def test_without_a_terminal_there_is_no_escape_sequence_and_no_redrawing(recorded: Recorded, workspace: Path) -> None:
+    recorded([STARTED, *trained_steps(4)])
+    done = humigence("runs", "follow", cwd=workspace, TERM="xterm-256color")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stderr
+
+
+def test_on_a_terminal_the_last_line_shows_step_share_loss_rate_and_time_left(recorded: Recorded, workspace: Path) -> None:
+    run = recorded([])
+    worker = started(_LIVE, run.path)
+    try:
+        with Terminal("runs", "follow", cwd=workspace) as terminal:
+            shown = terminal.until(lambda text: "tok/s" in text and "left" in text)
+            line = next(line for line in shown.splitlines() if "tok/s" in line)
+            assert line.startswith("▶ train  ")
+            assert "of 600" in line
+            assert "loss 2.000" in line
+            runs.request_stop(run, "save")
+            terminal.until("is saved")
+            assert terminal.end() == 130
+            assert "tok/s" not in terminal.text, "the line that was redrawn is gone"
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_no_color_is_honoured(recorded: Recorded, workspace: Path) -> None:
+    recorded([STARTED, *trained_steps(4)])
+    with Terminal("runs", "show", cwd=workspace) as terminal:
+        terminal.end()
+        assert b"\x1b[31m" in terminal.raw, "a crash is red"
+    with Terminal("runs", "show", cwd=workspace, NO_COLOR="1") as terminal:
+        terminal.end()
+        assert b"\x1b[3" not in terminal.raw
+
+
+def test_a_terminal_that_cannot_redraw_gets_lines(recorded: Recorded, workspace: Path) -> None:
+    recorded([STARTED, *trained_steps(4)])
+    with Terminal("runs", "follow", cwd=workspace, TERM="dumb") as terminal:
+        terminal.end()
+        assert b"\x1b" not in terminal.raw

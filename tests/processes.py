@@ -1,0 +1,47 @@
+"""Python in a fresh process: for what happens at import, at a crash, and between processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment with the repository importable, and without the switches of the command line."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("TRAIN", "VALIDATION_ONLY", "HUMIGENCE_DEBUG")}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"} | changes
+
+
+def python(code: str, *arguments: object, cwd: Path | None = None, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` to its end; `sys.argv[1:]` are the arguments."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=120, check=False,
+    )  # fmt: skip
+
+
+def started(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start `code` and wait for the line "ready" on its standard output."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "ready"
+    return process
+
+
+def humigence(*arguments: str, cwd: Path, stdin: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
+    """The `humigence` command in a fresh process; neither of its streams is a terminal."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "humigence_tui.cli.main", *arguments],
+        input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=300,
+        check=False,
+    )  # fmt: skip
