@@ -76,11 +76,12 @@ class DoctorScreen(Page):
 
 def verdict(checks: tuple[Check, ...]) -> Content:
     """What it comes to: the worst first."""
-    for status, words in (("problem", "to mend"), ("warning", "to know")):
+    worst: tuple[Status, ...] = ("problem", "warning")
+    for status in worst:
         count = sum(check.status == status for check in checks)
         if count:
-            mark, colour = _MARKS[cast(Status, status)]
-            return Content.assemble((f"{mark} ", colour), (f"{count} {words}", colour))
+            mark, colour = _MARKS[status]
+            return Content.styled(f"{mark} {count} {status}{'s' if count > 1 else ''}", colour)
     return Content.assemble(("✔ all is well", "$success"))
 
 

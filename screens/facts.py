@@ -10,7 +10,7 @@ from pipeline.config import Config
 from pipeline.events import STEP_NAMES, StepName
 from pipeline.memory import ADAPTER_BYTES
 from pipeline.planning import Plan
-from pipeline.text import counted, duration, size
+from pipeline.text import counted, duration
 from screens.draft import default_words, entry_words, fields
 from screens.outlook import Outlook
 
@@ -24,47 +24,45 @@ class Fact(NamedTuple):
 
 
 def changed_settings(config: Config) -> list[Fact]:
-    """Every setting that is not at its default, with the default."""
+    """Every advanced setting that is not at its default, with the default."""
     facts = []
     for key, field in fields().items():
         value: Any = config_file.get(config, key)
-        if value != field.default:
+        if field.level == "advanced" and value != field.default:
             facts.append(Fact(key, entry_words(field, value), f"default {default_words(field)}"))
     return facts
 
 
-def banner(plan: Plan, shape: ModelShape | None) -> list[Fact]:
-    """How the run computes."""
+def banner(plan: Plan, shape: ModelShape | None) -> tuple[str, str]:
+    """How the run computes, and what of the model is trained."""
+    checkpointing = "on" if plan.gradient_checkpointing else "off"
+    parts = [f"computing in {plan.compute_dtype}", f"attention {plan.attention}", f"gradient checkpointing {checkpointing}"]
     trained = plan.memory.get("adapter", 0) / ADAPTER_BYTES
     share = f"{trained / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters are trained" if shape else ""
-    checkpointing = "on" if plan.gradient_checkpointing else "off"
-    return [
-        Fact("precision", plan.precision_mode, f"computing in {plan.compute_dtype}"),
-        Fact("trained", share),
-        Fact("attention", plan.attention, f"gradient checkpointing {checkpointing}: {plan.reasons['gradient_checkpointing']}"),
-    ]
+    return " · ".join([plan.precision_mode, *parts]), share
 
 
 def numbers(plan: Plan) -> list[Fact]:
     """The batch arithmetic."""
     about = "" if plan.exact else "≈ "
     epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs:g} epochs"
-    saves = f"{counted(plan.save_every_steps)} steps" if plan.save_every_steps else duration(plan.save_every_seconds)
+    steps = f"{about}{counted(plan.total_steps)} · {about}{counted(plan.train_tokens)} tokens"
+    often = "at every step" if plan.eval_every_steps == 1 else f"every {counted(plan.eval_every_steps)} steps"
+    saves = f"{counted(plan.save_every_steps)} steps" if plan.save_every_steps else f"{plan.save_every_seconds / 60:g} minutes"
+    measured = "as fast as the last run of this kind here" if plan.seconds else "the first run of this kind here tells"
     return [
         Fact("batch", f"micro-batch {plan.micro_batch} × {plan.accumulation}", plan.reasons.get("micro_batch", "")),
-        Fact("steps", f"{about}{counted(plan.total_steps)}", f"{counted(plan.steps_per_epoch)} an epoch, {epochs}"),
-        Fact("tokens", f"{about}{counted(plan.train_tokens)}", f"at most {counted(plan.tokens_per_step)} a step"),
-        Fact("evaluation", f"every {counted(plan.eval_every_steps)} steps", f"a checkpoint then, and every {saves}"),
-        Fact("time", f"{about}{duration(plan.seconds)}" if plan.seconds else "not measured yet",
-             "as fast as the last run of this kind here" if plan.seconds else "the first run of this kind here measures it"),
-    ]  # fmt: skip
+        Fact("steps", steps, f"{counted(plan.steps_per_epoch)} an epoch, {epochs}"),
+        Fact("evaluation", often, f"with a checkpoint; one every {saves} too"),
+        Fact("time", f"{about}{duration(plan.seconds)}" if plan.seconds else "not measured yet", measured),
+    ]
 
 
 def steps(config: Config, outlook: Outlook, *, model_here: bool, data_ready: bool, train: bool) -> list[Fact]:
     """What each of the eight steps will do."""
     says = {
         "validate": "checks the settings, the data file, the model, the disk and the device",
-        "plan": "makes the plan below; exact once the rows are prepared",
+        "plan": "makes the plan above; exact once the rows are prepared",
         "model": _model(config, model_here),
         "preprocess": _preprocess(config, data_ready),
         "train": _train(outlook.plan),
@@ -93,7 +91,8 @@ def _train(plan: Plan | None) -> str:
         return "as long as the plan says, once it can be made"
     about = "" if plan.exact else "≈ "
     time = f", about {duration(plan.seconds)}" if plan.seconds else ""
-    return f"{about}{counted(plan.total_steps)} steps of {plan.micro_batch} × {plan.accumulation} rows{time}"
+    steps = "1 step" if plan.total_steps == 1 else f"{counted(plan.total_steps)} steps"
+    return f"{about}{steps} of {plan.micro_batch} × {plan.accumulation} rows{time}"
 
 
 def _gates(config: Config) -> str:
@@ -102,9 +101,3 @@ def _gates(config: Config) -> str:
         f"held-out loss at least {gates.min_val_improvement_pct:g} % lower, step time within {100 * gates.jitter_threshold:g} %, "
         f"{100 * gates.curated_threshold:g} % of answers reasonable"
     )
-
-
-def memory_words(outlook: Outlook) -> str:
-    """`5.6 GiB of 22.4 GiB free`."""
-    free = f" of {size(outlook.free_bytes)} free" if outlook.free_bytes else ""
-    return f"{size(outlook.total_bytes)}{free}" if outlook.memory else ""

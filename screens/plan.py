@@ -90,7 +90,7 @@ class PlanScreen(Page):
             yield Static("", id="banner")
             yield Static("", id="numbers")
             yield Static("", id="steps")
-        yield MemoryBar(id="memory")
+        yield MemoryBar(with_plan=False, id="memory")
         yield Static("", id="next")
 
     def on_mount(self) -> None:
@@ -125,7 +125,8 @@ class PlanScreen(Page):
         if outlook.plan is None:
             hint = f"\n  {safe(outlook.hint)}" if outlook.hint else ""
             return Content.assemble(("  no plan yet: ", "bold"), (safe(outlook.problem, lines=True), "$warning"), (hint, "$dim"))
-        return facts_content(banner(outlook.plan, outlook.shape))
+        how, trained = banner(outlook.plan, outlook.shape)
+        return Content.assemble("  ", (how, "bold"), "\n  ", (trained, "$dim"))
 
     def _next(self) -> Content:
         command = f"humigence pipeline --config {self._path} --train"

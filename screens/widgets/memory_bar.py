@@ -50,7 +50,7 @@ def gib(count: float) -> str:
 
 
 class MemoryBar(Widget):
-    """Narrow: the bar, its parts, the plan, a line each. Wide (class `-tall`): a line for each part."""
+    """Narrow: the bar, its parts, the plan, a line each. Tall: a line for each part."""
 
     DEFAULT_CSS = """
     MemoryBar { height: auto; width: 1fr; }
@@ -59,31 +59,38 @@ class MemoryBar(Widget):
     outlook: reactive[Outlook | None] = reactive(None)
     tall: reactive[bool] = reactive(False, layout=True)
 
+    def __init__(self, *, with_plan: bool = True, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._with_plan = with_plan
+
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return len(PARTS) + 6 if self.tall else 3
+        return len(PARTS) + 5 if self.tall else 2 + self._with_plan
 
     def render(self) -> Content:
         outlook = self.outlook or Outlook()
         width = self.content_size.width
-        return tall(outlook, width) if self.tall else compact(outlook, width)
+        if self.tall:
+            return tall(outlook, width)
+        lines = compact(outlook, width)
+        return Content("\n").join(lines if self._with_plan else lines[:2])
 
 
 # -------------------------------------------------------------------------------------------------------- narrow
 
 
-def compact(outlook: Outlook, width: int) -> Content:
+def compact(outlook: Outlook, width: int) -> list[Content]:
     """Three lines: the bar with its verdict, its parts, the plan."""
     figure = f"{gib(outlook.total_bytes):>5} of {gib(outlook.free_bytes)} GiB" if outlook.memory else ""
     verdict = _verdict(outlook)
     room = width - _LABEL - len(figure) - _VERDICT_WIDTH - 6
     first = Content.assemble((_name(outlook), "$dim"), _bar(outlook, room), "  ", figure, "  ", verdict)
     second = _legend(outlook, width - 2)
-    return Content("\n").join([first, Content.assemble("  ", second), plan_content(outlook, width)])
+    return [first, Content.assemble("  ", second), plan_content(outlook, width)]
 
 
 def _name(outlook: Outlook) -> str:
-    on_cpu = outlook.device is not None and outlook.device.kind == "cpu"
-    return f"  {'Memory' if on_cpu else 'GPU memory':<{_LABEL - 2}}"
+    on_gpu = outlook.device is not None and outlook.device.kind == "cuda"
+    return f"  {'GPU memory' if on_gpu else 'Memory':<{_LABEL - 2}}"
 
 
 def _bar(outlook: Outlook, width: int) -> Content:
