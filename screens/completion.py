@@ -27,9 +27,11 @@ def completions(text: str, root: Path, suffixes: Collection[str], most: int = MO
             for entry in entries:
                 if len(found) >= most:
                     break
-                if _offered(entry.name, begun) and (is_folder := _is_folder(entry)) is not None:
-                    if is_folder or os.path.splitext(entry.name)[1].lower() in suffixes:
-                        found.append((is_folder, entry.name + ("/" if is_folder else "")))
+                if not _offered(entry.name, begun):
+                    continue
+                is_folder = _is_folder(entry)
+                if is_folder or (is_folder is False and os.path.splitext(entry.name)[1].lower() in suffixes):
+                    found.append((is_folder, entry.name + ("/" if is_folder else "")))
     except (OSError, ValueError):  # not there, not a folder, not ours to read; ValueError: a NUL was pasted
         return []
     # What can be taken stands before the folders that may hold it.
@@ -51,5 +53,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool | None:
 
 def common_start(text: str, candidates: list[str]) -> str:
     """The longest text that all candidates begin with, never shorter than what was typed."""
-    start = os.path.commonprefix(candidates)
-    return start if len(start) > len(text) else text
+    # Of texts in order, what the first and the last share all of them share.
+    first, last = min(candidates, default=text), max(candidates, default=text)
+    shared = next(
+        (at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), min(len(first), len(last))
+    )
+    return first[:shared] if shared > len(text) else text

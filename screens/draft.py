@@ -51,7 +51,8 @@ class Field:
 @lru_cache(maxsize=1)
 def fields() -> dict[str, Field]:
     """Every setting by its dotted name, in the order of the config."""
-    return {key.name: _field(key) for key in config_file.keys()}
+    listed = config_file.keys()
+    return {key.name: _field(key) for key in listed}
 
 
 def _field(key: config_file.Key) -> Field:

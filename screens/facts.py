@@ -67,7 +67,7 @@ def steps(config: Config, outlook: Outlook, *, model_here: bool, data_ready: boo
         "preprocess": _preprocess(config, data_ready),
         "train": _train(outlook.plan),
         "evaluate": "base and tuned model on the held-out rows and the curated prompts",
-        "pack": f"{', '.join(config.export.formats)} with cards and checksums into {config.export.artifacts_dir}/{config.project}",
+        "pack": f"{', '.join(config.export.formats)}, cards, checksums into {config.export.artifacts_dir}/{config.project}",
         "gates": _gates(config),
     }
     needs_training: tuple[StepName, ...] = STEP_NAMES[4:]

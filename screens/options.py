@@ -60,7 +60,8 @@ def read_machine() -> MachineFacts:
 
 def gpu_options(machine: MachineFacts, current: str) -> list[Option]:
     """auto, each GPU, the CPU, several GPUs."""
-    options = [Option("auto", "auto", _auto_detail(machine), about="The GPU with most memory free when the run starts, else the CPU.")]
+    about = "The GPU with most memory free when the run starts, else the CPU."
+    options = [Option("auto", "auto", _auto_detail(machine), about=about)]
     options += [_gpu_option(gpu, machine, current) for gpu in machine.found.gpus]
     host = machine.host
     free = f"{size(host.memory_available_bytes)} free"
@@ -148,8 +149,8 @@ def source_options() -> list[Option]:
     """Where the rows come from."""
     return [
         Option("local", "Local file", about="A JSONL file of yours: one conversation a line."),
-        Option("bundled", "Demo, 12 rows", about="A dozen OpenAssistant conversations that come with Humigence, to try everything out."),
-        Option("generated", "Generate", reason="not in this version", about="Generating a small set of rows is not in this version."),
+        Option("bundled", "Demo, 12 rows", about="OpenAssistant conversations that come with Humigence: enough to try it."),
+        Option("generated", "Generate", reason="not in this version", about="Making a small set of rows: not in this version."),
     ]
 
 

@@ -22,7 +22,7 @@ from pipeline.runner import Request
 from pipeline.runs import Workspace
 from pipeline.text import duration, safe
 from screens.base import Page
-from screens.facts import banner, numbers, steps
+from screens.facts import Fact, banner, numbers, steps
 from screens.messages import StartRun
 from screens.outlook import Outlook, look
 from screens.saved import facts_content
@@ -151,13 +151,16 @@ class PlanScreen(Page):
         self.query_one("#plan").scroll_relative(y=by, animate=False)
 
 
-def _steps_content(told: list[Any]) -> Content:
+_NAMES_WIDTH = max(map(len, STEP_NAMES)) + 2
+
+
+def _steps_content(told: list[Fact]) -> Content:
+    """A line each; those that only training brings are faint, the first of them says so."""
     lines = []
-    for number, (name, what, off) in enumerate(told, start=1):
-        faint = "$faint" if off else ""
-        lines.append(
-            Content.assemble((f"  {number} ", "$faint"), (f"{name:<{max(map(len, STEP_NAMES)) + 1}} ", faint or "bold"), (safe(what), faint))
-        )
-        if off and told[number - 2][2] == "":
-            lines[-1] = lines[-1] + Content.styled(f"   {off}", "$dim")
+    for number, fact in enumerate(told, start=1):
+        name_style, style = ("$faint", "$faint") if fact.reason else ("bold", "")
+        first_off = fact.reason and not told[number - 2].reason
+        why = (f"   {fact.reason}", "$dim") if first_off else ""
+        name = (f"{fact.name:<{_NAMES_WIDTH}}", name_style)
+        lines.append(Content.assemble((f"  {number} ", "$faint"), name, (safe(fact.value), style), why))
     return Content("\n").join(lines)

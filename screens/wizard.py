@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -26,6 +27,7 @@ from pipeline.text import counted, safe
 from screens import names
 from screens.base import Page
 from screens.draft import Draft, fields
+from screens.facts import Fact, numbers
 from screens.options import (
     MachineFacts,
     choice_options,
@@ -37,10 +39,11 @@ from screens.options import (
 )
 from screens.outlook import Outlook, look
 from screens.start import Action, run_action
-from screens.widgets.config_form import ConfigForm, LineInput
+from screens.widgets.config_form import ConfigForm, LineInput, Row
 from screens.widgets.key_line import KeyLine
 from screens.widgets.memory_bar import MemoryBar
 from screens.widgets.questions import (
+    DATA_FILES,
     DataQuestion,
     GpuQuestion,
     ModelQuestion,
@@ -53,6 +56,9 @@ _SETTLE_S = 0.15  # typing goes on: what it costs is asked once it pauses
 _MACHINE_EVERY_S = 5.0
 # Of a list where there is little room; it scrolls with the cursor.
 _GPU_ROWS, _MODEL_ROWS = 2, 3
+_SIDE_WIDTH = 57  # of the text beside the form, where there is room (wizard.tcss)
+_WHY_COLUMN = 15
+_WHERE = Content.assemble((" humigence", "$dim"), (" ▸ ", "$faint"), ("new run", "$dim"), (" ▸ ", "$faint"))
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -63,7 +69,8 @@ class ModeSwitch(Static):
 
     def render(self) -> Content:
         on, off = "bold $foreground", "$dim"
-        return Content.assemble(("basic", off if self.advanced else on), (" │ ", "$faint"), ("advanced", on if self.advanced else off))
+        basic, advanced = (off, on) if self.advanced else (on, off)
+        return Content.assemble(("basic", basic), (" │ ", "$faint"), ("advanced", advanced))
 
     async def on_click(self, event: events.Click) -> None:
         await self.screen.run_action("advanced")
@@ -120,6 +127,7 @@ class WizardScreen(Page):
         self._settle: Timer | None = None
         self._looking = self._look_again = False
         self._explained = ""
+        self._had_before = False
 
     # -------------------------------------------------------------------------------------------------- composing
 
@@ -131,7 +139,7 @@ class WizardScreen(Page):
         self.draft = Draft(self._given or self._read_config())
         self._name_is_ours = self.draft.entries["project"] in (fields()["project"].default, self._name_from_data())
         with Horizontal(id="top-line"):
-            yield Static(Content.assemble((" humigence", "$dim"), (" ▸ ", "$faint"), ("new run", "$dim"), (" ▸ ", "$faint")), id="where")
+            yield Static(_WHERE, id="where")
             yield LineInput(self.draft.entries["project"], id="project")
             yield ModeSwitch(id="modes")
         with Vertical(id="body"), Container(id="work"):
@@ -158,7 +166,7 @@ class WizardScreen(Page):
         self.data = DataQuestion(source_options(), root)
         self.schema = SchemaQuestion("data.schema", choice_options(catalogue.ROW_SCHEMAS), id="question-schema")
         self.precision = PrecisionQuestion("train.precision_mode", precision_options(None, None, None), id="question-precision")
-        questions = {
+        questions: dict[str, list[Row]] = {
             "compute": [self.gpu], "model": [self.model], "data": [self.data, self.schema], "train": [self.precision],
         }  # fmt: skip
         return ConfigForm(self.draft, questions, covered=covered() | {"project"}, id="form")
@@ -237,7 +245,10 @@ class WizardScreen(Page):
         """A project name made from the data file's; the default for the bundled demo."""
         if self.draft.entries["data.source"] != "local":
             return str(fields()["project"].default)
-        stem = _NO_NAME.sub("-", Path(self.draft.entries["data.raw_path"]).stem).strip("-._")
+        path = self.draft.entries["data.raw_path"]
+        if not path.endswith(DATA_FILES):
+            return str(self.draft.entries["project"])
+        stem = _NO_NAME.sub("-", Path(path).stem).strip("-._")
         return stem[:64] or str(fields()["project"].default)
 
     def _follow_data_name(self) -> None:
@@ -316,7 +327,7 @@ class WizardScreen(Page):
     def _show_outlook(self, outlook: Outlook) -> None:
         self._outlook = outlook
         self.query_one(MemoryBar).outlook = outlook
-        self.query_one("#why", Static).update(why(outlook))
+        self.query_one("#why", Static).update(why(outlook, _SIDE_WIDTH))
 
     # --------------------------------------------------------------------------------------------------- the data file
 
@@ -389,7 +400,8 @@ class WizardScreen(Page):
                 return
             from screens.saved import SavedScreen
 
-            self.app.push_screen(SavedScreen(self.draft.config(), self.config_path, train=self._train))
+            saved = SavedScreen(self.draft.config(), self.config_path, train=self._train, had_before=self._had_before)
+            self.app.push_screen(saved)
 
     def action_plan(self) -> None:
         """Save and see the plan."""
@@ -407,6 +419,7 @@ class WizardScreen(Page):
     def _save(self) -> bool:
         if not self._whole():
             return False
+        self._had_before = (self.workspace.root / self.config_path).exists()
         try:
             config_file.save(self.draft.config(), self.config_path, self.workspace.root)
         except OSError as error:
@@ -439,21 +452,25 @@ class WizardScreen(Page):
         self.call_after_refresh(self._explain, key, text, wrong=True)
 
 
-def why(outlook: Outlook) -> Content:
+def why(outlook: Outlook, width: int) -> Content:
     """The reasons of the plan, a line each; where there is none, why, and what to do."""
     if outlook.plan is None:
         lines = [Content.styled(safe(outlook.problem, lines=True), "$warning")] if outlook.problem else []
         return Content("\n").join([*lines, *([Content.styled(safe(outlook.hint), "$dim")] if outlook.hint else [])])
-    plan = outlook.plan
-    about = "" if plan.exact else "≈ "
-    rows = [
-        ("batch", f"micro-batch {plan.micro_batch} × {plan.accumulation}", plan.reasons.get("micro_batch", "")),
-        ("steps", f"{about}{counted(plan.total_steps)}", f"{counted(plan.steps_per_epoch)} an epoch, {plan.epochs:g} epochs"),
-        ("tokens", f"{about}{counted(plan.train_tokens)}", f"{counted(plan.tokens_per_step)} a step"),
-        ("evaluation", f"every {counted(plan.eval_every_steps)} steps", ""),
-        ("checkpointing", "on" if plan.gradient_checkpointing else "off", plan.reasons.get("gradient_checkpointing", "")),
-        ("computing in", plan.compute_dtype, ""),
+    checkpointing = "on" if outlook.plan.gradient_checkpointing else "off"
+    facts = [
+        *numbers(outlook.plan),
+        Fact("checkpointing", checkpointing, outlook.plan.reasons.get("gradient_checkpointing", "")),
+        Fact("computing in", outlook.plan.compute_dtype),
     ]
-    return Content("\n").join(
-        Content.assemble((f"  {name:<14}", "$dim"), value, (f"   {reason}" if reason else "", "$dim")) for name, value, reason in rows
-    )
+    return Content("\n").join(_why_line(fact, width) for fact in facts)
+
+
+def _why_line(fact: Fact, width: int) -> Content:
+    """The reason beside its number, or below it where there is no room."""
+    first = Content.assemble((f"{fact.name:<{_WHY_COLUMN}}", "$dim"), safe(fact.value))
+    if not fact.reason:
+        return first
+    fits = first.cell_length + 3 + cell_len(fact.reason) <= width
+    gap = "   " if fits else "\n" + " " * _WHY_COLUMN
+    return first + Content.styled(gap + (fact.reason if fits else fact.reason[: width - _WHY_COLUMN]), "$dim")

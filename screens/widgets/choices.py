@@ -49,7 +49,7 @@ class Cell:
 
 
 def flowed(options: Sequence[Option], width: int) -> list[Cell]:
-    """Options side by side, wrapped at `width`. Neighbours that can't be taken for the same reason tell it once, after the last."""
+    """Options side by side, wrapped at `width`. Neighbours that can't be taken for one reason tell it once, after the last."""
     cells: list[Cell] = []
     row = column = 0
     for index, option in enumerate(options):

@@ -1,7 +1,7 @@
 """One form for the whole config: a row for each setting of the model, in sections, entered into a draft.
 
-A row owns the settings it enters. It posts `Entered`; the form puts that into the draft, shows what other rows of the same setting
-have to show, and tells a problem once the person has left the field.
+A row owns the settings it enters. It posts `Entered`; the form puts that into the draft, shows it in other rows of the same setting,
+and tells a problem once the person has left the field.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from screens.widgets.choices import Choices, Option
 
 # The order a person thinks in; a section that is not named here comes after them.
 _ORDER = ("compute", "model", "data", "data.split", "train", "train.lora", "train.early_stopping", "eval", "acceptance", "export")
-_TITLES = {"": "General", "train.lora": "LoRA", "eval": "Evaluation"}
+_TITLES = {"": "General", "train": "Training", "train.lora": "LoRA", "eval": "Evaluation"}
 
 
 def sections() -> dict[str, list[Field]]:
@@ -46,7 +46,8 @@ def section_title(section: str) -> str:
 def section_help(section: str) -> str:
     """What the config model says of the section."""
     found = config_file.field_at(section) if section else None
-    return (found.description or "") if found else ""
+    text = (found.description or "") if found else ""
+    return "" if text.strip(".") == section_title(section) else text
 
 
 class Row(Vertical):
@@ -137,7 +138,8 @@ class SettingRow(Row):
 
     def about(self) -> str:
         field = self.field
-        return f"{field.help} Takes {field.allowed}. Default {default_words(field)}."
+        takes = "" if isinstance(self.control, Choices) else f" Takes {field.allowed}."
+        return f"{field.help}{takes} Default {default_words(field)}."
 
     @on(Choices.Changed)
     def _chosen(self, event: Choices.Changed) -> None:
@@ -219,10 +221,11 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     @on(Row.Entered)
     def _entered(self, event: Row.Entered) -> None:
         event.stop()
-        self.enter(event.entries, event.row)
+        self._left.difference_update(event.row.keys)  # told again once it is left
+        self.enter(event.entries)
 
-    def enter(self, entries: Mapping[str, Any], by: Row | None = None) -> None:
-        """Put entries into the draft; other rows of the same settings follow."""
+    def enter(self, entries: Mapping[str, Any]) -> None:
+        """Put entries into the draft; every row of these settings follows."""
         changed = frozenset(key for key, entry in entries.items() if self.draft.enter(key, entry))
         for row in self.rows:
             if not changed.isdisjoint(row.keys):
@@ -243,7 +246,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         return {key: text for key, text in self._objections.items() if text} | self.draft.problems()
 
     def tell_problems(self) -> None:
-        """At the fields that were left; a field being typed in is only told when that mends it."""
+        """At the fields that were left; not where somebody is typing."""
         problems = self.problems()
         for row in self.rows:
             here = [problems[key] for key in row.keys if key in problems and key in self._left]
@@ -259,6 +262,10 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def on_descendant_blur(self, event: events.DescendantBlur) -> None:
         row = _row_of(event.widget)
         if row is not None:
+            self.call_after_refresh(self._has_left, row)  # by then it is known where the focus has gone
+
+    def _has_left(self, row: Row) -> None:
+        if _row_of(self.screen.focused) is not row:
             self._left.update(row.keys)
             self.tell_problems()
 

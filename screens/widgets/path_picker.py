@@ -87,7 +87,9 @@ class PathPicker(Vertical):
         def control(self) -> PathPicker:
             return self.picker
 
-    def __init__(self, value: str, root: Path, suffixes: Collection[str], *, placeholder: str = "", id: str | None = None) -> None:
+    def __init__(
+        self, value: str, root: Path, suffixes: Collection[str], *, placeholder: str = "", id: str | None = None
+    ) -> None:
         super().__init__(id=id)
         self._root, self._suffixes = root, suffixes
         self.input = PathInput(self, value, placeholder)
