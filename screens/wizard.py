@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from rich.cells import cell_len
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Horizontal, Vertical
+from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
@@ -20,14 +17,12 @@ from textual.widgets import Input, Static
 
 from pipeline import catalogue, config_file
 from pipeline.config import Config
-from pipeline.dataset.peek import Peek, peek
 from pipeline.errors import BadInput
 from pipeline.runs import Workspace
-from pipeline.text import counted, safe
+from pipeline.text import safe
 from screens import names
 from screens.base import Page
 from screens.draft import Draft, fields
-from screens.facts import Fact, numbers
 from screens.options import (
     MachineFacts,
     choice_options,
@@ -51,29 +46,14 @@ from screens.widgets.questions import (
     SchemaQuestion,
     covered,
 )
+from screens.widgets.reasons import reasons
+from screens.widgets.title_line import TitleLine, project_name
 
 _SETTLE_S = 0.15  # typing goes on: what it costs is asked once it pauses
 _MACHINE_EVERY_S = 5.0
 # Of a list where there is little room; it scrolls with the cursor.
 _GPU_ROWS, _MODEL_ROWS = 2, 3
 _SIDE_WIDTH = 57  # of the text beside the form, where there is room (wizard.tcss)
-_WHY_COLUMN = 15
-_WHERE = Content.assemble((" humigence", "$dim"), (" ▸ ", "$faint"), ("new run", "$dim"), (" ▸ ", "$faint"))
-_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-class ModeSwitch(Static):
-    """`basic │ advanced`, the one in force bright; a click changes it."""
-
-    advanced: reactive[bool] = reactive(False)
-
-    def render(self) -> Content:
-        on, off = "bold $foreground", "$dim"
-        basic, advanced = (off, on) if self.advanced else (on, off)
-        return Content.assemble(("basic", basic), (" │ ", "$faint"), ("advanced", advanced))
-
-    async def on_click(self, event: events.Click) -> None:
-        await self.screen.run_action("advanced")
 
 
 class WizardScreen(Page):
@@ -109,10 +89,9 @@ class WizardScreen(Page):
             super().__init__()
             self.outlook = outlook
 
-    class Peeked(Message):
-        def __init__(self, path: str, found: Peek) -> None:
-            super().__init__()
-            self.path, self.found = path, found
+    def __init__(self, path: str, found: Peek) -> None:
+        super().__init__()
+        self.path, self.found = path, found
 
     def __init__(
         self, config: Config | None = None, config_path: str = config_file.DEFAULT_CONFIG, *, advanced: bool = False,
@@ -123,7 +102,6 @@ class WizardScreen(Page):
         self.config_path, self._action, self._train = config_path, action, train
         self._facts: MachineFacts | None = None
         self._outlook = Outlook()
-        self._peeks: dict[str, Peek] = {}
         self._settle: Timer | None = None
         self._looking = self._look_again = False
         self._explained = ""
@@ -138,10 +116,7 @@ class WizardScreen(Page):
     def compose(self) -> ComposeResult:
         self.draft = Draft(self._given or self._read_config())
         self._name_is_ours = self.draft.entries["project"] in (fields()["project"].default, self._name_from_data())
-        with Horizontal(id="top-line"):
-            yield Static(_WHERE, id="where")
-            yield LineInput(self.draft.entries["project"], id="project")
-            yield ModeSwitch(id="modes")
+        yield TitleLine(self.draft.entries["project"])
         with Vertical(id="body"), Container(id="work"):
             yield self._form()
             with Vertical(id="side"):
@@ -180,7 +155,7 @@ class WizardScreen(Page):
         self.set_interval(_MACHINE_EVERY_S, self._read_machine)
         self._read_machine()
         self._look_soon()
-        self._peek()
+        self.data.look_at_file(self.draft)
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -197,7 +172,7 @@ class WizardScreen(Page):
         if not self.is_mounted:
             return
         self.set_class(advanced, "-advanced")
-        self.query_one(ModeSwitch).advanced = advanced
+        self.query_one(TitleLine).modes.advanced = advanced
         focused = self.focused
         if focused is not None and not focused.is_on_screen and not advanced:
             self.gpu.choices.focus()
@@ -248,8 +223,7 @@ class WizardScreen(Page):
         path = self.draft.entries["data.raw_path"]
         if not path.endswith(DATA_FILES):
             return str(self.draft.entries["project"])
-        stem = _NO_NAME.sub("-", Path(path).stem).strip("-._")
-        return stem[:64] or str(fields()["project"].default)
+        return project_name(path, str(fields()["project"].default))
 
     def _follow_data_name(self) -> None:
         if not self._name_is_ours:
@@ -266,7 +240,7 @@ class WizardScreen(Page):
     def _changed(self, event: ConfigForm.Changed) -> None:
         if event.keys & {"data.source", "data.raw_path"}:
             self._follow_data_name()
-            self._peek()
+            self.data.look_at_file(self.draft)
         self._object_to_files()
         self._look_soon()
 
@@ -327,54 +301,21 @@ class WizardScreen(Page):
     def _show_outlook(self, outlook: Outlook) -> None:
         self._outlook = outlook
         self.query_one(MemoryBar).outlook = outlook
-        self.query_one("#why", Static).update(why(outlook, _SIDE_WIDTH))
+        self.query_one("#why", Static).update(reasons(outlook, _SIDE_WIDTH))
 
-    # --------------------------------------------------------------------------------------------------- the data file
-
-    def _peek(self) -> None:
-        """Look at the data file in a thread."""
-        path = self.draft.entries["data.raw_path"]
-        place = self._place(path)
-        if self.draft.entries["data.source"] != "local" or place is None or not place.is_file():
-            self.data.tell_found("")
-            return
-
-        def work() -> None:
-            self.post_message(self.Peeked(path, peek(place)))
-
-        self.run_worker(work, thread=True, group="peek", exclusive=True)
-
-    def _place(self, path: str) -> Path | None:
-        return self.workspace.resolve(path) if path and "\0" not in path and not path.startswith("~~") else None
-
-    @on(Peeked)
-    def _peeked(self, event: Peeked) -> None:
-        self._peeks[event.path] = event.found
-        if event.path != self.draft.entries["data.raw_path"]:
-            return
+    @on(DataQuestion.Looked)
+    def _looked_at_data(self, event: DataQuestion.Looked) -> None:
         found = event.found
-        schema = found.schema or "no rows found"
-        self.data.tell_found(f"{counted(found.lines)} rows · {schema}" if found.lines else "")
         if found.schema and found.schema != self.draft.entries["data.schema"] and found.fitting == found.looked_at:
             self.form.enter({"data.schema": found.schema})
         self._object_to_files()
 
     def _object_to_files(self) -> None:
         """What only a look at the disk can tell of the answers."""
-        self.form.object("data.raw_path", self._data_objection())
+        self.form.object("data.raw_path", self.data.objection(self.draft))
         entries = self.draft.entries
         missing = self.model.choices.value == "other" and not (entries["model.local_path"] or entries["model.repo"])
         self.form.object("model.repo", "say which: owner/name on the hub, a folder, or a .gguf file" if missing else "")
-
-    def _data_objection(self) -> str:
-        path = self.draft.entries["data.raw_path"]
-        if self.draft.entries["data.source"] != "local":
-            return ""
-        place = self._place(path)
-        if place is None or not place.is_file():
-            return f"{'there is no such file' if path else 'no file yet'}: give a JSONL file, or take the demo"
-        found = self._peeks.get(path)
-        return found.problem if found is not None and not found.schema else ""
 
     # --------------------------------------------------------------------------------------------------- explanations
 
@@ -450,27 +391,3 @@ class WizardScreen(Page):
         if row is not None:
             self.form.go_to(row)
         self.call_after_refresh(self._explain, key, text, wrong=True)
-
-
-def why(outlook: Outlook, width: int) -> Content:
-    """The reasons of the plan, a line each; where there is none, why, and what to do."""
-    if outlook.plan is None:
-        lines = [Content.styled(safe(outlook.problem, lines=True), "$warning")] if outlook.problem else []
-        return Content("\n").join([*lines, *([Content.styled(safe(outlook.hint), "$dim")] if outlook.hint else [])])
-    checkpointing = "on" if outlook.plan.gradient_checkpointing else "off"
-    facts = [
-        *numbers(outlook.plan),
-        Fact("checkpointing", checkpointing, outlook.plan.reasons.get("gradient_checkpointing", "")),
-        Fact("computing in", outlook.plan.compute_dtype),
-    ]
-    return Content("\n").join(_why_line(fact, width) for fact in facts)
-
-
-def _why_line(fact: Fact, width: int) -> Content:
-    """The reason beside its number, or below it where there is no room."""
-    first = Content.assemble((f"{fact.name:<{_WHY_COLUMN}}", "$dim"), safe(fact.value))
-    if not fact.reason:
-        return first
-    fits = first.cell_length + 3 + cell_len(fact.reason) <= width
-    gap = "   " if fits else "\n" + " " * _WHY_COLUMN
-    return first + Content.styled(gap + (fact.reason if fits else fact.reason[: width - _WHY_COLUMN]), "$dim")

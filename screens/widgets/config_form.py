@@ -1,7 +1,7 @@
 """One form for the whole config: a row for each setting of the model, in sections, entered into a draft.
 
-A row owns the settings it enters. It posts `Entered`; the form puts that into the draft, shows it in other rows of the same setting,
-and tells a problem once the person has left the field.
+A row owns the settings it enters. It posts `Entered`; the form puts that into the draft, shows it in other rows of the same
+setting, and tells a problem once the person has left the field.
 """
 
 from __future__ import annotations

@@ -10,10 +10,14 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
 from pipeline.config import Config
+from pipeline.dataset.peek import Peek, peek
+from pipeline.runs import Workspace
+from pipeline.text import counted
 from screens.draft import Draft, fields
 from screens.options import OTHER_MODEL
 from screens.widgets.choices import Choices, Option
@@ -158,9 +162,18 @@ class DataQuestion(QuestionRow):
 
     number, title = 3, "Data"
 
+    class Looked(Message):
+        """What a look at the file at `path` found."""
+
+        def __init__(self, path: str, found: Peek) -> None:
+            super().__init__()
+            self.path, self.found = path, found
+
     def __init__(self, options: Sequence[Option], root: Path) -> None:
         super().__init__(["data.source", "data.raw_path"], id="question-data")
+        self._root = root
         self._local = ""
+        self._looks: dict[str, Peek] = {}
         self.choices = Choices(options, None, flow=True)
         self.picker = PathPicker("", root, DATA_FILES, placeholder="the path of a JSONL file")
         self.found = Static("", classes="found", markup=False)
@@ -185,9 +198,42 @@ class DataQuestion(QuestionRow):
         self.bundled.display = not local
         self.bundled.update(f"  12 rows · chat_messages · copied to {path}")
 
-    def tell_found(self, text: str) -> None:
-        """What a look at the file found."""
-        self.found.update(text)
+    # ------------------------------------------------------------------------------------------------- the file
+
+    def look_at_file(self, draft: Draft) -> None:
+        """Count the rows of a local file and see how they are written, in a thread."""
+        path = draft.entries["data.raw_path"]
+        place = self._place(path)
+        self.found.update("")
+        if draft.entries["data.source"] != "local" or place is None or not place.is_file():
+            return
+
+        def work() -> None:
+            self.post_message(self.Looked(path, peek(place)))
+
+        self.run_worker(work, thread=True, group="peek", exclusive=True)
+
+    def _place(self, path: str) -> Path | None:
+        return Workspace(self._root).resolve(path) if path and "\0" not in path else None
+
+    def on_data_question_looked(self, event: Looked) -> None:
+        """The screen sees it too."""
+        found = self._looks[event.path] = event.found
+        if event.path == self._local and found.lines:
+            self.found.update(f"{counted(found.lines)} rows · {found.schema or 'no rows found'}")
+
+    def objection(self, draft: Draft) -> str:
+        """Why the file can't be used; empty when it can."""
+        path = draft.entries["data.raw_path"]
+        if draft.entries["data.source"] != "local":
+            return ""
+        place = self._place(path)
+        if place is None or not place.is_file():
+            return f"{'there is no such file' if path else 'no file yet'}: give a JSONL file, or take the demo"
+        found = self._looks.get(path)
+        return found.problem if found is not None and not found.schema else ""
+
+    # ----------------------------------------------------------------------------------------------- what is entered
 
     @on(Choices.Changed)
     def _chosen(self, event: Choices.Changed) -> None:
