@@ -5,18 +5,23 @@ Nothing heavier than Textual is imported before the first screen is drawn; torch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from pipeline.runs import Workspace
+from pipeline.runs import RunFolder, Workspace, request_stop
 from screens import base, messages, names, themes
 from screens.base import Page
+
+if TYPE_CHECKING:
+    from humigence_tui.background.threads import Threads
+    from screens.machine import Machine
+    from screens.snapshot import RunRow, Snapshot
 
 STYLES = Path(base.__file__).with_name("base.tcss")
 
@@ -32,9 +37,8 @@ class HumigenceApp(App[None]):
 
     TITLE = "humigence"
     CSS_PATH = STYLES
-    ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "quit", show=False, priority=True),
+        Binding("ctrl+q", "leave", "quit", show=False, priority=True),
         Binding("ctrl+t", "next_theme", "dark, light, 16 colours", show=False),
     ]
 
@@ -44,7 +48,12 @@ class HumigenceApp(App[None]):
         super().__init__()
         self.workspace = workspace
         self.in_process = in_process
+        self.threads: Threads | None = None
         self._first, self._arguments = first, arguments or {}
+        self._rows: tuple[RunRow, ...] | None = None  # None until the list has been read
+        self._machine: Machine | None = None
+        self._followed: tuple[RunFolder, ...] = ()
+        self._ended: set[RunFolder] = set()
         for theme in themes.THEMES:
             self.register_theme(theme)
         self.theme = themes.suited(self.console.color_system)
@@ -55,7 +64,27 @@ class HumigenceApp(App[None]):
     def on_mount(self) -> None:
         if self._first != "home":
             self.open(self._first, **self._arguments)
-        self.call_after_refresh(self._start_background)
+        self.call_after_refresh(self._start_threads)
+
+    def on_unmount(self) -> None:
+        if self.threads:
+            self.threads.close()
+
+    def _start_threads(self) -> None:
+        """Once the first screen is drawn: what they import must not keep it waiting."""
+        from humigence_tui.background.threads import Threads
+
+        self.threads = Threads(self.workspace, self.post_message)
+        self.threads.start()
+        if self._followed:
+            self.threads.follower.follow(*self._followed)
+
+    # ------------------------------------------------------------------------------------------------- screens
+
+    @property
+    def pages(self) -> list[Page]:
+        """The screens on the stack that can take news."""
+        return [screen for screen in self.screen_stack if isinstance(screen, Page) and screen.ready]
 
     def open(self, name: str, **arguments: Any) -> None:
         """Open a screen on top of this one; home is always the lowest."""
@@ -65,19 +94,84 @@ class HumigenceApp(App[None]):
             return
         self.push_screen(names.load(name)(**arguments))
 
-    # -------------------------------------------------------------------------------------- the background threads
-
-    def _start_background(self) -> None:
-        """Threads are started once the first screen is drawn."""
-
-    @property
-    def pages(self) -> list[Page]:
-        """The screens on the stack that take news."""
-        return [screen for screen in self.screen_stack if isinstance(screen, Page)]
+    @on(messages.Ready)
+    def _tell_what_is_known(self, message: messages.Ready) -> None:
+        if self._rows is not None:
+            message.page.take_runs(self._rows)
+        if self._machine is not None:
+            message.page.take_machine(self._machine)
 
     @on(messages.Open)
     def _open(self, message: messages.Open) -> None:
         self.open(message.name, **message.arguments)
+
+    # ---------------------------------------------------------------------------------------------------- runs
+
+    @on(messages.Follow)
+    def _follow(self, message: messages.Follow) -> None:
+        self._followed = message.runs
+        if self.threads:
+            self.threads.follower.follow(*message.runs)
+
+    @on(messages.StopRun)
+    def _stop_run(self, message: messages.StopRun) -> None:
+        request_stop(message.run, message.mode)
+
+    @on(messages.StartRun)
+    def _start_run(self, message: messages.StartRun) -> None:
+        self._launch(lambda: _started(self.workspace, message.config, message.request))
+
+    @on(messages.ResumeRun)
+    def _resume_run(self, message: messages.ResumeRun) -> None:
+        self._launch(lambda: _resumed(self.workspace, message.run))
+
+    def _launch(self, start: Callable[[], tuple[RunFolder, bool]]) -> None:
+        if self.threads:
+            self.threads.follower.launch(start)
+
+    @on(messages.RunStarted)
+    def _run_started(self, message: messages.RunStarted) -> None:
+        here = self.screen
+        if getattr(here, "run_folder", None) == message.run:
+            self.post_message(messages.Follow(message.run))
+        else:
+            self.open("run", run=message.run)
+        if message.standing:
+            self.notify("Nothing has changed since this run: its results stand.", markup=False)
+        if self.threads:
+            self.threads.run_list.wake()
+
+    @on(messages.RunRefused)
+    def _run_refused(self, message: messages.RunRefused) -> None:
+        self.notify(message.error.hint, title=message.error.message, severity="error", timeout=15, markup=False)
+
+    # ---------------------------------------------------------------------------------------------------- news
+
+    @on(messages.SnapshotNews)
+    def _snapshot_news(self, message: messages.SnapshotNews) -> None:
+        for page in self.pages:
+            page.take_snapshot(message.snapshot)
+        self._tell_of_end(message.snapshot)
+
+    def _tell_of_end(self, snapshot: Snapshot) -> None:
+        """A bell when a run that was seen alive has ended."""
+        if snapshot.live:
+            self._ended.add(snapshot.run)
+        elif snapshot.run in self._ended:
+            self._ended.discard(snapshot.run)
+            self.bell()
+
+    @on(messages.RunsNews)
+    def _runs_news(self, message: messages.RunsNews) -> None:
+        self._rows = message.rows
+        for page in self.pages:
+            page.take_runs(message.rows)
+
+    @on(messages.MachineNews)
+    def _machine_news(self, message: messages.MachineNews) -> None:
+        self._machine = message.machine
+        for page in self.pages:
+            page.take_machine(message.machine)
 
     # ---------------------------------------------------------------------------------------------------- actions
 
@@ -85,18 +179,48 @@ class HumigenceApp(App[None]):
         order = [theme.name for theme in themes.THEMES]
         self.theme = order[(order.index(self.theme) + 1) % len(order)] if self.theme in order else order[0]
 
+    def action_leave(self) -> None:
+        """Leave; with a run on, ask what is to become of it."""
+        live = [row for row in self._rows or () if row.live]
+        if not live:
+            self.exit()
+            return
+        from screens.question import Question
+        from screens.quitting import question_when_leaving
+
+        if not isinstance(self.screen, Question):
+            self.push_screen(question_when_leaving(live), lambda chosen: self._leave(live, chosen))
+
+    def _leave(self, live: list[RunRow], chosen: str | None) -> None:
+        if chosen in ("save", "abort"):
+            for row in live:
+                request_stop(row.run, "save" if chosen == "save" else "abort")
+        if chosen in ("save", "abort", "leave"):
+            self.exit()
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        for name in names.NAMES:
-            if name in ("home", "wizard", "doctor") and names.exists(name):
+        for name in ("home", "wizard", "doctor"):
+            if names.exists(name):
                 yield SystemCommand(name, f"Open {name}", lambda name=name: self.open(name))
         yield SystemCommand("theme", "Dark, light, or the terminal's sixteen colours", self.action_next_theme)
         for active in screen.active_bindings.values():
             binding = active.binding
             if active.enabled and binding.description and active.node is screen:
                 yield SystemCommand(
-                    binding.description, active.tooltip, lambda action=binding.action: self._run_on(screen, action)
+                    binding.description, active.tooltip, lambda action=binding.action: self.call_later(screen.run_action, action)
                 )
-        yield SystemCommand("quit", "Leave the app; a live run goes on if you say so", self.action_quit)
+        yield SystemCommand("quit", "Leave the app; a run goes on unless you say otherwise", self.action_leave)
 
-    def _run_on(self, screen: Screen[Any], action: str) -> None:
-        self.call_later(screen.run_action, action)
+
+def _started(workspace: Workspace, config: Any, request: Any) -> tuple[RunFolder, bool]:
+    from pipeline import launch
+
+    started = launch.start(workspace, config, request)
+    return started.run, started.standing
+
+
+def _resumed(workspace: Workspace, run: RunFolder) -> tuple[RunFolder, bool]:
+    from pipeline import launch
+
+    started = launch.start(workspace, run.load_config(), launch.Request(train=True, resume=True, run=str(run.path)))
+    return started.run, started.standing

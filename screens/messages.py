@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipeline.events import StopMode
     from pipeline.runner import Request
     from pipeline.runs import RunFolder
+    from screens.base import Page
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
 
@@ -28,12 +29,20 @@ class Open(Message):
         self.arguments = arguments
 
 
-class Follow(Message):
-    """Follow a run: its snapshots come as `SnapshotNews`."""
+class Ready(Message):
+    """A screen has its widgets and wants to hear what is known already."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, page: Page) -> None:
         super().__init__()
-        self.run = run
+        self.page = page
+
+
+class Follow(Message):
+    """Follow these runs instead of those followed now: their snapshots come as `SnapshotNews`."""
+
+    def __init__(self, *runs: RunFolder) -> None:
+        super().__init__()
+        self.runs = runs
 
 
 class StartRun(Message):

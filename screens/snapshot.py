@@ -37,6 +37,10 @@ class RunRow:
     def live(self) -> bool:
         return self.status in ("starting", "running")
 
+    @property
+    def resumable(self) -> bool:
+        return not self.live and self.status != "finished" and self.summary.training and not self.summary.diverged
+
 
 @dataclass(frozen=True)
 class LogLine:
@@ -115,8 +119,8 @@ class Snapshot:
 
     @property
     def resumable(self) -> bool:
-        """Whether it ended before its training was complete."""
-        return not self.live and self.status != "finished" and self.state.training
+        """Whether it ended before its training was complete, and going on could help."""
+        return not self.live and self.status != "finished" and self.state.training and not self.diverged
 
 
 class Freezer:

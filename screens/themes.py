@@ -100,8 +100,8 @@ _SIXTEEN = Theme(
 
 THEMES: tuple[Theme, ...] = (_DARK, _LIGHT, _SIXTEEN)
 DARK, LIGHT, SIXTEEN = (theme.name for theme in THEMES)
-# Colours of overlaid curves, in the order they are given out.
-SERIES: tuple[str, ...] = tuple(f"$series-{number}" for number in range(1, 7))
+# Colours of overlaid curves (variables of the theme), in the order they are given out.
+SERIES: tuple[str, ...] = tuple(f"series-{number}" for number in range(1, 7))
 
 
 def suited(color_system: str | None) -> str:

@@ -37,19 +37,15 @@ class Follower(threading.Thread):
         super().__init__(name="humigence-follower", daemon=True)
         self._post = post
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._following: Following | None = None
+        self._following: list[Following] = []
 
-    def follow(self, run: RunFolder) -> None:
-        """Follow `run` instead of what is followed now."""
-        self._tasks.put(lambda: self._begin(run))
+    def follow(self, *runs_: RunFolder) -> None:
+        """Follow these runs instead of those followed now."""
+        self._tasks.put(lambda: self._begin(runs_))
 
     def launch(self, start: Callable[[], tuple[RunFolder, bool]]) -> None:
         """Call `start` here, which gives (run, whether it stands already), and follow what comes of it."""
         self._tasks.put(lambda: self._launch(start))
-
-    def wake(self) -> None:
-        """There is something new to read."""
-        self._tasks.put(lambda: None)
 
     def close(self) -> None:
         """End the thread; returns when it is gone."""
@@ -68,8 +64,11 @@ class Follower(threading.Thread):
                 return
             task()
 
-    def _begin(self, run: RunFolder) -> None:
-        self._following = Following(run)
+    def _begin(self, runs_: tuple[RunFolder, ...]) -> None:
+        known = {following.run: following for following in self._following}
+        self._following = [known.get(run) or Following(run) for run in runs_]
+        for following in self._following:
+            following.show_again()
         self._look()
 
     def _launch(self, start: Callable[[], tuple[RunFolder, bool]]) -> None:
@@ -81,14 +80,14 @@ class Follower(threading.Thread):
         self._post(messages.RunStarted(run, standing))
 
     def _look(self) -> None:
-        following = self._following
-        if following is None:
-            return
-        while True:
-            changed = following.read()
-            if changed:
-                self._post(messages.SnapshotNews(following.snapshot()))
-            if following.whole or not self._tasks.empty():
+        """Read what is new of each run, a piece at a time until all is read or there is something else to do."""
+        pending = list(self._following)
+        while pending:
+            for following in pending:
+                if following.read():
+                    self._post(messages.SnapshotNews(following.snapshot()))
+            pending = [following for following in pending if not following.whole]
+            if not self._tasks.empty():
                 return
 
 
@@ -103,7 +102,7 @@ class Following:
     """One run being followed: its log, its fold, its output."""
 
     def __init__(self, run: RunFolder) -> None:
-        self._run = run
+        self.run = run
         self._state: RunState | None = None
         self._reader: EventReader | None = None
         self._freezer = Freezer(run)
@@ -115,7 +114,7 @@ class Following:
     def read(self) -> bool:
         """Read what is new; True when there is something to show that was not there before."""
         state, reader = self._opened()
-        alive = runs.is_alive(self._run)  # before reading, so that a last event is never missed
+        alive = runs.is_alive(self.run)  # before reading, so that a last event is never missed
         before = reader.offset
         batch = reader.read(_PIECE_BYTES)
         for envelope in batch:
@@ -125,7 +124,7 @@ class Following:
         self.whole = reader.offset - before < _PIECE_BYTES // 2
         grown = reader.offset != before
         if self.whole and grown and reader.offset - before > state_cache.WORTH_IT_BYTES:
-            state_cache.save(self._run, state, reader.offset)
+            state_cache.save(self.run, state, reader.offset)
         changed = grown or output_changed or alive != self._seen.alive or self._due(alive)
         self._seen.alive = alive
         return changed
@@ -133,15 +132,19 @@ class Following:
     def _due(self, alive: bool) -> bool:
         return not self._seen.posted or (alive and time.monotonic() - self._seen.posted >= _AT_LEAST_EVERY_S)
 
+    def show_again(self) -> None:
+        """The next `read` has something to show, whatever is new."""
+        self._seen.posted = 0.0
+
     def _opened(self) -> tuple[RunState, EventReader]:
         """The fold and its reader; at first from the cache, the log pane filled from the end of the log."""
         if self._state is None or self._reader is None:
-            cached = state_cache.cached(self._run)
+            cached = state_cache.cached(self.run)
             if cached:
                 self._state, self._reader = cached
-                self._log.extend(told_lines(self._run, self._reader.offset))
+                self._log.extend(told_lines(self.run, self._reader.offset))
             else:
-                self._state, self._reader = RunState(), EventReader(self._run)
+                self._state, self._reader = RunState(), EventReader(self.run)
         return self._state, self._reader
 
     def snapshot(self) -> Snapshot:
@@ -152,7 +155,5 @@ class Following:
         status = summary.status
         if status in ("starting", "running") and not self._seen.alive:
             status = "crashed"
-        return self._freezer.freeze(
-            self._state, summary, status, time.time(), self._log, self._output.lines, whole=self.whole
-        )  # fmt: skip
+        return self._freezer.freeze(self._state, summary, status, time.time(), self._log, self._output.lines, whole=self.whole)
 

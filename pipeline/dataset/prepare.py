@@ -234,7 +234,8 @@ def _write_documents(path: Path, folder: Path, kept: Kept, split_of: NDArray[np.
     figures: dict[str, Any] = {}
     for number, split in enumerate(SPLITS):
         mine = np.flatnonzero(split_of_document == number)
-        whole.select(mine).save_to_disk(str(folder / split))
+        # An empty split without a shard of its own could not be loaded again.
+        whole.select(mine).save_to_disk(str(folder / split), num_shards=None if mine.size else 1)
         np.save(folder / f"{split}.lengths.npy", lengths[mine])
         np.save(folder / f"{split}.trained.npy", trained[mine])
         figures[split] = _split_figures(int((split_of == number).sum()), lengths[mine], trained[mine])

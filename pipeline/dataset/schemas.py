@@ -23,14 +23,14 @@ def fitting(row: dict[str, Any]) -> RowSchema | None:
 def _chat_messages(row: dict[str, Any]) -> list[Message]:
     messages = row.get("messages")
     if not isinstance(messages, list):
-        raise BadInput('no list "messages"')
+        raise BadInput('the row has no list "messages"')
     return [_message(message) for message in messages]
 
 
 def _message(message: Any) -> Message:
     if not isinstance(message, dict):
         raise BadInput("a message is not an object with role and content")
-    return Message(role=_text(message, "role", "a message's "), content=_text(message, "content", "a message's "))
+    return Message(role=_text(message, "role", "a message"), content=_text(message, "content", "a message"))
 
 
 def _instruction_output(row: dict[str, Any]) -> list[Message]:
@@ -41,12 +41,12 @@ def _instruction_output(row: dict[str, Any]) -> list[Message]:
     return [Message(role="user", content=question), Message(role="assistant", content=output)]
 
 
-def _text(row: dict[str, Any], key: str, whose: str = "") -> str:
+def _text(row: dict[str, Any], key: str, owner: str = "the row") -> str:
     if key not in row:
-        raise BadInput(f'no {whose}"{key}"')
+        raise BadInput(f'{owner} has no "{key}"')
     value = row[key]
     if not isinstance(value, str):
-        raise BadInput(f'{whose}"{key}" is not text')
+        raise BadInput(f'"{key}" of {owner} is not text')
     return value
 
 

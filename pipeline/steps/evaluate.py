@@ -102,9 +102,16 @@ def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
     from pipeline.base_model.load import load_adapter, load_base
     from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.gpu import choose_device
+    from pipeline.planning import read_plan
 
     base = locate.require(ctx.config, ctx.workspace)
-    model = load_base(base, ctx.config.train.precision_mode, choose_device(ctx.config.compute.gpu))
+    assert ctx.run is not None
+    # What the run decided: the same arithmetic as in training.
+    plan = read_plan(ctx.run.plan)
+    device = choose_device(ctx.config.compute.gpu)
+    model = load_base(
+        base, ctx.config.train.precision_mode, device, compute_dtype=plan.compute_dtype, attention=plan.attention
+    )
     return load_adapter(model, checkpoint), ChatTokenizer.load(base)
 
 

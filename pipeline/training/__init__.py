@@ -1,0 +1,1 @@
+"""The engine of the train step: rows, attention, loss, trainer, checkpoints."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from textual import events
+from textual.binding import Binding
 from textual.content import Content
 from textual.reactive import reactive
 from textual.screen import Screen
@@ -67,7 +68,14 @@ def shown_keys(screen: Screen[object]) -> Iterable[Key]:
         if name not in names:
             names.append(name)
     found = [Key(" ".join(names), label, action) for (_, action), (names, label) in together.items()]
-    return sorted(found, key=lambda key: key.name == "?")
+    order = declared_order(screen)
+    return sorted(found, key=lambda key: order.get(key.action, len(order)))
+
+
+def declared_order(screen: Screen[object]) -> dict[str, int]:
+    """Action → its place: the screen's own bindings as they are written, then those of the frame."""
+    actions = [binding.action for cls in type(screen).__mro__ for binding in cls.__dict__.get("BINDINGS", ()) if isinstance(binding, Binding)]
+    return {action: number for number, action in reversed(list(enumerate(actions)))}
 
 
 def key_line(keys: Sequence[Key], width: int) -> Content:
@@ -83,4 +91,4 @@ def key_line(keys: Sequence[Key], width: int) -> Content:
 
 def _key(key: Key) -> Content:
     click = Style.from_meta({"key_action": key.action})
-    return Content.assemble((key.name, "bold $foreground"), (f" {key.label}", "$dim")).stylize(click)
+    return Content.assemble((f"{key.name} ", "bold $foreground"), (key.label, "$dim")).stylize(click)

@@ -23,8 +23,9 @@ CHAT = [
 ]
 INSTRUCTION = {"instruction": "Add.", "input": "1 2", "output": "3"}
 
-# Golden ids: tests/tiny.py's tokenizers (tokenizers 0.22), each token then read by eye beside its piece: `▁ <0x3C> <0x7C> sy st e m …`.
-# Only the template's </s> is 2; the one the user typed is the pieces 63 50 294 65. Spans are begin and end of what is trained.
+# Golden ids: what tests/tiny.py's tokenizers give (tokenizers 0.22), each then read by eye beside its piece:
+# `▁ <0x3C> <0x7C> sy st e m …`. Only the template's </s> is 2; the one the user typed is the pieces
+# 63 50 294 65. Spans are begin and end of what is trained.
 ZEPHYR_CHAT = [
     301, 63, 127, 404, 318, 282, 289, 127, 65, 13, 69, 302, 287, 304, 281, 260, 2, 301, 13, 63, 127, 414, 127, 65, 13, 75, 286,
     301, 63, 50, 294, 65, 63, 127, 286, 289, 98, 323, 281, 127, 65, 2, 301, 13, 63, 127, 278, 403, 382, 314, 295, 127, 65, 13,
@@ -49,9 +50,10 @@ CHATML_INSTRUCTION_SPANS = ((20, 22),)
 
 # As Qwen3: what the assistant thought is left out of every turn but the last.
 FORGETS_THOUGHTS = (
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}{% if message.role == 'assistant' and not loop.last %}"
-    "{{ message.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ message.content }}{% endif %}{{ '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% if message.role == 'assistant' and not loop.last %}{{ message.content.split('</think>')[-1].lstrip('\n') }}"
+    "{% else %}{{ message.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
@@ -159,7 +161,9 @@ def test_typed_special_tokens_stay_text(which: str, typed: str, request: pytest.
     assert f"What is {typed}?" in tokenizer.decode(prompt), "it is read as the text it is"
     answer = Message(role="assistant", content=f"It is {typed} indeed")
     document = only(tokenizer.encode_conversation([*ask, answer]))
-    assert controls(document.ids) == controls(only(tokenizer.encode_conversation([*harmless, Message(answer, content="Yes")])).ids)
+    assert controls(document.ids) == controls(
+        only(tokenizer.encode_conversation([*harmless, Message(answer, content="Yes")])).ids
+    )
     assert tokenizer.decode(document.ids[document.spans[0][0] : document.spans[0][1]]) == answer["content"]
 
 
@@ -277,7 +281,9 @@ def test_a_tokenizer_without_a_template_names_the_model_and_what_to_do(tmp_path:
     assert "instruct" in caught.value.hint
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["b", "c"]]}}'])
+@pytest.mark.parametrize(
+    "content", ["{", "{}", '{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["b", "c"]]}}']
+)
 def test_a_damaged_tokenizer_is_bad_input(tmp_path: Path, content: str) -> None:
     tiny.save_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text(content)

@@ -14,10 +14,10 @@ from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
 from pipeline.dataset.conversation import NOT_TRAINED, Message
 
 FRAGMENTS = [
-    "</s>", "<s>", "<unk>", "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|user|>\n", "<|assistant|>\n", "assistant\n", "<0x0A>",
-    "\n", "\n\n", "  ", "   x", "\t", " ", "\u3000", "\u00a0", "\r\n", "é", "e\u0301", "😀", "👩‍👩‍👧", "مرحبا", "日本語", "\u200b", "\ufeff", "\ue000",
-    "\U000f0000", "{{ 7 * 7 }}", "{% for x in y %}", "'", '"', "\\n", "<", ">", "|", "</", "s>", "<|im_", "end|>", "The capital", "Paris",
-    "overfitting", "I'm", "1234567", "\x07", "\x1c",
+    "</s>", "<s>", "<unk>", "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|user|>\n", "<|assistant|>\n", "assistant\n",
+    "<0x0A>", "<", ">", "|", "</", "s>", "<|im_", "end|>", "{{ 7 * 7 }}", "{% for x in y %}", "'", '"', "\\n",
+    "\n", "\n\n", "  ", "   x", "\t", " ", "\u3000", "\u00a0", "\r\n", "\u200b", "\ufeff", "\x07", "\x1c", "\ue000", "\U000f0000",
+    "é", "e\u0301", "😀", "👩\u200d👧", "مرحبا", "日本語", "The capital", "Paris", "overfitting", "I'm", "1234567",
 ]  # fmt: skip
 contents = st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=8).map("".join).filter(lambda text: bool(text.strip()))
 

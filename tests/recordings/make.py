@@ -11,9 +11,10 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline import events as ev
 from pipeline.config import Config
@@ -55,6 +56,8 @@ class Tape:
 
     time: float = START
     attempt: int = 1
+
+    seed: str = ""  # so that no two recordings have the same curve
 
     def __post_init__(self) -> None:
         self.envelopes: list[Envelope] = []
@@ -107,7 +110,7 @@ def train(
     spoil: Callable[[int, float], float] = lambda _step, loss: loss,
 ) -> None:
     """Optimizer steps `first` to `last` of `total`, with held-out losses, checkpoints and samples at every `every` steps."""
-    noise = random.Random(f"{total} {first}")
+    noise = random.Random(f"{tape.seed} {first}")
     every = every or max(1, total // 12)
     best = math.inf
     for step in range(first, (last or total) + 1):
@@ -123,7 +126,7 @@ def train(
             took,
         )  # fmt: skip
         if step % every == 0:
-            value = held_out(step) if held_out else loss_at(step, total, random.Random(step)) + 0.06
+            value = held_out(step) if held_out else loss_at(step, total, random.Random(f"{tape.seed} {step}")) + 0.06
             best = _evaluate(tape, step, value, best, total)
 
 
@@ -156,20 +159,27 @@ def finish(tape: Tape, total: int, *, passed: bool = True) -> None:
     fell = (base - tuned) / base * 100
     tape.add(
         ev.GateJudged(
-            "val_improvement", "passed" if passed else "failed", fell, 1.0, "%",
-            f"held-out loss 2.281 → {tuned:.3f}: it must fall by at least 1.0 %",
-            "" if passed else "train longer (train.epochs), or look whether the data says what the prompts ask",
+            "held-out loss", "passed" if passed else "failed", fell, 1.0, "% below the base model's loss",
+            f"held-out loss 2.2810 before, {tuned:.4f} after, on 91204 tokens of 839 rows",
+            "" if passed else "train longer or raise train.lr",
         )
     )  # fmt: skip
-    tape.add(ev.GateJudged("throughput_jitter", "passed", 4.2, 20.0, "%", "spread of the step time, as a share of its median"))
     tape.add(
         ev.GateJudged(
-            "curated_answers", "passed" if passed else "failed", 100.0 if passed else 50.0, 70.0, "%",
-            "4 of 4 answers reasonable" if passed else "2 of 4 answers reasonable: 2 repeat themselves",
-            "" if passed else "humigence eval shows each answer with its reason",
+            "throughput jitter", "passed", 0.042, 0.2, "spread of the time per token over its median",
+            "53443 tokens/s in the middle of 1203 steps, evaluations and checkpoints left out",
         )
     )  # fmt: skip
-    tape.add(ev.StepFinished("gates", "done", 0.1, "all passed" if passed else "2 of 3 failed"), 0.1)
+    first_bad = f"; the first that is not, to {PROMPTS[2]!r}: repeats itself"
+    tape.add(
+        ev.GateJudged(
+            "curated answers", "passed" if passed else "failed", 1.0 if passed else 0.5, 0.7,
+            "share of curated prompts answered reasonably",
+            "4 of 4 answers are reasonable" if passed else "2 of 4 answers are reasonable" + first_bad,
+            "" if passed else "read the answers in the report; lower train.lr or add rows",
+        )
+    )  # fmt: skip
+    tape.add(ev.StepFinished("gates", "done", 0.1, "3 passed" if passed else "1 passed, 2 failed"), 0.1)
     tape.add(ev.RunFinished(0 if passed else 3), 0.01)
 
 
@@ -304,6 +314,7 @@ def _long(tape: Tape) -> None:
 class Recording:
     make: Callable[[Tape], None]
     live: bool = False  # shown with its lock held
+    train: dict[str, Any] = field(default_factory=dict)  # settings that are not the defaults
     output: str = ""
     project: str = "support"
 
@@ -320,11 +331,11 @@ Fatal Python error: Aborted
 RECORDINGS: dict[str, Recording] = {
     "running": Recording(_running, live=True, output="Loading checkpoint shards: 100%|██████████| 2/2 [00:03<00:00]\n"),
     "finished": Recording(_finished),
-    "gate_failed": Recording(_gate_failed),
-    "stopped": Recording(_stopped),
+    "gate_failed": Recording(_gate_failed, train={"lr": 5e-6, "epochs": 0.6}),
+    "stopped": Recording(_stopped, train={"lora": {"r": 64, "alpha": 128}}),
     "crashed": Recording(_crashed, output=_TRACEBACK),
     "failed": Recording(_failed),
-    "diverged": Recording(_diverged),
+    "diverged": Recording(_diverged, train={"lr": 2e-3, "lora": {"r": 64, "alpha": 128}}),
     "early_stopped": Recording(_early_stopped),
     "resumed": Recording(_resumed, live=True),
     "starting": Recording(_starting, live=True),
@@ -343,14 +354,15 @@ def write(workspace: Workspace, name: str, *, run_id: str | None = None, project
         until: shift all times so that the last event happens then (seconds since 1970).
     """
     recording = RECORDINGS[name]
-    tape = Tape()
+    tape = Tape(seed=name)
     recording.make(tape)
     shift = until - tape.time if until else 0.0
     started = datetime.fromtimestamp(START + shift)
     project = project or recording.project
     run = RunFolder(workspace.project(project) / (run_id or started.strftime("%Y-%m-%d_%H-%M-%S")))
     run.path.mkdir(parents=True)
-    write_json(run.config, Config(project=project).to_json())
+    config = Config.model_validate({"project": project, "train": recording.train})
+    write_json(run.config, config.to_json())
     write_json(run.meta, {"humigence": "0.1.0", "recording": name})
     run.events.write_text("".join(line + "\n" for line in _lines(tape.envelopes, shift)), encoding="utf-8")
     run.output_log.write_text(recording.output, encoding="utf-8")

@@ -1,0 +1,279 @@
+"""The frozen base model in a precision mode, and the adapter on top of it.
+
+The precision mode says how the weights of the frozen linear layers are held: 4-bit NF4 with double quantization (Dettmers et al.
+2023), 8 bits, or 16 bits. Embeddings, norms and the head are never quantized. What the matrix products are computed in is
+another choice (`planning.compute_dtype`); the model carries it, so that training, evaluation and generation agree.
+
+Safetensors and GGUF only: no pickle is read and no code of a model repository runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from pipeline.base_model.widened import WidenedLinear
+from pipeline.config import LoraSection, PrecisionMode
+from pipeline.errors import BadInput
+from pipeline.files import read_json
+from pipeline.gpu import Device
+from pipeline.planning import compute_dtype as compute_dtype_for
+
+if TYPE_CHECKING:
+    from pipeline.base_model.locate import BaseModel
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# What a damaged or unknown model makes transformers, safetensors and gguf raise.
+_LOAD_ERRORS = (OSError, ValueError, KeyError, IndexError, NotImplementedError, RuntimeError)
+
+
+def load_base(
+    base: BaseModel,
+    precision_mode: PrecisionMode,
+    device: Device,
+    *,
+    compute_dtype: str | None = None,
+    attention: str = "sdpa",
+) -> PreTrainedModel:
+    """The base model on `device`, every weight frozen, its key-value cache off.
+
+    Args:
+        compute_dtype: "float32", "bfloat16" or "float16"; None for what a plan would choose here.
+        attention: transformers' name of the attention implementation.
+
+    Raises:
+        BadInput: the files are damaged, incomplete, already quantized or of an architecture transformers doesn't know.
+        torch.OutOfMemoryError: the weights don't fit.
+    """
+    compute = getattr(torch, compute_dtype or compute_dtype_for(precision_mode, device))
+    options: dict[str, Any] = {
+        "dtype": _held_in(precision_mode, compute),
+        "quantization_config": _quantization(precision_mode, compute),
+        "device_map": {"": device.torch_device},
+        "attn_implementation": attention,
+        "output_loading_info": True,
+    }
+    transformers_logging.disable_progress_bar()
+    model = _from_gguf(base, options) if base.kind == "gguf" else _from_folder(base, options)
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    model.name_or_path = model.config.name_or_path = str(base.path)
+    if precision_mode in ("lora_bf16", "lora_fp16"):
+        _widen_what_is_not_linear(model, _held_in("qlora_nf4", compute))
+        if compute == torch.float32:
+            _widen_linear_layers(model)
+    if compute != torch.float32:
+        _compute_in(model, compute, device)
+    return model
+
+
+def _held_in(mode: PrecisionMode, compute: torch.dtype) -> torch.dtype:
+    """What the weights that are not quantized are held in.
+
+    With float16 compute the embeddings and norms stay in 32 bits: sums along the layers of models trained in bfloat16 exceed
+    float16's largest number.
+    """
+    held = {"lora_bf16": torch.bfloat16, "lora_fp16": torch.float16}.get(mode)
+    return held or (torch.bfloat16 if compute == torch.bfloat16 else torch.float32)
+
+
+def _quantization(mode: PrecisionMode, compute: torch.dtype) -> BitsAndBytesConfig | None:
+    if mode == "qlora_nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+        )
+    if mode == "lora_int8":
+        # At each product of each layer it says that the input is rounded to float16: hundreds of lines a step.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return None
+
+
+# --------------------------------------------------------------------------------------------------- reading
+
+
+def _from_folder(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
+    if "quantization_config" in read_json(base.path / "config.json"):
+        raise BadInput(f"{base.name} is quantized already", "choose the model it was made from: an adapter needs its own weights")
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(base.path), use_safetensors=True, trust_remote_code=False, local_files_only=True, **options
+        )
+    except _LOAD_ERRORS as error:
+        raise _unreadable(base, error) from error
+    return _complete(base, model, info)
+
+
+def _from_gguf(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
+    """A GGUF file's weights, de-quantized, in a plain model.
+
+    transformers marks a model it reads from a GGUF file as quantized by GGUF, and such a model takes no other quantization and no
+    training; its weights in a new model of the same config are like any other's.
+    """
+    folder, name = str(base.path.parent), base.path.name
+    try:
+        with _names_mapped_once():
+            config = AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
+            read = AutoModelForCausalLM.from_pretrained(
+                folder, gguf_file=name, config=config, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            )
+        weights, config, cls = read.state_dict(), read.config, type(read)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        del read
+        model, info = cls.from_pretrained(None, config=config, state_dict=weights, **options)
+    except _LOAD_ERRORS as error:
+        raise _unreadable(base, error) from error
+    return _complete(base, model, info)
+
+
+@contextmanager
+def _names_mapped_once() -> Iterator[None]:
+    """While a GGUF file is read: its table of tensor names is made once, not once for every module of the model (5 s)."""
+    original = gguf.get_tensor_name_map
+    gguf.get_tensor_name_map = functools.cache(original)
+    try:
+        yield
+    finally:
+        gguf.get_tensor_name_map = original
+
+
+def _complete(base: BaseModel, model: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:
+    """Refuse a model whose missing weights transformers would have made up."""
+    missing, mismatched = sorted(info["missing_keys"]), sorted(str(key) for key in info["mismatched_keys"])
+    if missing or mismatched:
+        first = (missing or mismatched)[0]
+        raise BadInput(
+            f"{base.name}: {len(missing) + len(mismatched)} weights are missing or of another shape, {first} first",
+            "humigence model check; humigence model download fetches it again",
+        )
+    return model
+
+
+def _unreadable(base: BaseModel, error: Exception) -> Exception:
+    if isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
+        return error  # CUDA's faults and memory have their own answers
+    return BadInput(f"{base.name}: the weights in {base.path} can't be read: {_first_line(error)}", "humigence model check")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+# ------------------------------------------------------------------------------------------------ computing
+
+
+def _widen_what_is_not_linear(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Embeddings, norms and the head in `dtype`; a head tied to the embedding stays tied."""
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        if module is head or not isinstance(module, nn.Linear):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
+
+
+def _widen_linear_layers(model: PreTrainedModel) -> None:
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        if type(module) is nn.Linear and module is not head:
+            module.__class__ = WidenedLinear
+
+
+def _compute_in(model: PreTrainedModel, dtype: torch.dtype, device: Device) -> None:
+    # On the model itself, so that nobody who calls it can forget: training, held-out loss and generation compute alike.
+    model.forward = torch.autocast(device.kind, dtype=dtype)(model.forward)
+
+
+# ------------------------------------------------------------------------------------------------ the adapter
+
+
+def add_adapter(model: PreTrainedModel, lora: LoraSection, seed: int) -> Any:
+    """A `peft.PeftModel` with a new LoRA adapter in 32 bits, the only weights that train. Same seed, same weights.
+
+    Raises:
+        BadInput: the model has no linear layer of a name in `train.lora.target_modules`.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    _check_targets(model, lora)
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        task_type=TaskType.CAUSAL_LM,
+        base_model_name_or_path=model.name_or_path,
+    )
+    return get_peft_model(model, config)
+
+
+def _check_targets(model: PreTrainedModel, lora: LoraSection) -> None:
+    names = sorted(set(linear_layer_names(model)))
+    unknown = [name for name in lora.target_modules if name not in names]
+    if unknown:
+        named = ", ".join(map(repr, unknown))
+        raise BadInput(
+            f"train.lora.target_modules: this model has no linear layer {named}; it has {', '.join(names)}",
+            f"humigence config set train.lora.target_modules '{_as_list(names)}'",
+        )
+
+
+def _as_list(names: list[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def linear_layer_names(model: PreTrainedModel) -> Iterator[str]:
+    """The last part of the name of each linear layer but the head, as `train.lora.target_modules` takes it."""
+    head = model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not head:
+            yield name.rpartition(".")[2]
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
+    """A `peft.PeftModel` of `model` with the frozen adapter in `folder`.
+
+    Raises:
+        BadInput: there is none, or it was made for another model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        config = LoraConfig.from_pretrained(str(folder.resolve(strict=True)))
+        config.inference_mode = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its weights are read below
+            adapted = get_peft_model(model, config)
+        read_adapter(adapted, folder)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        hint = "an adapter belongs to the base model it was trained on"
+        raise BadInput(f"{folder}: no adapter for this model: {_first_line(error)}", hint) from error
+    return adapted.eval()
+
+
+def read_adapter(adapted: Any, folder: Path) -> None:
+    """Put the weights in `folder` into a model with an adapter of the same shape.
+
+    Raises:
+        ValueError: a weight is missing, left over or of another shape.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / ADAPTER_WEIGHTS)
+    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if {name: tensor.shape for name, tensor in weights.items()} != {name: tensor.shape for name, tensor in wanted.items()}:
+        raise ValueError(f"{ADAPTER_WEIGHTS} does not fit: it holds {len(weights)} weights, the model's adapter {len(wanted)}")
+    set_peft_model_state_dict(adapted, weights)

@@ -1,0 +1,87 @@
+"""Step 5, train: the adapter of the run, by the run's plan. Whether training was asked for, the runner has decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.base_model.locate import locate, require
+from pipeline.context import StepContext, StepResult
+from pipeline.dataset import processed
+from pipeline.errors import MissingArtifact
+from pipeline.files import fingerprint as fingerprint_of
+from pipeline.files import write_json
+from pipeline.planning import Plan, read_plan
+from pipeline.runs import read_report
+from pipeline.training.checkpoint_files import damage
+
+# Raised when the same config, model and data would train another adapter.
+_FORMAT_VERSION = 1
+
+
+def run(ctx: StepContext, resume: bool = False) -> StepResult:
+    """Train, and write `train_report.json`; nothing is done when it stands already.
+
+    Args:
+        resume: go on from the newest whole checkpoint of the run.
+
+    Raises:
+        MissingArtifact: the base model, the prepared data or the plan is not there.
+        BadInput, EnvironmentFault, Diverged, Stopped: see `training.engine.train`.
+    """
+    assert ctx.run is not None
+    if is_unchanged(ctx):
+        return StepResult("unchanged", _summary(read_report(ctx.run.train_report)))
+    base = require(ctx.config, ctx.workspace)
+    data = processed.find(ctx.config, ctx.workspace)
+    if data is None:
+        raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
+    plan = _plan(ctx)
+    from pipeline.training.engine import train
+
+    report = {"fingerprint": fingerprint(ctx)} | train(ctx, base, data, plan, resume)
+    write_json(ctx.run.train_report, report)
+    return StepResult("done", _summary(report))
+
+
+def is_unchanged(ctx: StepContext) -> bool:
+    """Whether the run was trained to its end from today's config, model and data, and its best checkpoint is whole."""
+    report = read_report(ctx.run.train_report) if ctx.run else None
+    if ctx.run is None or report is None or report["fingerprint"] != fingerprint(ctx):
+        return False
+    return damage(ctx.run.path / report["best_checkpoint"]) is None
+
+
+def fingerprint(ctx: StepContext) -> str | None:
+    """Changes with anything the adapter depends on; None while the model or the prepared data is missing.
+
+    Samples and acceptance thresholds don't change a curve. How many held-out rows are looked at does: it decides which
+    checkpoint is the best and when to stop.
+    """
+    base, data = locate(ctx.config, ctx.workspace), processed.find(ctx.config, ctx.workspace)
+    if base is None or data is None:
+        return None
+    config = ctx.config
+    return fingerprint_of(
+        _FORMAT_VERSION,
+        config.train.model_dump(mode="json"),
+        config.seed,
+        config.data.max_seq_len,
+        config.data.packing,
+        config.eval.rows_while_training,
+        base.weights_fingerprint(),
+        data.fingerprint,
+    )
+
+
+def _plan(ctx: StepContext) -> Plan:
+    assert ctx.run is not None
+    try:
+        return read_plan(ctx.run.plan)
+    except FileNotFoundError:
+        raise MissingArtifact(f"{ctx.run.plan} is not there: the run has no plan", "humigence pipeline --train") from None
+
+
+def _summary(report: Any) -> str:
+    ended = "" if report["ended"] == "complete" else ", stopped early"
+    loss = "" if report["best_loss"] is None else f", held-out loss {report['best_loss']:.4f}"
+    return f"{report['steps']:,} steps{ended}; best is step {report['best_step']:,}{loss}"

@@ -1,0 +1,207 @@
+"""Training from a plan to a report: build, go on from a checkpoint or begin, train, say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline import judging
+from pipeline.base_model.load import add_adapter, load_base
+from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.context import StepContext
+from pipeline.dataset.processed import ProcessedData
+from pipeline.errors import BadInput, EnvironmentFault, Stopped
+from pipeline.events import Note, Resumed, TrainEnded
+from pipeline.gpu import Device, choose_device
+from pipeline.packing import pack
+from pipeline.planning import Plan
+from pipeline.runs import RunFolder, read_state
+from pipeline.training import attention, checkpoint_files, checkpoints
+from pipeline.training.callbacks import Cadence
+from pipeline.training.early_stopping import should_stop
+from pipeline.training.evaluation import HeldOutRows
+from pipeline.training.progress import Progress
+from pipeline.training.recorder import Recorder
+from pipeline.training.rows import PackedRows
+from pipeline.training.samples import Samples
+from pipeline.training.trainer import HumigenceTrainer, Parts
+
+
+def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, resume: bool) -> dict[str, Any]:
+    """Train to the end of the plan; returns the train report without its fingerprint.
+
+    Args:
+        resume: go on from the newest whole checkpoint of the run, from the beginning when there is none.
+
+    Raises:
+        BadInput: the plan does not fit the data or this version; a module of `train.lora.target_modules` is not in the model.
+        EnvironmentFault: the device the plan was made for is not here.
+        Diverged: a loss or gradient norm is no finite number.
+        Stopped: the person asked to stop.
+    """
+    run = ctx.run
+    assert run is not None
+    device = _device(ctx, plan)
+    rows = _rows(ctx, data, plan)
+    held_out = _held_out(ctx, data, plan)
+    start = _starting_point(ctx, run, resume)
+    progress = checkpoints.read_progress(start) if start else Progress()
+    recorder = Recorder(ctx.emit, progress, total_steps=plan.total_steps, cuda=device.kind == "cuda")
+    cadence = Cadence(plan, ctx.stop, held_out=held_out is not None)
+    step = checkpoint_files.step_of(start) if start else 0
+    ended_early = _ended_early_before(ctx, progress)
+    if step < plan.total_steps and not ended_early:
+        model = _model(ctx, base, plan, device)
+        samples = _samples(ctx, base) if held_out else None
+        parts = Parts(plan, ctx.config.train, ctx.config.seed, rows, held_out, samples, run.checkpoints, recorder, ctx.emit)
+        trainer = HumigenceTrainer(model, parts, cadence)
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        step, ended_early = trainer.state.global_step, trainer.ended_early
+    if cadence.stopped and not ended_early:
+        raise _stopped(run, cadence, step)
+    return _report(ctx, run, progress, step, ended_early)
+
+
+# ------------------------------------------------------------------------------------------------ the parts
+
+
+def _device(ctx: StepContext, plan: Plan) -> Device:
+    device = choose_device(ctx.config.compute.gpu)
+    if device.kind != plan.device:
+        raise EnvironmentFault(
+            f"the plan is for {plan.device} and this is {device.name}",
+            "start a new run for this device: humigence pipeline --train",
+        )
+    return device
+
+
+def _rows(ctx: StepContext, data: ProcessedData, plan: Plan) -> PackedRows:
+    rows = pack(data.lengths("train"), plan.row_tokens, ctx.config.data.packing)
+    if not rows:
+        raise BadInput("there are no rows to train on", "give data.split.train a larger share, or add rows")
+    if len(rows) != plan.rows_per_epoch:
+        raise BadInput(
+            f"the plan is for {plan.rows_per_epoch} rows and the prepared data makes {len(rows)}",
+            "the data has changed since the run began; start a new one: humigence pipeline --train",
+        )
+    return PackedRows(data.dataset("train"), rows)
+
+
+def _held_out(ctx: StepContext, data: ProcessedData, plan: Plan) -> HeldOutRows | None:
+    lengths = data.lengths("val")
+    if not len(lengths):
+        ctx.emit(Note("no held-out rows: nothing is evaluated while training, and the last checkpoint counts as the best"))
+        return None
+    most = ctx.config.eval.rows_while_training
+    return HeldOutRows(data.dataset("val"), lengths, most=most, row_tokens=plan.row_tokens, packing=ctx.config.data.packing)
+
+
+def _model(ctx: StepContext, base: BaseModel, plan: Plan, device: Device) -> Any:
+    model = load_base(
+        base,
+        ctx.config.train.precision_mode,
+        device,
+        compute_dtype=plan.compute_dtype,
+        attention=attention.implementation(plan.attention),
+    )
+    if plan.gradient_checkpointing:
+        _checkpoint_activations(model)
+    return add_adapter(model, ctx.config.train.lora, ctx.config.seed)
+
+
+def _checkpoint_activations(model: Any) -> None:
+    """Without re-entrant backward passes, which need inputs that require gradients and lose those of the first adapter."""
+    if hasattr(model, "activation_checkpointing_enable"):  # its name from transformers 5.23 on
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _samples(ctx: StepContext, base: BaseModel) -> Samples | None:
+    section = ctx.config.eval
+    if section.samples_per_eval == 0:
+        return None
+    prompts = judging.read_prompts(judging.find_prompts(section.curated_prompts_path, ctx.workspace.root))
+    chosen = [each.prompt for each in prompts[: section.samples_per_eval]]
+    return Samples(ChatTokenizer.load(base), chosen, section.max_new_tokens)
+
+
+# ---------------------------------------------------------------------------------------------- going on
+
+
+def _starting_point(ctx: StepContext, run: RunFolder, resume: bool) -> Path | None:
+    """The checkpoint to go on from, None for the beginning; tells the log that what came after it never happened."""
+    start = checkpoint_files.newest_whole(run.checkpoints, _passed_over(ctx)) if resume else None
+    if start:
+        ctx.emit(Resumed(checkpoint_files.step_of(start)))
+        return start
+    if resume or (run.events.exists() and len(read_state(run).train)):
+        ctx.emit(Resumed(0))
+    if resume:
+        ctx.emit(Note("no whole checkpoint to go on from: training begins again", "warning"))
+    checkpoint_files.clear_all(run.checkpoints)
+    return None
+
+
+def _passed_over(ctx: StepContext) -> Callable[[Path, str], None]:
+    def tell(folder: Path, reason: str) -> None:
+        ctx.emit(Note(f"{folder.name} is damaged ({reason}): going on from the checkpoint before it", "warning"))
+
+    return tell
+
+
+def _ended_early_before(ctx: StepContext, progress: Progress) -> bool:
+    stopping = ctx.config.train.early_stopping
+    return stopping.enabled and should_stop(progress.held_out_losses, stopping.patience, stopping.min_delta)
+
+
+def _stopped(run: RunFolder, cadence: Cadence, step: int) -> Stopped:
+    if cadence.stopped == "save":
+        return Stopped(f"stopped and saved after step {step}", "humigence pipeline --train --resume goes on from there")
+    saved = checkpoint_files.all_of(run.checkpoints)
+    if not saved:
+        return Stopped(f"aborted at step {step}, before the first checkpoint", "humigence pipeline --train begins again")
+    last = checkpoint_files.step_of(saved[-1])
+    return Stopped(f"aborted at step {step}", f"humigence pipeline --train --resume goes on from step {last}")
+
+
+# ----------------------------------------------------------------------------------------------- what came out
+
+
+def _report(ctx: StepContext, run: RunFolder, progress: Progress, steps: int, ended_early: bool) -> dict[str, Any]:
+    best = _best_checkpoint(ctx, run, progress)
+    best_step = checkpoint_files.step_of(best)
+    losses = dict(zip(progress.held_out_steps, progress.held_out_losses, strict=True))
+    best_loss = losses.get(best_step)
+    ctx.emit(TrainEnded(steps, best_step, best_loss, progress.seconds, progress.tokens, progress.peak_memory_bytes))
+    return {
+        "ended": "early" if ended_early else "complete",
+        "steps": steps,
+        "best_step": best_step,
+        "best_loss": best_loss,
+        "best_checkpoint": str(best.relative_to(run.path)),
+        "seconds": progress.seconds,
+        "tokens": progress.tokens,
+        "peak_memory_bytes": progress.peak_memory_bytes,
+        "step_seconds": progress.step_seconds,
+        "step_tokens": progress.step_tokens,
+    }
+
+
+def _best_checkpoint(ctx: StepContext, run: RunFolder, progress: Progress) -> Path:
+    """The whole checkpoint with the lowest held-out loss; without held-out rows the last."""
+    losses = dict(zip(progress.held_out_steps, progress.held_out_losses, strict=True))
+    folders = sorted(
+        checkpoint_files.all_of(run.checkpoints),
+        key=lambda folder: (losses.get(checkpoint_files.step_of(folder), float("inf")), -checkpoint_files.step_of(folder)),
+    )
+    for folder in folders:
+        reason = checkpoint_files.damage(folder)
+        if reason is None:
+            return folder
+        ctx.emit(Note(f"{folder.name} is damaged ({reason}): the next best checkpoint counts", "warning"))
+    raise EnvironmentFault(
+        f"no checkpoint below {run.checkpoints} is whole", "look at the disk; humigence pipeline --train begins again"
+    )

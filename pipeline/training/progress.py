@@ -1,0 +1,56 @@
+"""What a training run knows about itself beyond weights: held-out losses, time, tokens. Saved with each checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.training.early_stopping import best_index
+
+
+@dataclass
+class Progress:
+    """Grows step by step; a resume goes on from the one in its checkpoint.
+
+    Attributes:
+        seconds: wall time of optimizer steps, all attempts.
+        tokens: real tokens trained on.
+        step_seconds, step_tokens: of the counted steps (see `TrainStep.counted`), in order.
+        held_out_steps, held_out_losses: one entry an evaluation.
+        peak_memory_bytes: of all attempts.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+    peak_memory_bytes: int = 0
+    step_seconds: list[float] = field(default_factory=list)
+    step_tokens: list[int] = field(default_factory=list)
+    held_out_steps: list[int] = field(default_factory=list)
+    held_out_losses: list[float] = field(default_factory=list)
+
+    def add_step(self, seconds: float, tokens: int, peak_memory_bytes: int, *, counted: bool) -> None:
+        self.seconds += seconds
+        self.tokens += tokens
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory_bytes)
+        if counted:
+            self.step_seconds.append(round(seconds, 6))
+            self.step_tokens.append(tokens)
+
+    def add_evaluation(self, step: int, loss: float) -> bool:
+        """Whether it is the best so far."""
+        self.held_out_steps.append(step)
+        self.held_out_losses.append(loss)
+        return best_index(self.held_out_losses) == len(self.held_out_losses) - 1
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(step, loss) of the best evaluation; None before the first."""
+        index = best_index(self.held_out_losses)
+        return None if index is None else (self.held_out_steps[index], self.held_out_losses[index])
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Progress:
+        return cls(**document)

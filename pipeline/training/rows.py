@@ -1,0 +1,86 @@
+"""Packed rows as tensors, and the order they are trained in.
+
+A row holds whole documents. Labels of a document's first token are -100: the token before it belongs to another document.
+`position_ids` begin again at each document, which is how attention keeps them apart (see `attention`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+NOT_TRAINED = -100
+
+Document = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""(input_ids, labels), each (tokens,)."""
+Row = list[Document]
+
+
+class Documents(Protocol):
+    """What is needed of a `datasets.Dataset` with the columns `input_ids` and `labels`."""
+
+    def __getitem__(self, indices: list[int], /) -> dict[str, Any]: ...
+
+
+class PackedRows(Dataset[Row]):
+    """Rows of documents, read from disk when asked for."""
+
+    def __init__(self, documents: Documents, rows: Sequence[NDArray[np.int64]]) -> None:
+        self._documents, self._rows = documents, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Row:
+        found = self._documents[self._rows[index].tolist()]
+        return [
+            (np.asarray(ids, dtype=np.int64), np.asarray(labels, dtype=np.int64))
+            for ids, labels in zip(found["input_ids"], found["labels"], strict=True)
+        ]
+
+
+def collate(rows: Sequence[Row]) -> dict[str, Any]:
+    """One micro-batch, as wide as its longest row.
+
+    Returns:
+        `input_ids`, `labels`, `position_ids`: (rows, tokens) int64; `real_tokens`: how many are not padding. No attention mask.
+    """
+    width = max(sum(len(ids) for ids, _ in row) for row in rows)
+    shape = (len(rows), width)
+    # Padding is a document of its own at the end of the row: it sees itself only, nothing sees it, and no id is special for it.
+    ids, labels = np.zeros(shape, np.int64), np.full(shape, NOT_TRAINED, np.int64)
+    positions = np.zeros(shape, np.int64)
+    real = 0
+    for number, row in enumerate(rows):
+        start = 0
+        for document_ids, document_labels in row:
+            end = start + len(document_ids)
+            ids[number, start:end], labels[number, start:end] = document_ids, document_labels
+            labels[number, start] = NOT_TRAINED
+            positions[number, start:end] = np.arange(end - start)
+            start = end
+        positions[number, start:] = np.arange(width - start)
+        real += start
+    tensors = {"input_ids": ids, "labels": labels, "position_ids": positions}
+    return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"real_tokens": real}
+
+
+class EpochSampler(Sampler[int]):
+    """Row numbers in an order that follows from the seed and the epoch alone, so that a resume in any epoch finds it again."""
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self._rows, self._seed, self._epoch = rows, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng([self._seed, self._epoch]).permutation(self._rows).tolist())

@@ -1,0 +1,34 @@
+"""What the model being trained answers to the first curated prompts: to read while the curve falls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.training import random_state
+
+if TYPE_CHECKING:
+    from pipeline.base_model.tokenizer import ChatTokenizer
+
+# Long enough to see how an answer goes, short enough not to hold up training.
+MOST_NEW_TOKENS = 48
+
+
+class Samples:
+    """The prompts, encoded once."""
+
+    def __init__(self, tokenizer: ChatTokenizer, prompts: list[str], max_new_tokens: int) -> None:
+        from pipeline.infer import user_prompt
+
+        self._tokenizer, self._prompts = tokenizer, prompts
+        self._ids = [user_prompt(tokenizer, prompt) for prompt in prompts]
+        self._most = min(max_new_tokens, MOST_NEW_TOKENS)
+
+    def answers(self, model: Any) -> list[tuple[str, str]]:
+        """(prompt, answer) of each; the likeliest token always. Leaves no trace in the model or any generator."""
+        from pipeline.infer import generate_batch
+
+        if not self._prompts:
+            return []
+        with random_state.kept():
+            answers = generate_batch(model, self._tokenizer, self._ids, self._most)
+        return list(zip(self._prompts, answers, strict=True))

@@ -1,0 +1,233 @@
+"""`HumigenceTrainer`: transformers' Trainer with exact token-weighted loss, whole checkpoints and events instead of printing.
+
+Overridden where its own way would lose something: it writes checkpoints in place and pickled, counts padding, filters NaN losses
+and evaluates with draws that a resumed run doesn't make.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from pipeline.base_model.load import read_adapter
+from pipeline.config import TrainSection
+from pipeline.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
+from pipeline.planning import Plan
+from pipeline.training import checkpoint_files, checkpoints
+from pipeline.training.callbacks import Bookkeeping, Cadence
+from pipeline.training.early_stopping import should_stop
+from pipeline.training.evaluation import HeldOutRows
+from pipeline.training.loss import loss_sum, trained_tokens
+from pipeline.training.recorder import Recorder
+from pipeline.training.rows import EpochSampler, PackedRows, collate
+from pipeline.training.samples import Samples
+from pipeline.training.schedule import learning_rate_share
+
+# Below this the gradient scaler of float16 has nothing left to try: the gradients overflow by themselves.
+_LEAST_GRADIENT_SCALE = 1.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the trainer works with besides the model.
+
+    Attributes:
+        held_out: None when there are no held-out rows: nothing is evaluated.
+        checkpoints: the folder they go to.
+    """
+
+    plan: Plan
+    train: TrainSection
+    seed: int
+    rows: PackedRows
+    held_out: HeldOutRows | None
+    samples: Samples | None
+    checkpoints: Path
+    recorder: Recorder
+    emit: Callable[[Event], None]
+
+
+class HumigenceTrainer(Trainer):  # type: ignore[misc]
+    """Trains the adapter of `model` as the plan says.
+
+    Attributes:
+        cadence: knows whether the person stopped the training.
+        ended_early: the held-out loss no longer fell.
+    """
+
+    def __init__(self, model: Any, parts: Parts, cadence: Cadence) -> None:
+        self.parts, self.cadence = parts, cadence
+        self.ended_early = False
+        self._sampler = EpochSampler(len(parts.rows), parts.seed)
+        self._bookkeeping = Bookkeeping(self._sampler, parts.recorder, parts.plan.steps_per_epoch)
+        super().__init__(
+            model=model,
+            args=_arguments(parts),
+            data_collator=collate,
+            train_dataset=parts.rows,
+            compute_loss_func=_mean_loss,
+            optimizers=_optimizer_and_schedule(model, parts),
+            callbacks=[self._bookkeeping, cadence],
+        )
+        self.remove_callback(PrinterCallback)
+
+    # ------------------------------------------------------------------------------------------------ data
+
+    def _get_train_sampler(self, *_: Any) -> EpochSampler:
+        return self._sampler
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, *rest: Any) -> tuple[list[Any], int]:
+        """The micro-batches of one optimizer step, and the number of trained tokens in all of them."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, *rest)
+        tokens = sum(batch.pop("real_tokens") for batch in batches)
+        trained = sum(trained_tokens(batch["labels"]) for batch in batches)
+        partial = num_batches < self.parts.plan.accumulation and self.parts.plan.steps_per_epoch > 1
+        self.parts.recorder.saw(tokens, trained, partial_window=partial)
+        for batch in batches:
+            batch["use_cache"] = False  # with it, packed documents would see each other
+        return batches, max(1, trained)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: it walks over every parameter at each micro-batch."""
+        return 0
+
+    # ----------------------------------------------------------------------------------------------- events
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Each step goes to the recorder; nothing is kept in the trainer's own history, which every checkpoint would repeat."""
+        if "loss" not in logs:
+            return
+        self.parts.recorder.step(
+            self.state.global_step,
+            float(self.state.epoch or 0.0),
+            float(logs["loss"]),
+            self._bookkeeping.learning_rate,
+            float(logs.get("grad_norm", math.nan)),
+            skipped=self._step_was_skipped(),
+        )
+
+    def _step_was_skipped(self) -> bool:
+        scaler = self.accelerator.scaler
+        if scaler is None or not self.accelerator.optimizer_step_was_skipped:
+            return False
+        return bool(scaler.get_scale() >= _LEAST_GRADIENT_SCALE)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Held-out loss and samples, told as events; decides about the early stop."""
+        parts, step = self.parts, self.state.global_step
+        assert parts.held_out is not None
+        with parts.recorder.paused():
+            began = time.perf_counter()
+            loss, tokens = parts.held_out.loss(self.model, self.args.device, parts.plan.micro_batch)
+            if not math.isfinite(loss):
+                parts.recorder.diverged(step, "the held-out loss", loss)
+            best = parts.recorder.progress.add_evaluation(step, loss)
+            parts.emit(Evaluated(step, loss, tokens, time.perf_counter() - began, best))
+            for prompt, answer in parts.samples.answers(self.model) if parts.samples else ():
+                parts.emit(Sampled(step, prompt, answer))
+            self._stop_early_when_due(step)
+        self.control.should_evaluate = False
+        return {"eval_loss": loss}
+
+    def _stop_early_when_due(self, step: int) -> None:
+        stopping, progress = self.parts.train.early_stopping, self.parts.recorder.progress
+        due = stopping.enabled and should_stop(progress.held_out_losses, stopping.patience, stopping.min_delta)
+        if due and step < self.parts.plan.total_steps:
+            assert progress.best is not None
+            self.parts.emit(EarlyStopped(step, *progress.best, stopping.patience))
+            self.ended_early = True
+            self.control.should_training_stop = True
+
+    # ------------------------------------------------------------------------------------------ checkpoints
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Whole or not at all, then the older ones are cleared away: the best and the two newest stay."""
+        parts, step = self.parts, self.state.global_step
+        best = parts.recorder.progress.best
+        with parts.recorder.paused():
+            began = time.perf_counter()
+            with checkpoint_files.new_checkpoint(parts.checkpoints, step) as folder:
+                checkpoints.write_adapter(self.model, folder)
+                checkpoints.write_optimizer(self.optimizer, folder)
+                checkpoints.write_scheduler(self.lr_scheduler, folder)
+                checkpoints.write_scaler(self.accelerator.scaler, folder)
+                checkpoints.write_random_state(folder)
+                checkpoints.write_progress(parts.recorder.progress, folder)
+                self.state.save_to_json(str(folder / "trainer_state.json"))
+            checkpoint_files.rotate(parts.checkpoints, step, {best[0]} if best else set())
+            name = f"{parts.checkpoints.name}/{checkpoint_files.folder_name(step)}"
+            is_best = best is not None and best[0] == step
+            parts.emit(CheckpointSaved(step, name, is_best, time.perf_counter() - began))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        read_adapter(self.model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.read_optimizer(self.optimizer, Path(checkpoint))
+            checkpoints.read_scheduler(self.lr_scheduler, Path(checkpoint))
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.read_scaler(self.accelerator.scaler, Path(checkpoint))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.read_random_state(Path(checkpoint))
+
+
+def _mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: int) -> torch.Tensor:
+    """A micro-batch's share of the mean over the trained tokens of the whole accumulation window."""
+    return loss_sum(outputs["logits"], labels) / num_items_in_batch
+
+
+def _arguments(parts: Parts) -> TrainingArguments:
+    plan = parts.plan
+    cuda = plan.device == "cuda"
+    arguments = TrainingArguments(
+        output_dir=str(parts.checkpoints),
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=plan.accumulation,
+        max_steps=plan.total_steps,
+        max_grad_norm=parts.train.grad_clip,
+        seed=parts.seed,
+        use_cpu=not cuda,
+        # Only for its gradient scaler: the model computes in its own type already.
+        fp16=cuda and plan.compute_dtype == "float16",
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=cuda,
+        average_tokens_across_devices=False,
+        label_names=["labels"],
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several visible GPUs would be used together otherwise
+    return arguments
+
+
+def _optimizer_and_schedule(model: Any, parts: Parts) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=parts.train.lr, weight_decay=parts.train.weight_decay)
+
+    def share(step: int) -> float:
+        return learning_rate_share(
+            step,
+            scheduler=parts.train.scheduler,
+            warmup_steps=parts.plan.warmup_steps,
+            total_steps=parts.plan.total_steps,
+        )
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
