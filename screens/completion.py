@@ -20,7 +20,7 @@ def completions(text: str, root: Path, suffixes: Collection[str], most: int = MO
     """
     typed_folder, _, begun = text.rpartition("/")
     typed_folder += "/" if "/" in text else ""
-    folder = root / Path(typed_folder).expanduser() if typed_folder else root
+    folder = root / os.path.expanduser(typed_folder) if typed_folder else root
     found: list[tuple[bool, str]] = []
     try:
         with os.scandir(folder) as entries:

@@ -89,10 +89,6 @@ class WizardScreen(Page):
             super().__init__()
             self.outlook = outlook
 
-    def __init__(self, path: str, found: Peek) -> None:
-        super().__init__()
-        self.path, self.found = path, found
-
     def __init__(
         self, config: Config | None = None, config_path: str = config_file.DEFAULT_CONFIG, *, advanced: bool = False,
         action: Action | None = None, train: bool = False,
@@ -104,7 +100,7 @@ class WizardScreen(Page):
         self._outlook = Outlook()
         self._settle: Timer | None = None
         self._looking = self._look_again = False
-        self._explained = ""
+        self.explained = ""
         self._had_before = False
 
     # -------------------------------------------------------------------------------------------------- composing
@@ -144,7 +140,18 @@ class WizardScreen(Page):
         questions: dict[str, list[Row]] = {
             "compute": [self.gpu], "model": [self.model], "data": [self.data, self.schema], "train": [self.precision],
         }  # fmt: skip
-        return ConfigForm(self.draft, questions, covered=covered() | {"project"}, id="form")
+        formats = {"export.formats": choice_options(catalogue.EXPORT_FORMATS)}
+        return ConfigForm(self.draft, questions, covered=covered() | {"project"}, options=formats, id="form")
+
+    @property
+    def machine_known(self) -> bool:
+        """Whether GPUs, CPU and memory were read once."""
+        return self._facts is not None
+
+    @property
+    def outlook(self) -> Outlook:
+        """What the config would cost, as shown."""
+        return self._outlook
 
     @property
     def form(self) -> ConfigForm:
@@ -325,7 +332,7 @@ class WizardScreen(Page):
 
     def _explain(self, title: str, text: str, *, wrong: bool = False) -> None:
         colour = "$warning" if wrong else "$dim"
-        self._explained = f"{title}  {text}"
+        self.explained = f"{title}  {text}"
         self.query_one("#explain", Static).update(Content.assemble((f"{title}  ", "$foreground"), (safe(text), colour)))
 
     # ------------------------------------------------------------------------------------------------- saving, leaving

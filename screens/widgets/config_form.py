@@ -64,12 +64,16 @@ class Row(Vertical):
         super().__init__(id=id, classes=classes)
         self.keys = tuple(keys)
         self.problem = Static("", classes="problem", markup=False)
+        self.told = ""  # the problem, as it is shown
 
     def show(self, draft: Draft) -> None:
         """Show what the draft holds."""
 
     def tell(self, problem: str) -> None:
         """Show a problem below the field; none hides it."""
+        if problem == self.told:
+            return
+        self.told = problem
         self.problem.update(safe(problem))
         self.set_class(bool(problem), "-wrong")
 
@@ -104,15 +108,15 @@ class LineInput(Input):
 class SettingRow(Row):
     """Any setting, entered the way its type asks for: choices side by side, or a line of text."""
 
-    def __init__(self, field: Field, draft: Draft) -> None:
+    def __init__(self, field: Field, draft: Draft, options: Sequence[Option] = ()) -> None:
         super().__init__([field.key], id="set-" + field.key.replace(".", "-"), classes="setting")
         self.field = field
         self.note = Static("", classes="note", markup=False)
-        self.control = self._control(draft.entries[field.key])
+        self.control = self._control(draft.entries[field.key], options)
 
-    def _control(self, entry: Any) -> Choices | LineInput:
+    def _control(self, entry: Any, options: Sequence[Option]) -> Choices | LineInput:
         if self.field.kind in ("choice", "choices"):
-            options = [Option(value, word(value)) for value in self.values]
+            options = options or [Option(value, word(value)) for value in self.values]
             return Choices(options, entry, flow=True, multiple=self.field.kind == "choices")
         return LineInput(entry, placeholder="none" if self.field.optional else "")
 
@@ -165,8 +169,9 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     """All settings. Basic shows the questions only; advanced every setting, each section headed by its questions.
 
     Args:
-        questions: rows with a face of their own, by the section they head. Their `covers` are settings they enter completely.
-        elsewhere: settings that the screen enters in another place.
+        questions: rows with a face of their own, by the section they head.
+        covered: settings that need no row of their own: a question, or the screen, enters them completely.
+        options: what to offer for a choice where there is more to say than its values.
     """
 
     class Changed(Message):
@@ -183,8 +188,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             super().__init__()
             self.title, self.text, self.refused = title, text, refused
 
-    def __init__(self, draft: Draft, questions: Mapping[str, Sequence[Row]], *, covered: frozenset[str], id: str) -> None:
+    def __init__(
+        self, draft: Draft, questions: Mapping[str, Sequence[Row]], *, covered: frozenset[str],
+        options: Mapping[str, Sequence[Option]], id: str,
+    ) -> None:  # fmt: skip
         super().__init__(id=id)
+        self._options = options
         self.draft = draft
         self._questions = questions
         self._covered = covered
@@ -197,7 +206,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             yield from self._questions.get(section, ())
             for field in inside:
                 if field.key not in self._covered:
-                    row = SettingRow(field, self.draft)
+                    row = SettingRow(field, self.draft, self._options.get(field.key, ()))
                     # A basic setting that no question asks for must not get lost: it is asked as it is.
                     asked = {key for rows in self._questions.values() for each in rows for key in each.keys}
                     row.set_class(field.level == "advanced" or field.key in asked, "advanced")
