@@ -176,9 +176,9 @@ class WizardScreen(Page):
         self.advanced = not self.advanced
 
     def watch_advanced(self, advanced: bool) -> None:
-        if not self.is_mounted:
+        if not self.query(ConfigForm):  # set before there is anything to show it
             return
-        self.set_class(advanced, "-advanced")
+        self.form.show_advanced(advanced)
         self.query_one(TitleLine).modes.advanced = advanced
         focused = self.focused
         if focused is not None and not focused.is_on_screen and not advanced:
@@ -308,7 +308,7 @@ class WizardScreen(Page):
     def _show_outlook(self, outlook: Outlook) -> None:
         self._outlook = outlook
         self.query_one(MemoryBar).outlook = outlook
-        self.query_one("#why", Static).update(reasons(outlook, _SIDE_WIDTH))
+        self.query_one("#why", Static).update(reasons(outlook, _SIDE_WIDTH), layout=False)
 
     @on(DataQuestion.Looked)
     def _looked_at_data(self, event: DataQuestion.Looked) -> None:
@@ -333,7 +333,8 @@ class WizardScreen(Page):
     def _explain(self, title: str, text: str, *, wrong: bool = False) -> None:
         colour = "$warning" if wrong else "$dim"
         self.explained = f"{title}  {text}"
-        self.query_one("#explain", Static).update(Content.assemble((f"{title}  ", "$foreground"), (safe(text), colour)))
+        shown = Content.assemble((f"{title}  ", "$foreground"), (safe(text), colour))
+        self.query_one("#explain", Static).update(shown, layout=False)
 
     # ------------------------------------------------------------------------------------------------- saving, leaving
 
@@ -394,7 +395,7 @@ class WizardScreen(Page):
         return False
 
     def _go_to_problem(self, key: str, text: str) -> None:
-        row = next((row for row in self.form.rows if key in row.keys and row.display), None)
-        if row is not None:
-            self.form.go_to(row)
+        wrong = [row for row in self.form.rows if key in row.keys and row.display]
+        if wrong and not any(row.has_focus_within for row in wrong):
+            self.form.go_to(wrong[0])
         self.call_after_refresh(self._explain, key, text, wrong=True)

@@ -95,10 +95,10 @@ class Choices(Widget, can_focus=True):
         Binding("enter,space", "take", "choose", key_display="⏎"),
     ]
 
-    options: reactive[tuple[Option, ...]] = reactive((), layout=True)
+    options: reactive[tuple[Option, ...]] = reactive(())
     value: reactive[Any] = reactive(None)
     cursor: reactive[int] = reactive(0)
-    window: reactive[int] = reactive(0, layout=True)
+    window: reactive[int] = reactive(0)
 
     class Changed(Message):
         """The person took (or gave back) a choice."""
@@ -147,13 +147,17 @@ class Choices(Widget, can_focus=True):
     def watch_window(self) -> None:
         self._set_height()
 
-    def watch_options(self) -> None:
+    def watch_options(self, before: tuple[Option, ...], now: tuple[Option, ...]) -> None:
+        # Free memory in a detail changes all the time; only other widths can mean other rows.
+        if self.flow and [len(each.label + each.reason) for each in before] != [len(each.label + each.reason) for each in now]:
+            self.refresh(layout=True)
         self._set_height()
 
     def _set_height(self) -> None:
         # Rows below each other do not depend on the width; told as a style, their number reaches every container.
-        if not self.flow:
-            self.styles.height = max(1, min(len(self.options), self.window or len(self.options)))
+        rows = max(1, min(len(self.options), self.window or len(self.options)))
+        if not self.flow and (self.styles.height is None or self.styles.height.value != rows):
+            self.styles.height = rows
 
     def _to_taken(self) -> None:
         taken = [index for index in range(len(self.options)) if self.is_taken(index)]

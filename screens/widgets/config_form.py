@@ -15,6 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
+from textual.reactive import Reactive, reactive
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -63,7 +64,6 @@ class Row(Vertical):
     def __init__(self, keys: Sequence[str], *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.keys = tuple(keys)
-        self.problem = Static("", classes="problem", markup=False)
         self.told = ""  # the problem, as it is shown
 
     def show(self, draft: Draft) -> None:
@@ -74,8 +74,15 @@ class Row(Vertical):
         if problem == self.told:
             return
         self.told = problem
-        self.problem.update(safe(problem))
         self.set_class(bool(problem), "-wrong")
+        # Hundreds of widgets make a slow form: this one is there only while there is a problem.
+        self.query(".problem").remove()
+        if problem:
+            self.problem_place().mount(Static(safe(problem), classes="problem", markup=False))
+
+    def problem_place(self) -> Widget:
+        """What the problem is shown at the end of."""
+        return self
 
     def about(self) -> str:
         """What the person should know while they are here."""
@@ -88,6 +95,9 @@ class Row(Vertical):
 
 class LineInput(Input):
     """One line of text in a form: up and down go to the neighbouring fields."""
+
+    # Textual's own lays the whole screen out at each letter; here the width never depends on the text.
+    value: Reactive[str] = reactive("", init=False)
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "leave(-1)", "Field before", show=False),
@@ -111,7 +121,6 @@ class SettingRow(Row):
     def __init__(self, field: Field, draft: Draft, options: Sequence[Option] = ()) -> None:
         super().__init__([field.key], id="set-" + field.key.replace(".", "-"), classes="setting")
         self.field = field
-        self.note = Static("", classes="note", markup=False)
         self.control = self._control(draft.entries[field.key], options)
 
     def _control(self, entry: Any, options: Sequence[Option]) -> Choices | LineInput:
@@ -128,8 +137,6 @@ class SettingRow(Row):
         with Horizontal(classes="line"):
             yield Static(self.field.name, classes="label", markup=False)
             yield self.control
-            yield self.note
-        yield self.problem
 
     def show(self, draft: Draft) -> None:
         entry = draft.entries[self.field.key]
@@ -138,7 +145,15 @@ class SettingRow(Row):
         elif self.control.value != entry:
             with self.prevent(Input.Changed):
                 self.control.value = entry
-        self.note.update("" if draft.is_default(self.field.key) else f"default {default_words(self.field)}")
+        self._note("" if draft.is_default(self.field.key) else f"default {default_words(self.field)}")
+
+    def _note(self, text: str) -> None:
+        """Beside a value that is not the default: what that is."""
+        there = bool(self.query(".note"))
+        if text and not there:
+            self.query_one(".line").mount(Static(text, classes="note", markup=False))
+        elif there and not text:
+            self.query(".note").remove()
 
     def about(self) -> str:
         field = self.field
@@ -214,6 +229,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.show_draft()
+
+    def show_advanced(self, advanced: bool) -> None:
+        """Every setting, or the questions only."""
+        with self.app.batch_update():
+            for child in self.query(".advanced"):
+                child.display = advanced
 
     @property
     def rows(self) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import Reactive, reactive
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -185,6 +185,9 @@ class PathInput(Input):
     def __init__(self, picker: PathPicker, value: str, placeholder: str) -> None:
         super().__init__(value, placeholder=placeholder, compact=True, select_on_focus=False)
         self._picker = picker
+
+    # Its width does not depend on the text: no new layout at each letter.
+    value: Reactive[str] = reactive("", init=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """`esc` is the screen's unless the list is open."""

@@ -42,7 +42,9 @@ class QuestionRow(Row):
             yield Static(Content.assemble((f"{self.number}  ", "$faint"), (self.title, "bold")), classes="label")
             with Vertical(classes="answers"):
                 yield from self.answers()
-                yield self.problem
+
+    def problem_place(self) -> Widget:
+        return self.query_one(".answers")
 
     def answers(self) -> Iterable[Widget]:
         """What the question is answered with."""

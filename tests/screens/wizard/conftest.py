@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual import on
+from textual import events, on
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -33,7 +33,7 @@ class Stage(HumigenceApp):
         super().__init__(Workspace(root), first, arguments)
         self.started: list[messages.StartRun] = []
 
-    def _start_background(self) -> None:
+    def _start_threads(self) -> None:
         pass
 
     @on(messages.StartRun)
@@ -54,7 +54,7 @@ async def until(condition: Callable[[], Any], what: str = "") -> None:
 @asynccontextmanager
 async def stage(root: Path, first: str, size: tuple[int, int], **arguments: Any) -> AsyncIterator[tuple[Stage, Pilot[None]]]:
     app = Stage(root, first, arguments)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         await until(lambda: app.screen.is_mounted and app.screen.is_current, "the first screen")
         yield app, pilot
 
@@ -90,7 +90,8 @@ def was_saved(root: Path, path: str = config_file.DEFAULT_CONFIG) -> bool:
 # Settings whose values depend on each other, or on what is on the disk.
 _TOGETHER: dict[str, Any] = {
     "data.split.train": 0.6,
-    "data.split.val": 0.3,
+    "data.split.val": 0.25,
+    "data.split.test": 0.15,
     "project": "another-name",
     "compute.gpu": "cpu",
     "model.local_path": None,
@@ -134,7 +135,10 @@ async def enter(pilot: Pilot[None], control: Choices | Input, field: Field, valu
     await until(lambda: control.has_focus)
     entry = as_entry(field, value)
     if isinstance(control, Input):
-        await pilot.press("end", "ctrl+u", *(_key(character) for character in entry))
+        # Pasted: typing letter by letter is tested elsewhere, and every press waits for an idle processor.
+        await pilot.press("end", "ctrl+u")
+        control.post_message(events.Paste(entry))
+        await until(lambda: control.value == entry)
         return
     wanted = entry if isinstance(entry, tuple) else (entry,)
     await pilot.press("home")
@@ -142,8 +146,3 @@ async def enter(pilot: Pilot[None], control: Choices | Input, field: Field, valu
         if (option.value in wanted) != control.is_taken(index) and (control.multiple or option.value in wanted):
             await until(lambda: control.cursor <= index)
             await pilot.press(*["right" if control.flow else "down"] * (index - control.cursor), "enter")
-
-
-def _key(character: str) -> str:
-    names = {"/": "slash", ".": "full_stop", "-": "minus", "_": "underscore", ",": "comma", " ": "space"}
-    return names.get(character, character)
