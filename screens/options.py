@@ -80,19 +80,19 @@ def _auto_detail(machine: MachineFacts) -> str:
     if not machine.cuda_build:
         return "the CPU here: the installed torch is a CPU build"
     best = max(machine.usable, key=lambda gpu: (gpu.memory_free_bytes or 0, -gpu.index))
-    return f"most memory free: {best.index} now" if len(machine.usable) > 1 else f"GPU {best.index} here"
+    return f"{best.index} now: most memory free" if len(machine.usable) > 1 else f"{best.index}: the only one here"
 
 
 def _gpu_option(gpu: GpuReading, machine: MachineFacts, current: str) -> Option:
     named = bool(gpu.uuid) and current == gpu.uuid
     total = f" · {size(gpu.memory_total_bytes)}" if gpu.memory_total_bytes else ""
-    free = f" · {size(gpu.memory_free_bytes)} free" if gpu.memory_free_bytes is not None else ""
+    free = f" · {gpu.memory_free_bytes / GIB:.1f} free" if gpu.memory_free_bytes is not None else ""
     reason = ""
     if gpu not in machine.usable:
         reason = "hidden by CUDA_VISIBLE_DEVICES"
     elif not machine.cuda_build:
         reason = "the installed torch is a CPU build"
-    name = safe(gpu.name or "GPU")
+    name = safe(gpu.name or "GPU").replace("GeForce ", "")
     return Option(current if named else str(gpu.index), str(gpu.index), f"{name}{total}{free}", reason, gpu.label)
 
 

@@ -117,8 +117,8 @@ class WizardScreen(Page):
             yield self._form()
             with Vertical(id="side"):
                 yield MemoryBar(id="memory")
-                yield Static("", id="why", markup=False)
                 yield Static("", id="explain", markup=False)
+                yield Static("", id="why", markup=False)
         yield KeyLine(id="key-line")
 
     def _read_config(self) -> Config:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.cells import cell_len
 from textual.content import Content
 
@@ -31,6 +33,8 @@ def _line(fact: Fact, width: int) -> Content:
     first = Content.assemble((f"{fact.name:<{_COLUMN}}", "$dim"), safe(fact.value))
     if not fact.reason:
         return first
-    fits = first.cell_length + 3 + cell_len(fact.reason) <= width
-    gap = "   " if fits else "\n" + " " * _COLUMN
-    return first + Content.styled(gap + (fact.reason if fits else fact.reason[: width - _COLUMN]), "$dim")
+    reason = safe(fact.reason)
+    if first.cell_length + 3 + cell_len(reason) <= width:
+        return first + Content.styled(f"   {reason}", "$dim")
+    below = textwrap.wrap(reason, max(20, width - _COLUMN))
+    return first + Content.styled("".join(f"\n{' ' * _COLUMN}{line}" for line in below), "$dim")
