@@ -5,6 +5,8 @@ Nothing heavier than Textual is imported before the first screen is drawn; torch
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,12 +16,16 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from humigence_tui.tty import Tty, TtyDriver
 from pipeline.runs import RunFolder, Workspace, request_stop
 from screens import base, messages, names, themes
 from screens.base import Page
 
 if TYPE_CHECKING:
     from humigence_tui.background.threads import Threads
+    from humigence_tui.background.trainer import InProcessTrainer
+    from pipeline.config import Config
+    from pipeline.runner import Request
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
 
@@ -33,6 +39,7 @@ class HumigenceApp(App[None]):
         first: the name of the screen to begin with, on top of home.
         arguments: what that screen's class takes.
         in_process: train inside this process instead of in one of its own.
+        tty: the terminal, when the app has one of its own (see `humigence_tui.tty`).
     """
 
     TITLE = "humigence"
@@ -43,9 +50,12 @@ class HumigenceApp(App[None]):
     ]
 
     def __init__(
-        self, workspace: Workspace, first: str = "home", arguments: dict[str, Any] | None = None, *, in_process: bool = False
-    ) -> None:
-        super().__init__()
+        self, workspace: Workspace, first: str = "home", arguments: dict[str, Any] | None = None, *, in_process: bool = False,
+        tty: Tty | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(driver_class=TtyDriver if tty else None)
+        self.tty = tty
+        self.trainer: InProcessTrainer | None = None
         self.workspace = workspace
         self.in_process = in_process
         self.threads: Threads | None = None
@@ -62,6 +72,8 @@ class HumigenceApp(App[None]):
         return names.load("home")()
 
     def on_mount(self) -> None:
+        if self.tty:
+            self._outlive(self.tty)
         if self._first != "home":
             self.open(self._first, **self._arguments)
         self.call_after_refresh(self._start_threads)
@@ -69,6 +81,13 @@ class HumigenceApp(App[None]):
     def on_unmount(self) -> None:
         if self.threads:
             self.threads.close()
+
+    def _outlive(self, tty: Tty) -> None:
+        """End in good order when the terminal vanishes; a run has its own process and goes on."""
+        loop = asyncio.get_running_loop()
+        tty.on_gone = lambda: loop.call_soon_threadsafe(self.exit)
+        loop.add_signal_handler(signal.SIGHUP, tty.lost)
+        loop.add_signal_handler(signal.SIGTERM, self.exit)
 
     def _start_threads(self) -> None:
         """Once the first screen is drawn: what they import must not keep it waiting."""
@@ -83,7 +102,9 @@ class HumigenceApp(App[None]):
 
     @property
     def pages(self) -> list[Page]:
-        """The screens on the stack that can take news."""
+        """The screens on the stack that can take news; none once the app is being taken down."""
+        if not self.is_running:
+            return []
         return [screen for screen in self.screen_stack if isinstance(screen, Page) and screen.ready]
 
     def open(self, name: str, **arguments: Any) -> None:
@@ -119,15 +140,26 @@ class HumigenceApp(App[None]):
 
     @on(messages.StartRun)
     def _start_run(self, message: messages.StartRun) -> None:
-        self._launch(lambda: _started(self.workspace, message.config, message.request))
+        self._launch(lambda: message.config, message.request)
 
     @on(messages.ResumeRun)
     def _resume_run(self, message: messages.ResumeRun) -> None:
-        self._launch(lambda: _resumed(self.workspace, message.run))
+        from pipeline.runner import Request
 
-    def _launch(self, start: Callable[[], tuple[RunFolder, bool]]) -> None:
-        if self.threads:
-            self.threads.follower.launch(start)
+        self._launch(message.run.load_config, Request(train=True, resume=True, run=str(message.run.path)))
+
+    def _launch(self, config: Callable[[], Config], request: Request) -> None:
+        """In a worker process, or with `--in-process` in a thread; either way the screen goes on."""
+        if self.in_process:
+            from humigence_tui.background.trainer import InProcessTrainer
+
+            if self.trainer is not None and self.trainer.is_alive():
+                self.notify("A run is on in this process: one at a time.", severity="warning", markup=False)
+                return
+            self.trainer = InProcessTrainer(self.workspace, config(), request, self.post_message)
+            self.trainer.start()
+        elif self.threads:
+            self.threads.follower.launch(lambda: _started(self.workspace, config(), request))
 
     @on(messages.RunStarted)
     def _run_started(self, message: messages.RunStarted) -> None:
@@ -212,15 +244,8 @@ class HumigenceApp(App[None]):
         yield SystemCommand("quit", "Leave the app; a run goes on unless you say otherwise", self.action_leave)
 
 
-def _started(workspace: Workspace, config: Any, request: Any) -> tuple[RunFolder, bool]:
+def _started(workspace: Workspace, config: Config, request: Request) -> tuple[RunFolder, bool]:
     from pipeline import launch
 
     started = launch.start(workspace, config, request)
-    return started.run, started.standing
-
-
-def _resumed(workspace: Workspace, run: RunFolder) -> tuple[RunFolder, bool]:
-    from pipeline import launch
-
-    started = launch.start(workspace, run.load_config(), launch.Request(train=True, resume=True, run=str(run.path)))
     return started.run, started.standing

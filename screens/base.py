@@ -40,8 +40,8 @@ class Page(Screen[None]):
         Binding("escape", "back", "back"),
         Binding("question_mark", "keys", "keys"),
     ]
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW_COLUMNS, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW_ROWS, "-high")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW_COLUMNS, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW_ROWS, "-high")]  # noqa: RUF012
 
     trail: reactive[tuple[str, ...]] = reactive(())
     cells: reactive[tuple[Content, ...]] = reactive(())

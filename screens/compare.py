@@ -128,8 +128,8 @@ class CompareScreen(ChartPage):
         self.open("run", run=self.runs[0])
 
 
-def _columns(runs: int) -> list[Column]:
-    return [Column("setting", 28, grows=1), *(Column(f"run {number + 1}", 14, grows=1, rank=number) for number in range(runs))]
+def _columns(runs: int) -> tuple[Column, ...]:
+    return (Column("setting", 28, grows=1), *(Column(f"run {number + 1}", 14, grows=1, rank=number) for number in range(runs)))
 
 
 def legend_line(run: RunFolder, snapshot: Snapshot | None, number: int, name_width: int) -> Content:

@@ -32,7 +32,7 @@ _COLUMNS = (
     Column("precision", 10, rank=6),
     Column("steps", 14, "right", rank=4),
     Column("held-out", 9, "right"),
-    Column("duration", 11, "right", rank=2),
+    Column("duration", 10, "right", rank=2),
     Column("gates", 9, rank=1),
 )
 
@@ -255,7 +255,9 @@ def about(row: RunRow) -> Content:
     """One line about the run under the cursor: what matters of it, or what to do."""
     summary = row.summary
     if row.live:
-        left = f"{duration(summary.seconds_left)} left   " if summary.seconds_left is not None and summary.current == "train" else ""
+        left = (
+            f"{duration(summary.seconds_left)} left   " if summary.seconds_left is not None and summary.current == "train" else ""
+        )
         rate = f"{counted(summary.tokens_per_second)} tok/s   " if summary.tokens_per_second else ""
         return Content.assemble((" ⏎", "bold"), f" attaches   {left}{rate}", (safe(summary.device), "$dim"))
     if row.status == "crashed":

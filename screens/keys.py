@@ -45,6 +45,10 @@ def all_keys(screen: Screen[None]) -> Content:
         name = active.binding.key_display or key_name(active.binding.key)
         if name not in names:
             names.append(name)
+    return _told(groups)
+
+
+def _told(groups: dict[str, dict[tuple[str, str], list[str]]]) -> Content:
     lines: list[Content] = []
     for title, actions in groups.items():
         if not actions:

@@ -95,4 +95,6 @@ def _share(part: float | None, whole: float | None) -> float | None:
 
 def _view(track: _Track) -> GpuView:
     columns = {name: tuple(values) for name, values in track.columns.items()}
-    return GpuView(track.reading, track.lost_at, columns["utilization"], columns["memory"], columns["power"], columns["temperature"])
+    return GpuView(
+        track.reading, track.lost_at, columns["utilization"], columns["memory"], columns["power"], columns["temperature"]
+    )

@@ -24,22 +24,16 @@ from screens.gates_words import MARKS, measured, needed
 from screens.messages import Follow
 from screens.run import when
 from screens.run_words import state_cells
+from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 
 if TYPE_CHECKING:
     from screens.snapshot import Snapshot
 
 
-class AnswerPane(VerticalScroll, can_focus=True, inherit_bindings=False):
+class AnswerPane(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
     """One model's answer; long ones scroll."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "scroll_down", "down", show=False),
-        Binding("up,k", "scroll_up", "up", show=False),
-        Binding("pagedown", "page_down", "page down", show=False),
-        Binding("pageup", "page_up", "page up", show=False),
-        Binding("home", "scroll_home", "top", show=False),
-        Binding("end", "scroll_end", "end", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
 
     def compose(self) -> ComposeResult:
         yield Static()
@@ -177,7 +171,13 @@ def gates_table(gates: Sequence[GateJudged], width: int) -> Content:
         return Content.styled("The acceptance gates have not been judged yet.", "$dim")
     failed = sum(gate.verdict == "failed" for gate in gates)
     open_ = sum(gate.verdict == "not judged" for gate in gates)
-    verdict = f"{failed} of {len(gates)} gates failed" if failed else "gates passed" if not open_ else f"gates passed, {open_} not judged"
+    verdict = (
+        f"{failed} of {len(gates)} gates failed"
+        if failed
+        else "gates passed"
+        if not open_
+        else f"gates passed, {open_} not judged"
+    )
     symbol, style = ("✘", "$error") if failed else ("✔", "$success") if open_ < len(gates) else ("·", "$warning")
     lines = [Content.assemble((f"{symbol} ", style), (verdict, "bold"))]
     for gate in gates:
@@ -188,7 +188,11 @@ def gates_table(gates: Sequence[GateJudged], width: int) -> Content:
 def _gate_lines(gate: GateJudged, width: int) -> Iterator[Content]:
     symbol, style = MARKS[gate.verdict]
     head = Content.assemble(
-        (f"{symbol} ", style), f"{safe(gate.gate):<18}", (f"{measured(gate):>8}", "bold"), ("   needs ", "$dim"), f"{needed(gate):<8}"
+        (f"{symbol} ", style),
+        f"{safe(gate.gate):<18}",
+        (f"{measured(gate):>8}", "bold"),
+        ("   needs ", "$dim"),
+        f"{needed(gate):<8}",
     )
     words = Content(safe(gate.explanation))
     room = max(8, width - head.cell_length - 2)

@@ -24,13 +24,14 @@ from screens.widgets.chart import Chart
 from screens.widgets.gpu_panel import GpuPanel
 from screens.widgets.log_view import LogView
 from screens.widgets.samples import Samples
-from screens.widgets.step_list import StepList, progress_words
+from screens.widgets.step_list import StepList, progress_lines
 
 if TYPE_CHECKING:
     from screens.machine import Machine
     from screens.snapshot import Snapshot
 
 _PANES = ("samples", "log", "machine")
+_FACTS_WIDTH = 25
 
 
 class RunScreen(ChartPage):
@@ -104,9 +105,7 @@ class RunScreen(ChartPage):
         self.query_one(LogView).snapshot = snapshot
         self.cells = state_cells(snapshot)
         self.query_one("#facts", Static).update(facts(snapshot))
-        words = banner(snapshot)
-        self.query_one("#banner", Static).update(words or "")
-        self.query_one("#banner").display = words is not None
+        self._show_banner()
         for panel in self.query(GpuPanel):
             panel.pid = snapshot.pid
         self.draw_chart()
@@ -136,6 +135,12 @@ class RunScreen(ChartPage):
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._set_pane)
+        self.call_after_refresh(self._show_banner)
+
+    def _show_banner(self) -> None:
+        words = banner(self.snapshot, 4 if self.has_class("-low") else 7) if self.snapshot else None
+        self.query_one("#banner", Static).update(words or "")
+        self.query_one("#banner").display = words is not None
 
     def _set_pane(self) -> None:
         """Narrow: one pane at a time. Wide: samples and log side by side, the machine is above."""
@@ -183,9 +188,7 @@ class RunScreen(ChartPage):
             return snapshot is not None and snapshot.has_results
         if action == "chat":
             return names.exists("chat") and snapshot is not None and bool(snapshot.packed)
-        if action == "back" and self.log_view_is_searching:
-            return False
-        return True
+        return not (action == "back" and self.log_view_is_searching)
 
     @property
     def log_view_is_searching(self) -> bool:
@@ -242,7 +245,7 @@ def facts(snapshot: Snapshot) -> Content:
     lines: list[tuple[str, str]] = []
     current = snapshot.current
     if current and current.progress:
-        return Content.styled(progress_words(current.progress), "$dim")
+        return Content("\n").join([Content(line) for line in progress_lines(current.progress, _FACTS_WIDTH)])
     if state.train_loss is not None:
         lines.append(("loss", loss(state.train_loss)))
     if state.best_loss is not None and state.best_step is not None:
@@ -259,4 +262,4 @@ def facts(snapshot: Snapshot) -> Content:
         lines.append(("peak memory", size(snapshot.peak_memory_bytes)))
     if state.saved_step is not None:
         lines.append(("checkpoint", counted(state.saved_step)))
-    return Content("\n").join(Content.assemble((f"{name:<14}", "$dim"), f"{value:>11}") for name, value in lines)
+    return Content("\n").join(Content.assemble((f"{name:<14}", "$dim"), f"{value:>{_FACTS_WIDTH - 14}}") for name, value in lines)

@@ -55,7 +55,12 @@ def metric(columns: Columns, name: str) -> Floats:
 
 
 def compared(
-    snapshots: Sequence[Snapshot], names: Sequence[str], smoothers: Sequence[Curves], weight: float, log: bool, metrics: tuple[str, ...]
+    snapshots: Sequence[Snapshot],
+    names: Sequence[str],
+    smoothers: Sequence[Curves],
+    weight: float,
+    log: bool,
+    metrics: tuple[str, ...],
 ) -> tuple[Panel, ...]:
     """The curves of several runs over one another, each in its colour; held-out losses as marks of the same colour."""
     lines: list[Series] = []
@@ -65,14 +70,12 @@ def compared(
         lines.append(Series(name, columns.step, smoother.smoothed(columns, weight), colour))
         marks.append(Series(f"{name} held-out", columns.held_step, columns.held_loss, colour, "marks", has_legend=False))
     first = Panel("loss", (*lines, *marks), log, 0.002, empty="none of these runs has trained")
-    others = (
-        Panel(
-            METRICS[name][2], tuple(Series(line.name, line.x, metric(s.columns, name), line.colour) for line, s in zip(lines, snapshots, strict=True)),
-            log, _OUTLIERS if name == "grad_norm" else 0.0,
-        )
-        for name in metrics
-    )  # fmt: skip
-    return (first, *others)
+    return (first, *(_compared_metric(snapshots, lines, name, log) for name in metrics))
+
+
+def _compared_metric(snapshots: Sequence[Snapshot], lines: Sequence[Series], name: str, log: bool) -> Panel:
+    series = (Series(line.name, line.x, metric(s.columns, name), line.colour) for line, s in zip(lines, snapshots, strict=True))
+    return Panel(METRICS[name][2], tuple(series), log, _OUTLIERS if name == "grad_norm" else 0.0)
 
 
 def waiting(snapshot: Snapshot) -> str:

@@ -8,6 +8,7 @@ from textual.content import Content
 
 from pipeline.state import Status
 from pipeline.text import counted, duration, loss, safe, size
+from screens.gates_words import measured, needed
 from screens.snapshot import Snapshot
 
 STATUS_WORDS: dict[Status, tuple[str, str, str]] = {
@@ -18,7 +19,6 @@ STATUS_WORDS: dict[Status, tuple[str, str, str]] = {
     "failed": ("✘", "failed", "$error"),
     "crashed": ("✘", "crashed", "$error"),
 }
-_OUTPUT_LINES = 3
 
 
 def status_cell(snapshot: Snapshot) -> Content:
@@ -68,43 +68,50 @@ def _cells(snapshot: Snapshot) -> Iterator[Content]:
 # ---------------------------------------------------------------------------------------------------- the banner
 
 
-def banner(snapshot: Snapshot) -> Content | None:
-    """What is wrong, or how it ended, and the next thing to do; None when there is nothing to say."""
-    lines = list(_banner_lines(snapshot))
+def banner(snapshot: Snapshot, room: int) -> Content | None:
+    """What is wrong, or how it ended, and the next thing to do, in about `room` lines; None when there is nothing to say."""
+    lines = list(_banner_lines(snapshot, room))
     return Content("\n").join(lines) if lines else None
 
 
-def _banner_lines(snapshot: Snapshot) -> Iterator[Content]:
+def _banner_lines(snapshot: Snapshot, room: int) -> Iterator[Content]:
     if snapshot.status == "crashed":
-        yield from _crash(snapshot)
+        yield from _crash(snapshot, room - 3)
     elif snapshot.error:
         yield Content.assemble(("✘ ", "$error"), (safe(snapshot.error.message), "bold"))
         if snapshot.error.hint:
             yield Content.assemble(("  ", ""), (safe(snapshot.error.hint), ""))
         yield from _resume(snapshot)
     elif snapshot.status == "stopped":
-        how = "stopped as asked, and saved" if snapshot.state.saved_step is not None else "stopped as asked, before anything was saved"
+        how = (
+            "stopped as asked, and saved"
+            if snapshot.state.saved_step is not None
+            else "stopped as asked, before anything was saved"
+        )
         yield Content.assemble(("■ ", "$warning"), (how, "bold"))
         yield from _resume(snapshot)
     elif snapshot.state.gates_failed:
         failed = [gate for gate in snapshot.gates if gate.verdict == "failed"]
         yield Content.assemble(("✘ ", "$error"), (f"{len(failed)} of {len(snapshot.gates)} acceptance gates failed", "bold"))
         for gate in failed:
-            yield Content.assemble("  ", safe(gate.explanation), (f"   {safe(gate.next_action)}" if gate.next_action else "", "$dim"))
+            words = f"  {safe(gate.gate):<18}{measured(gate):>8}"
+            yield Content.assemble(words, ("   needs ", "$dim"), needed(gate))
     elif snapshot.early_stopped:
         early = snapshot.early_stopped
         words = f"stopped early at step {counted(early.step)}: the held-out loss did not fall for {early.patience} evaluations"
-        yield Content.assemble(("■ ", "$dim"), words, (f"   best {loss(early.best_loss)} at step {counted(early.best_step)}", "$dim"))
+        yield Content.assemble(
+            ("■ ", "$dim"), words, (f"   best {loss(early.best_loss)} at step {counted(early.best_step)}", "$dim")
+        )
 
 
-def _crash(snapshot: Snapshot) -> Iterator[Content]:
+def _crash(snapshot: Snapshot, room: int) -> Iterator[Content]:
     current = snapshot.current
     where = f" in {current.name}" if current else ""
     if snapshot.state.step and current and current.name == "train":
         where = f" after optimizer step {counted(snapshot.state.step)}"
     yield Content.assemble(("✘ ", "$error"), (f"the training process is gone{where}", "bold"))
     yield from _resume(snapshot)
-    last = snapshot.output[-_OUTPUT_LINES:]
+    last = snapshot.output[-max(1, room) :]
     if not last:
         yield Content.styled("  It printed nothing: killed from outside, or by the kernel for memory (dmesg tells).", "$dim")
         return

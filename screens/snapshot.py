@@ -139,8 +139,8 @@ class Freezer:
         train = state.train
         return Snapshot(
             run=self._run, now=now, status=status, whole=whole, state=summary, pid=state.pid, attempt=state.attempt,
-            attempt_started=state.attempt_started, steps=_steps(state), plan=state.plan, lr=train["lr"][-1] if len(train) else None,
-            grad_norm=train["grad_norm"][-1] if len(train) else None, columns=self._frozen_columns(state),
+            attempt_started=state.attempt_started, steps=_steps(state), plan=state.plan, lr=_last(train["lr"]),
+            grad_norm=_last(train["grad_norm"]), columns=self._frozen_columns(state),
             peak_memory_bytes=state.peak_memory_bytes, samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=state.stopping,
             error=state.error, early_stopped=state.early_stopped, diverged=state.diverged, train_ended=state.train_ended,
             held_out_reports=tuple(state.held_out_reports), answers=tuple(state.answers), packed=tuple(state.packed),
@@ -152,6 +152,10 @@ class Freezer:
         if self._columns is None or version != self._version:
             self._columns, self._version = columns_of(state), version
         return self._columns
+
+
+def _last(column: Sequence[float]) -> float | None:
+    return column[-1] if len(column) else None
 
 
 def columns_of(state: RunState) -> Columns:

@@ -1,7 +1,7 @@
 """The thread that starts, resumes and follows a run: reads its log, folds it, and posts frozen snapshots.
 
-It never touches a widget. It reads what is new at `EVERY_S` and posts at most that often, and at least once a second while the run
-is on, so that times that grow are seen growing.
+It never touches a widget. It reads what is new every `EVERY_S` and posts at most that often, and at least once a second while
+the run is on, so that times that grow are seen growing.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Follower(threading.Thread):
         pending = list(self._following)
         while pending:
             for following in pending:
-                if following.read():
+                if following.read() and (following.whole or following.may_post()):
                     self._post(messages.SnapshotNews(following.snapshot()))
             pending = [following for following in pending if not following.whole]
             if not self._tasks.empty():
@@ -121,16 +121,20 @@ class Following:
             state.apply(envelope)
             self._log.extend(log_lines(envelope, state))
         output_changed = self._output.read()
-        self.whole = reader.offset - before < _PIECE_BYTES // 2
+        was_whole, self.whole = self.whole, reader.offset - before < _PIECE_BYTES // 2
         grown = reader.offset != before
         if self.whole and grown and reader.offset - before > state_cache.WORTH_IT_BYTES:
             state_cache.save(self.run, state, reader.offset)
-        changed = grown or output_changed or alive != self._seen.alive or self._due(alive)
+        changed = grown or output_changed or self.whole != was_whole or alive != self._seen.alive or self._due(alive)
         self._seen.alive = alive
         return changed
 
     def _due(self, alive: bool) -> bool:
         return not self._seen.posted or (alive and time.monotonic() - self._seen.posted >= _AT_LEAST_EVERY_S)
+
+    def may_post(self) -> bool:
+        """Whether the newest snapshot is old enough for another one."""
+        return time.monotonic() - self._seen.posted >= EVERY_S
 
     def show_again(self) -> None:
         """The next `read` has something to show, whatever is new."""
@@ -156,4 +160,3 @@ class Following:
         if status in ("starting", "running") and not self._seen.alive:
             status = "crashed"
         return self._freezer.freeze(self._state, summary, status, time.time(), self._log, self._output.lines, whole=self.whole)
-

@@ -13,7 +13,14 @@ from pipeline.state import RunState
 from pipeline.text import duration, loss, safe
 from screens.snapshot import Level, LogLine
 
-_LEVELS: dict[str | None, Level] = {None: "info", "green": "good", "amber": "warning", "red": "error", "dim": "dim", "bold": "info"}
+_LEVELS: dict[str | None, Level] = {
+    None: "info",
+    "green": "good",
+    "amber": "warning",
+    "red": "error",
+    "dim": "dim",
+    "bold": "info",
+}
 _WRITER = LineWriter(progress=False)
 # Nothing to tell of these, and nearly all of a log is made of them.
 _SILENT = (b'"kind":"train_step"', b'"kind":"step_progress"')

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -181,9 +182,9 @@ class Chart(Widget):
         box = _Box(np.zeros((rows, self._plot_width), np.uint8), np.full((rows, self._plot_width), -1, np.int8))
         for number, (series, (x, y)) in enumerate(zip(panel.series, parts, strict=True)):
             self._paint(box, number, series, (x - view.first) / view.span, scale.share(y), rows)
-        labels = axis_labels(scale, rows)
         colours = [self._style(series.colour) for series in panel.series]
         has_points = any(np.isfinite(y).any() for _, y in parts)
+        labels = axis_labels(scale, rows) if has_points else {}
         lines = [self._draw_title(panel, width)]
         for row in range(rows):
             middle = panel.empty if not has_points and row == rows // 2 else ""
@@ -198,7 +199,11 @@ class Chart(Widget):
                 box.marks[r, c] = series.mark
                 box.colours[r, c] = number
             return
-        x, y = plot.thinned(x, y, self._plot_width * plot.CELL_COLUMNS) if series.kind == "dots" else _thinned_line(x, y, self._plot_width)
+        x, y = (
+            plot.thinned(x, y, self._plot_width * plot.CELL_COLUMNS)
+            if series.kind == "dots"
+            else _thinned_line(x, y, self._plot_width)
+        )
         if series.kind == "dots":
             canvas.points(x, np.clip(y, 0, 1))
         elif len(x):
@@ -292,7 +297,7 @@ def _runs(box: _Box, row: int, colours: Sequence[Style], faint: Style, pointer: 
     if pointer >= 0 and characters[pointer] == " ":
         characters[pointer] = "│"
     bounds = [0, *(np.flatnonzero(np.diff(colour_row)) + 1).tolist(), len(characters)]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         number = int(colour_row[begin])
         yield Segment("".join(characters[begin:end]), faint if number < 0 else colours[number])
 

@@ -62,7 +62,9 @@ def machine_lines(machine: Machine, width: int, pid: int = 0) -> Iterator[Conten
 
 def _gpu_lines(gpu: GpuView, width: int, pid: int) -> Iterator[Content]:
     reading = gpu.reading
-    yield Content.assemble((f"GPU {reading.index}", "bold"), "  ", (short_name(reading.name), "$dim")).truncate(width, ellipsis=True)
+    yield Content.assemble((f"GPU {reading.index}", "bold"), "  ", (short_name(reading.name), "$dim")).truncate(
+        width, ellipsis=True
+    )
     if gpu.lost_at is not None:
         when = datetime.fromtimestamp(gpu.lost_at).strftime("%H:%M:%S")
         yield Content.styled(f"✘ does not answer since {when}", "$error").truncate(width, ellipsis=True)
@@ -104,7 +106,11 @@ def machine_line(machine: Machine, width: int) -> Content:
     parts: list[Content] = []
     for gpu in machine.gpus:
         parts.append(Content.assemble((f"GPU {gpu.reading.index} ", "bold"), (short_name(gpu.reading.name), "$dim")))
-        parts += [Content.styled("✘ does not answer", "$error")] if gpu.lost_at is not None else [Content(t) for t in _figures(gpu.reading)]
+        parts += (
+            [Content.styled("✘ does not answer", "$error")]
+            if gpu.lost_at is not None
+            else [Content(t) for t in _figures(gpu.reading)]
+        )
     if not machine.gpus:
         parts.append(Content.styled("no GPU", "$dim"))
     host = machine.host

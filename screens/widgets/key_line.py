@@ -16,8 +16,8 @@ from textual.widget import Widget
 # How keys are written where Textual's own name is not what people say.
 _KEYS = {
     "enter": "⏎", "escape": "esc", "space": "space", "left": "←", "right": "→", "up": "↑", "down": "↓", "question_mark": "?",
-    "plus": "+", "minus": "−", "equals_sign": "=", "slash": "/", "tab": "tab", "shift+tab": "⇧tab", "pageup": "pgup", "pagedown": "pgdn",
-    "full_stop": ".", "comma": ",", "left_square_bracket": "[", "right_square_bracket": "]",
+    "plus": "+", "minus": "−", "equals_sign": "=", "slash": "/", "tab": "tab", "shift+tab": "⇧tab",
+    "pageup": "pgup", "pagedown": "pgdn", "full_stop": ".", "comma": ",", "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
 
 
@@ -74,7 +74,12 @@ def shown_keys(screen: Screen[object]) -> Iterable[Key]:
 
 def declared_order(screen: Screen[object]) -> dict[str, int]:
     """Action → its place: the screen's own bindings as they are written, then those of the frame."""
-    actions = [binding.action for cls in type(screen).__mro__ for binding in cls.__dict__.get("BINDINGS", ()) if isinstance(binding, Binding)]
+    actions = [
+        binding.action
+        for cls in type(screen).__mro__
+        for binding in cls.__dict__.get("BINDINGS", ())
+        if isinstance(binding, Binding)
+    ]
     return {action: number for number, action in reversed(list(enumerate(actions)))}
 
 

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.color import Color
 from textual.containers import Vertical
 from textual.content import Content
@@ -23,6 +23,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from screens.snapshot import Level, LogLine, Snapshot
+from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 
 FILTERS = ("events", "warnings", "output")
 _COLOURS: dict[Level, str] = {
@@ -39,17 +40,10 @@ class _Row(NamedTuple):
     is_first: bool
 
 
-class LogLines(ScrollView, can_focus=True, inherit_bindings=False):
+class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
     """The lines. At its end it follows; scrolled up, it stays where it is."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "scroll_down", "down", show=False),
-        Binding("up,k", "scroll_up", "up", show=False),
-        Binding("pagedown", "page_down", "page down", show=False),
-        Binding("pageup", "page_up", "page up", show=False),
-        Binding("home", "scroll_home", "first line", show=False),
-        Binding("end", "scroll_end", "last line, follow", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
     ALLOW_SELECT: ClassVar[bool] = False
     needle: reactive[str] = reactive("")
 
@@ -202,7 +196,10 @@ class LogView(Vertical):
         yield Input(placeholder="search: ⏎ keeps it, n N next and previous, esc ends it", id="log-search", compact=True)
 
     def on_mount(self) -> None:
-        self.watch(self.lines, "scroll_y", lambda: self.query_one("#log-title").refresh(), init=False)
+        self.watch(self.lines, "scroll_y", self._refresh_title, init=False)
+
+    def _refresh_title(self) -> None:
+        self.query_one("#log-title").refresh()
 
     @property
     def lines(self) -> LogLines:
@@ -232,7 +229,7 @@ class LogView(Vertical):
         else:
             lines = self.snapshot.log if self.chosen == "events" else self.snapshot.output
         self.lines.show(lines)
-        self.query_one("#log-title").refresh()
+        self._refresh_title()
 
     def next_filter(self) -> None:
         self.chosen = FILTERS[(FILTERS.index(self.chosen) + 1) % len(FILTERS)]
@@ -249,7 +246,7 @@ class LogView(Vertical):
 
     def find(self, direction: int) -> None:
         self.lines.find(direction)
-        self.query_one("#log-title").refresh()
+        self._refresh_title()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -270,5 +267,5 @@ class LogView(Vertical):
     def _end_search(self) -> None:
         self.remove_class("-searching")
         self.lines.focus()
-        self.query_one("#log-title").refresh()
+        self._refresh_title()
         self.post_message(self.Searched())

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.reactive import reactive
@@ -15,22 +15,18 @@ from textual.widgets import Static
 
 from pipeline.events import Sampled
 from pipeline.text import safe
+from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 
 _OLDER_SHOWN = 4
 
 
-class Samples(VerticalScroll, can_focus=True, inherit_bindings=False):
+class Samples(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
     """Answers of the newest evaluation in full, earlier ones below, dimmed."""
 
-    DEFAULT_CSS = "Samples { height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; } Samples > Static { height: auto; }"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "scroll_down", "down", show=False),
-        Binding("up,k", "scroll_up", "up", show=False),
-        Binding("pagedown", "page_down", "page down", show=False),
-        Binding("pageup", "page_up", "page up", show=False),
-        Binding("home", "scroll_home", "newest", show=False),
-        Binding("end", "scroll_end", "oldest", show=False),
-    ]
+    DEFAULT_CSS = (
+        "Samples { height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; } Samples > Static { height: auto; }"
+    )
+    BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
 
     samples: reactive[tuple[Sampled, ...]] = reactive(())
 
@@ -67,5 +63,8 @@ def _sample(sample: Sampled, width: int, *, older: bool) -> list[Content]:
     prompt = Content(safe(sample.prompt)).wrap(max(10, width - 2))
     answer = safe(sample.answer.strip(), lines=True) or "(no answer)"
     lines = [line for part in answer.split("\n") for line in Content(part).wrap(max(10, width - 2)) or [Content("")]]
-    head = [Content.assemble(("▸ " if number == 0 else "  ", "$faint"), line.stylize(style or "bold")) for number, line in enumerate(prompt)]
+    head = [
+        Content.assemble(("▸ " if number == 0 else "  ", "$faint"), line.stylize(style or "bold"))
+        for number, line in enumerate(prompt)
+    ]
     return [*head, *(Content.assemble("  ", line.stylize(style) if style else line) for line in lines)]

@@ -9,7 +9,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from pipeline.events import StepProgress
-from pipeline.text import counted, duration, size
+from pipeline.text import counted, duration, safe, size
 from screens.snapshot import Snapshot, StepView
 
 _NAME_WIDTH = 10
@@ -47,11 +47,16 @@ def step_seconds(step: StepView, snapshot: Snapshot) -> float | None:
 def step_row(step: StepView, snapshot: Snapshot, width: int) -> Content:
     symbol, style = mark(step, snapshot)
     seconds = step_seconds(step, snapshot)
-    took = duration(seconds) if seconds is not None else {"unchanged": "unchanged", "skipped": "skipped"}.get(step.outcome or "", "")
+    took = (
+        duration(seconds) if seconds is not None else {"unchanged": "unchanged", "skipped": "skipped"}.get(step.outcome or "", "")
+    )
     name_style = "bold" if step.running else "" if step.outcome else "$dim"
     time_width = max(0, width - 4 - _NAME_WIDTH)
     return Content.assemble(
-        (symbol, style), " ", (f"{step.name:<{_NAME_WIDTH}}", name_style), (f"{took:>{time_width}}", "" if step.running else "$dim")
+        (symbol, style),
+        " ",
+        (f"{step.name:<{_NAME_WIDTH}}", name_style),
+        (f"{took:>{time_width}}", "" if step.running else "$dim"),
     )
 
 
@@ -60,19 +65,23 @@ def step_line(snapshot: Snapshot, width: int) -> Content:
     parts: list[Content | tuple[str, str] | str] = [" "]
     for step in snapshot.steps:
         parts += [mark(step, snapshot), " "]
-    step = told_step(snapshot.steps)
-    if step is not None:
-        parts += [" ", (step.name, "bold")]
-        seconds = step_seconds(step, snapshot)
+    told = told_step(snapshot.steps)
+    if told is not None:
+        parts += [" ", (told.name, "bold")]
+        seconds = step_seconds(told, snapshot)
         parts += [(f"  {duration(seconds)}" if seconds is not None else "", "$dim")]
-        words = progress_words(step.progress) if step.progress else step.summary
+        words = progress_words(told.progress) if told.progress else told.summary
         parts += [("   ", ""), (words, "$dim")]
     return Content.assemble(*parts).truncate(width, ellipsis=True)
 
 
 def told_step(steps: Sequence[StepView]) -> StepView | None:
     """The step a person wants to hear of: the one that runs, the one that failed, else the last one done."""
-    for wanted in ((lambda s: s.running), (lambda s: s.outcome in ("failed", "stopped")), (lambda s: s.outcome in ("done", "unchanged"))):
+    for wanted in (
+        (lambda s: s.running),
+        (lambda s: s.outcome in ("failed", "stopped")),
+        (lambda s: s.outcome in ("done", "unchanged")),
+    ):
         found = [step for step in steps if wanted(step)]
         if found:
             return found[-1]
@@ -81,7 +90,21 @@ def told_step(steps: Sequence[StepView]) -> StepView | None:
 
 def progress_words(progress: StepProgress) -> str:
     """`tokenizing 5,200 of 8,412 rows`, `model.safetensors 812.0 MiB of 2.1 GiB`."""
+    return f"{safe(progress.what)} {_amount(progress)}".strip()
+
+
+def _amount(progress: StepProgress) -> str:
     told = size if progress.unit == "bytes" else counted
     total = f" of {told(progress.total)}" if progress.total else ""
     unit = "" if progress.unit == "bytes" else f" {progress.unit}"
-    return f"{progress.what} {told(progress.done)}{total}{unit}".strip()
+    return f"{told(progress.done)}{total}{unit}"
+
+
+def progress_lines(progress: StepProgress, width: int) -> list[str]:
+    """What is being worked on, how far, and a bar of `width` cells with its share."""
+    lines = [safe(progress.what)[:width], f"{_amount(progress):>{width}}"]
+    if progress.total:
+        share = min(1.0, progress.done / progress.total)
+        filled = round(share * (width - 6))
+        lines.append("━" * filled + "╌" * (width - 6 - filled) + f"{100 * share:4.0f} %")
+    return lines

@@ -24,7 +24,7 @@ class TopLine(Widget):
 
 
 def top_line(trail: Sequence[str], cells: Sequence[Content], width: int) -> Content:
-    """One line of `width` cells. What does not fit is left out: the least important cells, then the app's name, then the trail's end."""
+    """One line of `width` cells. What does not fit is left out: the least important cells, the app's name, the trail's end."""
     kept, gap = _fitting(cells, width - _length(trail) - 3)
     state = Content(" " * gap).join(kept)
     room = width - state.cell_length - 3

@@ -77,7 +77,9 @@ def loss_at(step: int, total: int, noise: random.Random) -> float:
     return 1.15 + 1.35 * math.exp(-step / (0.08 * total)) + 0.25 * math.exp(-step / (0.5 * total)) + noise.gauss(0, 0.09)
 
 
-def begin(tape: Tape, total: int, *, device: str = GPU, model: str = MODEL, precision: str = "qlora_nf4", project: str = "support") -> None:
+def begin(
+    tape: Tape, total: int, *, device: str = GPU, model: str = MODEL, precision: str = "qlora_nf4", project: str = "support"
+) -> None:
     """Attempt, and everything before training."""
     tape.add(ev.AttemptStarted(41822, project, model, precision, True, device))
     tape.step("validate", 0.4, "8,412 rows of chat_messages, GPU 0 with 15.2 GiB free")
@@ -185,7 +187,11 @@ def finish(tape: Tape, total: int, *, passed: bool = True) -> None:
 
 def train_ended(tape: Tape, steps: int, best_step: int, best_loss: float) -> None:
     tape.add(ev.TrainEnded(steps, best_step, best_loss, steps * 0.22, steps * TOKENS, int(11.9 * GIB)))
-    tape.add(ev.StepFinished("train", "done", steps * 0.22, f"{steps:,} steps, best held-out loss {best_loss:.3f} at step {best_step:,}"))
+    tape.add(
+        ev.StepFinished(
+            "train", "done", steps * 0.22, f"{steps:,} steps, best held-out loss {best_loss:.3f} at step {best_step:,}"
+        )
+    )
 
 
 # --------------------------------------------------------------------------------------------------- the recordings
@@ -252,7 +258,9 @@ def _diverged(tape: Tape) -> None:
     tape.add(ev.TrainingDiverged(86, "loss", math.nan), 0.1)
     tape.add(ev.StepFinished("train", "failed", 22.0))
     tape.add(
-        ev.RunFailed("training diverged: the loss at step 86 is not a number", "lower train.lr (it is 0.002), then start again", 3)
+        ev.RunFailed(
+            "training diverged: the loss at step 86 is not a number", "lower train.lr (it is 0.002), then start again", 3
+        )
     )
 
 
@@ -300,7 +308,11 @@ def _nasty(tape: Tape) -> None:
     begin(tape, 40)
     tape.add(ev.StepStarted("train"))
     train(tape, 40, last=20, every=40)
-    tape.add(ev.Sampled(20, "\x1b[2J\x1b]0;owned\x07[bold red]clear[/]", "\x1b[31mred\x1b[0m \u202eevil\u202c [@click=app.quit]x[/] 日本語"))
+    tape.add(
+        ev.Sampled(
+            20, "\x1b[2J\x1b]0;owned\x07[bold red]clear[/]", "\x1b[31mred\x1b[0m \u202eevil\u202c [@click=app.quit]x[/] 日本語"
+        )
+    )
     tape.add(ev.Note("\x1b[2J[red]not markup[/red] \x07"))
 
 
@@ -346,7 +358,9 @@ RECORDINGS: dict[str, Recording] = {
 SHORT: tuple[str, ...] = tuple(name for name in RECORDINGS if name != "long")
 
 
-def write(workspace: Workspace, name: str, *, run_id: str | None = None, project: str | None = None, until: float | None = None) -> RunFolder:
+def write(
+    workspace: Workspace, name: str, *, run_id: str | None = None, project: str | None = None, until: float | None = None
+) -> RunFolder:
     """The recording `name` as a run folder.
 
     Args:
