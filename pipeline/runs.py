@@ -47,7 +47,7 @@ class Workspace:
 
     def resolve(self, path: str) -> Path:
         """A path of the config: absolute, or relative to the workspace."""
-        return self.root / Path(path).expanduser()
+        return self.root / os.path.expanduser(path)  # Path.expanduser raises for a user who is not there
 
 
 @dataclass(frozen=True)
