@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,13 +66,23 @@ def stream(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    on_token: Callable[[], object] = lambda: None,
 ) -> Iterator[str]:
     """One answer piece by piece; joined, the pieces are what `generate_batch` returns.
 
     A piece never ends inside a character of several bytes and keeps the space before its word.
+
+    Args:
+        on_token: called at each token, also while the text it belongs to is held back; may raise to end the answer.
     """
-    tokens = (column[0] for column in _tokens(model, tokenizer, [prompt], max_new_tokens, temperature, seed))
+    tokens = _watched(_tokens(model, tokenizer, [prompt], max_new_tokens, temperature, seed), on_token)
     yield from pieces(tokenizer, (token for token in tokens if token is not None))
+
+
+def _watched(columns: Iterator[list[int | None]], on_token: Callable[[], object]) -> Iterator[int | None]:
+    for column in columns:
+        on_token()
+        yield column[0]
 
 
 def pieces(tokenizer: ChatTokenizer, ids: Iterator[int]) -> Iterator[str]:

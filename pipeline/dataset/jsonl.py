@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 # Half a million words. Longer is no conversation but a file without line ends.
 MAX_LINE_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
+_TOO_LONG = f"the line is longer than {MAX_LINE_BYTES >> 20} MiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,26 @@ def read_lines(path: Path) -> Iterator[Line]:
     with path.open("rb") as file:
         for number, raw in enumerate(_raw_lines(file), start=1):
             if raw is None:
-                yield Line(number, {}, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+                yield Line(number, {}, _TOO_LONG)
             elif raw.strip():
                 yield _line(number, raw)
+
+
+def positions(path: Path) -> Iterator[tuple[int, int]]:
+    """(number, where it begins in bytes) of each line that is not blank, without reading what is in it: see `line_at`."""
+    with path.open("rb") as file:
+        begin = 0
+        for number, raw in enumerate(_raw_lines(file), start=1):
+            if raw is None or raw.strip():
+                yield number, begin
+            begin = file.tell()
+
+
+def line_at(file: BinaryIO, number: int, position: int) -> Line:
+    """The line that `positions` told of."""
+    file.seek(position)
+    raw = next(_raw_lines(file), b"")
+    return Line(number, {}, _TOO_LONG) if raw is None else _line(number, raw)
 
 
 def count_lines(path: Path) -> int:

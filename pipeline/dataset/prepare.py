@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
 from pipeline.config import Config
 from pipeline.dataset import jsonl
-from pipeline.dataset.cleaning import clean, digest
+from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
 from pipeline.dataset.processed import SPLITS
-from pipeline.dataset.schemas import fitting, messages_of
+from pipeline.dataset.row import conversation_of, documents_of
+from pipeline.dataset.schemas import fitting
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import windows
@@ -98,12 +99,12 @@ def _good_rows(
         counts.rows += 1
         progress(line.number, "tokenizing")
         try:
-            messages, changes = _conversation(line, config)
+            messages, changes = conversation_of(line, config)
             name = digest(messages)
             if name in seen:
                 counts.duplicates.add("seen before", line.number)
                 continue
-            encoded = _encoded(messages, config, tokenizer)
+            encoded = documents_of(messages, config, tokenizer)
         except BadInput as problem:
             counts.rejected.add(problem.message, line.number)
             _note_schema(line, config, counts)
@@ -116,19 +117,6 @@ def _good_rows(
         pieces = _pieces(encoded, line.number, config, counts)
         _keep(kept, name, encoded, pieces)
         yield messages, pieces
-
-
-def _conversation(line: jsonl.Line, config: Config) -> tuple[list[Message], set[str]]:
-    if line.problem:
-        raise BadInput(line.problem)
-    return clean(messages_of(line.row, config.data.row_schema))
-
-
-def _encoded(messages: list[Message], config: Config, tokenizer: ChatTokenizer) -> list[Encoded]:
-    encoded = tokenizer.encode_conversation(messages)
-    if config.data.over_long == "drop" and any(len(document.ids) > config.data.max_seq_len for document in encoded):
-        raise BadInput(f"longer than {config.data.max_seq_len} tokens (data.max_seq_len)")
-    return encoded
 
 
 def _pieces(encoded: list[Encoded], line: int, config: Config, counts: Counts) -> list[tuple[list[int], list[int]]]:

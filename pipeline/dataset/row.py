@@ -1,0 +1,30 @@
+"""From a line of the raw file to the documents it is trained as, or why it is not: for preparing rows and for showing them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.config import Config
+from pipeline.dataset.cleaning import clean
+from pipeline.dataset.conversation import Message
+from pipeline.dataset.jsonl import Line
+from pipeline.dataset.schemas import messages_of
+from pipeline.errors import BadInput
+
+if TYPE_CHECKING:
+    from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
+
+
+def conversation_of(line: Line, config: Config) -> tuple[list[Message], set[str]]:
+    """The cleaned conversation and what cleaning changed. Raises `BadInput` with the reason a row is rejected for."""
+    if line.problem:
+        raise BadInput(line.problem)
+    return clean(messages_of(line.row, config.data.row_schema))
+
+
+def documents_of(messages: list[Message], config: Config, tokenizer: ChatTokenizer) -> list[Encoded]:
+    """The conversation in tokens, before windows. Raises `BadInput` with the reason a row is rejected for."""
+    encoded = tokenizer.encode_conversation(messages)
+    if config.data.over_long == "drop" and any(len(document.ids) > config.data.max_seq_len for document in encoded):
+        raise BadInput(f"longer than {config.data.max_seq_len} tokens (data.max_seq_len)")
+    return encoded

@@ -1,0 +1,101 @@
+"""The process a job lives in: reads requests, hands them to its kind's handlers, writes what they tell (`pipeline.jobs`)."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.errors import HumigenceError, Stopped
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Request:
+    """One request as a handler sees it."""
+
+    def __init__(self, number: int, channel: Channel) -> None:
+        self.number = number
+        self._channel = channel
+
+    def tell(self, what: str, **data: Any) -> None:
+        """Tell the parent something, from any thread."""
+        self._channel.write({"id": self.number, "tell": what, "data": data})
+
+    @property
+    def cancelled(self) -> bool:
+        return self.number in self._channel.cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `Stopped` once the parent has given the request up."""
+        if self.cancelled:
+            raise Stopped("cancelled")
+
+
+Handler = Callable[..., Mapping[str, Any] | None]
+"""Called with the `Request` and its parameters by name; what it returns is the data of the end."""
+
+
+class Channel:
+    """Both directions of the protocol.
+
+    What was standard output is kept for it alone; whatever else is written there, by Python or by C, goes to standard error.
+    """
+
+    def __init__(self) -> None:
+        self._out = os.dup(1)
+        os.dup2(2, 1)
+        self._writing = threading.Lock()
+        self.cancelled: set[int] = set()
+        self.requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def write(self, line: dict[str, Any]) -> None:
+        data = json.dumps(line).encode() + b"\n"  # ASCII: half a surrogate pair in a row's text passes too
+        with self._writing:
+            while data:
+                data = data[os.write(self._out, data) :]
+
+    def listen(self) -> None:
+        """Take requests until the parent is gone; then there is nobody to work for."""
+        for line in sys.stdin.buffer:
+            said = json.loads(line)
+            if "cancel" in said:
+                self.cancelled.add(said["cancel"])
+            else:
+                self.requests.put(said)
+        os._exit(0)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the parent closes standard input or dies."""
+    die_with_parent()
+    channel = Channel()
+    threading.Thread(target=channel.listen, name="requests", daemon=True).start()
+    handlers: Mapping[str, Handler] = importlib.import_module(arguments[0]).handlers()
+    while True:
+        said = channel.requests.get()
+        channel.write({"id": said["id"], **_answer(handlers[said["ask"]], Request(said["id"], channel), said["with"])})
+
+
+def _answer(handler: Handler, request: Request, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The end of a request. An exception that is no `HumigenceError` is a bug: it ends the process, and the parent tells it."""
+    try:
+        request.raise_if_cancelled()
+        return {"end": "done", "data": handler(request, **parameters)}
+    except Stopped:
+        return {"end": "cancelled"}
+    except HumigenceError as error:
+        return {"end": "failed", "message": error.message, "hint": error.hint}
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it is gone; elsewhere the end of standard input does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

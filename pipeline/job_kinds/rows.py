@@ -1,0 +1,295 @@
+"""Rows of a raw data file as the model will see them: any row at once, and all of them counted in the background.
+
+`open` finds where each line begins, then a thread reads every row as preparing would (cleaned, tokenized, twins found) and tells
+`counted` a few times a second. `row` renders one row, or the next one that fits. Held in memory are a few numbers a row and
+sixteen bytes a conversation.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base_model import locate
+from pipeline.config import Config
+from pipeline.dataset import jsonl
+from pipeline.dataset.cleaning import digest
+from pipeline.dataset.conversation import NOT_TRAINED, Message
+from pipeline.dataset.processed import SPLITS, raw_file
+from pipeline.dataset.row import conversation_of, documents_of
+from pipeline.dataset.split import assign
+from pipeline.dataset.tally import Tally
+from pipeline.errors import BadInput, HumigenceError, MissingArtifact
+from pipeline.job_kinds.child import Handler, Request
+from pipeline.runs import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
+
+Only = Literal["all", "rejected", "train", "val", "test"]
+UNREAD, KEPT, TWIN, REJECTED = range(4)
+TWIN_WORDS = "the same conversation stands further up"
+_TELL_EVERY_S = 0.25
+_MOST_CHARACTERS = 40_000  # of a row; more can't be read on a screen
+_FINEST_BINS = 64
+
+
+def handlers() -> Mapping[str, Handler]:
+    rows = Rows()
+    return {"open": rows.open, "row": rows.row}
+
+
+class Rows:
+    """One raw file, opened with a config."""
+
+    def __init__(self) -> None:
+        self._positions, self._lines = array("q"), array("q")
+        self._codes = array("b")
+        self._lengths = array("l")  # tokens of each conversation that is kept
+        self._digests: dict[bytes, None] = {}
+        self._rejected = Tally()
+        self._trained_tokens = 0
+        self._split_of: NDArray[np.int8] | None = None  # by row, -1 where it is not kept; None until all are read
+        self._indexed = False
+        self._tokenizer: ChatTokenizer | None = None
+        # A person waits for a row; the count waits for nobody.
+        self._nobody_waits = threading.Event()
+        self._nobody_waits.set()
+
+    def open(self, request: Request, config: dict[str, Any], workspace: str) -> Mapping[str, Any]:
+        """Begin. Ends with the name of the model and why its template is not shown, if it is not."""
+        self._config = Config.model_validate(config)
+        here = Workspace(Path(workspace))
+        self._path = raw_file(self._config, here)
+        if not self._path.is_file():
+            hint = "choose the file in the wizard, or humigence config set data.raw_path PATH"
+            raise MissingArtifact(f"data.raw_path: {self._path} is not there", hint)
+        self._request = request
+        index = threading.Thread(target=self._index, name="index", daemon=True)
+        index.start()
+        name, reason = self._load_tokenizer(here)
+        threading.Thread(target=self._count, args=(index,), name="count", daemon=True).start()
+        return {"file": str(self._path), "model": name, "no_template": reason}
+
+    def _load_tokenizer(self, here: Workspace) -> tuple[str, str]:
+        """(the model's name, why there is no template of it)."""
+        try:
+            base = locate.require(self._config, here)
+            from pipeline.base_model.tokenizer import ChatTokenizer
+
+            self._tokenizer = ChatTokenizer.load(base)
+        except HumigenceError as error:
+            return "", f"{error.message} ({error.hint})" if error.hint else error.message
+        return base.name, ""
+
+    # ---------------------------------------------------------------------------------------------- in the background
+
+    def _index(self) -> None:
+        told = time.monotonic()
+        for number, position in jsonl.positions(self._path):
+            self._lines.append(number)
+            self._positions.append(position)  # last: its length says how many rows there are
+            if time.monotonic() - told > _TELL_EVERY_S:
+                told = time.monotonic()
+                self._tell_counted()
+        self._indexed = True
+        self._tell_counted()
+
+    def _count(self, index: threading.Thread) -> None:
+        told = time.monotonic()
+        with self._path.open("rb") as file:
+            while len(self._codes) < len(self._positions) or index.is_alive():
+                if len(self._codes) == len(self._positions):
+                    index.join(0.02)
+                    continue
+                self._nobody_waits.wait()
+                row = len(self._codes)
+                line = jsonl.line_at(file, self._lines[row], self._positions[row])
+                self._codes.append(self._judged(line))
+                if time.monotonic() - told > _TELL_EVERY_S:
+                    told = time.monotonic()
+                    self._tell_counted()
+        self._divide()
+        self._tell_counted()
+
+    def _judged(self, line: jsonl.Line) -> int:
+        try:
+            messages, _ = conversation_of(line, self._config)
+            name = digest(messages)
+            if name in self._digests:
+                return TWIN
+            if self._tokenizer is not None:
+                self._measure(documents_of(messages, self._config, self._tokenizer))
+        except BadInput as problem:
+            self._rejected.add(problem.message, line.number)
+            return REJECTED
+        self._digests[name] = None
+        return KEPT
+
+    def _measure(self, documents: Sequence[Encoded]) -> None:
+        self._lengths.append(max(len(document.ids) for document in documents))
+        self._trained_tokens += sum(end - begin for document in documents for begin, end in document.spans)
+
+    def _divide(self) -> None:
+        """Which split each row goes to: known once every row has been read. Without a tokenizer some may yet be rejected."""
+        split_of = np.full(len(self._codes), -1, dtype=np.int8)
+        kept = np.flatnonzero(_copied(self._codes) == KEPT)
+        if self._tokenizer is not None and len(kept):
+            split_of[kept] = assign(list(self._digests), self._config.data.split, self._config.seed)
+        self._split_of = split_of
+
+    def _tell_counted(self) -> None:
+        codes = _copied(self._codes)
+        splits = self._split_of
+        self._request.tell(
+            "counted",
+            rows=len(self._positions), indexed=self._indexed, read=len(codes), finished=splits is not None,
+            kept=int((codes == KEPT).sum()), twins=int((codes == TWIN).sum()), rejected=int((codes == REJECTED).sum()),
+            reasons=self._rejected.to_json(), trained_tokens=self._trained_tokens,
+            splits={} if splits is None else {name: int((splits == number).sum()) for number, name in enumerate(SPLITS)},
+            histogram=histogram(_copied(self._lengths)),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------------- one row
+
+    def row(self, request: Request, number: int, by: int = 0, only: Only = "all", needle: str = "") -> Mapping[str, Any]:
+        """Tell row `number` (from 1), or with `by` ±1 the next one after or before it that fits `only` and holds `needle`.
+
+        A search goes round once. Ends with `found`.
+        """
+        self._nobody_waits.clear()
+        try:
+            found = self._find(request, number - 1, by, only, needle.casefold())
+            if found is None:
+                return {"found": False}
+            request.tell("row", **self._rendered(found), fits=self._fitting(found, only))
+            return {"found": True}
+        finally:
+            self._nobody_waits.set()
+
+    def _find(self, request: Request, start: int, by: int, only: Only, needle: str) -> int | None:
+        while not self._positions and not self._indexed:
+            request.raise_if_cancelled()
+            time.sleep(0.01)
+        rows = len(self._positions)
+        if not rows:
+            raise BadInput(f"{self._path} holds no rows", "one JSON object with a conversation a line")
+        start = min(max(0, start), rows - 1)
+        if by == 0:
+            return start
+        told = time.monotonic()
+        with self._path.open("rb") as file:
+            for step in range(1, rows + 1):
+                row = (start + by * step) % rows
+                if time.monotonic() - told > _TELL_EVERY_S:
+                    told = time.monotonic()
+                    request.raise_if_cancelled()
+                    request.tell("looking", at=row + 1)
+                if self._fits(row, only) and (not needle or needle in self._words(file, row)):
+                    return row
+        return None
+
+    def _fits(self, row: int, only: Only) -> bool:
+        if only == "all":
+            return True
+        if only == "rejected":
+            return row < len(self._codes) and self._codes[row] in (REJECTED, TWIN)
+        return self._split_of is not None and bool(self._split_of[row] == SPLITS.index(only))
+
+    def _words(self, file: Any, row: int) -> str:
+        """What a search looks at: what is said, or the bare line where it is no conversation."""
+        line = jsonl.line_at(file, self._lines[row], self._positions[row])
+        try:
+            messages, _ = conversation_of(line, self._config)
+        except BadInput:
+            return self._bare(row).casefold()
+        return "\n".join(message["content"] for message in messages).casefold()
+
+    def _fitting(self, row: int, only: Only) -> list[int]:
+        """[which of those that fit, how many do]."""
+        if only == "all":
+            return [row + 1, len(self._positions)]
+        codes = _copied(self._codes)
+        fit = codes >= TWIN if only == "rejected" else np.asarray(self._split_of == SPLITS.index(only))
+        return [int(fit[: row + 1].sum()), int(fit.sum())]
+
+    def _rendered(self, row: int) -> dict[str, Any]:
+        told: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "reason": "", "changes": [], "turns": 0}
+        told["documents"] = []
+        messages: list[Message] = []
+        with self._path.open("rb") as file:
+            line = jsonl.line_at(file, self._lines[row], self._positions[row])
+        try:
+            messages, changes = conversation_of(line, self._config)
+            told |= {"changes": sorted(changes), "turns": sum(message["role"] != "system" for message in messages)}
+            if self._tokenizer is not None:
+                documents = documents_of(messages, self._config, self._tokenizer)
+                told["documents"] = [rendered(document, self._tokenizer) for document in documents]
+        except BadInput as problem:
+            told["reason"] = problem.message
+        if not told["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
+            told["reason"] = TWIN_WORDS
+        split = -1 if self._split_of is None else int(self._split_of[row])
+        told["split"] = SPLITS[split] if split >= 0 else ""
+        told["plain"] = [] if told["documents"] else _shortened(messages) or [["", self._bare(row)[:_MOST_CHARACTERS]]]
+        return told
+
+    def _bare(self, row: int) -> str:
+        """The line as it is written."""
+        with self._path.open("rb") as file:
+            file.seek(self._positions[row])
+            return file.readline(4 * _MOST_CHARACTERS).decode("utf-8", "replace").rstrip("\r\n")
+
+
+def rendered(document: Encoded, tokenizer: ChatTokenizer) -> dict[str, Any]:
+    """`{"tokens", "trained", "parts": [(text, is trained), …], "left_out": characters}`."""
+    parts: list[tuple[str, bool]] = []
+    at, told, room = 0, 0, _MOST_CHARACTERS
+    for end in _borders(document.labels):
+        # Always from the start: a word piece alone would lose the space before it.
+        text = tokenizer.decode(document.ids[:end], keep_special=True)
+        parts.append((text[told : told + room], document.labels[at] != NOT_TRAINED))
+        room -= len(parts[-1][0])
+        told, at = max(told, len(text)), end
+    trained = sum(label != NOT_TRAINED for label in document.labels)
+    left_out = told - sum(len(text) for text, _ in parts)
+    return {"tokens": len(document.ids), "trained": trained, "parts": parts, "left_out": left_out}
+
+
+def _copied(column: array[int]) -> NDArray[np.int64]:
+    """Another thread may append meanwhile, which a view of the array's own memory would forbid."""
+    return np.array(column[:], dtype=np.int64)
+
+
+def _borders(labels: Sequence[int]) -> list[int]:
+    """Where each stretch of tokens that are all trained, or all not, ends."""
+    trained = [label != NOT_TRAINED for label in labels]
+    return [end for end in range(1, len(trained) + 1) if end == len(trained) or trained[end] != trained[end - 1]]
+
+
+def _shortened(messages: Sequence[Message]) -> list[list[str]]:
+    room = _MOST_CHARACTERS
+    shown: list[list[str]] = []
+    for message in messages:
+        shown.append([message["role"], message["content"][: max(0, room)]])
+        room -= len(message["content"])
+    return shown
+
+
+def histogram(lengths: NDArray[np.int64]) -> dict[str, Any]:
+    """How many conversations there are of each length: `width` tokens a bin, the narrowest power of two with 64 bins or fewer."""
+    if not len(lengths):
+        return {"width": 1, "counts": [], "median": 0, "longest": 0}
+    longest = int(lengths.max())
+    width = 1
+    while longest // width >= _FINEST_BINS:
+        width *= 2
+    counts = np.bincount(lengths // width).tolist()
+    return {"width": width, "counts": counts, "median": int(np.median(lengths)), "longest": longest}
