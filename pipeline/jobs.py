@@ -165,7 +165,8 @@ def _last_lines(printed: IO[bytes]) -> tuple[str, ...]:
     size = printed.seek(0, os.SEEK_END)
     printed.seek(max(0, size - _LAST_BYTES))
     text = printed.read().decode("utf-8", "replace")
-    return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-_LAST_LINES:]
+    # Tracebacks underline with lines of their own.
+    return tuple(line.rstrip() for line in text.splitlines() if line.strip(" ^~"))[-_LAST_LINES:]
 
 
 if __name__ == "__main__":

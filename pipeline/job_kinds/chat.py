@@ -144,6 +144,6 @@ def newest_package(here: Workspace) -> Path:
 def _made_by(package: Path, run: RunFolder) -> bool:
     """Whether the package was made from this run."""
     try:
-        return bool(read_json(package / MANIFEST)["evidence"] == run.run_id)
+        return bool(read_json(package / MANIFEST).get("run_id") == run.run_id)
     except (OSError, ValueError):
         return False

@@ -25,7 +25,7 @@ class Request:
         self.number = number
         self._channel = channel
 
-    def tell(self, what: str, **data: Any) -> None:
+    def tell(self, what: str, /, **data: Any) -> None:
         """Tell the parent something, from any thread."""
         self._channel.write({"id": self.number, "tell": what, "data": data})
 
@@ -64,7 +64,8 @@ class Channel:
 
     def listen(self) -> None:
         """Take requests until the parent is gone; then there is nobody to work for."""
-        for line in sys.stdin.buffer:
+        # A file of its own: Python closes `sys.stdin` when it ends and would find it locked by this thread.
+        for line in os.fdopen(os.dup(0), "rb"):
             said = json.loads(line)
             if "cancel" in said:
                 self.cancelled.add(said["cancel"])

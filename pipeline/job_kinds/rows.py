@@ -152,7 +152,7 @@ class Rows:
             "counted",
             rows=len(self._positions), indexed=self._indexed, read=len(codes), finished=splits is not None,
             kept=int((codes == KEPT).sum()), twins=int((codes == TWIN).sum()), rejected=int((codes == REJECTED).sum()),
-            reasons=self._rejected.to_json(), trained_tokens=self._trained_tokens,
+            reasons=self._rejected.to_json(), tokens=sum(self._lengths[:]), trained_tokens=self._trained_tokens,
             splits={} if splits is None else {name: int((splits == number).sum()) for number, name in enumerate(SPLITS)},
             histogram=histogram(_copied(self._lengths)),
         )  # fmt: skip
@@ -181,9 +181,8 @@ class Rows:
         rows = len(self._positions)
         if not rows:
             raise BadInput(f"{self._path} holds no rows", "one JSON object with a conversation a line")
-        start = min(max(0, start), rows - 1)
         if by == 0:
-            return start
+            return min(max(0, start), rows - 1)
         told = time.monotonic()
         with self._path.open("rb") as file:
             for step in range(1, rows + 1):
