@@ -231,7 +231,7 @@ class HumigenceApp(App[None]):
             self.exit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        for name in ("home", "wizard", "doctor"):
+        for name in ("home", "wizard", "data", "chat", "doctor"):
             if names.exists(name):
                 yield SystemCommand(name, f"Open {name}", lambda name=name: self.open(name))
         yield SystemCommand("theme", "Dark, light, or the terminal's sixteen colours", self.action_next_theme)

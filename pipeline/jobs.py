@@ -52,7 +52,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Gone:
-    """The child has died and was not asked to. `words` say how; `last_lines` are the last it printed."""
+    """The child has died and was not asked to. `words` say how ("was killed: …"); `last_lines` are the last it printed."""
 
     words: str
     last_lines: tuple[str, ...]
@@ -143,12 +143,12 @@ class Job:
 
 
 def how_it_ended(code: int) -> str:
-    """An exit status in words."""
+    """An exit status in words that follow "the process"."""
     if code == -signal.SIGKILL:
-        return "its process was killed: out of memory, or somebody ended it"
+        return "was killed: memory ran out, or somebody ended it"
     if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}"
-    return f"its process ended with exit code {code}"
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
 
 
 def _event(line: bytes) -> Told | Ended | None:

@@ -53,12 +53,15 @@ class ChatScreen(Page):
 
     CSS_PATH = "chat.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f9,r", "load", "load again", key_display="r"),
         Binding("f2,b", "both", "base beside", key_display="f2", tooltip="the base model beside the tuned one, asked the same"),
         Binding("f3,t", "temperature", "temperature", key_display="f3", tooltip="0 takes the likeliest token; higher is freer"),
         Binding("f4,m", "longest", "length", key_display="f4", tooltip="tokens of the longest answer"),
-        Binding("f5,y", "copy", "copy", key_display="f5", tooltip="copy the last answer of the tuned model, or of the focused side"),
+        Binding(
+            "f5,y", "copy", "copy", key_display="f5", tooltip="copy the last answer of the tuned model, or of the focused side"
+        ),
         Binding("f6,c", "clear", "clear", key_display="f6", tooltip="begin a new conversation"),
-        Binding("f9,r", "load", "load again", key_display="r"),
+        Binding("f1", "keys", "keys", show=False),  # where a question mark is typed
         Binding("tab", "next_part", "parts", show=False, tooltip="to the answers, to scroll them, and back to the prompt"),
         Binding("up", "scroll(-1)", "up", show=False),
         Binding("down", "scroll(1)", "down", show=False),
@@ -153,7 +156,7 @@ class ChatScreen(Page):
         if news.job is not self._job:
             return
         if isinstance(event, Gone):
-            self._lost(f"The model's process is gone: {event.words}.", "", event.last_lines)
+            self._lost(f"The model's process {event.words}.", "", event.last_lines)
         elif isinstance(event, Told):
             if event.what == "loading":
                 self._facts = dict(event.data)

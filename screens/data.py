@@ -120,7 +120,9 @@ class DataScreen(Page):
             return
         if self._job:
             self._job.close()
-        self.problem, self.counted, self._opened = Content(""), None, {}
+        self.problem, self._opened = Content(""), {}
+        self.row = self.counted = None
+        self._asked = 0  # numbers begin anew with each job
         self._job = job = Job(KIND, lambda event: self.post_message(self.News(job, event)), self._workspace.root)
         job.start()
         self._opening = job.send("open", config=self.config.to_json(), workspace=str(self._workspace.root))
@@ -140,7 +142,7 @@ class DataScreen(Page):
         if news.job is not self._job:
             return
         if isinstance(event, Gone):
-            self._tell_problem(f"The rows can't be shown any more: {event.words}.", "r reads them again", event.last_lines)
+            self._tell_problem(f"The process that reads the rows {event.words}.", "r reads them again", event.last_lines)
         elif isinstance(event, Told):
             self._told(event)
         elif event.outcome == "failed" and event.request in (self._opening, self._asked):

@@ -11,6 +11,7 @@ from pipeline.text import counted, safe
 
 TRAINED, MASKED = "$tint", "$dim"
 _GAP = "    "
+_ROOMY = 24  # lines for the figures of a file one below the other
 
 
 def facts_line(row: Mapping[str, Any], only: str, count: Mapping[str, Any] | None, width: int) -> Content:
@@ -99,6 +100,9 @@ def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height:
     """The whole file: what is used, what is not and why, and how long the conversations are."""
     if count is None:
         return Content.styled("reading …", "$dim")
+    if height < _ROOMY:
+        # The reasons stand below.
+        return Content("\n").join([*_few_totals(count), *histogram_lines(count["histogram"], width, height - 2)])
     lines = [*_totals(count, max_seq_len), Content("")]
     reasons = [_reason(words, each) for words, each in count["reasons"].items()]
     if reasons:
@@ -107,6 +111,14 @@ def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height:
             lines += [part.pad_left(2 * bool(number)) for number, part in enumerate(reason.wrap(max(10, width - 2)))]
         lines.append(Content(""))
     return Content("\n").join([*lines, *histogram_lines(count["histogram"], width, height - len(lines))])
+
+
+def _few_totals(count: Mapping[str, Any]) -> list[Content]:
+    rows = f"{counted(count['kept'])} of {counted(count['rows'])} rows kept · {counted(count['twins'])} the same as another"
+    splits = [f"{name} {counted(rows)}" for name, rows in count["splits"].items() if rows]
+    share = f" ({100 * count['trained_tokens'] / count['tokens']:.0f} %)" if count["tokens"] else ""
+    tokens = f"{counted(count['tokens'])} tokens · {counted(count['trained_tokens'])} trained{share}"
+    return [Content(f"{rows} · {counted(count['rejected'])} rejected"), Content(" · ".join([*splits, tokens]))]
 
 
 def _totals(count: Mapping[str, Any], max_seq_len: int) -> list[Content]:

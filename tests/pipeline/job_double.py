@@ -1,0 +1,46 @@
+"""A kind of job that loads nothing: what the protocol is tried with."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import BadInput
+from pipeline.job_kinds.child import Handler, Request
+
+
+def handlers() -> Mapping[str, Handler]:
+    return {"count": count, "print": print_aloud, "refuse": refuse, "crash": crash, "wait": wait}
+
+
+def count(request: Request, to: int) -> Mapping[str, Any]:
+    for number in range(to):
+        request.tell("number", number=number)
+    return {"to": to}
+
+
+def print_aloud(request: Request) -> None:
+    """As a library does, through Python and from C."""
+    print('{"id": 1, "tell": "forged", "data": {}}', flush=True)
+    os.write(1, b"half a line from C")
+    request.tell("printed")
+
+
+def refuse(_: Request) -> None:
+    raise BadInput("that is no number", "give a number")
+
+
+def crash(_: Request, words: str) -> None:
+    print("loading shards", file=sys.stderr)
+    raise RuntimeError(words)
+
+
+def wait(request: Request) -> None:
+    """Until it is given up."""
+    request.tell("waiting")
+    while True:
+        request.raise_if_cancelled()
+        time.sleep(0.01)
