@@ -147,15 +147,16 @@ class DataScreen(Page):
             self._told(event)
         elif event.outcome == "failed" and event.request in (self._opening, self._asked):
             self._tell_problem(event.message, event.hint)
-        elif event.request == self._opening:
-            self._opened = event.data
-            self._show_notes()
         elif event.request == self._asked:
             self._row_ended(event)
 
     def _told(self, event: Told) -> None:
         if event.what == "counted":
             self.counted = event.data
+        elif event.what == "template":
+            self._opened = event.data
+            self._show_notes()
+            self._ask(self._wanted)  # it was shown without
         elif event.request != self._asked:
             return
         elif event.what == "row":
@@ -229,6 +230,8 @@ class DataScreen(Page):
             self.query_one("#facts", Static).update(facts_line(self.row, self.only, count, self.size.width - 2))
         if not count["indexed"]:
             self.cells = (Content.styled(f"{count['rows']:,} rows so far", "$dim"),)
+        elif not self._opened:
+            self.cells = (Content.styled(f"{count['rows']:,} rows", "$dim"),)
         elif not count["finished"]:
             self.cells = (Content.styled(f"read {100 * count['read'] / max(1, count['rows']):.0f} %", "$dim"),)
         else:

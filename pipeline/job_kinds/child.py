@@ -78,6 +78,7 @@ def main(arguments: list[str]) -> int:
     """Serve until the parent closes standard input or dies."""
     die_with_parent()
     channel = Channel()
+    threading.excepthook = _crash
     threading.Thread(target=channel.listen, name="requests", daemon=True).start()
     handlers: Mapping[str, Handler] = importlib.import_module(arguments[0]).handlers()
     while True:
@@ -94,6 +95,12 @@ def _answer(handler: Handler, request: Request, parameters: dict[str, Any]) -> d
         return {"end": "cancelled"}
     except HumigenceError as error:
         return {"end": "failed", "message": error.message, "hint": error.hint}
+
+
+def _crash(error: threading.ExceptHookArgs) -> None:
+    """A thread that dies takes the process along: whoever waits for it is told."""
+    threading.__excepthook__(error)
+    os._exit(1)
 
 
 def die_with_parent() -> None:

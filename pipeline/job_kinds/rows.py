@@ -1,6 +1,6 @@
 """Rows of a raw data file as the model will see them: any row at once, and all of them counted in the background.
 
-`open` finds where each line begins, then a thread reads every row as preparing would (cleaned, tokenized, twins found) and tells
+`open` begins: one thread finds where each line begins, another loads the tokenizer (`template`), then reads every row as preparing would (cleaned, tokenized, twins found) and tells
 `counted` a few times a second. `row` renders one row, or the next one that fits. Held in memory are a few numbers a row and
 sixteen bytes a conversation.
 """
@@ -64,7 +64,7 @@ class Rows:
         self._nobody_waits.set()
 
     def open(self, request: Request, config: dict[str, Any], workspace: str) -> Mapping[str, Any]:
-        """Begin. Ends with the name of the model and why its template is not shown, if it is not."""
+        """Begin. Rows are plain until `template` tells the model's name, or why its template can't be shown."""
         self._config = Config.model_validate(config)
         here = Workspace(Path(workspace))
         self._path = raw_file(self._config, here)
@@ -74,12 +74,16 @@ class Rows:
         self._request = request
         index = threading.Thread(target=self._index, name="index", daemon=True)
         index.start()
+        threading.Thread(target=self._read, args=(here, index), name="count", daemon=True).start()
+        return {"file": str(self._path)}
+
+    def _read(self, here: Workspace, index: threading.Thread) -> None:
         name, reason = self._load_tokenizer(here)
-        threading.Thread(target=self._count, args=(index,), name="count", daemon=True).start()
-        return {"file": str(self._path), "model": name, "no_template": reason}
+        self._request.tell("template", model=name, no_template=reason)
+        self._count(index)
 
     def _load_tokenizer(self, here: Workspace) -> tuple[str, str]:
-        """(the model's name, why there is no template of it)."""
+        """(the model's name, why there is no template of it). A .gguf file's takes a while."""
         try:
             base = locate.require(self._config, here)
             from pipeline.base_model.tokenizer import ChatTokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from pipeline.job_kinds.child import Handler, Request
 
 
 def handlers() -> Mapping[str, Handler]:
-    return {"count": count, "print": print_aloud, "refuse": refuse, "crash": crash, "wait": wait}
+    return {"count": count, "print": print_aloud, "refuse": refuse, "crash": crash, "wait": wait, "crash in thread": crash_in_thread}
 
 
 def count(request: Request, to: int) -> Mapping[str, Any]:
@@ -44,3 +45,7 @@ def wait(request: Request) -> None:
     while True:
         request.raise_if_cancelled()
         time.sleep(0.01)
+
+
+def crash_in_thread(_: Request) -> None:
+    threading.Thread(target=lambda: 1 / 0).start()

@@ -146,3 +146,10 @@ time.sleep(600)
 def test_the_parent_side_loads_nothing_heavy() -> None:
     done = python("import sys, pipeline.jobs\nprint(*[name for name in sys.modules if '.' not in name])")
     assert not {"torch", "transformers", "numpy", "pydantic"} & set(done.stdout.split())
+
+
+def test_a_crash_in_a_thread_of_the_kind_is_told_too(child: Child) -> None:
+    child.job.send("crash in thread")
+    child.until(lambda: child.told and isinstance(child.told[-1], Gone))
+    last: Any = child.told[-1]
+    assert last.last_lines[-1] == "ZeroDivisionError: division by zero"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -126,7 +125,8 @@ async def test_the_keys_of_the_data_screen(workspace: Path, tiny_model: Path) ->
     config = config.model_copy(update={"data": config.data.model_copy(update={"max_seq_len": 4096})})
     app: Any = Stage(workspace, "data", config=config)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: getattr(app.screen, "counted", None) and app.screen.counted["finished"] and app.screen.row)
+        await until(pilot, lambda: getattr(app.screen, "counted", None) and app.screen.counted["finished"])
+        await until(pilot, lambda: app.screen.row and not app.screen._asked)
         for case in DATA:
             await _fresh(pilot)
             await _press(pilot, case)

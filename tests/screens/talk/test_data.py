@@ -29,8 +29,9 @@ def stage(root: Path, model: Path | str, **changes: Any) -> Stage:
 async def screen_of(pilot: Pilot[None], *, counted: bool = True) -> DataScreen:
     """The data screen once it shows a row, and with `counted` once every row has been read."""
     app: Any = pilot.app
-    await until(pilot, lambda: isinstance(app.screen, DataScreen) and app.screen.row is not None and app.screen._opened)
+    await until(pilot, lambda: isinstance(app.screen, DataScreen) and app.screen._opened)
     screen: DataScreen = app.screen
+    await until(pilot, lambda: screen.row and not screen._asked)
     if counted:
         await until(pilot, lambda: screen.counted and screen.counted["finished"])
     await pilot.pause()
