@@ -148,6 +148,8 @@ def histogram_lines(histogram: Mapping[str, Any], width: int, height: int) -> li
         low, high = counted(number * bin_width), counted((number + 1) * bin_width - 1)
         bar = "▇" * -(-counts[number] * room // most)
         lines.append(
-            Content.assemble((f"{low:>{label}}–{high:<{label}} ", "$dim"), (f"{bar:<{room}} ", TRAINED), counted(counts[number]))
+            Content.assemble(
+                (f"{low:>{label}}–{high:<{label}} ", "$dim"), (f"{bar:<{room}} ", "$chart-line"), counted(counts[number])
+            )
         )
     return lines

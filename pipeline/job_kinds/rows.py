@@ -1,8 +1,8 @@
 """Rows of a raw data file as the model will see them: any row at once, and all of them counted in the background.
 
-`open` begins: one thread finds where each line begins, another loads the tokenizer (`template`), then reads every row as preparing would (cleaned, tokenized, twins found) and tells
-`counted` a few times a second. `row` renders one row, or the next one that fits. Held in memory are a few numbers a row and
-sixteen bytes a conversation.
+`open` begins: one thread finds where each line begins; another loads the tokenizer (told as `template`), then reads every row as
+preparing would (cleaned, tokenized, twins found) and tells `counted` a few times a second. `row` renders one row, or the next one
+that fits. Held in memory are a few numbers a row and sixteen bytes a conversation.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Rows:
         self._lengths = array("l")  # tokens of each conversation that is kept
         self._digests: dict[bytes, None] = {}
         self._rejected = Tally()
-        self._trained_tokens = 0
+        self._how_many = [0, 0, 0, 0]  # rows of each code
+        self._tokens = self._trained_tokens = 0
         self._split_of: NDArray[np.int8] | None = None  # by row, -1 where it is not kept; None until all are read
         self._indexed = False
         self._tokenizer: ChatTokenizer | None = None
@@ -116,7 +117,9 @@ class Rows:
                 self._nobody_waits.wait()
                 row = len(self._codes)
                 line = jsonl.line_at(file, self._lines[row], self._positions[row])
-                self._codes.append(self._judged(line))
+                code = self._judged(line)
+                self._how_many[code] += 1
+                self._codes.append(code)
                 if time.monotonic() - told > _TELL_EVERY_S:
                     told = time.monotonic()
                     self._tell_counted()
@@ -138,7 +141,9 @@ class Rows:
         return KEPT
 
     def _measure(self, documents: Sequence[Encoded]) -> None:
-        self._lengths.append(max(len(document.ids) for document in documents))
+        length = max(len(document.ids) for document in documents)
+        self._lengths.append(length)
+        self._tokens += length
         self._trained_tokens += sum(end - begin for document in documents for begin, end in document.spans)
 
     def _divide(self) -> None:
@@ -150,13 +155,12 @@ class Rows:
         self._split_of = split_of
 
     def _tell_counted(self) -> None:
-        codes = _copied(self._codes)
         splits = self._split_of
         self._request.tell(
             "counted",
-            rows=len(self._positions), indexed=self._indexed, read=len(codes), finished=splits is not None,
-            kept=int((codes == KEPT).sum()), twins=int((codes == TWIN).sum()), rejected=int((codes == REJECTED).sum()),
-            reasons=self._rejected.to_json(), tokens=sum(self._lengths[:]), trained_tokens=self._trained_tokens,
+            rows=len(self._positions), indexed=self._indexed, read=len(self._codes), finished=splits is not None,
+            kept=self._how_many[KEPT], twins=self._how_many[TWIN], rejected=self._how_many[REJECTED],
+            reasons=self._rejected.to_json(), tokens=self._tokens, trained_tokens=self._trained_tokens,
             splits={} if splits is None else {name: int((splits == number).sum()) for number, name in enumerate(SPLITS)},
             histogram=histogram(_copied(self._lengths)),
         )  # fmt: skip

@@ -14,7 +14,8 @@ from pipeline.job_kinds.child import Handler, Request
 
 
 def handlers() -> Mapping[str, Handler]:
-    return {"count": count, "print": print_aloud, "refuse": refuse, "crash": crash, "wait": wait, "crash in thread": crash_in_thread}
+    crashing = {"crash": crash, "crash in thread": crash_in_thread}
+    return {"count": count, "print": print_aloud, "refuse": refuse, "wait": wait, **crashing}
 
 
 def count(request: Request, to: int) -> Mapping[str, Any]:
