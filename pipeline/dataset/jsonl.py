@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 # Half a million words. Longer is no conversation but a file without line ends.
 MAX_LINE_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
-_TOO_LONG = f"the line is longer than {MAX_LINE_BYTES >> 20} MiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ def read_lines(path: Path) -> Iterator[Line]:
     with path.open("rb") as file:
         for number, raw in enumerate(_raw_lines(file), start=1):
             if raw is None:
-                yield Line(number, {}, _TOO_LONG)
+                yield Line(number, {}, _too_long())
             elif raw.strip():
                 yield _line(number, raw)
 
@@ -48,7 +47,11 @@ def line_at(file: BinaryIO, number: int, position: int) -> Line:
     """The line that `positions` told of."""
     file.seek(position)
     raw = next(_raw_lines(file), b"")
-    return Line(number, {}, _TOO_LONG) if raw is None else _line(number, raw)
+    return Line(number, {}, _too_long()) if raw is None else _line(number, raw)
+
+
+def _too_long() -> str:
+    return f"the line is longer than {MAX_LINE_BYTES >> 20} MiB"
 
 
 def count_lines(path: Path) -> int:

@@ -62,3 +62,13 @@ def test_no_file_can_crash_the_reader(tmp_path: Path, data: bytes) -> None:
 
 def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
     assert lines_of(tmp_path, b"") == [] and count_lines(tmp_path / "rows.jsonl") == 0
+
+
+def test_any_line_can_be_read_again_by_its_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1 << 10)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n  \n{"b": "\xc3\xa9"}\r\n' + b"x" * 3000 + b"\n[1]\n" + b'{"c": 2}')
+    with path.open("rb") as file:
+        found = [jsonl.line_at(file, number, position) for number, position in jsonl.positions(path)]
+    assert found == list(jsonl.read_lines(path))
+    assert [line.number for line in found] == [1, 4, 5, 6, 7]
