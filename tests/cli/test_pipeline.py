@@ -21,7 +21,7 @@ from tests.processes import environment, humigence
 @pytest.fixture
 def project(workspace: Path, tiny_model: Path) -> Path:
     """A folder with rows and `mine.json`, small enough to train in seconds."""
-    numbers = "one two three four five six seven eight nine ten eleven twelve".split()
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
     rows = [chat_row(f"What comes after {a}?", f"After {a} comes {b}.") for a in numbers for b in numbers]
     write_jsonl(workspace / "data" / "raw" / "rows.jsonl", rows)
     document: dict[str, Any] = {
