@@ -59,12 +59,25 @@ def start(workspace: Workspace, config: Config, request: Request) -> Started:
         return chosen
 
 
-def in_foreground(workspace: Workspace, config: Config, request: Request, emit: Callable[[Event], None] | None = None) -> Started:
-    """The same in this process: returns when the run has ended, with its exit code."""
+def in_foreground(
+    workspace: Workspace,
+    config: Config,
+    request: Request,
+    emit: Callable[[Event], None] | None = None,
+    on_run: Callable[[RunFolder], None] | None = None,
+) -> Started:
+    """The same in this process: returns when the run has ended, with its exit code.
+
+    Args:
+        emit: sees each event after it is in the log.
+        on_run: told the run's folder before anything happens in it; not called when nothing has changed.
+    """
     with _starting(workspace, _project(workspace, config, request), request) as starting:
         chosen = _choose(workspace, config, request)
         if chosen.standing:
             return chosen
+        if on_run:
+            on_run(chosen.run)
         # The project's lock is taken by `run_held`; between the two releases nobody else can get past its check.
         return Started(chosen.run, exit_code=run_held(chosen.run, request, also=_then(emit, starting.release)))
 

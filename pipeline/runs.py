@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import locks
-from pipeline.config import Config
 from pipeline.errors import BadInput, MissingArtifact
 from pipeline.events import Envelope, Event, StepProgress, StopMode, TrainStep, from_line, to_line
 from pipeline.files import read_json, write_atomic, write_json
 from pipeline.state import RunState, Status, fold
+
+if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it
+    from pipeline.config import Config
 
 # Lost by a power cut without harm; everything else is flushed to disk as it is written.
 _NOT_FLUSHED = (StepProgress, TrainStep)
@@ -45,7 +47,7 @@ class Workspace:
 
     def resolve(self, path: str) -> Path:
         """A path of the config: absolute, or relative to the workspace."""
-        return self.root / Path(path).expanduser()
+        return self.root / os.path.expanduser(path)  # Path.expanduser raises for a user who is not there
 
 
 @dataclass(frozen=True)
@@ -250,24 +252,24 @@ def _numbers(line: bytes) -> tuple[int, int] | None:
 
 
 class EventReader:
-    """Reads a run's log as it grows. Keeps its place, so each call returns only what is new."""
+    """Reads a run's log as it grows. Keeps its place (`offset`, in bytes), so each call returns only what is new."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, offset: int = 0) -> None:
         self._path = run.events
-        self._offset = 0
+        self.offset = offset
 
     def read(self, most_bytes: int = 8 << 20) -> list[Envelope]:
         """The next whole events, at most about `most_bytes` of them; a last line still being written waits for the next call."""
         try:
             with self._path.open("rb") as file:
-                file.seek(self._offset)
+                file.seek(self.offset)
                 data = file.read(most_bytes)
                 while data and b"\n" not in data and (more := file.read(most_bytes)):
                     data += more
         except FileNotFoundError:
             return []
         whole = data.rfind(b"\n") + 1
-        self._offset += whole
+        self.offset += whole
         envelopes = (_readable(line) for line in data[:whole].splitlines() if line)
         return [envelope for envelope in envelopes if envelope]
 

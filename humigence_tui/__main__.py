@@ -1,0 +1,67 @@
+"""`humigence-tui`: the full-screen app."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+
+EXIT_NO_TERMINAL = 4
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="humigence-tui", description="Set up, watch and talk to fine-tuned models, full screen."
+    )
+    parser.add_argument("--in-process", action="store_true", help="train inside this process instead of in one of its own")
+    parser.add_argument("--workspace", type=Path, default=Path(), help="folder with runs, data and artifacts (default: this one)")
+    parser.add_argument("--version", action="version", version=f"humigence {__version__}")
+    given = parser.parse_args(arguments)
+    return show(given.workspace, in_process=given.in_process)
+
+
+def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None = None, *, in_process: bool = False) -> int:
+    """Run the app until it is left; returns the exit code.
+
+    Args:
+        first: the screen to begin with, and `arguments` what it takes.
+    """
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        print("humigence-tui needs a terminal\n  next:  humigence pipeline works without one", file=sys.stderr)  # noqa: T201
+        return EXIT_NO_TERMINAL
+    from humigence_tui.app import HumigenceApp
+    from humigence_tui.tty import own_terminal
+    from pipeline.runs import Workspace
+
+    with own_terminal(app_log()) as tty:
+        app = HumigenceApp(Workspace(workspace.resolve()), first, arguments, in_process=in_process, tty=tty)
+        app.run()
+    return _outlast_training(app, tty.gone)
+
+
+def _outlast_training(app: Any, terminal_gone: bool) -> int:
+    """With `--in-process` the run goes on here, without a screen, until it ends or Ctrl-C stops and saves it."""
+    trainer = app.trainer
+    if trainer is not None and trainer.is_alive():
+        if not terminal_gone:
+            print("the run goes on in this process; Ctrl-C stops and saves it", file=sys.stderr)  # noqa: T201
+        while trainer.is_alive():
+            try:
+                trainer.join(0.5)
+            except KeyboardInterrupt:
+                trainer.ask_to_stop()
+    return app.return_code or 0
+
+
+def app_log() -> Path:
+    """Where what is printed while the app has the screen goes; of the newest start only."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "humigence" / "app.log"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

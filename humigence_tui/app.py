@@ -1,0 +1,251 @@
+"""The full-screen app: opens screens by name, owns the background threads, and turns what screens ask for into actions.
+
+Nothing heavier than Textual is imported before the first screen is drawn; torch and its friends never are (`--in-process` aside).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import on
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from humigence_tui.tty import Tty, TtyDriver
+from pipeline.runs import RunFolder, Workspace, request_stop
+from screens import base, messages, names, themes
+from screens.base import Page
+
+if TYPE_CHECKING:
+    from humigence_tui.background.threads import Threads
+    from humigence_tui.background.trainer import InProcessTrainer
+    from pipeline.config import Config
+    from pipeline.runner import Request
+    from screens.machine import Machine
+    from screens.snapshot import RunRow, Snapshot
+
+STYLES = Path(base.__file__).with_name("base.tcss")
+
+
+class HumigenceApp(App[None]):
+    """
+    Args:
+        workspace: the folder whose runs are shown.
+        first: the name of the screen to begin with, on top of home.
+        arguments: what that screen's class takes.
+        in_process: train inside this process instead of in one of its own.
+        tty: the terminal, when the app has one of its own (see `humigence_tui.tty`).
+    """
+
+    TITLE = "humigence"
+    CSS_PATH = STYLES
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "leave", "quit", show=False, priority=True),
+        Binding("ctrl+t", "next_theme", "dark, light, 16 colours", show=False),
+    ]
+
+    def __init__(
+        self, workspace: Workspace, first: str = "home", arguments: dict[str, Any] | None = None, *, in_process: bool = False,
+        tty: Tty | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(driver_class=TtyDriver if tty else None)
+        self.tty = tty
+        self.trainer: InProcessTrainer | None = None
+        self.workspace = workspace
+        self.in_process = in_process
+        self.threads: Threads | None = None
+        self._first, self._arguments = first, arguments or {}
+        self._rows: tuple[RunRow, ...] | None = None  # None until the list has been read
+        self._machine: Machine | None = None
+        self._followed: tuple[RunFolder, ...] = ()
+        self._ended: set[RunFolder] = set()
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        self.theme = themes.suited(self.console.color_system)
+
+    def get_default_screen(self) -> Screen[None]:
+        return names.load("home")()
+
+    def on_mount(self) -> None:
+        if self.tty:
+            self._outlive(self.tty)
+        if self._first != "home":
+            self.open(self._first, **self._arguments)
+        self.call_after_refresh(self._start_threads)
+
+    def on_unmount(self) -> None:
+        if self.threads:
+            self.threads.close()
+
+    def _outlive(self, tty: Tty) -> None:
+        """End in good order when the terminal vanishes; a run has its own process and goes on."""
+        loop = asyncio.get_running_loop()
+        tty.on_gone = lambda: loop.call_soon_threadsafe(self.exit)
+        loop.add_signal_handler(signal.SIGHUP, tty.lost)
+        loop.add_signal_handler(signal.SIGTERM, self.exit)
+
+    def _start_threads(self) -> None:
+        """Once the first screen is drawn: what they import must not keep it waiting."""
+        from humigence_tui.background.threads import Threads
+
+        self.threads = Threads(self.workspace, self.post_message)
+        self.threads.start()
+        if self._followed:
+            self.threads.follower.follow(*self._followed)
+
+    # ------------------------------------------------------------------------------------------------- screens
+
+    @property
+    def pages(self) -> list[Page]:
+        """The screens on the stack that can take news; none once the app is being taken down."""
+        if not self.is_running:
+            return []
+        return [screen for screen in self.screen_stack if isinstance(screen, Page) and screen.ready]
+
+    def open(self, name: str, **arguments: Any) -> None:
+        """Open a screen on top of this one; home is always the lowest."""
+        if name == "home":
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+            return
+        self.push_screen(names.load(name)(**arguments))
+
+    @on(messages.Ready)
+    def _tell_what_is_known(self, message: messages.Ready) -> None:
+        if self._rows is not None:
+            message.page.take_runs(self._rows)
+        if self._machine is not None:
+            message.page.take_machine(self._machine)
+
+    @on(messages.Open)
+    def _open(self, message: messages.Open) -> None:
+        self.open(message.name, **message.arguments)
+
+    # ---------------------------------------------------------------------------------------------------- runs
+
+    @on(messages.Follow)
+    def _follow(self, message: messages.Follow) -> None:
+        self._followed = message.runs
+        if self.threads:
+            self.threads.follower.follow(*message.runs)
+
+    @on(messages.StopRun)
+    def _stop_run(self, message: messages.StopRun) -> None:
+        request_stop(message.run, message.mode)
+
+    @on(messages.StartRun)
+    def _start_run(self, message: messages.StartRun) -> None:
+        self._launch(lambda: message.config, message.request)
+
+    @on(messages.ResumeRun)
+    def _resume_run(self, message: messages.ResumeRun) -> None:
+        from pipeline.runner import Request
+
+        self._launch(message.run.load_config, Request(train=True, resume=True, run=str(message.run.path)))
+
+    def _launch(self, config: Callable[[], Config], request: Request) -> None:
+        """In a worker process, or with `--in-process` in a thread; either way the screen goes on."""
+        if self.in_process:
+            from humigence_tui.background.trainer import InProcessTrainer
+
+            if self.trainer is not None and self.trainer.is_alive():
+                self.notify("A run is on in this process: one at a time.", severity="warning", markup=False)
+                return
+            self.trainer = InProcessTrainer(self.workspace, config(), request, self.post_message)
+            self.trainer.start()
+        elif self.threads:
+            self.threads.follower.launch(lambda: _started(self.workspace, config(), request))
+
+    @on(messages.RunStarted)
+    def _run_started(self, message: messages.RunStarted) -> None:
+        here = self.screen
+        if getattr(here, "run_folder", None) == message.run:
+            self.post_message(messages.Follow(message.run))
+        else:
+            self.open("run", run=message.run)
+        if message.standing:
+            self.notify("Nothing has changed since this run: its results stand.", markup=False)
+        if self.threads:
+            self.threads.run_list.wake()
+
+    @on(messages.RunRefused)
+    def _run_refused(self, message: messages.RunRefused) -> None:
+        self.notify(message.error.hint, title=message.error.message, severity="error", timeout=15, markup=False)
+
+    # ---------------------------------------------------------------------------------------------------- news
+
+    @on(messages.SnapshotNews)
+    def _snapshot_news(self, message: messages.SnapshotNews) -> None:
+        for page in self.pages:
+            page.take_snapshot(message.snapshot)
+        self._tell_of_end(message.snapshot)
+
+    def _tell_of_end(self, snapshot: Snapshot) -> None:
+        """A bell when a run that was seen alive has ended."""
+        if snapshot.live:
+            self._ended.add(snapshot.run)
+        elif snapshot.run in self._ended:
+            self._ended.discard(snapshot.run)
+            self.bell()
+
+    @on(messages.RunsNews)
+    def _runs_news(self, message: messages.RunsNews) -> None:
+        self._rows = message.rows
+        for page in self.pages:
+            page.take_runs(message.rows)
+
+    @on(messages.MachineNews)
+    def _machine_news(self, message: messages.MachineNews) -> None:
+        self._machine = message.machine
+        for page in self.pages:
+            page.take_machine(message.machine)
+
+    # ---------------------------------------------------------------------------------------------------- actions
+
+    def action_next_theme(self) -> None:
+        order = [theme.name for theme in themes.THEMES]
+        self.theme = order[(order.index(self.theme) + 1) % len(order)] if self.theme in order else order[0]
+
+    def action_leave(self) -> None:
+        """Leave; with a run on, ask what is to become of it."""
+        live = [row for row in self._rows or () if row.live]
+        if not live:
+            self.exit()
+            return
+        from screens.question import Question
+        from screens.quitting import question_when_leaving
+
+        if not isinstance(self.screen, Question):
+            self.push_screen(question_when_leaving(live), lambda chosen: self._leave(live, chosen))
+
+    def _leave(self, live: list[RunRow], chosen: str | None) -> None:
+        if chosen in ("save", "abort"):
+            for row in live:
+                request_stop(row.run, "save" if chosen == "save" else "abort")
+        if chosen in ("save", "abort", "leave"):
+            self.exit()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        for name in ("home", "wizard", "doctor"):
+            if names.exists(name):
+                yield SystemCommand(name, f"Open {name}", lambda name=name: self.open(name))
+        yield SystemCommand("theme", "Dark, light, or the terminal's sixteen colours", self.action_next_theme)
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and binding.description and active.node is screen:
+                yield SystemCommand(
+                    binding.description, active.tooltip, lambda action=binding.action: self.call_later(screen.run_action, action)
+                )
+        yield SystemCommand("quit", "Leave the app; a run goes on unless you say otherwise", self.action_leave)
+
+
+def _started(workspace: Workspace, config: Config, request: Request) -> tuple[RunFolder, bool]:
+    from pipeline import launch
+
+    started = launch.start(workspace, config, request)
+    return started.run, started.standing

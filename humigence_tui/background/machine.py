@@ -1,0 +1,35 @@
+"""The thread that reads GPUs, CPU and memory once a second. A driver call that hangs hangs here and nowhere else."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from humigence_tui.background import Post
+from pipeline import gpu
+from screens import messages
+from screens.machine import MachineHistory
+
+EVERY_S = 1.0
+
+
+class MachineWatch(threading.Thread):
+    """Daemon: a call that never returns cannot keep the app from ending."""
+
+    def __init__(self, post: Post) -> None:
+        super().__init__(name="humigence-machine", daemon=True)
+        self._post = post
+        self._closing = threading.Event()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self.is_alive():
+            self.join(timeout=2)
+
+    def run(self) -> None:
+        history = MachineHistory()
+        while not self._closing.is_set():
+            # psutil tells the CPU's load since the call before: the first one is thrown away.
+            survey, host = gpu.survey(), gpu.read_host()
+            self._post(messages.MachineNews(history.add(survey, host, time.time())))
+            self._closing.wait(EVERY_S)

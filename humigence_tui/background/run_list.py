@@ -1,0 +1,107 @@
+"""The thread that keeps the list of runs: looks once a second, folds only what is new, posts only what has changed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+from humigence_tui.background import Post
+from pipeline import runs, state_cache
+from pipeline.runs import EventReader, RunFolder, Workspace
+from pipeline.state import RunState, fold
+from screens import messages
+from screens.snapshot import RunRow
+
+EVERY_S = 1.0
+# A list of a thousand runs that was never cached takes a while: what is known is shown meanwhile.
+_POST_EVERY_RUNS = 100
+
+
+@dataclass
+class _Known:
+    stamp: tuple[int, int]  # time of change and size of the log
+    row: RunRow
+    live: tuple[RunState, EventReader] | None = None
+
+
+class RunList(threading.Thread):
+    """Daemon; `close` ends it in good order."""
+
+    def __init__(self, workspace: Workspace, post: Post) -> None:
+        super().__init__(name="humigence-runs", daemon=True)
+        self._workspace, self._post = workspace, post
+        self._woken = threading.Event()
+        self._closing = False
+        self._known: dict[RunFolder, _Known] = {}
+        self._posted: tuple[RunRow, ...] | None = None
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._woken.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._woken.set()
+        if self.is_alive():
+            self.join(timeout=5)
+
+    def run(self) -> None:
+        while not self._closing:
+            self._woken.clear()
+            self._look()
+            self._woken.wait(EVERY_S)
+
+    def _look(self) -> None:
+        found = runs.runs_of(self._workspace)
+        for gone in set(self._known) - set(found):
+            del self._known[gone]
+        rows: list[RunRow] = []
+        for number, run in enumerate(found, start=1):
+            if self._closing:
+                return
+            rows.append(self._row(run))
+            if number % _POST_EVERY_RUNS == 0 and self._posted is None:
+                self._post(messages.RunsNews(in_order(rows)))
+        ordered = in_order(rows)
+        if ordered != self._posted:
+            self._posted = ordered
+            self._post(messages.RunsNews(ordered))
+
+    def _row(self, run: RunFolder) -> RunRow:
+        known = self._known.get(run)
+        alive = known is None or known.row.live or _changed(known, run)
+        alive = alive and runs.is_alive(run)
+        stamp = _stamp(run)
+        if known is not None and known.stamp == stamp and known.row.live == alive:
+            return known.row
+        self._known[run] = self._read(run, stamp, alive, known)
+        return self._known[run].row
+
+    def _read(self, run: RunFolder, stamp: tuple[int, int], alive: bool, known: _Known | None) -> _Known:
+        if not alive:
+            summary = state_cache.read_summary(run)
+            status = "crashed" if summary.status in ("starting", "running") else summary.status
+            return _Known(stamp, RunRow(run, status, summary))
+        state, reader = (known.live if known else None) or state_cache.read(run)
+        while envelopes := reader.read():
+            fold(envelopes, state)
+        summary = state_cache.summarize(state)
+        return _Known(stamp, RunRow(run, summary.status, summary), (state, reader))
+
+
+def _changed(known: _Known, run: RunFolder) -> bool:
+    return known.stamp != _stamp(run)
+
+
+def _stamp(run: RunFolder) -> tuple[int, int]:
+    try:
+        found = os.stat(run.events)
+    except OSError:
+        return (0, 0)
+    return found.st_mtime_ns, found.st_size
+
+
+def in_order(rows: list[RunRow]) -> tuple[RunRow, ...]:
+    """Live runs on top, then the newest first."""
+    return tuple(sorted(rows, key=lambda row: not row.live))

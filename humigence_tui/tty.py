@@ -1,0 +1,123 @@
+"""The terminal of the full-screen app: nothing but the app writes to it, and when it vanishes the app ends in good order.
+
+Libraries, drivers and child processes write to file descriptors 1 and 2 from C, past anything Python can redirect. So those two
+are pointed at a log for as long as the app has the screen, and the app writes to a descriptor of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from textual.drivers.linux_driver import LinuxDriver
+
+
+class Tty:
+    """What the app writes to. Once the terminal is gone, everything written is dropped and `on_gone` has been called.
+
+    With a hung-up terminal every write fails: Textual's writer thread would end, its queue fill up, and the event loop block for
+    ever.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.gone = False
+        self.on_gone: Callable[[], object] = lambda: None
+
+    def write(self, text: str) -> int:
+        data = text.encode(errors="replace")
+        while data and not self.gone:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                self.lost()
+        return len(text)
+
+    def lost(self) -> None:
+        """The terminal is gone."""
+        if not self.gone:
+            self.gone = True
+            self.on_gone()
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def isatty(self) -> bool:
+        return not self.gone
+
+
+class TtyDriver(LinuxDriver):
+    """Textual's driver, writing to the app's `Tty`, and outliving the terminal."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._tty: Tty = app.tty
+        self._file = cast(Any, self._tty)
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        # Textual asks descriptor 1, which is no terminal here.
+        try:
+            size = os.get_terminal_size(self._tty.fileno())
+        except OSError:
+            return 80, 24
+        return size.columns, size.lines
+
+    def _run_input_thread(self) -> None:
+        try:
+            self.run_input_thread()
+        except OSError:
+            # Reading from a terminal that was hung up.
+            self._tty.lost()
+
+
+@contextlib.contextmanager
+def own_terminal(log: Path) -> Iterator[Tty]:
+    """The terminal for the app alone: descriptors 1 and 2 write to `log` until the block ends."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    screen = os.dup(2)
+    try:
+        with output_to(log, truncate=True):
+            yield Tty(screen)
+    finally:
+        os.close(screen)
+
+
+@contextlib.contextmanager
+def output_to(log: Path, *, truncate: bool = False) -> Iterator[None]:
+    """Whatever this process prints, from Python or from C, goes to `log` until the block ends."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else os.O_APPEND), 0o600)
+    saved = [(number, os.dup(number)) for number in (1, 2)]
+    _flush()
+    for number, _ in saved:
+        os.dup2(fd, number)
+    file = os.fdopen(fd, "w", buffering=1, encoding="utf-8", errors="replace")
+    before = sys.stdout, sys.stderr
+    sys.stdout = sys.stderr = file
+    try:
+        yield
+    finally:
+        # Textual puts its own in place when it ends; then there is nothing of ours left to undo.
+        if sys.stdout is file:
+            sys.stdout = before[0]
+        if sys.stderr is file:
+            sys.stderr = before[1]
+        _flush()
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)
+        file.close()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()

@@ -1,0 +1,101 @@
+"""The frame all screens share: where I am and in what state, a thin rule, the screen itself, a thin rule, the keys.
+
+A screen is a `Page`: it names its `trail`, composes its `body` and declares `BINDINGS`. It asks the app for things with messages
+(`screens.messages`) and is told news by `take_snapshot`, `take_runs` and `take_machine`. It is opened by name (`screens.names`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.reactive import reactive
+from textual.screen import Screen
+
+from screens.messages import Open, Ready
+from screens.widgets.key_line import KeyLine
+from screens.widgets.top_line import TopLine
+
+if TYPE_CHECKING:
+    from screens.machine import Machine
+    from screens.snapshot import RunRow, Snapshot
+
+# What counts as narrow and as low: widgets that need room are hidden by the class the frame sets.
+NARROW_COLUMNS = 110
+LOW_ROWS = 32
+
+
+class Page(Screen[None]):
+    """A screen with the common frame.
+
+    Attributes:
+        trail: the places after "humigence ▸" in the first line.
+        cells: the state of it, most important first, at the right of the first line.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "back"),
+        Binding("question_mark", "keys", "keys"),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW_COLUMNS, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW_ROWS, "-high")]  # noqa: RUF012
+
+    trail: reactive[tuple[str, ...]] = reactive(())
+    cells: reactive[tuple[Content, ...]] = reactive(())
+
+    def compose(self) -> ComposeResult:
+        yield TopLine(id="top-line").data_bind(Page.trail, Page.cells)
+        with Vertical(id="body"):
+            yield from self.body()
+        yield KeyLine(id="key-line")
+
+    ready: bool = False  # its widgets are there: news may come
+
+    def on_mount(self) -> None:
+        self.ready = True
+        self.post_message(Ready(self))
+
+    def body(self) -> ComposeResult:
+        """The screen itself, between the rules."""
+        yield from ()
+
+    def open(self, name: str, **arguments: Any) -> None:
+        """Open another screen on top of this one."""
+        self.post_message(Open(name, **arguments))
+
+    def question_before_leaving(self) -> str:
+        """What would be lost by going back now, as a question; empty when nothing would."""
+        return ""
+
+    def action_back(self) -> None:
+        question = self.question_before_leaving()
+        if not question:
+            self.app.pop_screen()
+            return
+        from screens.question import Answer, Question
+
+        answers = (Answer("stay", "stay here"), Answer("leave", "leave", danger=True))
+        self.app.push_screen(Question(question, answers), self._leave)
+
+    def _leave(self, chosen: str | None) -> None:
+        if chosen == "leave":
+            self.app.pop_screen()
+
+    def action_keys(self) -> None:
+        from screens.keys import KeysScreen
+
+        self.app.push_screen(KeysScreen(self))
+
+    # ------------------------------------------------------------------------------- news, on the app's own thread
+
+    def take_snapshot(self, snapshot: Snapshot) -> None:
+        """The followed run has changed."""
+
+    def take_runs(self, rows: tuple[RunRow, ...]) -> None:
+        """The list of runs has changed."""
+
+    def take_machine(self, machine: Machine) -> None:
+        """GPUs, CPU and memory, once a second."""

@@ -1,0 +1,192 @@
+"""What screens show of runs, as frozen values: made in a worker thread, read by widgets.
+
+A `Snapshot` shares nothing that changes with the fold it was made of: its columns are copies that cannot be written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pipeline import events as ev
+from pipeline.events import StepName, StepOutcome
+from pipeline.runs import RunFolder
+from pipeline.state import RunState, Status
+from pipeline.state_cache import Summary, busy_seconds
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Column = NDArray[np.float64]
+
+_SAMPLES_SHOWN = 60
+Level = Literal["info", "good", "warning", "error", "dim", "output"]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run in the list of runs. `status` is what a person is shown: `crashed` where the process is gone."""
+
+    run: RunFolder
+    status: Status
+    summary: Summary
+
+    @property
+    def live(self) -> bool:
+        return self.status in ("starting", "running")
+
+    @property
+    def resumable(self) -> bool:
+        return not self.live and self.status != "finished" and self.summary.training and not self.summary.diverged
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line of the log pane, safe to show. `time` is None for what libraries print."""
+
+    time: float | None
+    text: str
+    level: Level = "info"
+
+
+@dataclass(frozen=True)
+class StepView:
+    name: StepName
+    outcome: StepOutcome | None
+    running: bool
+    started: float | None
+    seconds: float
+    summary: str
+    progress: ev.StepProgress | None
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Curves of training, one value an optimizer step; read only. `held_*` are of the evaluations."""
+
+    step: Column
+    loss: Column
+    lr: Column
+    grad_norm: Column
+    held_step: Column
+    held_loss: Column
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A followed run at one moment. `now` is when it was made, in seconds since 1970."""
+
+    run: RunFolder
+    now: float
+    status: Status
+    whole: bool  # false while an old log is still being read
+    state: Summary
+    pid: int
+    attempt: int
+    attempt_started: float | None
+    steps: tuple[StepView, ...]
+    plan: ev.PlanMade | None
+    lr: float | None
+    grad_norm: float | None
+    columns: Columns
+    peak_memory_bytes: int
+    samples: tuple[ev.Sampled, ...]
+    stopping: ev.StopMode | None
+    error: ev.RunFailed | None
+    early_stopped: ev.EarlyStopped | None
+    diverged: ev.TrainingDiverged | None
+    train_ended: ev.TrainEnded | None
+    held_out_reports: tuple[ev.HeldOut, ...]
+    answers: tuple[ev.Answered, ...]
+    packed: tuple[ev.Packed, ...]
+    gates: tuple[ev.GateJudged, ...]
+    log: tuple[LogLine, ...]
+    output: tuple[LogLine, ...]
+
+    @property
+    def live(self) -> bool:
+        return self.status in ("starting", "running")
+
+    @property
+    def current(self) -> StepView | None:
+        return next((step for step in self.steps if step.running), None)
+
+    @property
+    def has_results(self) -> bool:
+        return bool(self.gates or self.answers or self.held_out_reports or self.packed)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it ended before its training was complete, and going on could help."""
+        return not self.live and self.status != "finished" and self.state.training and not self.diverged
+
+
+class Freezer:
+    """Makes snapshots of one growing fold; columns that have not grown are not copied again."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._columns: Columns | None = None
+        self._version: tuple[int, int, int] = (-1, -1, -1)
+
+    def freeze(
+        self, state: RunState, summary: Summary, status: Status, now: float, log: Sequence[LogLine], output: Sequence[LogLine],
+        *, whole: bool = True,
+    ) -> Snapshot:  # fmt: skip
+        """The snapshot of `state` at `now`."""
+        train = state.train
+        return Snapshot(
+            run=self._run, now=now, status=status, whole=whole, state=summary, pid=state.pid, attempt=state.attempt,
+            attempt_started=state.attempt_started, steps=_steps(state), plan=state.plan, lr=_last(train["lr"]),
+            grad_norm=_last(train["grad_norm"]), columns=self._frozen_columns(state),
+            peak_memory_bytes=state.peak_memory_bytes, samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=state.stopping,
+            error=state.error, early_stopped=state.early_stopped, diverged=state.diverged, train_ended=state.train_ended,
+            held_out_reports=tuple(state.held_out_reports), answers=tuple(state.answers), packed=tuple(state.packed),
+            gates=tuple(state.gates), log=tuple(log), output=tuple(output),
+        )  # fmt: skip
+
+    def _frozen_columns(self, state: RunState) -> Columns:
+        version = (len(state.train), len(state.held_out), state.attempt)
+        if self._columns is None or version != self._version:
+            self._columns, self._version = columns_of(state), version
+        return self._columns
+
+
+def _last(column: Sequence[float]) -> float | None:
+    return column[-1] if len(column) else None
+
+
+def columns_of(state: RunState) -> Columns:
+    """Copies of the curves a chart draws."""
+    import numpy as np
+
+    def copied(column: Sequence[float]) -> Column:
+        values = np.array(column, dtype=np.float64)
+        values.flags.writeable = False
+        return values
+
+    train, held_out = state.train, state.held_out
+    return Columns(
+        step=copied(train["step"]), loss=copied(train["loss"]), lr=copied(train["lr"]), grad_norm=copied(train["grad_norm"]),
+        held_step=copied(held_out["step"]), held_loss=copied(held_out["loss"]),
+    )  # fmt: skip
+
+
+def _steps(state: RunState) -> tuple[StepView, ...]:
+    return tuple(
+        StepView(name, step.outcome, step.running, step.started, step.seconds, step.summary, step.progress)
+        for name, step in state.steps.items()
+    )
+
+
+def busy_now(snapshot: Snapshot) -> float:
+    """Seconds of work so far, the running step's included."""
+    current = snapshot.current
+    if not snapshot.live or current is None or current.started is None:
+        return snapshot.state.busy_seconds
+    return snapshot.state.busy_seconds + (0.0 if current.name == "train" else max(0.0, snapshot.now - current.started))
+
+
+__all__ = ["Columns", "Freezer", "LogLine", "RunRow", "Snapshot", "StepView", "busy_now", "busy_seconds", "columns_of"]

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from screens import plot
+from screens.plot import Canvas, Scale, View
+from screens.widgets.chart import axis, axis_labels, panel_heights
+from screens.widgets.gpu_panel import sparkline
+
+values = hnp.arrays(np.float64, st.integers(1, 700), elements=st.floats(-1e6, 1e6) | st.just(math.nan) | st.just(math.inf))
+
+
+@given(values, st.integers(1, 60))
+def test_thinning_keeps_the_lowest_and_the_highest_and_their_order(y: np.ndarray, columns: int) -> None:
+    x = np.arange(len(y), dtype=np.float64)
+    thin_x, thin_y = plot.thinned(x, y, columns)
+    finite = y[np.isfinite(y)]
+    assert len(thin_x) <= max(2 * columns, 1)
+    assert (np.diff(thin_x) > 0).all()
+    if len(finite):
+        assert thin_y.min() == finite.min()
+        assert thin_y.max() == finite.max()
+
+
+def test_a_spike_of_one_step_in_a_hundred_thousand_is_drawn() -> None:
+    y = np.ones(100_000)
+    y[54_321] = 9.0
+    thin_x, thin_y = plot.thinned(np.arange(100_000.0), y, 240)
+    assert thin_x[thin_y.argmax()] == 54_321
+
+
+@given(values, st.sampled_from([0.0, 0.6, 0.9, 0.98]))
+def test_smoothing_in_blocks_is_the_plain_recurrence(y: np.ndarray, weight: float) -> None:
+    total = count = 0.0
+    expected = []
+    for value in y:
+        total, count = total * weight, count * weight
+        if math.isfinite(value):
+            total, count = total + value, count + 1
+        expected.append(total / count if count > 1e-9 else math.nan)
+    if weight == 0:
+        expected = list(y)
+    np.testing.assert_allclose(plot.smoothed(y, weight), expected, rtol=1e-6, atol=1e-3)
+
+
+views = st.builds(lambda first, span: View(first, first + span, following=False), st.floats(0, 900), st.floats(8, 1000))
+
+
+@given(views, st.floats(0.2, 5), st.none() | st.floats(0, 1000))
+def test_zooming_never_leaves_the_curve(view: View, factor: float, around: float | None) -> None:
+    zoomed = plot.zoomed(view, factor, 0, 1000, around)
+    assert zoomed.first >= 0
+    assert zoomed.last <= 1000 + 1e-6
+    assert plot.LEAST_SPAN - 1e-6 <= zoomed.span <= 1000 + 1e-6
+
+
+@given(views, st.floats(-3, 3))
+def test_panning_keeps_the_span_and_stays_on_the_curve(view: View, share: float) -> None:
+    panned = plot.panned(view, share, 0, 1000)
+    assert panned.first >= 0
+    assert panned.last <= 1000 + 1e-6
+    assert panned.span == pytest.approx(min(view.span, 1000))
+
+
+def test_zooming_holds_the_point_under_the_mouse() -> None:
+    zoomed = plot.zoomed(View(0, 1000), 0.5, 0, 1000, around=250)
+    assert (250 - zoomed.first) / zoomed.span == pytest.approx(0.25)
+
+
+def test_a_zoomed_view_at_the_end_goes_along_with_the_run_and_elsewhere_stays() -> None:
+    at_end = plot.zoomed(View(0, 100), 0.5, 0, 100)
+    assert (at_end.first, at_end.last) == (50, 100)
+    assert plot.followed(at_end, 0, 200) == View(150, 200)
+    back = plot.panned(at_end, -0.5, 0, 100)
+    after = plot.followed(back, 0, 200)
+    assert (after.first, after.last) == (back.first, back.last)
+
+
+def test_a_log_scale_leaves_out_what_has_no_logarithm() -> None:
+    y = np.array([math.nan, math.inf, -1.0, 0.0, 0.1, 1.0, 10.0])
+    scale = plot.fitted([y], log=True)
+    shares = scale.share(y)
+    assert scale.log
+    assert not np.isfinite(shares[[0, 2, 3]]).any()
+    assert 0 <= shares[4] < shares[5] < shares[6] <= 1
+    assert shares[5] - shares[4] == pytest.approx(shares[6] - shares[5])
+
+
+def test_a_log_scale_of_nothing_positive_is_straight() -> None:
+    assert not plot.fitted([np.array([-1.0, 0.0, math.nan])], log=True).log
+    assert plot.fitted([np.array([math.nan])]) == Scale(0.0, 1.0)
+
+
+def test_one_spike_does_not_flatten_a_curve() -> None:
+    y = np.concatenate([np.linspace(2, 1, 999), [400.0]])
+    assert plot.fitted([y], outliers=0.01).high < 3
+    assert plot.fitted([y]).high > 399
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e5), st.integers(1, 12))
+def test_ticks_lie_in_the_scale_and_are_not_too_many(low: float, span: float, most: int) -> None:
+    for scale in (Scale(low, low + span), Scale(abs(low) + 1e-6, abs(low) + 1e-6 + span, log=True)):
+        found = plot.ticks(scale, most)
+        assert len(found) <= most
+        slack = 1e-6 * (abs(scale.low) + abs(scale.high))
+        assert all(scale.low - slack <= tick <= scale.high + slack for tick in found)
+        assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize(
+    ("ticks", "labels"),
+    [
+        ([1.0, 1.5, 2.0], ["1.0", "1.5", "2.0"]),
+        ([1.25, 1.5], ["1.25", "1.50"]),
+        ([0.0, 0.0001, 0.0002], ["0", "1e-4", "2e-4"]),
+        ([0.00015, 0.0002], ["1.5e-4", "2.0e-4"]),
+    ],
+)
+def test_tick_labels_have_the_decimals_they_need(ticks: list[float], labels: list[str]) -> None:
+    assert [plot.label(tick, ticks) for tick in ticks] == labels
+
+
+def test_a_line_is_drawn_without_holes_and_broken_where_a_value_is_missing() -> None:
+    canvas = Canvas(20, 5)
+    canvas.line(np.array([0.0, 0.5, 1.0]), np.array([0.0, 1.0, 0.0]))
+    assert canvas.dots.any(axis=0).all()
+    broken = Canvas(20, 5)
+    broken.line(np.array([0.0, 0.3, 0.5, 0.7, 1.0]), np.array([0.5, 0.5, math.nan, 0.5, 0.5]))
+    assert not broken.dots[:, 18:22].any()
+    assert broken.dots[:, :10].any()
+    assert broken.dots[:, 30:].any()
+
+
+def test_braille_patterns_are_those_of_unicode() -> None:
+    canvas = Canvas(1, 1)
+    canvas.points(np.array([0.0]), np.array([1.0]))
+    assert plot.braille(int(canvas.cells()[0, 0])) == "⠁"
+    canvas.points(np.array([0.99]), np.array([0.0]))
+    assert plot.braille(int(canvas.cells()[0, 0])) == "⢁"
+
+
+@given(st.floats(0, 1e5), st.floats(8, 1e5), st.integers(10, 200))
+def test_an_axis_is_as_wide_as_the_plot(first: float, span: float, width: int) -> None:
+    line, text = axis(View(first, first + span), width)
+    assert len(line) == len(text) == width
+
+
+def test_axis_labels_are_inside_the_plot() -> None:
+    assert all(0 <= row < 7 for row in axis_labels(Scale(0.9, 2.6), 7))
+
+
+@given(st.integers(1, 3), st.integers(12, 60))
+def test_panels_share_out_all_rows(count: int, rows: int) -> None:
+    assert sum(panel_heights(count, rows)) == rows
+
+
+def test_a_history_has_its_newest_value_at_the_right() -> None:
+    assert sparkline([0, 50, 100], 5) == "  ▁▅█"
+    assert sparkline([math.nan, 100, 0], 1) == "▁"
+    assert sparkline([1, 2], 0) == ""
