@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from pipeline.config import Config
 from pipeline.runs import Workspace
 from pipeline.switches import switch, training_asked
 
-__all__ = ["DEFAULT_CONFIG", "AsJson", "ConfigPath", "open_project", "switch", "training_asked", "workspace"]
+__all__ = ["DEFAULT_CONFIG", "AsJson", "ConfigPath", "open_project", "switch", "training_asked", "with_config", "workspace"]
 
 ConfigPath = Annotated[str, typer.Option("--config", "-c", metavar="FILE", help="Config file, here or shipped.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -32,3 +33,9 @@ def open_project(config_path: str) -> tuple[Workspace, Config]:
     """
     here = workspace()
     return here, config_file.load(config_path, here.root)
+
+
+def with_config(command: str, config_path: str | None) -> str:
+    """`humigence COMMAND`, naming the config where it is not the default."""
+    named = config_path not in (None, DEFAULT_CONFIG)
+    return f"humigence {command}" + (f" --config {shlex.quote(str(config_path))}" if named else "")

@@ -19,8 +19,8 @@ from pipeline.config import Config
 from pipeline.runs import Workspace
 from screens import messages
 from screens.draft import Field, as_entry
-from screens.wizard import WizardScreen
 from screens.widgets.choices import Choices
+from screens.wizard import WizardScreen
 from tests.conftest import chat_row, write_jsonl
 
 SIZES = [(80, 24), (160, 48)]
@@ -60,12 +60,20 @@ async def stage(root: Path, first: str, size: tuple[int, int], **arguments: Any)
 
 
 @asynccontextmanager
-async def wizard(root: Path, size: tuple[int, int] = (80, 24), **arguments: Any) -> AsyncIterator[tuple[WizardScreen, Pilot[None]]]:
+async def wizard(
+    root: Path, size: tuple[int, int] = (80, 24), **arguments: Any
+) -> AsyncIterator[tuple[WizardScreen, Pilot[None]]]:
     async with stage(root, "wizard", size, **arguments) as (app, pilot):
         screen = app.screen
         assert isinstance(screen, WizardScreen)
         await until(lambda: screen.focused is not None and screen.machine_known, "the machine was read")
         yield screen, pilot
+
+
+@pytest.fixture(autouse=True)
+def no_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training is asked for by the tests that ask for it."""
+    monkeypatch.delenv("TRAIN", raising=False)
 
 
 @pytest.fixture
@@ -144,5 +152,5 @@ async def enter(pilot: Pilot[None], control: Choices | Input, field: Field, valu
     await pilot.press("home")
     for index, option in enumerate(control.options):
         if (option.value in wanted) != control.is_taken(index) and (control.multiple or option.value in wanted):
-            await until(lambda: control.cursor <= index)
+            await until(lambda: control.cursor == 0 or control.multiple)
             await pilot.press(*["right" if control.flow else "down"] * (index - control.cursor), "enter")

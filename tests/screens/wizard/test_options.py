@@ -16,7 +16,9 @@ CARD = GpuReading(0, "GPU-aaaa", "RTX 4080", (8, 9), memory_total_bytes=16 * GIB
 SHAPE = ModelShape(2048, 5632, 22, 32, 4, 64, 32_000)
 
 
-def facts(*gpus: GpuReading, usable: tuple[GpuReading, ...] | None = None, cuda_build: bool = True, problem: str = "") -> MachineFacts:
+def facts(
+    *gpus: GpuReading, usable: tuple[GpuReading, ...] | None = None, cuda_build: bool = True, problem: str = ""
+) -> MachineFacts:
     return MachineFacts(Survey(gpus, problem), gpus if usable is None else usable, HOST, cuda_build)
 
 

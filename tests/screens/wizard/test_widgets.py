@@ -16,7 +16,12 @@ from screens.widgets.memory_bar import PARTS, columns
 
 
 def test_choices_that_cant_be_taken_for_one_reason_say_it_once() -> None:
-    options = [Option("a", "a"), Option("b", "b", reason="later"), Option("c", "c", reason="later"), Option("d", "d", reason="never")]
+    options = [
+        Option("a", "a"),
+        Option("b", "b", reason="later"),
+        Option("c", "c", reason="later"),
+        Option("d", "d", reason="never"),
+    ]
     assert [cell.note for cell in flowed(options, 80)] == ["", "", "later", "never"]
 
 
