@@ -235,4 +235,4 @@ def _in_words(error: Exception, run: RunFolder) -> HumigenceError:
 
 def run_alone(name: StepName, ctx: StepContext) -> StepResult:
     """One step outside a new run, told like a step of a run. `ctx.run` is set for steps that work on a run's result."""
-    return _told(name, ctx, lambda: _modules()[name].run(ctx))
+    return _told(name, ctx, partial(_modules()[name].run, ctx))

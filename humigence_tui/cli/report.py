@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, with_config
@@ -11,7 +10,7 @@ from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.events import GateJudged, Verdict
 from pipeline.runs import RunFolder, status_of, summary
 from pipeline.state import RunState
-from pipeline.text import counted, loss
+from pipeline.text import counted, gate_needs, gate_value, loss
 
 _VERDICT_COLOURS: dict[Verdict, Colour] = {"passed": "green", "failed": "red", "not judged": "amber"}
 _VERDICT_MARKS: dict[Verdict, str] = {"passed": "✔", "failed": "✘", "not judged": "·"}
@@ -30,24 +29,17 @@ def resume_command(run: RunFolder) -> str:
 
 
 def gate_rows(gates: list[GateJudged]) -> list[list[str]]:
-    """Mark, name, value, threshold and verdict of each gate."""
+    """Mark, name, value, what was asked for, and verdict of each gate."""
     return [
         [
             _VERDICT_MARKS[gate.verdict],
             gate.gate,
-            _with_unit(gate.value, gate.unit),
-            _with_unit(gate.threshold, gate.unit),
+            gate_value(gate.value, gate.unit),
+            gate_needs(gate.threshold, gate.unit, gate.at_most),
             gate.verdict,
         ]
         for gate in gates
     ]
-
-
-def _with_unit(value: float | None, unit: str) -> str:
-    if value is None:
-        return "–"
-    number = f"{value:.4g}" if math.isfinite(value) else "not finite"
-    return f"{number} {unit}".strip()
 
 
 def print_gates(gates: list[GateJudged]) -> None:
@@ -55,7 +47,7 @@ def print_gates(gates: list[GateJudged]) -> None:
     if not gates:
         return
     out(*_gates_headline(gates))
-    head = ["", "gate", "value", "threshold", "verdict"]
+    head = ["", "gate", "value", "needs", "verdict"]
     first, *lines = table(gate_rows(gates), right=(2, 3), head=head)
     out(f"  {first}", "dim")
     for gate, line in zip(gates, lines, strict=True):
@@ -171,7 +163,7 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
 
 
 _HELD_OUT = ("rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy")
-_GATE = ("gate", "verdict", "value", "threshold", "unit", "explanation", "next_action")
+_GATE = ("gate", "verdict", "value", "threshold", "unit", "at_most", "explanation", "next_action")
 
 
 def results_json(state: RunState) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_the_jitter_gate_turns_at_its_threshold() -> None:
     spread = spread_over_median(steps)
     for threshold, verdict in ((spread * 1.001, "passed"), (spread * 0.999, "failed")):
         gate = judged(JITTER, Evidence(None, [], steps), AcceptanceSection(jitter_threshold=threshold))
-        assert (gate.verdict, gate.value) == (verdict, pytest.approx(spread))
+        assert (gate.verdict, gate.value) == (verdict, pytest.approx(100 * spread))
 
 
 def test_one_stalled_step_in_thirty_is_no_jitter_but_one_in_five_is() -> None:
@@ -68,7 +68,7 @@ def test_jitter_does_not_depend_on_the_unit_of_time() -> None:
 @pytest.mark.parametrize(("good", "bad", "verdict"), [(7, 3, "passed"), (6, 4, "failed"), (10, 0, "passed"), (0, 10, "failed")])
 def test_the_curated_gate_turns_at_its_threshold(good: int, bad: int, verdict: str) -> None:
     gate = judged(CURATED, Evidence(None, answers(good, bad), []))
-    assert (gate.verdict, gate.value) == (verdict, pytest.approx(good / 10))
+    assert (gate.verdict, gate.value) == (verdict, pytest.approx(10 * good))
 
 
 def test_no_prompts_are_not_judged_even_where_nothing_is_asked() -> None:

@@ -150,5 +150,5 @@ def test_prompts_are_read_in_order_with_their_mentions(tmp_path: Path) -> None:
 
 
 def test_a_prompts_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="nowhere.jsonl"):
+    with pytest.raises(BadInput, match=r"nowhere\.jsonl"):
         find_prompts("nowhere.jsonl", tmp_path)
