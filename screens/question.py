@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -68,7 +69,9 @@ class Question(ModalScreen[str]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             yield Static(Content(self._question), id="question")
-            with Horizontal(id="answers"):
+            with Horizontal(id="answers") as answers:
+                # Textual measures an automatic row by its widest child, not by their sum.
+                answers.styles.width = sum(cell_len(answer.label) + 4 for answer in self._answers)
                 for answer in self._answers:
                     yield AnswerButton(answer)
 
