@@ -17,7 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from humigence_tui.tty import Tty, TtyDriver
-from pipeline.runs import RunFolder, Workspace, request_stop
+from pipeline.runs import RunFolder, Workspace, is_alive, request_stop
 from screens import base, messages, names, themes
 from screens.base import Page
 
@@ -213,7 +213,7 @@ class HumigenceApp(App[None]):
 
     def action_leave(self) -> None:
         """Leave; with a run on, ask what is to become of it."""
-        live = [row for row in self._rows or () if row.live]
+        live = [row for row in self._rows or () if row.live and is_alive(row.run)]
         if not live:
             self.exit()
             return

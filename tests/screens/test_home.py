@@ -41,7 +41,7 @@ async def test_an_empty_place_says_what_to_do(records: Records, size: tuple[int,
     app = records.app()
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: "No runs in this folder yet." in text_of(app))
-        assert "starts one" in text_of(app) or "new run" in text_of(app)
+        await until(pilot, lambda: "starts one" in text_of(app) or "new run" in text_of(app))
 
 
 async def test_a_run_under_the_cursor_stays_under_it_when_the_list_changes(records: Records) -> None:

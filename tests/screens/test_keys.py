@@ -43,6 +43,11 @@ def rows(app: Any) -> Rows:
     return found
 
 
+def answer(app: Any) -> str:
+    """The value of the focused answer of a question."""
+    return str(app.focused.answer.value)
+
+
 def part(app: Any, cls: type[Any]) -> Any:
     return app.screen.query_one(cls)
 
