@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from pipeline.gpu import GpuReading
 from pipeline.text import safe, size
-from screens.machine import GpuView, Machine
+
+if TYPE_CHECKING:
+    from pipeline.gpu import GpuReading
+    from screens.machine import GpuView, Machine
 
 _GIB = 1 << 30
 _LABEL = 7

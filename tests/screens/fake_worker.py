@@ -1,6 +1,6 @@
 """A worker that only writes events, for tests of what happens around one: `python -m tests.screens.fake_worker RUN_FOLDER`.
 
-In a session of its own it takes the run's lock and writes an optimizer step every few milliseconds until `finish` lies in the folder.
+In a session of its own it takes the run's lock and writes optimizer steps until a file `finish` lies in the folder.
 """
 
 from __future__ import annotations
