@@ -18,6 +18,7 @@ from pipeline.runs import RunFolder, read_report, read_state
 HELD_OUT = "held-out loss"
 JITTER = "throughput jitter"
 CURATED = "curated answers"
+_UNIT = "%"  # of the base model's loss; of the median time of a token; of the prompts
 # Fewer steps say more about the machine's first seconds than about the run.
 LEAST_STEPS = 20
 # Distance of the 10th and 90th percentile of a normal distribution in standard deviations.
@@ -71,25 +72,24 @@ def in_words(gates: Sequence[GateJudged]) -> str:
 
 
 def _held_out(val: dict[str, Any] | None, threshold: float) -> GateJudged:
-    unit = "% below the base model's loss"
     if val is None:
         return GateJudged(
-            HELD_OUT, "not judged", None, threshold, unit, "no held-out rows, so nothing to measure on",
+            HELD_OUT, "not judged", None, threshold, _UNIT, "no held-out rows, so nothing to measure on",
             "give data.split.val a share, or add rows",
         )  # fmt: skip
     base, tuned = val["base_loss"], val["tuned_loss"]
     if base is None or tuned is None:
         broken = "tuned" if tuned is None else "base"
         return GateJudged(
-            HELD_OUT, "failed", None, threshold, unit, f"the {broken} model's held-out loss is not a finite number",
+            HELD_OUT, "failed", None, threshold, _UNIT, f"the {broken} model's held-out loss is not a finite number",
             "lower train.lr and train again",
         )  # fmt: skip
     improvement = 100 * (base - tuned) / base if base > 0 else 0.0
     words = f"held-out loss {base:.4f} before, {tuned:.4f} after, on {val['tokens']} tokens of {val['rows']} rows"
     if improvement >= threshold:
-        return GateJudged(HELD_OUT, "passed", improvement, threshold, unit, words)
+        return GateJudged(HELD_OUT, "passed", improvement, threshold, _UNIT, words)
     advice = "train longer or raise train.lr" if improvement >= 0 else "it got worse: lower train.lr or train.epochs, or add rows"
-    return GateJudged(HELD_OUT, "failed", improvement, threshold, unit, words, advice)
+    return GateJudged(HELD_OUT, "failed", improvement, threshold, _UNIT, words, advice)
 
 
 def spread_over_median(values: Sequence[float]) -> float:
@@ -102,29 +102,29 @@ def spread_over_median(values: Sequence[float]) -> float:
 
 
 def _jitter(seconds_per_token: Sequence[float], threshold: float) -> GateJudged:
-    unit = "spread of the time per token over its median"
     count = len(seconds_per_token)
     if count < LEAST_STEPS:
         return GateJudged(
-            JITTER, "not judged", None, threshold, unit, f"{count} counted optimizer steps, {LEAST_STEPS} are needed",
-            "more rows, train.epochs or a smaller train.tokens_per_step_target give more steps",
+            JITTER, "not judged", None, 100 * threshold, _UNIT, f"{count} counted optimizer steps, {LEAST_STEPS} are needed",
+            "more rows, train.epochs or a smaller train.tokens_per_step_target give more steps", at_most=True,
         )  # fmt: skip
     spread = spread_over_median(seconds_per_token)
     median = float(np.median(seconds_per_token))
-    words = f"{1 / median:.0f} tokens/s in the middle of {count} steps, evaluations and checkpoints left out"
+    words = (
+        f"spread of the time a token takes, over {count} steps without evaluations and checkpoints ({1 / median:,.0f} tokens/s)"
+    )
     if spread <= threshold:
-        return GateJudged(JITTER, "passed", spread, threshold, unit, words)
+        return GateJudged(JITTER, "passed", 100 * spread, 100 * threshold, _UNIT, words, at_most=True)
     return GateJudged(
-        JITTER, "failed", spread, threshold, unit, words,
-        "something else used the machine, it ran hot, or the disk was slow: train again on a quiet one",
+        JITTER, "failed", 100 * spread, 100 * threshold, _UNIT, words,
+        "something else used the machine, it ran hot, or the disk was slow: train again on a quiet one", at_most=True,
     )  # fmt: skip
 
 
 def _curated(answers: Sequence[dict[str, Any]], threshold: float) -> GateJudged:
-    unit = "share of curated prompts answered reasonably"
     if not answers:
         return GateJudged(
-            CURATED, "not judged", None, threshold, unit, "no curated prompts",
+            CURATED, "not judged", None, 100 * threshold, _UNIT, "no curated prompts",
             "put some into the file that eval.curated_prompts_path names",
         )  # fmt: skip
     bad = [answer for answer in answers if answer["tuned_reasons"]]
@@ -132,11 +132,17 @@ def _curated(answers: Sequence[dict[str, Any]], threshold: float) -> GateJudged:
     words = f"{len(answers) - len(bad)} of {len(answers)} answers are reasonable"
     # In whole answers: 7 of 10 reach 0.7 whatever the division rounds to.
     if len(answers) - len(bad) >= threshold * len(answers) - 1e-9:
-        return GateJudged(CURATED, "passed", share, threshold, unit, words)
+        return GateJudged(CURATED, "passed", 100 * share, 100 * threshold, _UNIT, words)
     first = bad[0]
     words += f"; the first that is not, to {_short(first['prompt'])}: {first['tuned_reasons'][0]}"
     return GateJudged(
-        CURATED, "failed", share, threshold, unit, words, "read the answers in the report; lower train.lr or add rows"
+        CURATED,
+        "failed",
+        100 * share,
+        100 * threshold,
+        _UNIT,
+        words,
+        "read the answers in the report; lower train.lr or add rows",
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.base_model.shape import ATTENTION, ModelShape
 from pipeline.config import ExportFormat, RowSchema
 from pipeline.gpu import GIB, Device
 from pipeline.memory import estimate
+from pipeline.planning import compute_dtype
 
 _TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
 
@@ -148,7 +149,7 @@ def _lacks_memory(shape: ModelShape, device: Device) -> str | None:
     need = estimate(
         shape,
         precision_mode="qlora_nf4",
-        compute_dtype="float32" if device.kind == "cpu" else "bfloat16",
+        compute_dtype=compute_dtype("qlora_nf4", device),
         rank=16,
         target_modules=ATTENTION,
         rows=1,

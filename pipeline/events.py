@@ -252,7 +252,10 @@ class Packed(Event):
 
 @dataclass(frozen=True, slots=True)
 class GateJudged(Event):
-    """`value` and `threshold` are in `unit`; `value` is None where there was no evidence."""
+    """`value` and `threshold` are in `unit`; `value` is None where there was no evidence.
+
+    `at_most`: the value must not exceed the threshold, else it must reach it.
+    """
 
     gate: str
     verdict: Verdict
@@ -261,6 +264,7 @@ class GateJudged(Event):
     unit: str
     explanation: str
     next_action: str = ""
+    at_most: bool = False
 
 
 # ------------------------------------------------------------------------------------------------ JSON form

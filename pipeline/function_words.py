@@ -5,8 +5,8 @@ from __future__ import annotations
 _LISTS = {
     "English": """the of and a to in is you that it he was for on are as with his they i at be this have from or one had by but
         not what all were we when your can there use an each which she do how their if will up about out many then them these so
-        some her would him into has two more no could my than been who its now did get may any our such only also other it's don't most
-        because while where both very just should""",
+        some her would him into has two more no could my than been who its now did get may any our such only also other it's
+        don't most because while where both very just should""",
     "German": """der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch es an er hat aus bei sind
         noch nach wird einer um am haben nur oder aber vor zur bis mehr durch man sein wurde wie ich du sie wir ihr kann wenn
         so""",

@@ -79,7 +79,7 @@ class HostReading:
 
 @dataclass(frozen=True)
 class Device:
-    """What a run computes on. For the CPU, the bytes are the machine's memory."""
+    """What a run computes on. For the CPU, the bytes are the machine's memory. `uuid` is the index where there is none."""
 
     kind: Literal["cuda", "cpu"]
     name: str
@@ -362,7 +362,7 @@ def _device(gpu: GpuReading) -> Device:
     return Device(
         kind="cuda",
         name=gpu.name or f"GPU {gpu.index}",
-        uuid=gpu.uuid or "",
+        uuid=gpu.uuid or str(gpu.index),  # CUDA_VISIBLE_DEVICES and compute.gpu take either
         index=gpu.index,
         total_bytes=gpu.memory_total_bytes or 0,
         free_bytes=gpu.memory_free_bytes or 0,

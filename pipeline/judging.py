@@ -210,8 +210,8 @@ def _noise(text: str) -> str:
     strange = [c for c in bare if c == "�" or unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs")]
     if len(strange) >= 2 and len(strange) * 50 >= len(bare):
         return f"{len(strange)} characters that cannot be read"
-    drawn = sum(c in "|-=_*#~`+" for c in bare)  # tables and headings
-    if len(bare) - drawn >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in bare) < 0.4 * (len(bare) - drawn):
+    undrawn = [c for c in bare if c not in "|-=_*#~`+"]  # without the lines of tables and headings
+    if len(undrawn) >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in undrawn) < 0.4 * len(undrawn):
         return "mostly signs, hardly a letter"
     if hit := _LONG_RUN.search(text):
         return (

@@ -52,7 +52,7 @@ def start(workspace: Workspace, config: Config, request: Request) -> Started:
         EnvironmentFault: a run of the project is on.
         BadInput, MissingArtifact: there is nothing to resume.
     """
-    with _starting(workspace, config, request):
+    with _starting(workspace, _project(workspace, config, request), request):
         chosen = _choose(workspace, config, request)
         if not chosen.standing:
             _spawn(workspace, chosen.run)
@@ -72,7 +72,7 @@ def in_foreground(
         emit: sees each event after it is in the log.
         on_run: told the run's folder before anything happens in it; not called when nothing has changed.
     """
-    with _starting(workspace, config, request) as starting:
+    with _starting(workspace, _project(workspace, config, request), request) as starting:
         chosen = _choose(workspace, config, request)
         if chosen.standing:
             return chosen
@@ -95,16 +95,27 @@ def _then(emit: Callable[[Event], None] | None, once: Callable[[], None]) -> Cal
     return emit_and_release
 
 
+def _project(workspace: Workspace, config: Config, request: Request) -> str:
+    """The project that is worked in: a run that is named to be resumed knows its own."""
+    named = request.resume and request.run
+    return runs.find(workspace, request.run).project if named else config.project
+
+
 @contextmanager
-def _starting(workspace: Workspace, config: Config, request: Request) -> Iterator[locks.FileLock]:
-    lock = locks.wait_lock(workspace.project(config.project) / ".start.lock")
-    assert lock is not None
-    with lock:
-        while (pid := locks.holder(workspace.project_lock(config.project))) is not None:
+def _starting(workspace: Workspace, project: str, request: Request) -> Iterator[locks.FileLock]:
+    """Nobody else can start in the project, and nobody works in it."""
+    while True:
+        lock = locks.wait_lock(workspace.project(project) / ".start.lock")
+        assert lock is not None
+        with lock:
+            pid = locks.holder(workspace.project_lock(project))
+            if pid is None:
+                yield lock
+                return
             if not request.wait:
-                raise _busy(workspace, config.project, pid)
-            time.sleep(0.5)
-        yield lock
+                raise _busy(workspace, project, pid)
+        # Queueing holds nothing: whoever does not want to wait is told so meanwhile.
+        time.sleep(0.5)
 
 
 def _busy(workspace: Workspace, project: str, pid: int) -> EnvironmentFault:

@@ -9,6 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+ROWS_AN_EPOCH = 20  # as many optimizer steps at least, where the data allows: what the throughput gate needs to judge
+
+
+def row_capacity(tokens: int, longest: int, most: int) -> int:
+    """Tokens a packed row holds: `most`, less where a small set would otherwise make too few rows to take steps in.
+
+    Twelve short conversations fit into one row of 1,024 tokens, and one optimizer step teaches nothing.
+
+    Args:
+        tokens: of one epoch.
+        longest: tokens of the longest document, which must fit.
+        most: `data.max_seq_len`.
+    """
+    share = -(-tokens // ROWS_AN_EPOCH)
+    return max(1, min(most, max(longest, share)))
 
 
 def pack(lengths: Sequence[int] | NDArray[np.integer], capacity: int, packing: bool = True) -> list[Indices]:

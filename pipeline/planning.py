@@ -18,9 +18,9 @@ from pipeline.events import PlanMade
 from pipeline.files import read_json, write_json
 from pipeline.gpu import GIB, Device
 from pipeline.memory import ADAPTER_BYTES, ComputeDtype, MemoryEstimate, estimate
+from pipeline.packing import ROWS_AN_EPOCH
 
 ROWS_PER_STEP = 16
-STEPS_AN_EPOCH = 20  # what the throughput gate needs to judge, and ten evaluations two steps apart
 EVALUATIONS = 10
 SAVE_EVERY_SECONDS = 600.0
 USABLE_SHARE = 0.9  # of the free memory: the rest is fragmentation and what the formula doesn't know
@@ -35,12 +35,13 @@ class DataFigures:
     """How much there is to train on in one epoch.
 
     Attributes:
-        rows: packed rows (conversations, where packing is off).
+        rows: packed rows of `row_tokens` capacity (conversations, where packing is off).
         tokens: real tokens, padding not counted; `trained_tokens` those with a label.
         exact: counted, not estimated from a sample.
     """
 
     rows: int
+    row_tokens: int
     conversations: int
     tokens: int
     trained_tokens: int
@@ -133,7 +134,7 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
     train = config.train
     reasons: dict[str, str] = {}
     wanted_rows = _rows_per_step(config, figures, reasons)
-    batch = _choose_batch(config, shape, device, wanted_rows, reasons)
+    batch = _choose_batch(config, shape, device, wanted_rows, figures.row_tokens, reasons)
     accumulation = math.ceil(wanted_rows / batch.rows)
     per_epoch = steps_per_epoch(figures.rows, batch.rows, accumulation)
     total = _total_steps(config, per_epoch, reasons)
@@ -150,14 +151,14 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
         total_steps=total,
         epochs=train.epochs,
         warmup_steps=math.ceil(train.warmup_ratio * total),
-        tokens_per_step=batch.rows * accumulation * config.data.max_seq_len,
+        tokens_per_step=batch.rows * accumulation * figures.row_tokens,
         train_tokens=train_tokens,
         eval_every_steps=_eval_every(config, total, reasons),
         save_every_steps=None if train.save_every_steps == "auto" else train.save_every_steps,
         save_every_seconds=SAVE_EVERY_SECONDS,
         gradient_checkpointing=batch.checkpointing,
         attention="sdpa",
-        row_tokens=config.data.max_seq_len,
+        row_tokens=figures.row_tokens,
         memory=batch.memory.components(),
         free_memory_bytes=device.free_bytes,
         seconds=train_tokens / tokens_per_second if tokens_per_second > 0 else 0.0,
@@ -188,12 +189,12 @@ def compute_dtype(precision_mode: PrecisionMode, device: Device) -> ComputeDtype
 
 def _rows_per_step(config: Config, figures: DataFigures, reasons: dict[str, str]) -> int:
     target = config.train.tokens_per_step_target
-    capacity = config.data.max_seq_len
+    capacity = figures.row_tokens
     if target != "auto":
         reasons["tokens_per_step"] = f"{target:,} set by you (train.tokens_per_step_target)"
         return max(1, math.ceil(target / capacity))
     rows = figures.rows * min(1.0, config.train.epochs)
-    most = max(1, min(ROWS_PER_STEP, int(rows / STEPS_AN_EPOCH)))
+    most = max(1, min(ROWS_PER_STEP, int(rows / ROWS_AN_EPOCH)))
     chosen = int(2 ** math.floor(math.log2(most)))  # a power of two has micro-batches of every size as divisors
     full = chosen == ROWS_PER_STEP
     why = "" if full else f", fewer than {ROWS_PER_STEP} so that a pass over {figures.rows:,} rows has steps enough to judge"
@@ -228,11 +229,13 @@ class _Batch:
     memory: MemoryEstimate
 
 
-def _choose_batch(config: Config, shape: ModelShape, device: Device, wanted_rows: int, reasons: dict[str, str]) -> _Batch:
+def _choose_batch(
+    config: Config, shape: ModelShape, device: Device, wanted_rows: int, row_tokens: int, reasons: dict[str, str]
+) -> _Batch:
     """Micro-batch and checkpointing: what the user set, else the largest that fits."""
 
     def batch(rows: int, checkpointing: bool) -> _Batch:
-        return _Batch(rows, checkpointing, memory_of(config, shape, device, rows, checkpointing))
+        return _Batch(rows, checkpointing, memory_of(config, shape, device, rows, checkpointing, row_tokens))
 
     set_rows, set_checkpointing = config.train.micro_batch, config.train.gradient_checkpointing
     sizes = [set_rows] if set_rows != "auto" else _divisors(wanted_rows, MOST_CPU_ROWS if device.kind == "cpu" else wanted_rows)
@@ -240,15 +243,17 @@ def _choose_batch(config: Config, shape: ModelShape, device: Device, wanted_rows
     largest = {mode: _largest_fitting([batch(rows, mode) for rows in sizes], device) for mode in modes}
     fitting = [found for found in largest.values() if found]
     if not fitting and set_rows == "auto":
-        raise _does_not_fit(batch(1, modes[-1]), config, shape, device)
+        raise _does_not_fit(batch(1, modes[-1]), config, shape, device, row_tokens)
     chosen = _better(fitting, config, wanted_rows, device) if fitting else batch(sizes[0], modes[-1])
     reasons["micro_batch"] = _why_rows(chosen, config, device, wanted_rows)
     reasons["gradient_checkpointing"] = _why_checkpointing(chosen, config, largest)
     return chosen
 
 
-def memory_of(config: Config, shape: ModelShape, device: Device, rows: int, checkpointing: bool) -> MemoryEstimate:
-    """Bytes at the peak with this micro-batch."""
+def memory_of(
+    config: Config, shape: ModelShape, device: Device, rows: int, checkpointing: bool, row_tokens: int | None = None
+) -> MemoryEstimate:
+    """Bytes at the peak with this micro-batch; rows of `data.max_seq_len` where `row_tokens` is not given."""
     lora = config.train.lora
     return estimate(
         shape,
@@ -257,7 +262,7 @@ def memory_of(config: Config, shape: ModelShape, device: Device, rows: int, chec
         rank=lora.r,
         target_modules=lora.target_modules,
         rows=rows,
-        row_tokens=config.data.max_seq_len,
+        row_tokens=row_tokens or config.data.max_seq_len,
         checkpointing=checkpointing,
         dropout=lora.dropout,
         device=device.kind,
@@ -308,12 +313,12 @@ def _why_checkpointing(chosen: _Batch, config: Config, largest: dict[bool, _Batc
     return f"without it {f'only {plain.rows} at once' if plain else 'not even one row'} would fit"
 
 
-def _does_not_fit(smallest: _Batch, config: Config, shape: ModelShape, device: Device) -> EnvironmentFault:
+def _does_not_fit(smallest: _Batch, config: Config, shape: ModelShape, device: Device, row_tokens: int) -> EnvironmentFault:
     memory = smallest.memory
     parts = ", ".join(f"{name} {_gib(size)}" for name, size in memory.components().items())
     checkpointing = "with" if smallest.checkpointing else "without"
     message = (
-        f"{device.name}: one row of {config.data.max_seq_len:,} tokens {checkpointing} gradient checkpointing needs about "
+        f"{device.name}: one row of {row_tokens:,} tokens {checkpointing} gradient checkpointing needs about "
         f"{memory.total / GIB:.2f} GiB and {USABLE_SHARE * device.free_bytes / GIB:.2f} GiB can be used ({parts})"
     )
     return EnvironmentFault(message, _way_out(smallest, config, shape, device))

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pipeline import events as ev
@@ -175,16 +176,17 @@ def _run_steps(ctx: StepContext, request: Request) -> bool:
             continue
         if ctx.stop():
             raise Stopped("stopped before " + name)
-        result = _run_step(name, ctx, request)
+        result = _told(name, ctx, partial(_result_of, name, ctx, request))
         gates_failed = name == "gates" and not getattr(result, "passed", True)
     return gates_failed
 
 
-def _run_step(name: StepName, ctx: StepContext, request: Request) -> StepResult:
+def _told(name: StepName, ctx: StepContext, work: Callable[[], StepResult]) -> StepResult:
+    """`work`, with its beginning and its end as events, however it ends."""
     ctx.emit(ev.StepStarted(name))
     began = time.monotonic()
     try:
-        result = _result_of(name, ctx, request)
+        result = work()
     except BaseException as error:
         outcome: ev.StepOutcome = "stopped" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
         ctx.emit(ev.StepFinished(name, outcome, time.monotonic() - began))
@@ -233,4 +235,4 @@ def _in_words(error: Exception, run: RunFolder) -> HumigenceError:
 
 def run_alone(name: StepName, ctx: StepContext) -> StepResult:
     """One step outside a new run, told like a step of a run. `ctx.run` is set for steps that work on a run's result."""
-    return _run_step(name, replace(ctx), Request(train=name not in WITHOUT_TRAINING))
+    return _told(name, ctx, partial(_modules()[name].run, ctx))

@@ -82,3 +82,15 @@ def loss(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.3f}" if math.isfinite(value) else "not finite"
+
+
+def gate_value(value: float | None, unit: str) -> str:
+    """What a gate measured, `13.8 %`; a dash where there was no evidence."""
+    if value is None:
+        return "–"
+    return f"{value:.1f} {unit}" if math.isfinite(value) else "not finite"
+
+
+def gate_needs(threshold: float, unit: str, at_most: bool) -> str:
+    """What a gate asks for: `≥ 70 %`, `≤ 20 %`."""
+    return f"{'≤' if at_most else '≥'} {threshold:g} {unit}"

@@ -8,7 +8,7 @@ from typing import Any
 from humigence_tui.cli import report
 from humigence_tui.cli.display import display
 from humigence_tui.cli.lines import Line
-from humigence_tui.cli.options import DEFAULT_CONFIG, open_project
+from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, with_config
 from humigence_tui.cli.terminal import out_json
 from pipeline import runner
 from pipeline.context import StepContext, StepResult
@@ -37,7 +37,7 @@ def trained_run(config_path: str) -> RunFolder:
     here, config = open_project(config_path)
     found = runner.trained_run(StepContext(config, here))
     if found is None:
-        raise MissingArtifact(f"nothing is trained with {config_path} as it is now", "humigence train --train")
+        raise MissingArtifact(f"nothing is trained with {config_path} as it is now", with_config("train --train", config_path))
     return found
 
 

@@ -90,7 +90,6 @@ def _base_alone(here: Workspace, settings: Config) -> Answer:
     base = require(settings, here)
     device = _device(settings, base.name)
     from pipeline.base_model.load import load_base
-
     from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.infer import stream, user_prompt
 

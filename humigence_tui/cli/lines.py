@@ -110,9 +110,9 @@ def _note(event: ev.Note) -> list[Line]:
 
 
 def _plan_made(event: ev.PlanMade) -> list[Line]:
+    # The plan step tells batch and steps, with their reasons, in a note.
     about = "" if event.exact else "≈ "
-    words = [f"micro-batch {event.micro_batch} × {event.accumulation}", f"{counted(event.total_steps)} steps"]
-    words.append(f"{counted(event.train_tokens)} tokens")
+    words = [f"{counted(event.train_tokens)} tokens"]
     if event.peak_memory_bytes:
         words.append(f"{size(event.peak_memory_bytes)} at the peak")
     if event.seconds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,12 @@ def open_project(config_path: str) -> tuple[Workspace, Config]:
     """
     here = workspace()
     return here, config_file.load(config_path, here.root)
+
+
+def with_config(command: str, config_path: str | None) -> str:
+    """`humigence COMMAND`, naming the config where it is not the default."""
+    named = config_path not in (None, DEFAULT_CONFIG)
+    return f"humigence {command}" + (f" --config {shlex.quote(str(config_path))}" if named else "")
 
 
 def switch(name: str) -> bool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from humigence_tui.cli.alone import run_step, trained_run
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, with_config
 from humigence_tui.cli.terminal import say_next
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -15,5 +15,5 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def pack(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     """Works on the newest run whose training answers to the config."""
     code = run_step("pack", config, as_json, trained_run(config))
-    say_next('humigence infer --prompt "…"')
+    say_next(with_config('infer --prompt "…"', config))
     return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from humigence_tui.cli.alone import step_result
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.terminal import out, out_json, say_next, table
 from pipeline.planning import Plan, read_plan
 from pipeline.steps.plan import PLAN_FILE
@@ -27,7 +27,7 @@ def plan(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
         return
     for line in plan_lines(made):
         out(line)
-    say_next("humigence pipeline --train")
+    say_next(with_config("pipeline --train", config))
 
 
 def plan_lines(made: Plan) -> list[str]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import shlex
 from typing import Any
 
+from humigence_tui.cli.options import DEFAULT_CONFIG, with_config
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
-from pipeline.config_file import DEFAULT_CONFIG
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.events import GateJudged, Verdict
 from pipeline.runs import RunFolder, status_of, summary
 from pipeline.state import RunState
-from pipeline.text import counted, loss
+from pipeline.text import counted, gate_needs, gate_value, loss
 
 _VERDICT_COLOURS: dict[Verdict, Colour] = {"passed": "green", "failed": "red", "not judged": "amber"}
 _VERDICT_MARKS: dict[Verdict, str] = {"passed": "✔", "failed": "✘", "not judged": "·"}
@@ -31,24 +29,17 @@ def resume_command(run: RunFolder) -> str:
 
 
 def gate_rows(gates: list[GateJudged]) -> list[list[str]]:
-    """Mark, name, value, threshold and verdict of each gate."""
+    """Mark, name, value, what was asked for, and verdict of each gate."""
     return [
         [
             _VERDICT_MARKS[gate.verdict],
             gate.gate,
-            _with_unit(gate.value, gate.unit),
-            _with_unit(gate.threshold, gate.unit),
+            gate_value(gate.value, gate.unit),
+            gate_needs(gate.threshold, gate.unit, gate.at_most),
             gate.verdict,
         ]
         for gate in gates
     ]
-
-
-def _with_unit(value: float | None, unit: str) -> str:
-    if value is None:
-        return "–"
-    number = f"{value:.4g}" if math.isfinite(value) else "not finite"
-    return f"{number} {unit}".strip()
 
 
 def print_gates(gates: list[GateJudged]) -> None:
@@ -56,7 +47,7 @@ def print_gates(gates: list[GateJudged]) -> None:
     if not gates:
         return
     out(*_gates_headline(gates))
-    head = ["", "gate", "value", "threshold", "verdict"]
+    head = ["", "gate", "value", "needs", "verdict"]
     first, *lines = table(gate_rows(gates), right=(2, 3), head=head)
     out(f"  {first}", "dim")
     for gate, line in zip(gates, lines, strict=True):
@@ -106,7 +97,7 @@ def say_end(run: RunFolder, state: RunState, config_path: str = DEFAULT_CONFIG) 
     """How the run ended and what to do now, on standard error."""
     status = status_of(run, state)
     if status == "finished":
-        _say_finished(run, state, "" if config_path == DEFAULT_CONFIG else f" --config {shlex.quote(config_path)}")
+        _say_finished(run, state, config_path)
     elif status == "stopped":
         _say_stopped(run, state)
     elif status == "failed":
@@ -115,12 +106,12 @@ def say_end(run: RunFolder, state: RunState, config_path: str = DEFAULT_CONFIG) 
         _say_crashed(run, state)
 
 
-def _say_finished(run: RunFolder, state: RunState, config: str) -> None:
+def _say_finished(run: RunFolder, state: RunState, config_path: str) -> None:
     if not state.training:
         say("training was not asked for: --train or TRAIN=1 trains")
-        say_next(f"humigence pipeline{config} --train")
+        say_next(with_config("pipeline --train", config_path))
     elif state.packed:
-        say_next(f'humigence infer{config} --prompt "…"', f"humigence runs show {run_name(run)}")
+        say_next(with_config('infer --prompt "…"', config_path), f"humigence runs show {run_name(run)}")
     else:
         say_next(f"humigence runs show {run_name(run)}")
 
@@ -172,7 +163,7 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
 
 
 _HELD_OUT = ("rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy")
-_GATE = ("gate", "verdict", "value", "threshold", "unit", "explanation", "next_action")
+_GATE = ("gate", "verdict", "value", "threshold", "unit", "at_most", "explanation", "next_action")
 
 
 def results_json(state: RunState) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.report import run_name
 from humigence_tui.cli.terminal import out, out_json, table
 from pipeline import runs
@@ -32,7 +32,7 @@ def tokens(
             _print(figures(found, state), as_json)
             return
     what = run or f"project {settings.project!r}"
-    raise MissingArtifact(f"{what}: no step was trained yet", "humigence train --train")
+    raise MissingArtifact(f"{what}: no step was trained yet", with_config("train --train", config))
 
 
 def figures(run: runs.RunFolder, state: RunState) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # What a damaged or unknown model makes transformers, safetensors and gguf raise.
-_LOAD_ERRORS = (OSError, ValueError, KeyError, IndexError, NotImplementedError, RuntimeError)
+_LOAD_ERRORS = (SafetensorError, OSError, ValueError, KeyError, IndexError, NotImplementedError)
 
 
 def load_base(
@@ -67,6 +68,7 @@ def load_base(
     transformers_logging.disable_progress_bar()
     model = _from_gguf(base, options) if base.kind == "gguf" else _from_folder(base, options)
     model.requires_grad_(False)
+    _keep_weights_as_packed(model)
     model.config.use_cache = False
     model.name_or_path = model.config.name_or_path = str(base.path)
     if precision_mode in ("lora_bf16", "lora_fp16"):
@@ -161,9 +163,7 @@ def _complete(base: BaseModel, model: PreTrainedModel, info: dict[str, Any]) -> 
     return model
 
 
-def _unreadable(base: BaseModel, error: Exception) -> Exception:
-    if isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
-        return error  # CUDA's faults and memory have their own answers
+def _unreadable(base: BaseModel, error: Exception) -> BadInput:
     return BadInput(f"{base.name}: the weights in {base.path} can't be read: {_first_line(error)}", "humigence model check")
 
 
@@ -172,6 +172,14 @@ def _first_line(error: Exception) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ computing
+
+
+def _keep_weights_as_packed(model: PreTrainedModel) -> None:
+    """On a CPU with bfloat16 units bitsandbytes packs NF4 weights anew at the first product in evaluation mode, and rounds their
+    scales to bfloat16 for good: a held-out loss in the middle of training would change the model that is trained."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _widen_what_is_not_linear(model: PreTrainedModel, dtype: torch.dtype) -> None:
@@ -257,7 +265,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
             warnings.simplefilter("ignore")  # its weights are read below
             adapted = get_peft_model(model, config)
         read_adapter(adapted, folder)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         hint = "an adapter belongs to the base model it was trained on"
         raise BadInput(f"{folder}: no adapter for this model: {_first_line(error)}", hint) from error
     return adapted.eval()

@@ -15,6 +15,7 @@ from pipeline.dataset.jsonl import Line, count_lines, read_lines
 from pipeline.dataset.processed import raw_file
 from pipeline.dataset.schemas import messages_of
 from pipeline.errors import BadInput
+from pipeline.packing import row_capacity
 from pipeline.planning import DataFigures
 from pipeline.runs import Workspace
 
@@ -76,7 +77,8 @@ def _scaled(sample: _Sample, share: float, data: DataSection) -> DataFigures:
     tokens = sum(short) * share
     conversations = max(1, round(len(sample.tokens) * share))
     if data.packing:
+        capacity = row_capacity(round(tokens), min(capacity, max(short)), capacity)
         rows = math.ceil(tokens / (capacity * PACKED_SHARE))
     else:
         rows = round(sum(math.ceil(length / capacity) for length in short) * share)
-    return DataFigures(max(1, rows), conversations, round(tokens), round(sum(sample.trained) * share), exact=False)
+    return DataFigures(max(1, rows), capacity, conversations, round(tokens), round(sum(sample.trained) * share), exact=False)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.config_file import shipped
 from pipeline.files import fingerprint, read_json, sha256_file
-from pipeline.packing import pack
+from pipeline.packing import pack, row_capacity
 from pipeline.runs import Workspace
 
 if TYPE_CHECKING:
@@ -74,10 +74,13 @@ class ProcessedData:
         from pipeline.planning import DataFigures
 
         lengths = self.lengths("train")
+        tokens = int(lengths.sum(dtype=np.int64))
+        capacity = row_capacity(tokens, int(lengths.max(initial=1)), config.data.max_seq_len)
         return DataFigures(
-            rows=len(pack(lengths, config.data.max_seq_len, config.data.packing)),
+            rows=len(pack(lengths, capacity, config.data.packing)),
+            row_tokens=capacity,
             conversations=self.report["splits"]["train"]["conversations"],
-            tokens=int(lengths.sum(dtype=np.int64)),
+            tokens=tokens,
             trained_tokens=int(self.trained_lengths("train").sum(dtype=np.int64)),
             exact=True,
         )

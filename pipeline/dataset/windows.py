@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pipeline.dataset.conversation import NOT_TRAINED
 
 
-def windows(
-    ids: Sequence[int], labels: Sequence[int], longest: int, overlap: int
-) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+def windows(ids: list[int], labels: list[int], longest: int, overlap: int) -> Iterator[tuple[list[int], list[int]]]:
     """Pieces of at most `longest` tokens; each but the first begins with the last `overlap` tokens of the one before.
 
     What is repeated has no label, so every label stands in exactly one window. At least one token is repeated: a model
@@ -20,7 +18,7 @@ def windows(
     while True:
         end = min(begin + longest, len(ids))
         repeated = overlap if begin else 0
-        yield ids[begin:end], [NOT_TRAINED] * repeated + list(labels[begin + repeated : end])
+        yield ids[begin:end], [NOT_TRAINED] * repeated + labels[begin + repeated : end]
         if end == len(ids):
             return
         begin = end - overlap

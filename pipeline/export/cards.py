@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
+from pipeline.text import gate_needs, gate_value
 
 __all__ = ["dataset_card", "model_card"]
 
@@ -93,9 +94,9 @@ def _curated(answers: Sequence[dict[str, Any]]) -> str:
 
 
 def _gates(package: Package) -> str:
-    heads = ["gate", "verdict", "value", "threshold", "measured as"]
+    heads = ["gate", "verdict", "value", "needs"]
     rows = [
-        [gate.gate, gate.verdict, "–" if gate.value is None else f"{gate.value:.3g}", f"{gate.threshold:g}", gate.unit]
+        [gate.gate, gate.verdict, gate_value(gate.value, gate.unit), gate_needs(gate.threshold, gate.unit, gate.at_most)]
         for gate in package.gates
     ]
     notes = [f"- {gate.gate}: {plain(gate.explanation)}" for gate in package.gates]

@@ -21,7 +21,7 @@ def front_matter(values: Mapping[str, Any]) -> str:
 
 def plain(text: str) -> str:
     """`text` as it reads, on one line: nothing in it is Markdown or HTML."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>#~])", r"\\\1", " ".join(text.split()))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

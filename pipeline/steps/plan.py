@@ -41,8 +41,8 @@ def run(ctx: StepContext) -> StepResult:
         write_plan(ctx.run.plan, plan)
     ctx.emit(Note(banner(plan, shape, device)))
     ctx.emit(plan.event())
-    about = "" if plan.exact else "≈ "
-    return StepResult("done", f"{about}{plan.total_steps:,} steps of {plan.tokens_per_step:,} tokens")
+    steps = f"{plan.total_steps:,} step{'' if plan.total_steps == 1 else 's'}"
+    return StepResult("done", f"{'' if plan.exact else '≈ '}{steps} of {plan.tokens_per_step:,} tokens")
 
 
 def is_unchanged(ctx: StepContext) -> bool:

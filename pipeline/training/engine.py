@@ -45,7 +45,7 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     assert run is not None
     device = _device(ctx, plan)
     rows = _rows(ctx, data, plan)
-    held_out = _held_out(ctx, data, plan)
+    held_out = _held_out(ctx, data)
     start = _starting_point(ctx, run, resume)
     progress = checkpoints.read_progress(start) if start else Progress()
     recorder = Recorder(ctx.emit, progress, total_steps=plan.total_steps, cuda=device.kind == "cuda")
@@ -89,13 +89,15 @@ def _rows(ctx: StepContext, data: ProcessedData, plan: Plan) -> PackedRows:
     return PackedRows(data.dataset("train"), rows)
 
 
-def _held_out(ctx: StepContext, data: ProcessedData, plan: Plan) -> HeldOutRows | None:
+def _held_out(ctx: StepContext, data: ProcessedData) -> HeldOutRows | None:
     lengths = data.lengths("val")
     if not len(lengths):
         ctx.emit(Note("no held-out rows: nothing is evaluated while training, and the last checkpoint counts as the best"))
         return None
     most = ctx.config.eval.rows_while_training
-    return HeldOutRows(data.dataset("val"), lengths, most=most, row_tokens=plan.row_tokens, packing=ctx.config.data.packing)
+    return HeldOutRows(
+        data.dataset("val"), lengths, most=most, row_tokens=ctx.config.data.max_seq_len, packing=ctx.config.data.packing
+    )
 
 
 def _model(ctx: StepContext, base: BaseModel, plan: Plan, device: Device) -> Any:

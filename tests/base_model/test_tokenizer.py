@@ -186,6 +186,34 @@ def test_a_terminator_that_swallows_the_newline_after_it_is_trained(tmp_path: Pa
     assert encoded.ids[: encoded.spans[0][0]] == tokenizer.encode_prompt(CHAT[:2])
 
 
+def test_a_tokenizer_that_adds_a_bos_by_itself_adds_none_to_a_rendered_conversation(
+    tmp_path: Path, zephyr: ChatTokenizer
+) -> None:
+    tiny.save_tokenizer(tmp_path)
+    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    bos, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    document["post_processor"] |= {"single": [bos, text], "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    tokenizer = ChatTokenizer.from_folder(tmp_path)
+    assert tokenizer.encode_conversation(CHAT) == zephyr.encode_conversation(CHAT)
+    assert tokenizer.encode_prompt(CHAT[:2]) == zephyr.encode_prompt(CHAT[:2])
+
+
+def test_characters_the_vocabulary_lacks_do_not_shift_the_mask(tmp_path: Path) -> None:
+    # Without byte pieces an unknown character is <unk>, a special token the template did not write.
+    tiny.save_tokenizer(tmp_path)
+    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    document["model"]["byte_fallback"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    tokenizer = ChatTokenizer.from_folder(tmp_path)
+    chat = [Message(role="user", content="日 the capital"), Message(role="assistant", content="is 本 Paris")]
+    encoded = only(tokenizer.encode_conversation(chat))
+    assert 0 in encoded.ids
+    (words,) = said(tokenizer, encoded)
+    assert words.startswith("is") and words.endswith("Paris</s>")
+    assert tokenizer.encode_prompt(chat[:1]) == encoded.ids[: encoded.spans[0][0]]
+
+
 # --------------------------------------------------------------------------------------- templates with a will
 
 
@@ -210,8 +238,8 @@ def test_rows_without_thoughts_are_one_document_under_the_same_template(tmp_path
 
 
 def test_a_template_that_rewrites_the_question_once_answered_is_refused(tmp_path: Path) -> None:
-    template = tiny.CHATML.replace("message['content']", "(message['content'] if loop.last else message['content'] | upper)")
-    with pytest.raises(BadInput, match=r"chat template (rewrites|leaves out)"):
+    template = tiny.CHATML.replace("message['content'] +", "message['content'] + ('' if loop.last else ' (answered)') +")
+    with pytest.raises(BadInput, match="rewrites a turn once it is answered"):
         with_template(tmp_path, template)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from humigence_tui.cli.display import LiveDisplay, PlainDisplay, display
 from pipeline import runs
 from pipeline.runs import RunFolder
 from tests.cli.conftest import STARTED, trained_steps
@@ -20,6 +24,22 @@ def test_without_a_terminal_there_is_no_escape_sequence_and_no_redrawing(recorde
     done = humigence("runs", "follow", cwd=workspace, TERM="xterm-256color")
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "kind", "expected"),
+    [(True, "xterm", LiveDisplay), (False, "xterm", PlainDisplay), (True, "dumb", PlainDisplay), (True, "", PlainDisplay)],
+)
+def test_only_a_terminal_that_can_redraw_is_redrawn(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, kind: str, expected: type
+) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return is_terminal
+
+    monkeypatch.setattr("sys.stderr", Stream())
+    monkeypatch.setenv("TERM", kind)
+    assert type(display()) is expected
 
 
 def test_on_a_terminal_the_last_line_shows_step_share_loss_rate_and_time_left(recorded: Recorded, workspace: Path) -> None:

@@ -184,6 +184,10 @@ def test_a_large_file_is_sampled_over_its_whole_length(tmp_path: Path) -> None:
         flip(path, int(sample * spacing) + 100)
         seen.add(base.weights_fingerprint())
     assert len(seen) == 6
+    path.write_bytes(bytes(8 << 20))
+    zeros = base.weights_fingerprint()
+    path.write_bytes(bytes((8 << 20) + 4096))
+    assert base.weights_fingerprint() != zeros, "the size counts, not only the pieces"
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])

@@ -11,7 +11,7 @@ from pipeline.catalogue import availability, find
 from pipeline.config import Config, ExportFormat, RowSchema
 from pipeline.gpu import GIB, Device
 
-# As the model cards and safetensors headers on the hub tell; Qwen2.5 has biases on query, key and value that the shape leaves out.
+# As the safetensors headers on the hub tell; Qwen2.5 has biases on query, key and value that the shape leaves out.
 PUBLISHED = {
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0": 1_100_048_384,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,

@@ -43,6 +43,13 @@ def test_a_card_that_fell_off_the_bus_leaves_the_others_readable() -> None:
     assert gpus[0].uuid is None and gpus[1].uuid == B
 
 
+def test_a_card_without_a_uuid_is_chosen_by_its_index_and_found_again() -> None:
+    mute = FakeNvml(Card(A, GIB), Card(B, 9 * GIB, refuses={"nvmlDeviceGetUUID"}))
+    device = choose_device("auto", nvml=mute, environ={}, cuda_build=lambda: "13.0")
+    seen = {"CUDA_VISIBLE_DEVICES": device.uuid}
+    assert choose_device(device.uuid, nvml=mute, environ=seen, cuda_build=lambda: "13.0") == device
+
+
 def test_units_are_watts_and_bytes() -> None:
     gpu = survey(machine()).gpus[0]
     assert (gpu.power_w, gpu.power_limit_w, gpu.memory_free_bytes) == (350.5, 700.0, 10 * GIB)

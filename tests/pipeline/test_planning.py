@@ -29,7 +29,7 @@ def cpu(free_gib: float = 16) -> Device:
 
 def figures(rows: int, row_tokens: int = 1024, exact: bool = True) -> DataFigures:
     tokens = int(rows * row_tokens * 0.97)
-    return DataFigures(rows, rows * 4, tokens, tokens // 2, exact)
+    return DataFigures(rows, row_tokens, rows * 4, tokens, tokens // 2, exact)
 
 
 def config(data: dict[str, Any] | None = None, **train: Any) -> Config:
@@ -135,7 +135,7 @@ def test_more_free_memory_never_makes_a_smaller_micro_batch_without_checkpointin
 def test_checkpointing_only_where_memory_asks_for_it() -> None:
     plans = {free: make_plan(config(), TINYLLAMA, gpu(free), figures(5000)) for free in (80, 15.5, 6)}
     assert [plan.gradient_checkpointing for plan in plans.values()] == [False, False, True]
-    assert [plan.micro_batch for plan in plans.values()][0] == 16
+    assert plans[80].micro_batch == 16
     assert "would fit" in plans[6].reasons["gradient_checkpointing"]
 
 
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_told_with_the_numbers_and_the_setting() -> None:
     assert error.value.exit_code == 4
     setting, value = error.value.hint.removeprefix("humigence config set ").split()
     assert setting == "data.max_seq_len"
-    make_plan(config({"max_seq_len": int(value)}), TINYLLAMA, gpu(2), figures(100))  # the advice helps
+    make_plan(config({"max_seq_len": int(value)}), TINYLLAMA, gpu(2), figures(100, int(value)))  # the advice helps
 
     with pytest.raises(EnvironmentFault) as heavy:
         make_plan(config(precision_mode="lora_bf16"), TINYLLAMA, gpu(2.4), figures(100))

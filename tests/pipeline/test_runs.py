@@ -141,6 +141,24 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert runs.summary(run)["state"] == "crashed"
 
 
+def test_what_a_process_writes_between_two_looks_and_its_death_is_still_read(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(run, STARTED)
+    looks = 0
+
+    def alive_until_the_second_look(_: RunFolder) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            written(run, ev.RunFinished())  # the last thing it does
+        return looks < 2
+
+    monkeypatch.setattr(runs, "is_alive", alive_until_the_second_look)
+    seen = [envelope.event for batch in runs.follow(run, every_s=0.001) for envelope in batch]
+    assert seen == [STARTED, ev.RunFinished()]
+
+
 def test_a_second_writer_is_kept_out_by_the_runs_lock(run: RunFolder) -> None:
     code = """
 import sys

@@ -101,6 +101,12 @@ def test_doing_a_step_again_replaces_what_it_found() -> None:
     assert state.gates == [again]
 
 
+def test_a_gate_judged_again_by_validate_replaces_what_was_found_before() -> None:
+    other = ev.GateJudged("held-out loss", "passed", 10.0, 1.0, "%", "fell")
+    first, second = (ev.GateJudged("curated answers", verdict, 0.5, 0.7, "", "") for verdict in ("failed", "passed"))
+    assert fold(log(STARTED, first, other, second)).gates == [other, second]
+
+
 def test_the_best_evaluation_is_the_lowest_finite_one_and_the_earlier_of_equals() -> None:
     found = [
         ev.Evaluated(step, loss, 1, 0.1, False) for step, loss in [(1, math.nan), (2, 1.5), (3, 1.2), (4, 1.2), (5, math.inf)]

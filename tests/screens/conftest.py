@@ -57,11 +57,11 @@ def records(tmp_path: Path) -> Iterator[Records]:
     made.let_go()
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = _PATIENCE_S) -> None:
     """Let the app work until `condition` holds."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < _PATIENCE_S, f"still not so:\n{text_of(pilot.app)}"
+        assert time.monotonic() - began < seconds, f"still not so:\n{text_of(pilot.app)}"
         await pilot.pause(0.01)
 
 

@@ -1,4 +1,4 @@
-"""A small Hugging Face hub on the loopback interface: one repository from a folder, and repositories that answer with an error."""
+"""A small Hugging Face hub on the loopback interface: one repository from a folder, and some that answer with an error."""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ from pipeline.runs import EventWriter, Workspace
 from pipeline.steps import preprocess
 from tests.conftest import chat_row, write_jsonl
 
-WORDS = "overfitting water boils Paris parcel notice examples learns photo delivery capital France model".split()
+WORDS = [
+    "overfitting", "water", "boils", "Paris", "parcel", "notice", "examples", "learns", "photo", "delivery", "capital",
+    "France", "model",
+]  # fmt: skip
 
 
 def conversations(count: int) -> list[dict[str, Any]]:

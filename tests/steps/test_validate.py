@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,20 +166,24 @@ def test_the_newest_run_is_judged_by_todays_thresholds(settings: dict[str, Any],
     assert "held-out loss was passed; by today's thresholds it is failed" in note and run.run_id in note
 
 
-def test_no_weights_and_no_heavy_library_are_loaded(settings: dict[str, Any], workspace: Path) -> None:
-    import subprocess
-    import sys
+_LIGHT_STEPS = """
+import json, sys
+from pathlib import Path
+from pipeline import catalogue, doctor
+from pipeline.config import Config
+from pipeline.context import StepContext
+from pipeline.runs import Workspace
+from pipeline.steps import model, plan, validate
+ctx = StepContext(Config.model_validate(json.loads(sys.argv[1])), Workspace(Path.cwd()))
+validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); doctor.examine(Path.cwd())
+print([name for name in ("torch", "transformers", "datasets", "peft", "gguf", "textual") if name in sys.modules])
+"""
 
-    program = (
-        "import json, sys\nfrom pathlib import Path\nfrom pipeline.config import Config\nfrom pipeline.context import StepContext\n"
-        "from pipeline.runs import Workspace\nfrom pipeline import doctor, catalogue\nfrom pipeline.steps import model, plan, validate\n"
-        "ctx = StepContext(Config.model_validate(json.loads(sys.argv[1])), Workspace(Path.cwd()))\n"
-        "validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); doctor.examine(Path.cwd())\n"
-        "print([name for name in ('torch', 'transformers', 'datasets', 'peft', 'gguf', 'textual') if name in sys.modules])"
-    )
+
+def test_no_weights_and_no_heavy_library_are_loaded(settings: dict[str, Any], workspace: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(settings)],
+        [sys.executable, "-c", _LIGHT_STEPS, json.dumps(settings)],
         cwd=workspace, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -40,6 +41,14 @@ class MadeUpData:
             self._splits[split] = Dataset.from_dict({"input_ids": ids, "labels": labels}) if ids else None
         self.fingerprint = "made-up"
 
+    def put_token(self, token: int, document: int) -> None:
+        """Make it the second token of a training document."""
+        from datasets import Dataset
+
+        rows = self._splits["train"].to_dict()
+        rows["input_ids"][document][1] = token
+        self._splits["train"] = Dataset.from_dict(rows)
+
     def dataset(self, split: str) -> Any:
         return self._splits[split]
 
@@ -66,7 +75,7 @@ def plan_for(config: Config, data: MadeUpData, **changes: Any) -> Plan:
     """Two epochs of micro-batch 2 × accumulation 2, an evaluation every third step and nothing saved by the clock."""
     rows = len(pack(data.lengths("train"), ROW_TOKENS, config.data.packing))
     values: dict[str, Any] = {"micro_batch": 2, "accumulation": 2, "epochs": 2, "compute_dtype": "float32"} | changes
-    per_epoch = -(-(-(-rows // values["micro_batch"])) // values["accumulation"])
+    per_epoch = math.ceil(math.ceil(rows / values["micro_batch"]) / values["accumulation"])
     plan = Plan(
         exact=True, device="cpu", precision_mode=config.train.precision_mode, rows_per_epoch=rows, steps_per_epoch=per_epoch,
         total_steps=per_epoch * values["epochs"], warmup_steps=1, tokens_per_step=4 * ROW_TOKENS, train_tokens=0,
@@ -75,7 +84,7 @@ def plan_for(config: Config, data: MadeUpData, **changes: Any) -> Plan:
         micro_batch=values["micro_batch"], accumulation=values["accumulation"], epochs=values["epochs"],
         compute_dtype=values["compute_dtype"],
     )  # fmt: skip
-    return replace(plan, **{name: value for name, value in changes.items()})
+    return replace(plan, **changes)
 
 
 class TinyRun:

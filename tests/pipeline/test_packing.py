@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.packing import pack
+from pipeline.packing import ROWS_AN_EPOCH, pack, row_capacity
 
 lengths_and_capacity = st.integers(2, 200).flatmap(
     lambda capacity: st.tuples(st.lists(st.integers(1, capacity), max_size=80), st.just(capacity))
@@ -59,3 +59,18 @@ def test_documents_that_fit_no_row_are_refused(lengths: list[int]) -> None:
 
 def test_nothing_packs_into_nothing() -> None:
     assert pack([], 10) == [] == pack([], 10, packing=False)
+
+
+def test_a_small_set_gets_rows_enough_to_take_steps_in() -> None:
+    lengths = [40, 55, 70, 62, 48, 90, 33, 51, 47, 66]  # 562 tokens: one row of 1,024
+    capacity = row_capacity(sum(lengths), max(lengths), 1024)
+    assert capacity == 90
+    assert len(pack(lengths, capacity)) >= 7
+
+
+@given(st.lists(st.integers(1, 1024), min_size=1, max_size=200), st.integers(1024, 4096))
+def test_the_capacity_holds_every_document_and_never_exceeds_max_seq_len(lengths: list[int], most: int) -> None:
+    capacity = row_capacity(sum(lengths), max(lengths), most)
+    assert max(lengths) <= capacity <= most
+    # A set large enough keeps whole rows.
+    assert capacity == most or sum(lengths) <= most * ROWS_AN_EPOCH

