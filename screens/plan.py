@@ -43,7 +43,7 @@ def find_out(config: Config, workspace: Workspace) -> Findings:
     """The plan and how far things are. A plan that could be made is saved as the project's newest, as `humigence plan` does."""
     from pipeline.base_model.locate import locate
     from pipeline.dataset import processed
-    from pipeline.steps.plan import PLAN_FILE
+    from pipeline.forecast import PLAN_FILE
 
     outlook = look(config, workspace)
     if outlook.plan is not None:
