@@ -30,6 +30,17 @@ SHORT_KEYS = {"lora": "train.lora", "early_stopping": "train.early_stopping"}
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What is wrong with a config. `key` is dotted: a setting, or a section whose settings contradict each other."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key or 'config'}: {self.message}"
+
+
+@dataclass(frozen=True)
 class Key:
     """One setting by its dotted name, as `config keys` lists it and a form shows it."""
 
@@ -103,10 +114,23 @@ def parse(document: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(_with_short_keys(document))
     except ValidationError as error:
-        problems = [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        problems = _problems(error)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
+        lines = "\n".join(f"  {problem}" for problem in problems)
         raise BadInput(f"{where}: {count}\n{lines}", "humigence config keys lists every setting and what is allowed") from error
+
+
+def problems(document: dict[str, Any]) -> tuple[Problem, ...]:
+    """All that is wrong with `document`, in the order of the settings; empty when it is a config."""
+    try:
+        Config.model_validate(_with_short_keys(document))
+    except ValidationError as error:
+        return _problems(error)
+    return ()
+
+
+def _problems(error: ValidationError) -> tuple[Problem, ...]:
+    return tuple(dict.fromkeys(_problem(dict(detail)) for detail in error.errors(include_url=False)))
 
 
 def _with_short_keys(document: dict[str, Any]) -> dict[str, Any]:
@@ -122,19 +146,19 @@ def _with_short_keys(document: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _problem(detail: dict[str, Any]) -> str:
+def _problem(detail: dict[str, Any]) -> Problem:
     """One line of pydantic's report in our words."""
     location = _dotted(detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return f"{location}: unknown key{_nearest(location)}"
+        return Problem(location, f"unknown key{_nearest(location)}")
     value = detail.get("input")
     found = "" if isinstance(value, BaseModel) else f", not {_short(value)}"
     field = field_at(location)
     allowed = allowed_values(field) if field else ""
     if detail["type"] == "value_error" or not allowed:
         message = detail["msg"].removeprefix("Value error, ")
-        return f"{location or 'config'}: {message[:1].lower()}{message[1:]}"
-    return f"{location}: must be {allowed}{found}"
+        return Problem(location, f"{message[:1].lower()}{message[1:]}")
+    return Problem(location, f"must be {allowed}{found}")
 
 
 def _dotted(location: tuple[str | int, ...]) -> str:
@@ -231,9 +255,12 @@ def _schema_words(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     if schema.get("type") == "array":
-        return f"list of: {_schema_words(schema.get('items', {}))}"
+        least = ", at least one" if schema.get("minItems") else ""
+        return f"list of: {_schema_words(schema.get('items', {}))}{least}"
     names = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
     words = names.get(schema.get("type", ""), "")
+    if schema.get("minLength"):
+        return f"{words}, not empty"
     bounds = [
         f"{sign} {_number_words(schema[key])}"
         for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))

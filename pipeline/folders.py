@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ class Workspace:
 
     def resolve(self, path: str) -> Path:
         """A path of the config: absolute, or relative to the workspace."""
-        return self.root / Path(path).expanduser()
+        return self.root / os.path.expanduser(path)  # Path.expanduser raises for a user who is not there
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def _unused_folder(project: Path) -> Path:
     project.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     for attempt in range(1, 10_000):
-        folder = project / (stamp if attempt == 1 else f"{stamp}_{attempt}")
+        folder = project / (stamp if attempt == 1 else f"{stamp}_{attempt:02d}")
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:

@@ -30,6 +30,8 @@ class Entry(NamedTuple):
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Run": {
+        "init": Entry("wizard", "Set up a run: five questions, or every setting; then plan, validate or run it."),
+        "wizard": Entry("wizard", "The same."),
         "pipeline": Entry("pipeline", "All eight steps; training only with --train or TRAIN=1."),
         "runs": Entry("runs", "List the runs; show, follow or stop one."),
         "infer": Entry("infer", "Ask the packaged model."),

@@ -1,0 +1,73 @@
+"""`humigence init` and `humigence wizard`: the app, opened at the wizard."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from humigence_tui.cli.launching import validation_only
+from humigence_tui.cli.options import DEFAULT_CONFIG, ConfigPath, training_asked, with_config, workspace
+from humigence_tui.cli.terminal import is_interactive, say, say_next
+from pipeline import config_file
+from pipeline.errors import EnvironmentFault
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+TrainFlag = Annotated[bool, typer.Option("--train", help="Allow training. The variable TRAIN, where set, has the last word.")]
+
+
+class Mode(StrEnum):
+    basic = "basic"
+    advanced = "advanced"
+
+
+class AfterSaving(StrEnum):
+    plan = "plan"
+    validate = "validate"
+    pipeline = "pipeline"
+
+
+@app.command()
+def wizard(
+    mode: Annotated[Mode, typer.Option("--mode", help="Five questions, or every setting.")] = Mode.basic,
+    run: Annotated[
+        AfterSaving | None, typer.Option("--run", help="What to do once it is saved.", show_default="asks, plan first")
+    ] = None,
+    train: TrainFlag = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Begins with what the config file holds, saves to it (the older file is kept as .bak) and goes on with what was chosen.
+    Training starts only with --train, TRAIN=1, or when the question before it is answered with yes.
+    """
+    training = training_asked(train)
+    action = "validate" if validation_only() else run.value if run else None
+    if not is_interactive():
+        raise EnvironmentFault("the wizard needs a terminal", "humigence config set KEY VALUE changes a setting without one")
+    here = workspace()
+    settings = config_file.load(config, here.root)
+    before = _signature(here.root / config)
+
+    from humigence_tui.app import HumigenceApp
+
+    HumigenceApp(
+        here, "wizard",
+        {"config": settings, "config_path": config, "advanced": mode is Mode.advanced, "action": action, "train": training},
+    ).run()  # fmt: skip
+    if _signature(here.root / config) == before:
+        say("nothing was saved")
+        return
+    say(f"saved to {config}", "green")
+    say_next(f"{with_config('pipeline', config)} --train")
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    """Another one once the file was replaced."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns

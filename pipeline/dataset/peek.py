@@ -1,0 +1,50 @@
+"""A quick look at a JSONL file: how many lines, and which schema its first rows are written in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from pipeline.config import RowSchema
+from pipeline.dataset.jsonl import count_lines, read_lines
+from pipeline.dataset.schemas import fitting
+
+LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class Peek:
+    """What the first rows say.
+
+    Attributes:
+        lines: of the whole file.
+        looked_at: rows that were looked at, at most `LOOKED_AT`.
+        schema: the one most of them are written in; None where none fits.
+        fitting: how many of them are.
+        problem: why the file can't be read, or what is wrong with its first row that fits no schema.
+    """
+
+    lines: int = 0
+    looked_at: int = 0
+    schema: RowSchema | None = None
+    fitting: int = 0
+    problem: str = ""
+
+
+def peek(path: Path) -> Peek:
+    """Look at `path`. Reads the whole file once, to count; never raises for what is in it."""
+    try:
+        first = list(islice(read_lines(path), LOOKED_AT))
+        lines = count_lines(path)
+    except OSError as error:
+        return Peek(problem=error.strerror or str(error))
+    if not first:
+        return Peek(lines, problem="the file is empty")
+    found = [None if line.problem else fitting(line.row) for line in first]
+    counts = Counter(schema for schema in found if schema)
+    schema, count = counts.most_common(1)[0] if counts else (None, 0)
+    bad = next((line for line, fits in zip(first, found, strict=True) if fits is None), None)
+    problem = f"line {bad.number}: {bad.problem or 'neither messages nor instruction and output'}" if bad else ""
+    return Peek(lines, len(first), schema, count, problem)

@@ -1,0 +1,178 @@
+"""What can be chosen on this machine, as options of a form: each with its details, or with the reason why it can't be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import catalogue
+from pipeline.base_model.shape import ModelShape
+from pipeline.catalogue import CuratedModel
+from pipeline.config import Config
+from pipeline.gpu import (
+    GIB,
+    Device,
+    GpuReading,
+    HostReading,
+    Survey,
+    allowed,
+    read_host,
+    survey,
+    torch_cuda_build,
+)
+from pipeline.planning import memory_of
+from pipeline.text import safe, size
+from screens.widgets.choices import Option
+
+OTHER_MODEL = "other"
+# GPUs older than this have no bfloat16 units, and bitsandbytes has no 8-bit kernels for those older than the second.
+BFLOAT16_CAPABILITY = (8, 0)
+INT8_CAPABILITY = (7, 5)
+_COUNTS = ("none", "one", "two")
+
+PRECISIONS: dict[str, str] = {
+    "qlora_nf4": "4-bit weights: the least memory, nearly the same quality",
+    "lora_bf16": "16-bit weights (bfloat16): four times the weights of 4-bit, a little faster",
+    "lora_fp16": "16-bit weights (float16): for GPUs without bfloat16",
+    "lora_int8": "8-bit weights: between 4 and 16 bits, slower than both",
+}
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What the options rest on, read once in a thread."""
+
+    found: Survey
+    usable: tuple[GpuReading, ...]
+    host: HostReading
+    cuda_build: bool
+
+
+def read_machine() -> MachineFacts:
+    """GPUs, CPU and memory as they are now."""
+    found = survey()
+    return MachineFacts(found, allowed(found.gpus), read_host(), torch_cuda_build() is not None)
+
+
+# ------------------------------------------------------------------------------------------------------------ GPU
+
+
+def gpu_options(machine: MachineFacts, current: str) -> list[Option]:
+    """auto, each GPU, the CPU, several GPUs."""
+    about = "The GPU with most memory free when the run starts, else the CPU."
+    options = [Option("auto", "auto", _auto_detail(machine), about=about)]
+    options += [_gpu_option(gpu, machine, current) for gpu in machine.found.gpus]
+    host = machine.host
+    free = f"{size(host.memory_available_bytes)} free"
+    slow = "works, hundreds of times slower than a GPU" if machine.usable else f"works, slowly · {host.cores} cores · {free}"
+    options.append(Option("cpu", "CPU", slow, about=f"{safe(host.cpu_name)}, {host.cores} cores, {free}."))
+    if current not in [option.value for option in options]:
+        options.append(Option(current, current, reason="not on this machine"))
+    return [*options, _several(len(machine.found.gpus))]
+
+
+def _auto_detail(machine: MachineFacts) -> str:
+    if not machine.found.gpus:
+        return f"the CPU here: {machine.found.problem.partition(' (')[0]}"
+    if not machine.usable:
+        return "the CPU here: CUDA_VISIBLE_DEVICES hides every GPU"
+    if not machine.cuda_build:
+        return "the CPU here: the installed torch is a CPU build"
+    best = max(machine.usable, key=lambda gpu: (gpu.memory_free_bytes or 0, -gpu.index))
+    return f"{best.index} now: most memory free" if len(machine.usable) > 1 else f"{best.index}: the only one here"
+
+
+def _gpu_option(gpu: GpuReading, machine: MachineFacts, current: str) -> Option:
+    named = bool(gpu.uuid) and current == gpu.uuid
+    total = f" · {size(gpu.memory_total_bytes)}" if gpu.memory_total_bytes else ""
+    free = f" · {gpu.memory_free_bytes / GIB:.1f} free" if gpu.memory_free_bytes is not None else ""
+    reason = ""
+    if gpu not in machine.usable:
+        reason = "hidden by CUDA_VISIBLE_DEVICES"
+    elif not machine.cuda_build:
+        reason = "the installed torch is a CPU build"
+    name = safe(gpu.name or "GPU").replace("GeForce ", "")
+    return Option(current if named else str(gpu.index), str(gpu.index), f"{name}{total}{free}", reason, gpu.label)
+
+
+def _several(count: int) -> Option:
+    if count < 2:
+        return Option("several", "several GPUs", reason=f"needs two GPUs: this machine has {_COUNTS[count]}")
+    reason, _, more = catalogue.MULTI_GPU.unavailable.partition(": ")
+    return Option("several", "several GPUs", reason=reason, about=more)
+
+
+# ---------------------------------------------------------------------------------------------------------- model
+
+
+def model_options(device: Device | None, environ: Mapping[str, str] | None = None) -> list[Option]:
+    """The curated models, and a last one for anything else."""
+    options = [_model_option(model, device, environ) for model in catalogue.MODELS]
+    about = "Any chat model of the Hugging Face hub (owner/name), a folder with safetensors, or a .gguf file."
+    return [*options, Option(OTHER_MODEL, "another", "a hub name, a folder, or a .gguf file", about=about)]
+
+
+def _model_option(model: CuratedModel, device: Device | None, environ: Mapping[str, str] | None) -> Option:
+    reason = catalogue.availability(model, device, environ) or ""
+    here = "on this machine" if model.downloaded else "not here yet"
+    licence = model.licence if len(model.licence) < 12 else model.licence.removesuffix(" Community License")
+    detail = f"{model.download_bytes / GIB:.1f} GiB · {licence} · {here}"
+    about = f"{model.what[:1].upper()}{model.what[1:]}. {reason}".strip()
+    return Option(model.repo, model.repo.rpartition("/")[2], detail, _short(reason), about)
+
+
+def _short(reason: str) -> str:
+    """A reason for one line; the whole of it is told where the cursor is."""
+    if reason.startswith("gated"):
+        return "gated: set HF_TOKEN"
+    for place in (" free on ", " free at "):
+        head, found, _ = reason.partition(place)
+        if found:
+            return f"{head} free"
+    return reason
+
+
+# -------------------------------------------------------------------------------------- schema, precision, exports
+
+
+def choice_options(choices: Sequence[catalogue.Choice]) -> list[Option]:
+    """Schemas and formats of the catalogue; those of another version stay in the list."""
+    return [Option(each.value, each.value, "", each.unavailable.partition(":")[0], _about(each)) for each in choices]
+
+
+def _about(choice: catalogue.Choice) -> str:
+    return f"{choice.value}: {choice.what}. {choice.unavailable}".strip()
+
+
+def source_options() -> list[Option]:
+    """Where the rows come from."""
+    return [
+        Option("local", "Local file", about="A JSONL file of yours: one conversation a line."),
+        Option("bundled", "Demo, 12 rows", about="OpenAssistant conversations that come with Humigence: enough to try it."),
+        Option("generated", "Generate", reason="not in this version", about="Making a small set of rows: not in this version."),
+    ]
+
+
+def precision_options(config: Config | None, shape: ModelShape | None, device: Device | None) -> list[Option]:
+    """The four modes; those that the device can't do, or that do not fit even with one row at a time, say so."""
+    options = []
+    for mode, about in PRECISIONS.items():
+        reason = _precision_reason(mode, config, shape, device)
+        options.append(Option(mode, mode, "", reason, f"{mode}: {about}. {reason}".strip()))
+    return options
+
+
+def _precision_reason(mode: str, config: Config | None, shape: ModelShape | None, device: Device | None) -> str:
+    if device is None:
+        return ""
+    if device.kind == "cuda" and device.capability is not None:
+        needed = {"lora_bf16": BFLOAT16_CAPABILITY, "lora_int8": INT8_CAPABILITY}.get(mode)
+        if needed and device.capability < needed:
+            have = ".".join(map(str, device.capability))
+            return f"needs compute capability {'.'.join(map(str, needed))}: this GPU has {have}"
+    if config is None or shape is None or not device.total_bytes:
+        return ""
+    tried: Any = config.model_copy(update={"train": config.train.model_copy(update={"precision_mode": mode})})
+    need = memory_of(tried, shape, device, 1, config.train.gradient_checkpointing is not False).total
+    return "" if need <= device.free_bytes else f"needs {size(need)}, {size(device.free_bytes)} free"

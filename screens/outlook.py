@@ -1,0 +1,112 @@
+"""What a config would cost on this machine: device, memory and plan, or why there is none yet. Reads files: call it in a thread.
+
+`pipeline.forecast` is imported where it is needed: nothing of it is wanted before the first screen stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pipeline.base_model.shape import ModelShape
+from pipeline.config import Config
+from pipeline.errors import BadInput, EnvironmentFault, HumigenceError
+from pipeline.gpu import Device, choose_device
+from pipeline.planning import USABLE_SHARE, DataFigures, Plan, make_plan, memory_of
+from pipeline.runs import Workspace
+from pipeline.text import counted, duration
+
+Verdict = Literal["fits", "tight", "too much", "unknown"]
+# Rows enough that the batch does not shrink: what memory is shown for while there is no data to count.
+_ANY_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a config's cost.
+
+    Attributes:
+        memory: bytes at the peak by component; empty where the model's sizes are not known.
+        free_bytes: what the device has free now; 0 where it does not tell.
+        problem: why there is no plan, `hint` what to do about it.
+    """
+
+    device: Device | None = None
+    shape: ModelShape | None = None
+    plan: Plan | None = None
+    memory: dict[str, int] = field(default_factory=dict)
+    free_bytes: int = 0
+    problem: str = ""
+    hint: str = ""
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.memory.values())
+
+    @property
+    def verdict(self) -> Verdict:
+        """`tight` is within what is free and above what a plan uses of it."""
+        if not self.memory or not self.free_bytes:
+            return "unknown"
+        if self.total_bytes <= USABLE_SHARE * self.free_bytes:
+            return "fits"
+        return "tight" if self.total_bytes <= self.free_bytes else "too much"
+
+
+def look(config: Config, workspace: Workspace) -> Outlook:
+    """Everything that can be told of `config` here and now."""
+    from pipeline.forecast import known_shape
+
+    try:
+        device = choose_device(config.compute.gpu)
+    except EnvironmentFault as error:
+        return Outlook(problem=error.message, hint=error.hint)
+    outlook = Outlook(device=device, free_bytes=device.free_bytes)
+    try:
+        shape = known_shape(config, workspace)
+    except BadInput as error:
+        return replace(outlook, problem=error.message, hint=error.hint)
+    if shape is None:
+        name = config.model.local_path or config.model.repo
+        return replace(outlook, problem=f"the sizes of {name} are known once it is here", hint="humigence model download")
+    return _planned(replace(outlook, shape=shape), config, workspace, shape, device)
+
+
+def _planned(outlook: Outlook, config: Config, workspace: Workspace, shape: ModelShape, device: Device) -> Outlook:
+    from pipeline.forecast import plan_for
+
+    try:
+        plan = plan_for(config, workspace, shape, device)
+    except EnvironmentFault as error:  # not even one row fits
+        return replace(outlook, memory=_least_memory(config, shape, device), problem=error.message, hint=error.hint)
+    except HumigenceError as error:  # the data
+        memory = _memory_for_any_rows(config, shape, device)
+        return replace(outlook, memory=memory, problem=error.message, hint=error.hint)
+    return replace(outlook, plan=plan, memory=plan.memory)
+
+
+def _memory_for_any_rows(config: Config, shape: ModelShape, device: Device) -> dict[str, int]:
+    many = DataFigures(
+        _ANY_ROWS, config.data.max_seq_len, conversations=_ANY_ROWS, tokens=_ANY_ROWS, trained_tokens=_ANY_ROWS, exact=False
+    )
+    try:
+        return make_plan(config, shape, device, many).memory
+    except HumigenceError:
+        return _least_memory(config, shape, device)
+
+
+def _least_memory(config: Config, shape: ModelShape, device: Device) -> dict[str, int]:
+    checkpointing = config.train.gradient_checkpointing is not False
+    return memory_of(config, shape, device, 1, checkpointing).components()
+
+
+# ------------------------------------------------------------------------------------------------------- in words
+
+
+def plan_line(plan: Plan) -> str:
+    """`≈ micro-batch 16 × 6 · 1,204 steps · 3 epochs · about 41 m 3 s`."""
+    about = "" if plan.exact else "≈ "
+    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs:g} epochs"
+    steps = "1 step" if plan.total_steps == 1 else f"{counted(plan.total_steps)} steps"
+    time = f"about {duration(plan.seconds)}" if plan.seconds else "time not measured yet"
+    return f"{about}micro-batch {plan.micro_batch} × {plan.accumulation} · {steps} · {epochs} · {time}"

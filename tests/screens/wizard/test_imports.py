@@ -1,0 +1,18 @@
+"""The wizard stands before anything heavy is loaded, and never loads it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "transformers", "datasets", "peft", "bitsandbytes", "tokenizers", "huggingface_hub", "pyarrow")
+
+
+def test_the_screens_never_load_torch_and_its_friends() -> None:
+    code = (
+        "import sys, screens.wizard, screens.plan, screens.doctor, screens.saved\n"
+        "import pipeline.forecast, pipeline.dataset.processed\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
