@@ -30,9 +30,7 @@ def small_config(project: str, model: Path, data: Path) -> Config:
 
 
 @pytest.mark.slow
-async def test_a_run_in_the_app_is_the_run_of_a_worker_and_prints_nothing_on_the_screen(
-    workspace: Path, tiny_model: Path
-) -> None:
+async def test_a_run_in_the_app_is_the_run_of_a_worker(workspace: Path, tiny_model: Path) -> None:
     data = write_jsonl(workspace / "rows.jsonl", [chat_row(f"question {n}", f"answer {n}") for n in range(30)])
     app = HumigenceApp(Workspace(workspace), in_process=True)
     app.theme = themes.DARK
@@ -48,9 +46,8 @@ async def test_a_run_in_the_app_is_the_run_of_a_worker_and_prints_nothing_on_the
         inside = app.screen.snapshot  # type: ignore[attr-defined]
         assert "✔ finished" in text_of(app)
     assert inside.run.output_log.exists()
-    child = launch.start(
-        Workspace(workspace), small_config("child", tiny_model, data), launch.Request(train=True, until="train")
-    ).run
+    request = launch.Request(train=True, until="train")
+    child = launch.start(Workspace(workspace), small_config("child", tiny_model, data), request).run
     for _ in runs.follow(child):
         pass
     assert list(inside.columns.loss) == list(runs.read_state(child).train["loss"])
