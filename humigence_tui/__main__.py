@@ -35,7 +35,7 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
         return EXIT_NO_TERMINAL
     from humigence_tui.app import HumigenceApp
     from humigence_tui.tty import own_terminal
-    from pipeline.runs import Workspace
+    from pipeline.folders import Workspace
 
     with own_terminal(app_log()) as tty:
         app = HumigenceApp(Workspace(workspace.resolve()), first, arguments, in_process=in_process, tty=tty)

@@ -9,7 +9,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
 from textual.app import App, SystemCommand
@@ -17,7 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from humigence_tui.tty import Tty, TtyDriver
-from pipeline.runs import RunFolder, Workspace, request_stop
+from pipeline.folders import RunFolder, Workspace
 from screens import base, messages, names, themes
 from screens.base import Page
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from humigence_tui.background.threads import Threads
     from humigence_tui.background.trainer import InProcessTrainer
     from pipeline.config import Config
+    from pipeline.events import StopMode
     from pipeline.runner import Request
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
@@ -136,6 +137,8 @@ class HumigenceApp(App[None]):
 
     @on(messages.StopRun)
     def _stop_run(self, message: messages.StopRun) -> None:
+        from pipeline.runs import request_stop
+
         request_stop(message.run, message.mode)
 
     @on(messages.StartRun)
@@ -213,7 +216,7 @@ class HumigenceApp(App[None]):
 
     def action_leave(self) -> None:
         """Leave; with a run on, ask what is to become of it."""
-        live = [row for row in self._rows or () if row.live]
+        live = [row for row in self._rows or () if row.live and row.still_alive()]
         if not live:
             self.exit()
             return
@@ -224,11 +227,11 @@ class HumigenceApp(App[None]):
             self.push_screen(question_when_leaving(live), lambda chosen: self._leave(live, chosen))
 
     def _leave(self, live: list[RunRow], chosen: str | None) -> None:
-        if chosen in ("save", "abort"):
+        if chosen == "save" or chosen == "abort":
             for row in live:
-                request_stop(row.run, "save" if chosen == "save" else "abort")
+                self.post_message(messages.StopRun(row.run, cast("StopMode", chosen)))
         if chosen in ("save", "abort", "leave"):
-            self.exit()
+            self.call_later(self.exit)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for name in ("home", "wizard", "data", "chat", "doctor"):

@@ -18,7 +18,7 @@ from pipeline.runs import RunFolder, read_report, read_state
 HELD_OUT = "held-out loss"
 JITTER = "throughput jitter"
 CURATED = "curated answers"
-_UNIT = "%"  # of the base model's loss; of the median time of a token; of the prompts
+_UNIT = "%"  # of the base model's loss; of the median step time; of the prompts
 # Fewer steps say more about the machine's first seconds than about the run.
 LEAST_STEPS = 20
 # Distance of the 10th and 90th percentile of a normal distribution in standard deviations.
@@ -32,12 +32,14 @@ class Evidence:
     Attributes:
         val: the `val` part of the evaluation report; None where there were no held-out rows.
         answers: the `curated` part; each with `tuned_reasons`.
-        seconds_per_token: of every counted optimizer step.
+        seconds: wall time of every counted optimizer step.
+        tokens: of each of them; empty where all are of one size.
     """
 
     val: dict[str, Any] | None
     answers: Sequence[dict[str, Any]]
-    seconds_per_token: Sequence[float]
+    seconds: Sequence[float]
+    tokens: Sequence[float] = ()
 
 
 def evidence_of(run: RunFolder) -> Evidence | None:
@@ -46,16 +48,16 @@ def evidence_of(run: RunFolder) -> Evidence | None:
     if report is None:
         return None
     train = read_state(run).train
-    steps = zip(train["seconds"], train["tokens"], train["counted"], strict=True)
-    rates = [seconds / tokens for seconds, tokens, counted in steps if counted and tokens > 0]
-    return Evidence(report["val"], report["curated"], rates)
+    counted = [i for i in range(len(train)) if train["counted"][i] and train["tokens"][i] > 0]
+    seconds, tokens = ([train[name][i] for i in counted] for name in ("seconds", "tokens"))
+    return Evidence(report["val"], report["curated"], seconds, tokens)
 
 
 def judge(evidence: Evidence, acceptance: AcceptanceSection) -> list[GateJudged]:
     """Every gate's verdict. Too little evidence is "not judged", never "passed"."""
     return [
         _held_out(evidence.val, acceptance.min_val_improvement_pct),
-        _jitter(evidence.seconds_per_token, acceptance.jitter_threshold),
+        _jitter(evidence.seconds, evidence.tokens, acceptance.jitter_threshold),
         _curated(evidence.answers, acceptance.curated_threshold),
     ]
 
@@ -92,27 +94,33 @@ def _held_out(val: dict[str, Any] | None, threshold: float) -> GateJudged:
     return GateJudged(HELD_OUT, "failed", improvement, threshold, _UNIT, words, advice)
 
 
-def spread_over_median(values: Sequence[float]) -> float:
-    """A robust coefficient of variation: the 10th to 90th percentile as standard deviations of a normal, over the median.
+def spread_over_median(seconds: Sequence[float], tokens: Sequence[float] = ()) -> float:
+    """A robust coefficient of variation of the step time: the 10th to 90th percentile as standard deviations of a normal, over
+    the median. One step in ten may stall without a trace; more show fully.
 
-    One step in ten may stall without a trace; more show fully.
+    Steps of more tokens take longer by right: what a straight line (a fixed cost and one a token, least squares) tells of the
+    time is no jitter.
     """
-    low, median, high = np.percentile(values, (10, 50, 90))
-    return float((high - low) / _P10_TO_P90 / median)
+    times = np.asarray(seconds, dtype=float)
+    rest = times
+    sizes = np.asarray(tokens, dtype=float)
+    if sizes.size and np.ptp(sizes) > 0:
+        slope = max(0.0, float(np.cov(sizes, times, bias=True)[0, 1] / np.var(sizes)))  # more tokens never take less
+        rest = times - slope * sizes
+    low, high = np.percentile(rest, (10, 90))
+    return float((high - low) / _P10_TO_P90 / np.median(times))
 
 
-def _jitter(seconds_per_token: Sequence[float], threshold: float) -> GateJudged:
-    count = len(seconds_per_token)
+def _jitter(seconds: Sequence[float], tokens: Sequence[float], threshold: float) -> GateJudged:
+    count = len(seconds)
     if count < LEAST_STEPS:
         return GateJudged(
             JITTER, "not judged", None, 100 * threshold, _UNIT, f"{count} counted optimizer steps, {LEAST_STEPS} are needed",
             "more rows, train.epochs or a smaller train.tokens_per_step_target give more steps", at_most=True,
         )  # fmt: skip
-    spread = spread_over_median(seconds_per_token)
-    median = float(np.median(seconds_per_token))
-    words = (
-        f"spread of the time a token takes, over {count} steps without evaluations and checkpoints ({1 / median:,.0f} tokens/s)"
-    )
+    spread = spread_over_median(seconds, tokens)
+    rate = f" ({sum(tokens) / sum(seconds):,.0f} tokens/s)" if tokens else ""
+    words = f"spread of the step time over its median, of {count} steps without evaluations and checkpoints{rate}"
     if spread <= threshold:
         return GateJudged(JITTER, "passed", 100 * spread, 100 * threshold, _UNIT, words, at_most=True)
     return GateJudged(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -42,24 +43,34 @@ def run_held(run: RunFolder, request: Request, *, also: Callable[[Event], None] 
     Raises:
         EnvironmentFault: another process works in this project.
     """
-    workspace = Workspace(run.path.parent.parent.parent)
-    project_lock = _taken(workspace.project_lock(run.project), f"project {run.project!r}")
-    with project_lock, _taken(run.lock, f"run {run.run_id}"):
+    with writing(run, also) as emit:
         clear_stop_request(run)
-        writer = EventWriter(run)
+        switch = StopSwitch(run, emit)
+        if own_process:
+            _listen_to_signals(run, switch)
+        return execute(run, request, switch, emit)
+
+
+@contextmanager
+def writing(run: RunFolder, also: Callable[[Event], None] | None = None) -> Iterator[Callable[[Event], None]]:
+    """The project and the run held against everybody else, the run's log open: what is emitted goes there, then to `also`.
+
+    Raises:
+        EnvironmentFault: another process works in this project.
+    """
+    workspace = Workspace(run.path.parent.parent.parent)
+    with (
+        _taken(workspace.project_lock(run.project), f"project {run.project!r}"),
+        _taken(run.lock, f"run {run.run_id}"),
+        closing(EventWriter(run)) as writer,
+    ):
 
         def emit(event: Event) -> None:
             writer.emit(event)
             if also:
                 also(event)
 
-        switch = StopSwitch(run, emit)
-        if own_process:
-            _listen_to_signals(run, switch)
-        try:
-            return execute(run, request, switch, emit)
-        finally:
-            writer.close()
+        yield emit
 
 
 def _taken(path: Path, what: str) -> locks.FileLock:

@@ -13,7 +13,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from pipeline.files import read_json
-from pipeline.runs import RunFolder
+from pipeline.folders import RunFolder
 from pipeline.text import counted, duration, loss, safe
 from screens import run_curves
 from screens.chart_page import ChartPage

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from pipeline.runs import RunFolder
+from pipeline.folders import RunFolder
 from pipeline.text import counted, duration, loss, safe
 from screens import names
 from screens.base import Page

@@ -1,6 +1,6 @@
 """What a config would cost on this machine: device, memory and plan, or why there is none yet. Reads files: call it in a thread.
 
-`pipeline.steps.plan` is imported where it is needed: nothing of it is wanted before the first screen stands.
+`pipeline.forecast` is imported where it is needed: nothing of it is wanted before the first screen stands.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Outlook:
 
 def look(config: Config, workspace: Workspace) -> Outlook:
     """Everything that can be told of `config` here and now."""
-    from pipeline.steps.plan import known_shape
+    from pipeline.forecast import known_shape
 
     try:
         device = choose_device(config.compute.gpu)
@@ -73,7 +73,7 @@ def look(config: Config, workspace: Workspace) -> Outlook:
 
 
 def _planned(outlook: Outlook, config: Config, workspace: Workspace, shape: ModelShape, device: Device) -> Outlook:
-    from pipeline.steps.plan import plan_for
+    from pipeline.forecast import plan_for
 
     try:
         plan = plan_for(config, workspace, shape, device)

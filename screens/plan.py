@@ -26,7 +26,7 @@ from screens.facts import Fact, banner, numbers, steps
 from screens.messages import StartRun
 from screens.outlook import Outlook, look
 from screens.saved import facts_content
-from screens.start import ask_before_training
+from screens.start import ask_before_training, next_command, training_was_asked
 from screens.widgets.memory_bar import MemoryBar
 
 
@@ -43,7 +43,7 @@ def find_out(config: Config, workspace: Workspace) -> Findings:
     """The plan and how far things are. A plan that could be made is saved as the project's newest, as `humigence plan` does."""
     from pipeline.base_model.locate import locate
     from pipeline.dataset import processed
-    from pipeline.steps.plan import PLAN_FILE
+    from pipeline.forecast import PLAN_FILE
 
     outlook = look(config, workspace)
     if outlook.plan is not None:
@@ -112,9 +112,8 @@ class PlanScreen(Page):
         outlook = findings.outlook
         self.query_one("#banner", Static).update(self._banner(outlook))
         self.query_one("#numbers", Static).update(facts_content(numbers(outlook.plan)) if outlook.plan else Content(""))
-        told = steps(
-            self._config, outlook, model_here=findings.model_here, data_ready=findings.data_ready, train=self._train
-        )  # fmt: skip
+        train = training_was_asked(self, self._train)
+        told = steps(self._config, outlook, model_here=findings.model_here, data_ready=findings.data_ready, train=train)
         self.query_one("#steps", Static).update(_steps_content(told))
         self.query_one(MemoryBar).outlook = outlook
         self.query_one("#next", Static).update(self._next())
@@ -129,14 +128,14 @@ class PlanScreen(Page):
         return Content.assemble("  ", (how, "bold"), "\n  ", (trained, "$dim"))
 
     def _next(self) -> Content:
-        command = f"humigence pipeline --config {self._path} --train"
+        command = next_command("pipeline", self._path, train=True)
         return Content.assemble(("  next  ", "$faint"), (safe(command), "$dim"))
 
     # ---------------------------------------------------------------------------------------------------- the keys
 
     def action_start(self) -> None:
         """Start the run; asks first unless training was asked for."""
-        if self._train:
+        if training_was_asked(self, self._train):
             self.post_message(StartRun(self._config, Request(train=True)))
             return
         plan = self.findings.outlook.plan if self.findings else None

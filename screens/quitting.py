@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from screens.question import Answer, Question
-from screens.snapshot import RunRow
+
+if TYPE_CHECKING:
+    from screens.snapshot import RunRow
 
 
 def question_when_leaving(live: Sequence[RunRow]) -> Question:

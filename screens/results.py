@@ -16,7 +16,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from pipeline.events import Answered, GateJudged, HeldOut, Packed
-from pipeline.runs import RunFolder
+from pipeline.folders import RunFolder
 from pipeline.text import counted, loss, safe, size
 from screens import names
 from screens.base import Page

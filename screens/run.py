@@ -13,7 +13,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from pipeline.events import StopMode
-from pipeline.runs import RunFolder
+from pipeline.folders import RunFolder
 from pipeline.text import counted, loss, size
 from screens import names, run_curves
 from screens.chart_page import ChartPage

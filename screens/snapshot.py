@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline import events as ev
 from pipeline.events import StepName, StepOutcome
-from pipeline.runs import RunFolder
+from pipeline.folders import RunFolder
+from pipeline.runs import is_alive
 from pipeline.state import RunState, Status
 from pipeline.state_cache import Summary, busy_seconds
 
@@ -36,6 +37,10 @@ class RunRow:
     @property
     def live(self) -> bool:
         return self.status in ("starting", "running")
+
+    def still_alive(self) -> bool:
+        """Asked now, not when the list was made."""
+        return is_alive(self.run)
 
     @property
     def resumable(self) -> bool:

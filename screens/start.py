@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal
 
 from pipeline.config import Config
+from pipeline.config_file import DEFAULT_CONFIG
+from pipeline.errors import BadInput
 from pipeline.runner import Request
+from pipeline.switches import training_asked
+from pipeline.text import safe
 from screens.base import Page
 from screens.messages import StartRun
 from screens.question import Answer, Question
@@ -24,7 +29,7 @@ def run_action(page: Page, action: Action, config: Config, config_path: str, tra
         page.open("plan", config=config, config_path=config_path, train=train)
     elif action == "validate":
         page.post_message(StartRun(config, Request(train=False, until="validate")))
-    elif train:
+    elif training_was_asked(page, train):
         page.post_message(StartRun(config, Request(train=True)))
     else:
         ask_before_training(page, config)
@@ -48,4 +53,14 @@ def ask_before_training(page: Page, config: Config, cost: str = "") -> None:
 
 def next_command(action: Action, config_path: str, train: bool = False) -> str:
     """The command that does the same from a shell."""
-    return f"humigence {action} --config {config_path}" + (" --train" if action == "pipeline" and train else "")
+    named = "" if config_path == DEFAULT_CONFIG else f" --config {shlex.quote(config_path)}"
+    return f"humigence {action}{named}" + (" --train" if action == "pipeline" and train else "")
+
+
+def training_was_asked(page: Page, flag: bool) -> bool:
+    """By the flag, or by TRAIN where that is set. What TRAIN can't mean is told and counts as no."""
+    try:
+        return training_asked(flag)
+    except BadInput as error:
+        page.notify(safe(error.message), severity="error", markup=False)
+        return False

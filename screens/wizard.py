@@ -163,11 +163,8 @@ class WizardScreen(Page):
         self._read_machine()
         self._look_soon()
         self.data.look_at_file(self.draft)
-        self.call_after_refresh(self._begin)
-
-    def _begin(self) -> None:
-        self._fit()
         self.gpu.choices.focus()
+        self.call_after_refresh(self._fit)
 
     # ------------------------------------------------------------------------------------------------ basic, advanced
 

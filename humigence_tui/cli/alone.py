@@ -10,7 +10,7 @@ from humigence_tui.cli.display import display
 from humigence_tui.cli.lines import Line
 from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, with_config
 from humigence_tui.cli.terminal import out_json
-from pipeline import runner
+from pipeline import runner, worker
 from pipeline.context import StepContext, StepResult
 from pipeline.errors import EXIT_OK, GatesFailed, MissingArtifact
 from pipeline.events import Envelope, Event, StepName
@@ -54,10 +54,11 @@ def step_result(name: StepName, config_path: str | None, run: RunFolder | None =
             state.apply(envelope)
             view.event(envelope, state)
 
-        if run is not None:
-            view.tell([Line(f"run {report.run_name(run)}")])
-        result = runner.run_alone(name, StepContext(config, here, run, show))
-    return result, state
+        if run is None:
+            return runner.run_alone(name, StepContext(config, here, emit=show)), state
+        view.tell([Line(f"run {report.run_name(run)}")])
+        with worker.writing(run, show) as emit:  # what comes out belongs to the run, for every later look at it
+            return runner.run_alone(name, StepContext(config, here, run, emit)), state
 
 
 def result_json(name: StepName, result: StepResult, state: RunState) -> dict[str, Any]:

@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 TrainFlag = Annotated[bool, typer.Option("--train", help="Allow training. The variable TRAIN, where set, has the last word.")]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of RUN, or of the newest run.")]
-RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="With --resume: which run.", show_default=False)]
+RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="With --resume: which run.", show_default=False)]
 MaybeConfig = Annotated[
     str | None,
     typer.Option("--config", "-c", metavar="FILE", help="Config file, here or shipped.", show_default=DEFAULT_CONFIG),

@@ -21,7 +21,7 @@ from pipeline.text import counted, duration, loss, size
 app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 
 RunArgument = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="A run's id, its beginning, PROJECT/ID or a path; the newest by default.")
+    str | None, typer.Argument(metavar="RUN", help="A run's id, its beginning, PROJECT/ID or a path; the newest by default.")
 ]
 Project = Annotated[str | None, typer.Option("--project", "-p", metavar="NAME", help="Only the runs of one project.")]
 _STATE_COLOURS: dict[Status, Colour] = {"finished": "green", "failed": "red", "crashed": "red", "stopped": "amber"}

@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def tokens(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Which run; the project's newest that trained.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Which run; the project's newest that trained.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:

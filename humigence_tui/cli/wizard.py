@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from humigence_tui.cli.launching import validation_only
-from humigence_tui.cli.options import DEFAULT_CONFIG, ConfigPath, training_asked, workspace
+from humigence_tui.cli.options import DEFAULT_CONFIG, ConfigPath, training_asked, with_config, workspace
 from humigence_tui.cli.terminal import is_interactive, say, say_next
 from pipeline import config_file
 from pipeline.errors import EnvironmentFault
@@ -61,7 +61,7 @@ def wizard(
         say("nothing was saved")
         return
     say(f"saved to {config}", "green")
-    say_next(f"humigence pipeline --config {config} --train")
+    say_next(f"{with_config('pipeline', config)} --train")
 
 
 def _signature(path: Path) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,7 @@ class ChatTokenizer:
         Raises:
             BadInput: it can't be read, has no chat template, or its template can't be trained on.
         """
-        if base.kind == "gguf":
-            return cls(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name)
-        return cls.from_folder(base.path, base.name)
+        return _loaded(base, base.tokenizer_fingerprint())
 
     @classmethod
     def from_folder(cls, folder: Path, name: str = "") -> ChatTokenizer:
@@ -202,6 +201,14 @@ class ChatTokenizer:
         if encoded[0].ids != self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids:
             raise BadInput(f"{self.name}: its special tokens can't be told from text", "choose another base model")
         return {encoded[0].ids[end - 1] for _begin, end in encoded[0].spans}
+
+
+@lru_cache(maxsize=2)
+def _loaded(base: BaseModel, _fingerprint: str) -> ChatTokenizer:
+    # Four steps of a run ask for it, and reading one out of a GGUF file takes seconds.
+    if base.kind == "gguf":
+        return ChatTokenizer(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name)
+    return ChatTokenizer.from_folder(base.path, base.name)
 
 
 def _read(folder: Path, name: str, **options: str) -> Any:

@@ -20,10 +20,10 @@ from pipeline.dataset.processed import raw_file
 from pipeline.dataset.schemas import fitting, messages_of
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.events import Note
+from pipeline.forecast import known_shape
 from pipeline.gpu import GIB, choose_device, read, torch_cuda_build
 from pipeline.judging import find_prompts, read_prompts
 from pipeline.runs import read_report, runs_of
-from pipeline.steps.plan import known_shape
 
 ROWS_LOOKED_AT = 100
 # Prepared rows are kept as text and as tokens: about three times the raw file.

@@ -60,6 +60,7 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
         self._recorder.start()
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # accelerate tells it too, but not in every version through the loader of a resumed epoch.
         self._sampler.set_epoch(state.global_step // self._steps_per_epoch)
 
     def on_pre_optimizer_step(

@@ -51,7 +51,7 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     recorder = Recorder(ctx.emit, progress, total_steps=plan.total_steps, cuda=device.kind == "cuda")
     cadence = Cadence(plan, ctx.stop, held_out=held_out is not None)
     step = checkpoint_files.step_of(start) if start else 0
-    ended_early = _ended_early_before(ctx, progress)
+    ended_early = step < plan.total_steps and _ended_early_before(ctx, progress)
     if step < plan.total_steps and not ended_early:
         model = _model(ctx, base, plan, device)
         samples = _samples(ctx, base) if held_out else None

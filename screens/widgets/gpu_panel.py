@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from pipeline.gpu import GpuReading
 from pipeline.text import safe, size
-from screens.machine import GpuView, Machine
+
+if TYPE_CHECKING:
+    from pipeline.gpu import GpuReading
+    from screens.machine import GpuView, Machine
 
 _GIB = 1 << 30
 _LABEL = 7
@@ -98,7 +102,7 @@ def _history(name: str, values: tuple[float, ...], text: str, width: int) -> Con
     """`util   ▂▅▇████▇██   97 %`."""
     value_width = max(_VALUE, len(text) + 1)
     bars = sparkline(values, max(0, width - _LABEL - value_width)) if values else " " * max(0, width - _LABEL - value_width)
-    return Content.assemble((f"{name:<{_LABEL}}", "$dim"), (bars, "$chart-line"), f"{text:>{value_width}}")
+    return Content.assemble((f"{name:<{_LABEL}}", "$dim"), (bars, "$chart-dots"), f"{text:>{value_width}}")
 
 
 def machine_line(machine: Machine, width: int) -> Content:
@@ -134,7 +138,15 @@ def _figures(reading: GpuReading) -> Iterator[str]:
 
 
 def sparkline(values: Sequence[float], width: int, top: float = 100.0) -> str:
-    """The newest `width` values (0 to `top`) as bars of eight heights, right-aligned: `▂▅▇████▇██`."""
-    shown = [value for value in values if math.isfinite(value)][-width:] if width > 0 else []
+    """All `values` (0 to `top`, oldest first) as `width` bars of eight heights, right-aligned: `▂▅▇████▇██`.
+
+    More values than bars: each bar is the mean of its share of them.
+    """
+    shown = [value for value in values if math.isfinite(value)]
+    if width <= 0 or not shown:
+        return " " * max(0, width)
+    if len(shown) > width:
+        edges = [number * len(shown) // width for number in range(width + 1)]
+        shown = [sum(shown[begin:end]) / (end - begin) for begin, end in pairwise(edges)]
     bars = ("▁▂▃▄▅▆▇█"[min(7, max(0, int(value / top * 8)))] for value in shown)
     return "".join(bars).rjust(width)

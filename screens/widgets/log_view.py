@@ -87,8 +87,22 @@ class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
         following = self.following
         self.virtual_size = Size(self._width, len(self._rows))
         if following:
-            self.scroll_end(animate=False, immediate=True, x_axis=False)
+            self._to_end()
+            # Once more when the layout has settled: what was the end may not be it any longer.
+            self.call_after_refresh(self._to_end_if_following)
         self.refresh()
+
+    def _to_end(self) -> None:
+        self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
+        self.following = True
+
+    def _to_end_if_following(self) -> None:
+        if self.following:
+            self._to_end()
+
+    def action_top(self) -> None:
+        super().action_top()
+        self.following = self.max_scroll_y == 0
 
     # ---------------------------------------------------------------------------------------------------- search
 

@@ -20,13 +20,13 @@ class Scrolls:
     """The actions of `SCROLL_BINDINGS`, for a widget that can scroll."""
 
     def action_lines(self: Any, by: int) -> None:
-        self.scroll_relative(y=by, animate=False)
+        self.scroll_relative(y=by, animate=False, immediate=True)
 
     def action_pages(self: Any, by: int) -> None:
-        self.scroll_relative(y=by * max(1, self.scrollable_content_region.height - 1), animate=False)
+        self.scroll_relative(y=by * max(1, self.scrollable_content_region.height - 1), animate=False, immediate=True)
 
     def action_top(self: Any) -> None:
-        self.scroll_to(y=0, animate=False)
+        self.scroll_to(y=0, animate=False, immediate=True)
 
     def action_bottom(self: Any) -> None:
-        self.scroll_to(y=self.max_scroll_y, animate=False)
+        self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)

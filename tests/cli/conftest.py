@@ -15,7 +15,16 @@ from pipeline.runs import RunFolder
 
 GATES = (
     ev.GateJudged("held-out loss", "passed", 38.1, 1.0, "%", "2.281 → 1.412 nats a token"),
-    ev.GateJudged("throughput jitter", "not judged", None, 20, "%", "9 counted steps, at least 20 are needed", "train longer"),
+    ev.GateJudged(
+        "throughput jitter",
+        "not judged",
+        None,
+        20.0,
+        "%",
+        "9 counted steps, at least 20 are needed",
+        "train longer",
+        at_most=True,
+    ),
 )
 FAILED_GATE = ev.GateJudged("curated answers", "failed", 25.0, 70.0, "%", "3 of 12 are reasonable", "look at runs show")
 STARTED = ev.AttemptStarted(4711, "demo", "SmolLM2-135M-Instruct", "qlora_nf4", True, "CPU")

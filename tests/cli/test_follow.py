@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from pipeline.runs import RunFolder
 from tests.cli.conftest import STARTED, trained_steps
 from tests.cli.terminals import Terminal
 from tests.cli.test_runs import _LIVE
-from tests.processes import humigence, started
+from tests.processes import environment, humigence, started
 
 Recorded = Callable[..., RunFolder]
 
@@ -76,3 +79,53 @@ def test_a_terminal_that_cannot_redraw_gets_lines(recorded: Recorded, workspace:
     with Terminal("runs", "follow", cwd=workspace, TERM="dumb") as terminal:
         terminal.end()
         assert b"\x1b" not in terminal.raw
+
+
+_STUBBORN = """
+import os, signal, sys, time
+from pathlib import Path
+from pipeline import events as ev, locks, runs
+from pipeline.runs import EventWriter, RunFolder
+run = RunFolder(Path(sys.argv[1]))
+lock = locks.try_lock(run.lock)
+writer = EventWriter(run)
+writer.emit(ev.AttemptStarted(os.getpid(), "demo", "tiny", "qlora_nf4", True))
+def woken(*_):
+    writer.emit(ev.RunStopped(runs.stop_requested(run) or "save", None))
+    os._exit(130)
+signal.signal(signal.SIGTERM, woken)
+print("ready", flush=True)
+while True:
+    time.sleep(0.1)  # an optimizer step that takes for ever
+"""
+_FOLLOWER = """
+import sys
+from pathlib import Path
+from humigence_tui.cli.follow import follow_started
+from pipeline.runs import RunFolder
+sys.exit(follow_started(RunFolder(Path(sys.argv[1])), since=0.0, as_json=False))
+"""
+
+
+def test_a_second_ctrl_c_aborts_a_run_whose_step_does_not_end(recorded: Recorded) -> None:
+    run = recorded([])
+    worker = started(_STUBBORN, run.path)
+    follower = subprocess.Popen(
+        [sys.executable, "-c", _FOLLOWER, str(run.path)], stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    assert follower.stderr is not None
+    try:
+        assert "run demo/" in follower.stderr.readline()
+        follower.send_signal(signal.SIGINT)
+        assert "Ctrl-C again aborts" in follower.stderr.readline()
+        assert runs.stop_requested(run) == "save"
+        assert follower.poll() is None, "it keeps following"
+        follower.send_signal(signal.SIGINT)
+        _, told = follower.communicate(timeout=60)
+        assert worker.wait(60) == 130
+    finally:
+        follower.kill()
+        worker.kill()
+    assert "aborting" in told
+    assert follower.returncode == 130
+    assert runs.stop_requested(run) == "abort"

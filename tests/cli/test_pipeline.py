@@ -67,9 +67,10 @@ def test_validation_only_validates_and_makes_no_run(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_says_how_to_resume_and_what_it_says_works(project: Path) -> None:
+@pytest.mark.parametrize("where", ["--wait", "--foreground"])
+def test_ctrl_c_saves_says_how_to_resume_and_what_it_says_works(project: Path, where: str) -> None:
     pipeline = subprocess.Popen(
-        [sys.executable, "-P", "-m", "humigence_tui.cli.main", "train", "--train", "--config", "mine.json"],
+        [sys.executable, "-P", "-m", "humigence_tui.cli.main", "train", "--train", "--config", "mine.json", where],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=project, env=environment(),
     )  # fmt: skip
     assert pipeline.stderr is not None

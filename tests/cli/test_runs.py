@@ -80,7 +80,9 @@ def test_show_tells_gates_with_value_threshold_verdict_and_what_to_do(recorded: 
     shown = humigence("runs", "show", cwd=workspace).stdout
     assert "✘ 1 of 3 gates failed" in shown
     gate_line = next(line for line in shown.splitlines() if "curated answers" in line)
-    assert gate_line.split() == ["✘", "curated", "answers", "0.25", "0.7", "failed"]
+    assert gate_line.split() == ["✘", "curated", "answers", "25.0", "%", "≥", "70", "%", "failed"]
+    jitter_line = next(line for line in shown.splitlines() if "throughput jitter" in line)
+    assert jitter_line.split() == ["·", "throughput", "jitter", "–", "≤", "20", "%", "not", "judged"]
     assert "look at runs show" in shown
     assert "at least 20 are needed" in shown
 

@@ -84,3 +84,11 @@ def test_one_failed_gate_fails_the_run_and_gates_without_evidence_do_not() -> No
     nothing = Evidence(None, [], [])
     assert passed(judge(nothing, THRESHOLDS))
     assert not passed(judge(Evidence(None, answers(1, 9), []), THRESHOLDS))
+
+
+def test_longer_steps_taking_longer_is_no_jitter_but_unsteady_ones_are() -> None:
+    tokens = [40.0, 110.0, 75.0, 60.0, 95.0] * 6
+    by_right = [0.4 + 0.006 * count for count in tokens]  # a fixed cost, and one for each token
+    assert judged(JITTER, Evidence(None, [], by_right, tokens)).value == pytest.approx(0.0, abs=1e-6)
+    unsteady = [seconds * (1.0 if i % 3 else 2.0) for i, seconds in enumerate(by_right)]
+    assert judged(JITTER, Evidence(None, [], unsteady, tokens)).verdict == "failed"

@@ -13,15 +13,11 @@ from textual.pilot import Pilot
 from humigence_tui.app import HumigenceApp
 from pipeline import locks
 from pipeline.runs import RunFolder, Workspace
+from screens import themes
 from tests.recordings.make import RECORDINGS, write
 
 SIZES = [(80, 24), (160, 48)]
 _PATIENCE_S = 20.0
-
-
-@pytest.fixture(autouse=True)
-def true_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEXTUAL_COLOR_SYSTEM", "truecolor")
 
 
 class Records:
@@ -49,7 +45,9 @@ class Records:
             self._locks.pop().release()
 
     def app(self, screen: str = "home", **arguments: Any) -> HumigenceApp:
-        return HumigenceApp(self.workspace, screen, arguments)
+        app = HumigenceApp(self.workspace, screen, arguments)
+        app.theme = themes.DARK
+        return app
 
 
 @pytest.fixture
@@ -59,11 +57,11 @@ def records(tmp_path: Path) -> Iterator[Records]:
     made.let_go()
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = _PATIENCE_S) -> None:
     """Let the app work until `condition` holds."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < _PATIENCE_S, f"still not so:\n{text_of(pilot.app)}"
+        assert time.monotonic() - began < seconds, f"still not so:\n{text_of(pilot.app)}"
         await pilot.pause(0.01)
 
 

@@ -162,5 +162,6 @@ def test_panels_share_out_all_rows(count: int, rows: int) -> None:
 
 def test_a_history_has_its_newest_value_at_the_right() -> None:
     assert sparkline([0, 50, 100], 5) == "  ▁▅█"
-    assert sparkline([math.nan, 100, 0], 1) == "▁"
+    assert sparkline([math.nan, 100, 0], 2) == "█▁"
+    assert sparkline([0, 0, 50, 50, 100, 100], 3) == "▁▅█"  # all of it, however narrow
     assert sparkline([1, 2], 0) == ""

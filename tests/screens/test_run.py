@@ -184,12 +184,12 @@ async def test_figures_keep_their_place_while_they_change(records: Records) -> N
         screen = await shown(pilot)
         before = lines_of(app)[0]
         writer = EventWriter(run)
-        writer.emit(ev.TrainStep(413, 1204, 1.0, 1.3, 1e-4, 0.4, 9_900, 7_300, 9.0))
+        writer.emit(ev.TrainStep(413, 1204, 1.0, 1.3, 1e-4, 0.4, 9_900, 7_300, 2_000.0))
         writer.close()
         await until(pilot, lambda: screen.snapshot.state.step == 413)
         await pilot.pause()
         after = lines_of(app)[0]
-        for words in ("tok/s", "of 1,204", " %", "left"):
+        for words in ("tok/s", "of 1,204", " %", "peak"):
             assert before.index(words) == after.index(words)
 
 

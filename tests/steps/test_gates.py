@@ -66,7 +66,7 @@ def test_steps_of_different_sizes_at_one_speed_are_no_jitter(workspace: Path) ->
     assert ctx.run is not None
     evidence = acceptance.evidence_of(ctx.run)
     assert evidence is not None
-    assert acceptance.spread_over_median(evidence.seconds_per_token) == pytest.approx(0, abs=1e-9)
+    assert acceptance.spread_over_median(evidence.seconds, evidence.tokens) == pytest.approx(0, abs=1e-9)
 
 
 def test_nothing_judged_is_said_and_is_no_pass_of_a_gate(workspace: Path) -> None:

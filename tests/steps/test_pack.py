@@ -143,11 +143,12 @@ def test_the_cards_front_matter_is_valid_for_the_hub(package: Path) -> None:
 def test_the_reasons_of_rejected_rows_stand_in_the_dataset_card(ctx: StepContext, workspace: Path) -> None:
     assert ctx.run is not None
     report = read_json(ctx.run.preprocess_report)
-    report |= {"rejected": {"not a JSON | object": {"rows": 3, "lines": [4, 7, 9]}}, "rejected_rows": 3}
+    report |= {"rejected": {"not a JSON | object": {"rows": 3, "lines": [4, 7, 9]}}, "rejected_rows": 3, "rows": 43}
     write_json(ctx.run.preprocess_report, report)
     pack.run(ctx)
     card = (workspace / "artifacts" / "demo" / "dataset_card.md").read_text()
     assert "| not a JSON \\| object | 3 | 4, 7, 9 |" in card
+    assert "| in the file | 43 |" in card and "| used | 40 |" in card
 
 
 def test_no_path_of_this_machine_is_in_a_card(package: Path, workspace: Path) -> None:

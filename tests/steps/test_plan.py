@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import events as ev
-from pipeline import runs
+from pipeline import forecast, runs
 from pipeline.base_model.locate import at
 from pipeline.base_model.shape import read_shape
 from pipeline.config import Config
@@ -48,7 +48,7 @@ def test_the_plan_is_an_estimate_before_the_data_is_prepared_and_exact_after(con
     preprocess.run(ctx)
     result = plan.run(ctx)
     exact = read_plan(saved)
-    found = plan.exact_figures(config, Workspace(workspace))
+    found = forecast.exact_figures(config, Workspace(workspace))
     assert exact.exact and found is not None and exact.rows_per_epoch == found.rows and "≈" not in result.summary
     assert [event.exact for event in seen if isinstance(event, PlanMade)] == [False, True]
 
@@ -56,7 +56,7 @@ def test_the_plan_is_an_estimate_before_the_data_is_prepared_and_exact_after(con
 def test_the_estimate_is_of_the_size_of_what_is_counted(config: Config, workspace: Path) -> None:
     guess = estimate_figures(config, Workspace(workspace))
     preprocess.run(context(config, workspace))
-    exact = plan.exact_figures(config, Workspace(workspace))
+    exact = forecast.exact_figures(config, Workspace(workspace))
     assert exact is not None
     assert abs(guess.conversations - exact.conversations) <= 2
     # The tiny tokenizer knows few words, so it needs more tokens than a real one.
@@ -121,7 +121,7 @@ def test_time_comes_from_a_finished_run_of_the_same_kind_only(config: Config, wo
     shape = read_shape(at(Path(path)))
 
     def seconds() -> float:
-        return plan.plan_for(config, Workspace(workspace), shape, device).seconds
+        return forecast.plan_for(config, Workspace(workspace), shape, device).seconds
 
     def finished(precision_mode: str, *, ended: bool = True) -> None:
         run = runs.create(Workspace(workspace), config, {})
@@ -136,5 +136,5 @@ def test_time_comes_from_a_finished_run_of_the_same_kind_only(config: Config, wo
     finished("qlora_nf4", ended=False)
     assert seconds() == 0
     finished("qlora_nf4")
-    tokens = plan.plan_for(config, Workspace(workspace), shape, device).train_tokens
+    tokens = forecast.plan_for(config, Workspace(workspace), shape, device).train_tokens
     assert seconds() == pytest.approx(tokens / 250)

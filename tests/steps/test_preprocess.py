@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -188,8 +189,9 @@ def test_one_row_is_trained_on_and_the_empty_splits_are_told(desk: Desk) -> None
         (b'[\n{"messages": []}\n]\n', "none of its 3 rows", "JSON array"),
         (b'{"instruction": "a", "output": "b"}\n', r"line 1", "data.schema instruction_output"),
         (bytes(range(256)) * 4, "none of its", "data.schema"),
-        (b"\x1f\x8b\x08\x00" + os.urandom(500), "none of its", "data.schema"),
+        (b"\x1f\x8b\x08\x00" + Random(0).randbytes(500), "none of its", "data.schema"),
     ],
+    ids=["empty", "blank", "array", "other schema", "all bytes", "compressed"],
 )
 def test_a_file_without_a_good_row_is_bad_input(desk: Desk, content: bytes, message: str, hint: str) -> None:
     (desk.workspace.root / "rows.jsonl").write_bytes(content)

@@ -70,6 +70,12 @@ async def wizard(
         yield screen, pilot
 
 
+@pytest.fixture(autouse=True)
+def no_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training is asked for by the tests that ask for it."""
+    monkeypatch.delenv("TRAIN", raising=False)
+
+
 @pytest.fixture
 def rows(workspace: Path) -> Path:
     """A workspace with a chat file `data/raw/support.jsonl` of three rows, and one of instructions."""
@@ -146,5 +152,5 @@ async def enter(pilot: Pilot[None], control: Choices | Input, field: Field, valu
     await pilot.press("home")
     for index, option in enumerate(control.options):
         if (option.value in wanted) != control.is_taken(index) and (control.multiple or option.value in wanted):
-            await until(lambda: control.cursor <= index)
+            await until(lambda: control.cursor == 0 or control.multiple)
             await pilot.press(*["right" if control.flow else "down"] * (index - control.cursor), "enter")

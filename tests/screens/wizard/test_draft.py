@@ -15,7 +15,8 @@ from tests.screens.wizard.conftest import another_value
 
 
 def test_every_setting_of_the_model_is_a_field_of_the_form() -> None:
-    assert list(fields()) == [key.name for key in config_file.keys()]
+    listed = config_file.keys()
+    assert list(fields()) == [key.name for key in listed]
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,23 @@ async def test_keys_of_a_path(rows: Path) -> None:
             await _leaves(screen, pilot, picker.input, key)
 
 
+async def test_the_mouse_does_what_the_keys_do(rows: Path) -> None:
+    async with wizard(rows, config=Config()) as (screen, pilot):
+        cells = screen.precision.choices.cells(screen.precision.choices.content_size.width)
+        await pilot.click(screen.precision.choices, offset=(cells[2].start, 0))
+        await until(lambda: screen.draft.value("train.precision_mode") == "lora_fp16")
+        await pilot.click("#modes")
+        await until(lambda: screen.advanced)
+        await pilot.click("#modes")
+        await until(lambda: not screen.advanced)
+        picker = screen.data.picker
+        picker.input.focus()
+        await pilot.press("end", "ctrl+u", *"data", "slash", *"raw", "slash")
+        await until(lambda: picker.is_open and picker.offers.region.height == 2, "paths are offered")
+        await pilot.click(picker.offers, offset=(3, 1))
+        await until(lambda: picker.value == "data/raw/tasks.jsonl" and not picker.is_open)
+
+
 async def test_sections_are_a_key_apart(rows: Path) -> None:
     async with wizard(rows, config=Config(), advanced=True) as (screen, pilot):
         await until(lambda: screen.gpu.choices.has_focus)

@@ -62,8 +62,11 @@ async def test_training_starts_only_on_a_clear_answer(workspace: Path, keys: lis
         assert [message.request.train for message in app.started] == ([] if train is None else [train])
 
 
-async def test_asked_for_training_nothing_more_is_asked(workspace: Path) -> None:
-    async with stage(workspace, "plan", SIZES[0], config=DEMO, train=True) as (app, pilot):
+@pytest.mark.parametrize("asked_by", ["--train", "TRAIN"])
+async def test_asked_for_training_nothing_more_is_asked(workspace: Path, asked_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if asked_by == "TRAIN":
+        monkeypatch.setenv("TRAIN", "1")
+    async with stage(workspace, "plan", SIZES[0], config=DEMO, train=asked_by == "--train") as (app, pilot):
         await opened(app)
         await pilot.press("enter")
         await until(lambda: app.started, "started")
@@ -119,6 +122,7 @@ async def test_the_choice_after_saving_can_be_made_again(workspace: Path) -> Non
 def test_the_next_command_does_the_same() -> None:
     assert next_command("pipeline", "configs/x.json", train=True) == "humigence pipeline --config configs/x.json --train"
     assert next_command("plan", "configs/x.json", train=True) == "humigence plan --config configs/x.json"
+    assert next_command("validate", config_file.DEFAULT_CONFIG) == "humigence validate"
 
 
 # ----------------------------------------------------------------------------------------------------------- doctor

@@ -1,0 +1,63 @@
+"""The plan of a config as things stand here: its data prepared or not, its model here or not, this device.
+
+Light: the wizard asks at each change what a config would take.
+"""
+
+from __future__ import annotations
+
+from pipeline import catalogue
+from pipeline.base_model.locate import locate
+from pipeline.base_model.shape import ModelShape, read_shape
+from pipeline.config import Config
+from pipeline.dataset.estimate import estimate_figures
+from pipeline.files import fingerprint
+from pipeline.gpu import Device
+from pipeline.planning import DataFigures, Plan, make_plan
+from pipeline.runs import Workspace, read_state, runs_of
+
+PLAN_FILE = "training_plan.json"  # the project's newest plan, in its folder
+# Old runs looked at for a measured speed: each costs reading a log.
+_RUNS_LOOKED_AT = 20
+
+
+def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: Device) -> Plan:
+    """The plan as things stand: exact when the rows are prepared."""
+    figures = exact_figures(config, workspace) or estimate_figures(config, workspace)
+    plan = make_plan(config, shape, device, figures, measured_tokens_per_second(config, workspace, device))
+    return plan.with_inputs(plan_inputs(config, shape, figures))
+
+
+def plan_inputs(config: Config, shape: ModelShape, figures: DataFigures) -> str:
+    """Fingerprint of what a plan is made from, free memory aside."""
+    data = {"max_seq_len": config.data.max_seq_len, "packing": config.data.packing}
+    counted = [figures.rows, figures.tokens, figures.exact]
+    return fingerprint("plan", config.train.model_dump(mode="json"), data, shape.to_json(), counted)
+
+
+def known_shape(config: Config, workspace: Workspace) -> ModelShape | None:
+    """The base model's shape: of the model here, else of the catalogue, else None."""
+    base = locate(config, workspace)
+    if base is not None:
+        return read_shape(base)
+    entry = None if config.model.local_path else catalogue.find(config.model.repo)
+    return entry.shape if entry else None
+
+
+def exact_figures(config: Config, workspace: Workspace) -> DataFigures | None:
+    """Counts of the prepared rows for today's config, model and file; None when they are not prepared."""
+    from pipeline.dataset import processed
+
+    found = processed.find(config, workspace)
+    return found.figures(config) if found else None
+
+
+def measured_tokens_per_second(config: Config, workspace: Workspace, device: Device) -> float:
+    """The speed of the newest run here with this model, precision mode and device; 0 when there is none."""
+    model = config.model.local_path or config.model.repo
+    for old in runs_of(workspace)[:_RUNS_LOOKED_AT]:
+        state = read_state(old)
+        if (state.model, state.precision_mode, state.device) == (model, config.train.precision_mode, device.name):
+            rate = state.tokens_per_second()
+            if rate and state.train_ended:
+                return rate
+    return 0.0

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import events as ev
+from pipeline import runs, state_cache
+from pipeline.runs import EventWriter, Workspace
+from tests.recordings.make import SHORT, write
+
+
+@pytest.mark.parametrize("name", [name for name in SHORT if name != "diverged"])  # NaN equals nothing, not even itself
+def test_the_cache_gives_back_the_fold(tmp_path: Path, name: str) -> None:
+    run = write(Workspace(tmp_path), name)
+    state = runs.read_state(run)
+    state_cache.save(run, state, run.events.stat().st_size)
+    cached = state_cache.cached(run)
+    assert cached is not None
+    assert cached[0] == state
+    assert cached[1].read() == []
+
+
+def test_a_run_that_has_gone_on_is_read_from_where_the_cache_ends(tmp_path: Path) -> None:
+    run = write(Workspace(tmp_path), "running")
+    state_cache.save(run, runs.read_state(run), run.events.stat().st_size)
+    writer = EventWriter(run)
+    writer.emit(ev.Resumed(400))
+    writer.emit(ev.TrainStep(401, 1204, 1.0, 1.0, 1e-4, 0.4, 11_900, 7_300, 0.2))
+    writer.close()
+    assert state_cache.read(run)[0] == runs.read_state(run)
+    assert state_cache.read_summary(run).step == 401
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]\n[]\n", '{"version": 1}\n', "cut", "other log", "other version"])
+def test_a_cache_that_does_not_fit_changes_nothing(tmp_path: Path, damage: str) -> None:
+    run = write(Workspace(tmp_path), "finished")
+    state = runs.read_state(run)
+    state_cache.save(run, state, run.events.stat().st_size)
+    path = state_cache.path_of(run)
+    text = path.read_text()
+    if damage == "cut":
+        path.write_text(text[: len(text) // 2])
+    elif damage == "other log":
+        run.events.write_bytes(run.events.read_bytes()[:5000].rpartition(b"\n")[0] + b"\n")
+    elif damage == "other version":
+        head, rest = text.split("\n", 1)
+        path.write_text(json.dumps({**json.loads(head), "version": "old"}) + "\n" + rest)
+    else:
+        path.write_text(damage)
+    expected = runs.read_state(run)
+    assert state_cache.read(run)[0] == expected
+    assert state_cache.read_summary(run) == state_cache.summarize(expected)
+
+
+def test_deleting_it_or_a_folder_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    run = write(Workspace(tmp_path), "finished")
+    first = state_cache.read_summary(run)
+    assert state_cache.path_of(run).exists()
+    state_cache.path_of(run).unlink()
+    assert state_cache.read_summary(run) == first == state_cache.read_summary(run)

@@ -1,0 +1,175 @@
+"""The threads: what they post is what the log says, and none outlives the app."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from humigence_tui.background.follower import Follower
+from humigence_tui.background.output import OutputTail
+from humigence_tui.background.run_list import RunList
+from pipeline import events as ev
+from pipeline import gpu, runs
+from pipeline.runs import EventWriter
+from pipeline.state_cache import summarize
+from screens import messages
+from screens.machine import MachineHistory
+from tests.screens.conftest import Records
+
+
+class Inbox:
+    def __init__(self) -> None:
+        self.messages: list[tuple[float, Any]] = []
+
+    def post(self, message: Any) -> bool:
+        self.messages.append((time.monotonic(), message))
+        return True
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [message for _, message in self.messages if isinstance(message, kind)]
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() - began < 20
+            time.sleep(0.01)
+
+    @property
+    def newest(self) -> Any:
+        found = self.of(messages.SnapshotNews)
+        return found[-1].snapshot if found else None
+
+
+def followed(inbox: Inbox) -> Follower:
+    follower = Follower(inbox.post)
+    follower.start()
+    return follower
+
+
+def test_the_follower_folds_what_the_log_says_and_leaves_no_thread(records: Records) -> None:
+    before = set(threading.enumerate())
+    run = records.write("resumed")
+    inbox = Inbox()
+    follower = followed(inbox)
+    follower.follow(run)
+    inbox.wait(lambda: inbox.newest and inbox.newest.whole)
+    follower.close()
+    state = runs.read_state(run)
+    assert inbox.newest.state == summarize(state)
+    assert list(inbox.newest.columns.step) == list(state.train["step"])
+    assert list(inbox.newest.columns.held_loss) == list(state.held_out["loss"])
+    assert list(inbox.newest.columns.step) == list(range(1, 761))  # each step once, though 400 to 412 were done twice
+    assert set(threading.enumerate()) == before
+
+
+def test_a_snapshot_does_not_change_when_the_run_goes_on(records: Records) -> None:
+    run = records.write("running")
+    inbox = Inbox()
+    follower = followed(inbox)
+    follower.follow(run)
+    inbox.wait(lambda: inbox.newest and inbox.newest.whole)
+    old = inbox.newest
+    writer = EventWriter(run)
+    writer.emit(ev.Resumed(400))
+    writer.emit(ev.TrainStep(401, 1204, 1.0, 9.0, 1e-4, 0.4, 11_900, 7_300, 0.2))
+    writer.close()
+    inbox.wait(lambda: inbox.newest.state.step == 401)
+    follower.close()
+    assert len(old.columns.step) == 412
+    assert old.columns.loss[400] != 9.0
+    assert not old.columns.loss.flags.writeable
+
+
+def test_a_flood_of_events_is_posted_at_most_four_times_a_second_and_none_is_lost(records: Records) -> None:
+    run = records.write("running")
+    inbox = Inbox()
+    follower = followed(inbox)
+    follower.follow(run)
+    inbox.wait(lambda: inbox.newest and inbox.newest.whole)
+    first = len(inbox.messages)
+    writer = EventWriter(run)
+    began = time.monotonic()
+    step = 412
+    while time.monotonic() - began < 2:
+        step += 1
+        writer.emit(ev.TrainStep(step, 120_000, 1.0, 1.0, 1e-4, 0.4, 11_900, 7_300, 0.2))
+        time.sleep(0.002)
+    writer.close()
+    inbox.wait(lambda: inbox.newest.state.step == step)
+    seconds = time.monotonic() - began
+    follower.close()
+    assert len(inbox.messages) - first <= 4 * seconds + 2
+    assert len(inbox.newest.columns.step) == step
+
+
+def test_a_run_that_cannot_be_started_is_told(records: Records) -> None:
+    from pipeline.errors import EnvironmentFault
+
+    def refused() -> Any:
+        raise EnvironmentFault("busy", "wait")
+
+    inbox = Inbox()
+    follower = followed(inbox)
+    follower.launch(refused)
+    inbox.wait(lambda: inbox.of(messages.RunRefused))
+    follower.close()
+    assert inbox.of(messages.RunRefused)[0].error.hint == "wait"
+
+
+def test_the_list_has_live_runs_on_top_and_notices_new_ended_and_deleted_ones(records: Records) -> None:
+    import shutil
+
+    done, live = records.write("finished"), records.write("running", run_id="2020-01-01_00-00-00")
+    inbox = Inbox()
+    thread = RunList(records.workspace, inbox.post)
+    thread.start()
+
+    def states() -> list[tuple[str, str]]:
+        found = inbox.of(messages.RunsNews)
+        return [(row.run.run_id, row.status) for row in found[-1].rows] if found else []
+
+    inbox.wait(lambda: states() == [(live.run_id, "running"), (done.run_id, "finished")])
+    records.let_go()
+    inbox.wait(lambda: (live.run_id, "crashed") in states())
+    newer = records.write("stopped", run_id="2026-01-01_00-00-00")
+    inbox.wait(lambda: (newer.run_id, "stopped") in states())
+    shutil.rmtree(done.path)
+    inbox.wait(lambda: len(states()) == 2)
+    thread.close()
+    assert not thread.is_alive()
+
+
+def test_a_log_that_floods_is_followed_at_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "output.log"
+    log.write_text("first\n" + "x" * 300_000 + "\nlast\nhalf")
+    tail = OutputTail(log)
+    assert tail.read()
+    assert [line.text for line in tail.lines][-1] == "last"
+    log.open("a").write(" a line\n")
+    assert tail.read()
+    assert [line.text for line in tail.lines][-1] == "half a line"
+    assert not tail.read()
+
+
+def reading(**values: Any) -> gpu.GpuReading:
+    return gpu.GpuReading(0, uuid="GPU-1", name="NVIDIA GeForce RTX 4080", **values)
+
+
+def test_a_gpu_that_falls_off_the_bus_is_kept_and_marked() -> None:
+    history = MachineHistory()
+    history.add(gpu.Survey((reading(utilization_pct=90, memory_used_bytes=1, memory_total_bytes=2),)), None, 100.0)
+    lost = history.add(gpu.Survey((gpu.GpuReading(0),), problem=""), None, 101.0)
+    assert lost.gpus[0].lost_at == 101.0
+    assert lost.gpus[0].utilization == (90,)
+    back = history.add(gpu.Survey((reading(utilization_pct=10),)), None, 102.0)
+    assert back.gpus[0].lost_at is None
+    assert back.gpus[0].utilization == (90, 10)
+
+
+def test_a_machine_without_a_gpu_says_why() -> None:
+    machine = MachineHistory().add(gpu.Survey(problem="no NVIDIA driver"), None, 1.0)
+    assert machine.gpus == ()
+    assert machine.problem == "no NVIDIA driver"

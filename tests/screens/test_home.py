@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline import events as ev
+from pipeline.runs import EventWriter
+from screens.home import HomeScreen
+from screens.widgets.rows import Column, Rows, widths
+from tests.recordings.make import SHORT
+from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+async def test_all_runs_are_there_with_their_state(records: Records, size: tuple[int, int]) -> None:
+    for number, name in enumerate(SHORT):
+        records.write(name, project=f"p-{name.replace('_', '-')}"[:14], run_id=f"2025-11-{25 - number:02d}_09-00-00")
+    app = records.app()
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HomeScreen) and len(app.screen.runs or ()) == len(SHORT))
+        await until(pilot, lambda: "3 running" in lines_of(app)[0])
+        text = text_of(app)
+        for words in (
+            "training",
+            "finished",
+            "stopped",
+            "crashed",
+            "failed",
+            "diverged",
+            "stopped early",
+            "prepared",
+            "✘ 1 of 3",
+        ):
+            assert words in text
+        lines = lines_of(app)
+        live = [number for number, line in enumerate(lines) if line.startswith((" ●", "▌●"))]
+        assert live == [3, 4, 5]  # on top, whatever their age
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+async def test_an_empty_place_says_what_to_do(records: Records, size: tuple[int, int]) -> None:
+    app = records.app()
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "No runs in this folder yet." in text_of(app))
+        await until(pilot, lambda: "starts one" in text_of(app) or "new run" in text_of(app))
+
+
+async def test_a_run_under_the_cursor_stays_under_it_when_the_list_changes(records: Records) -> None:
+    for number in range(3):
+        records.write("finished", run_id=f"2025-11-0{number + 1}_09-00-00")
+    app = records.app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await shown(pilot)
+        await until(pilot, lambda: len(screen.runs) == 3)
+        await pilot.press("down")
+        chosen = screen.query_one(Rows).key
+        records.write("running", run_id="2025-11-20_09-00-00")
+        await until(pilot, lambda: len(screen.runs) == 4)
+        await pilot.pause()
+        assert screen.query_one(Rows).key == chosen
+        assert screen.query_one(Rows).cursor == 2
+
+
+async def test_a_click_chooses_and_a_second_one_opens(records: Records) -> None:
+    for number in range(3):
+        records.write("finished", run_id=f"2025-11-0{number + 1}_09-00-00")
+    app = records.app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await shown(pilot)
+        await until(pilot, lambda: len(screen.runs) == 3)
+        await pilot.click(Rows, offset=(5, 2))
+        await until(pilot, lambda: screen.query_one(Rows).cursor == 1)
+        await pilot.click(Rows, offset=(5, 2))
+        await until(pilot, lambda: type(app.screen).__name__ == "RunScreen")
+
+
+async def test_a_click_on_a_key_of_the_last_line_presses_it(records: Records) -> None:
+    records.write("finished")
+    app = records.app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        await until(pilot, lambda: "? keys" in lines_of(app)[-1])
+        await pilot.click(offset=(lines_of(app)[-1].index("? keys"), 23))
+        await until(pilot, lambda: type(app.screen).__name__ == "KeysScreen")
+
+
+async def test_leaving_with_a_run_on_asks_and_stop_and_save_is_passed_on(records: Records) -> None:
+    run = records.write("running")
+    app = records.app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        await until(pilot, lambda: app._rows)
+        await pilot.press("q")
+        await until(pilot, lambda: "leave it running" in text_of(app))
+        assert app.focused is not None and app.focused.answer.value == "leave"  # type: ignore[attr-defined]
+        await pilot.press("right", "enter")
+        await until(pilot, run.stop_request.exists)
+    assert run.stop_request.read_text() == "save\n"
+
+
+async def test_a_run_that_is_seen_to_end_rings(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = records.write("running")
+    app = records.app("run", run=run)
+    rung: list[bool] = []
+    monkeypatch.setattr(app, "bell", lambda: rung.append(True))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        assert not rung
+        writer = EventWriter(run)
+        writer.emit(ev.RunFinished(0))
+        writer.close()
+        await until(pilot, lambda: rung)
+
+
+def test_columns_that_do_not_fit_are_left_out_the_least_important_first() -> None:
+    columns = (Column("a", 10), Column("b", 10, rank=2), Column("c", 10, rank=1, grows=1))
+    assert widths(columns, 40) == [10, 10, 16]
+    assert widths(columns, 30) == [10, 0, 18]
+    assert widths(columns, 12) == [10, 0, 0]
