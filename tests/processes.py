@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The repository first, then whatever this process was given.
+IMPORT_PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment with the repository importable, and without the switches of the command line."""
     kept = {name: value for name, value in os.environ.items() if name not in ("TRAIN", "VALIDATION_ONLY", "HUMIGENCE_DEBUG")}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"} | changes
+    return kept | {"PYTHONPATH": IMPORT_PATH, "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"} | changes
 
 
 def python(code: str, *arguments: object, cwd: Path | None = None, **changes: str) -> subprocess.CompletedProcess[str]:

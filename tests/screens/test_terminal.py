@@ -22,6 +22,7 @@ import pytest
 from pipeline import runs
 from pipeline.config import Config
 from pipeline.runs import RunFolder, Workspace
+from tests.processes import IMPORT_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE_S = 60.0
@@ -37,7 +38,12 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self._guard = threading.Lock()
         self.received = b""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "XDG_CACHE_HOME": str(folder / ".cache")}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": IMPORT_PATH,
+            "TERM": "xterm-256color",
+            "XDG_CACHE_HOME": str(folder / ".cache"),
+        }
         command = [sys.executable, "-c", script] if script else [sys.executable, "-m", "humigence_tui"]
         self.process = subprocess.Popen(
             [*command, *arguments], cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave,
@@ -87,7 +93,7 @@ def worker(tmp_path: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[bytes]]
     run = runs.create(Workspace(tmp_path), Config(project="faithful"), {})
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.screens.fake_worker", str(run.path)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": IMPORT_PATH}, start_new_session=True,
     )  # fmt: skip
     yield run, process
     process.kill()

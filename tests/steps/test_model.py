@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import IMPORT_PATH
 from tests.steps.hub import serving
 
 PROGRAM = """
@@ -39,8 +40,7 @@ print(json.dumps({**answer, "last": last, "unchanged": [before, model.is_unchang
 
 
 def run_model(folder: Path, model: dict[str, Any], *arguments: str, **environ: str) -> dict[str, Any]:
-    root = Path(__file__).parents[2]
-    environment = {"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    environment = {"PYTHONPATH": IMPORT_PATH, "PATH": "/usr/bin:/bin", "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(model), *arguments],
         cwd=folder, env=environment | environ, capture_output=True, text=True, timeout=120,

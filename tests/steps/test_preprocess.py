@@ -21,9 +21,11 @@ from pipeline.dataset.conversation import NOT_TRAINED
 from pipeline.dataset.processed import SPLITS, ProcessedData
 from pipeline.errors import BadInput, MissingArtifact, Stopped
 from pipeline.events import Event, Note, StepProgress
+from pipeline.packing import pack
 from pipeline.runs import Workspace, create
 from pipeline.steps import preprocess
 from tests.conftest import chat_row, write_jsonl
+from tests.processes import IMPORT_PATH
 
 
 class Desk:
@@ -97,7 +99,8 @@ def test_figures_are_those_of_the_packed_training_rows(desk: Desk) -> None:
     lengths = data.lengths("train")
     figures = data.figures(desk.config(**short))
     assert (figures.conversations, figures.tokens, figures.exact) == (32, lengths.sum(), True)
-    assert lengths.sum() / 128 <= figures.rows < 32
+    assert max(lengths) <= figures.row_tokens <= 128
+    assert figures.rows == len(pack(lengths, figures.row_tokens)) <= 32
     assert data.figures(desk.config(**short, packing=False)).rows == 32
     assert figures.trained_tokens == data.trained_lengths("train").sum()
 
@@ -337,7 +340,7 @@ def test_nothing_is_written_or_printed_but_the_prepared_data(desk: Desk, tmp_pat
     desk.write(rows(10))
     outside = {name: tmp_path_factory.mktemp(name.lower()) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    environment |= {name: str(folder) for name, folder in outside.items()} | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment |= {name: str(folder) for name, folder in outside.items()} | {"PYTHONPATH": IMPORT_PATH}
     command = [sys.executable, "-c", ALONE, str(desk.model)]
     result = subprocess.run(command, cwd=desk.workspace.root, env=environment, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "False done True\n"), result.stderr

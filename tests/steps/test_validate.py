@@ -19,6 +19,7 @@ from pipeline.files import write_json
 from pipeline.runs import EventWriter, Workspace
 from pipeline.steps import validate
 from tests.conftest import chat_row, write_jsonl
+from tests.processes import IMPORT_PATH
 
 GOOD = [chat_row("How are you?", "Well, thank you.")] * 5
 
@@ -181,9 +182,8 @@ print([name for name in ("torch", "transformers", "datasets", "peft", "gguf", "t
 
 
 def test_no_weights_and_no_heavy_library_are_loaded(settings: dict[str, Any], workspace: Path) -> None:
-    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", _LIGHT_STEPS, json.dumps(settings)],
-        cwd=workspace, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
+        cwd=workspace, env={"PYTHONPATH": IMPORT_PATH, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"

@@ -20,6 +20,7 @@ from pipeline.files import sha256_file
 from pipeline.gpu import cpu_device
 from pipeline.planning import Plan, compute_dtype
 from pipeline.runs import RunFolder, Workspace, read_state, runs_of
+from tests.processes import IMPORT_PATH
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, order_for, plan_for, prompts_file, stop_at
 
 EPOCH = 4  # optimizer steps, of 8; checkpoints after 3, 6 and 8
@@ -79,7 +80,7 @@ def resumed(root: Path, settings: tuple[Config, Plan]) -> TinyRun:
 def in_a_process(root: Path, settings: tuple[Config, Plan], **more: Any) -> RunFolder:
     """A training in a process of its own, which kills itself with signal 9 where `more` says."""
     command = [sys.executable, "-m", "tests.training.tiny_training", order_for(root, *settings, **more)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": IMPORT_PATH}
     done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
     return runs_of(Workspace(root))[0]
