@@ -17,6 +17,7 @@ from humigence_tui.app import HumigenceApp
 from screens.widgets.log_view import LogLines, LogView
 from screens.widgets.rows import Rows
 from screens.widgets.samples import Samples
+from tests.screens import test_keys_talk as talk_keys
 from tests.screens.conftest import Records, shown, text_of, until
 from tests.screens.wizard import test_keys as wizard_keys
 
@@ -211,7 +212,7 @@ def test_no_key_is_without_a_case() -> None:
     theirs = {
         (owner.__name__, key) for owner in wizard_keys.TESTED for key in wizard_keys.TESTED[owner] | wizard_keys.ELSEWHERE[owner]
     }
-    exercised = EXERCISED | theirs
+    exercised = EXERCISED | theirs | talk_keys.EXERCISED
     assert _declared() - exercised == set()
     assert exercised - _declared() == set()
 

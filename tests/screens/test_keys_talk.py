@@ -164,17 +164,3 @@ async def test_the_keys_of_the_chat_screen(packaged: Path) -> None:
             await until(pilot, lambda: screen.state == "lost")
             await _press(pilot, case)
             await asyncio.sleep(0)
-
-
-def test_no_key_of_these_screens_is_without_a_case() -> None:
-    from screens.chat import ChatPane, ChatScreen
-    from screens.data import DataScreen
-    from screens.widgets.ask_line import AskLine
-
-    declared = {
-        (cls.__name__, key.strip())
-        for cls in (DataScreen, ChatScreen, ChatPane, AskLine)
-        for binding in cls.__dict__["BINDINGS"]
-        for key in binding.key.split(",")
-    }
-    assert declared == EXERCISED
