@@ -64,6 +64,7 @@ class HumigenceApp(App[None]):
         self._rows: tuple[RunRow, ...] | None = None  # None until the list has been read
         self._machine: Machine | None = None
         self._followed: tuple[RunFolder, ...] = ()
+        self._snapshots: dict[RunFolder, Snapshot] = {}  # the newest of each run followed
         self._ended: set[RunFolder] = set()
         for theme in themes.THEMES:
             self.register_theme(theme)
@@ -122,6 +123,9 @@ class HumigenceApp(App[None]):
             message.page.take_runs(self._rows)
         if self._machine is not None:
             message.page.take_machine(self._machine)
+        # Of a run that has ended there is no other one to come.
+        for snapshot in self._snapshots.values():
+            message.page.take_snapshot(snapshot)
 
     @on(messages.Open)
     def _open(self, message: messages.Open) -> None:
@@ -132,6 +136,7 @@ class HumigenceApp(App[None]):
     @on(messages.Follow)
     def _follow(self, message: messages.Follow) -> None:
         self._followed = message.runs
+        self._snapshots = {run: known for run, known in self._snapshots.items() if run in message.runs}
         if self.threads:
             self.threads.follower.follow(*message.runs)
 
@@ -184,6 +189,7 @@ class HumigenceApp(App[None]):
 
     @on(messages.SnapshotNews)
     def _snapshot_news(self, message: messages.SnapshotNews) -> None:
+        self._snapshots[message.snapshot.run] = message.snapshot
         for page in self.pages:
             page.take_snapshot(message.snapshot)
         self._tell_of_end(message.snapshot)
