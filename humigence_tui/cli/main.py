@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Run": {
-        "init": Entry("wizard", "Set up a run: five questions, or every setting; then plan, validate or run it."),
+        "init": Entry("wizard", "Set up a run in the app: five questions, or every setting."),
         "wizard": Entry("wizard", "The same."),
         "pipeline": Entry("pipeline", "All eight steps; training only with --train or TRAIN=1."),
         "runs": Entry("runs", "List the runs; show, follow or stop one."),
