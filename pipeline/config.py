@@ -138,6 +138,9 @@ class TrainSection(Section):
     micro_batch: Annotated[int, Field(ge=1, le=4096)] | Auto = setting(
         "auto", "Rows in one forward pass; auto: what fits into the free memory."
     )
+    attention: Literal["auto", "sdpa", "varlen"] = setting(
+        "auto", "How packed documents attend: by a mask (sdpa) or by their offsets (varlen, faster; a GPU from 2020 on)."
+    )
     tokens_per_step_target: Annotated[int, Field(ge=1)] | Auto = setting(
         "auto", "Tokens per optimizer step; auto: 16 rows of max_seq_len, fewer when the data is small."
     )

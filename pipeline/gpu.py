@@ -267,6 +267,8 @@ def see_only(device: Device) -> None:
     """Hide every other GPU from this process. Before torch is imported, which reads this once."""
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid if device.kind == "cuda" else ""
+    # Micro-batches differ in length: blocks of fixed size would be cut into pieces that fit no other (56 GiB held for 20 used).
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def allowed(gpus: Sequence[GpuReading], environ: Mapping[str, str] | None = None) -> tuple[GpuReading, ...]:

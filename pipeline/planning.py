@@ -157,7 +157,7 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
         save_every_steps=None if train.save_every_steps == "auto" else train.save_every_steps,
         save_every_seconds=SAVE_EVERY_SECONDS,
         gradient_checkpointing=batch.checkpointing,
-        attention="sdpa",
+        attention=_attention(config, shape, device, reasons),
         row_tokens=figures.row_tokens,
         memory=batch.memory.components(),
         free_memory_bytes=device.free_bytes,
@@ -182,6 +182,31 @@ def compute_dtype(precision_mode: PrecisionMode, device: Device) -> ComputeDtype
     if precision_mode == "lora_fp16" or (device.capability or (8, 0)) < (8, 0):
         return "float16"
     return "bfloat16"
+
+
+# Models whose attention is the plain one: grouped heads, a causal mask, at most a sliding window.
+_PLAIN_ATTENTION = ("llama", "mistral", "qwen2", "qwen3")
+
+
+def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str]) -> str:
+    """ "varlen" where torch's flash kernel can: an NVIDIA GPU of capability 8, heads it has a kernel for, 16-bit compute."""
+    wanted = config.train.attention
+    problem = _no_varlen(shape, device)
+    if wanted == "varlen" and problem:
+        raise BadInput(f"train.attention: varlen does not work here: {problem}", "humigence config set train.attention auto")
+    if wanted != "auto":
+        reasons["attention"] = "set by you (train.attention)"
+        return wanted
+    reasons["attention"] = problem or "documents attend by their offsets, without a mask"
+    return "sdpa" if problem else "varlen"
+
+
+def _no_varlen(shape: ModelShape, device: Device) -> str:
+    if device.kind != "cuda" or (device.capability or (0, 0)) < (8, 0):
+        return "it needs an NVIDIA GPU of capability 8.0 or more"
+    if shape.model_type not in _PLAIN_ATTENTION:
+        return f"not proved for {shape.model_type} models"
+    return "" if shape.head_dim % 8 == 0 and shape.head_dim <= 256 else f"no kernel for heads of {shape.head_dim}"
 
 
 # ------------------------------------------------------------------------------------------------- steps

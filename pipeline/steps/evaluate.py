@@ -109,7 +109,7 @@ def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
     # What the run decided: the same arithmetic as in training.
     plan = read_plan(ctx.run.plan)
     device = choose_device(ctx.config.compute.gpu)
-    model = load_base(base, ctx.config.train.precision_mode, device, compute_dtype=plan.compute_dtype, attention=plan.attention)
+    model = load_base(base, ctx.config.train.precision_mode, device, compute_dtype=plan.compute_dtype)
     return load_adapter(model, checkpoint), ChatTokenizer.load(base)
 
 

@@ -1,21 +1,39 @@
 """Attention implementations a plan may name, and what each needs to keep packed documents apart.
 
-All of them are given `position_ids` that begin again at each document and no attention mask: transformers then finds the
-documents itself. A 2-D mask, even of ones, or a key-value cache switches that off in silence, and documents see each other.
+All are given `position_ids` that begin again at each document. `sdpa` finds the documents in them, without an attention mask:
+a 2-D mask, even of ones, or a key-value cache switches that off in silence, and documents see each other. `varlen` is told the
+documents' offsets.
 """
 
 from __future__ import annotations
 
-from pipeline.errors import BadInput
+from collections.abc import Callable, Sequence
+from typing import Any
 
-# A plan's name -> transformers' `attn_implementation`. A faster kernel is registered here, once its packed loss is proved exact.
-IMPLEMENTATIONS = {"sdpa": "sdpa"}
+from pipeline.errors import BadInput
+from pipeline.training.rows import Row, collate
+
+NAMES = ("sdpa", "varlen")
 
 
 def implementation(name: str) -> str:
-    """transformers' name of a plan's attention. Raises `BadInput` for one this version does not have."""
-    try:
-        return IMPLEMENTATIONS[name]
-    except KeyError:
-        known = ", ".join(IMPLEMENTATIONS)
-        raise BadInput(f"the plan names attention {name!r}; this version has {known}", "humigence plan makes a new one") from None
+    """transformers' name of a plan's attention, ready to be used. Raises `BadInput` for one this version does not have."""
+    if name not in NAMES:
+        raise BadInput(
+            f"the plan names attention {name!r}; this version has {', '.join(NAMES)}", "humigence plan makes a new one"
+        )
+    if name == "varlen":
+        from pipeline.training import varlen
+
+        varlen.register()
+        return varlen.NAME
+    return name
+
+
+def collator(name: str) -> Callable[[Sequence[Row]], dict[str, Any]]:
+    """What makes a micro-batch of rows for a plan's attention."""
+    if name != "varlen":
+        return collate
+    from pipeline.training import varlen
+
+    return lambda rows: varlen.as_one_sequence(collate(rows))

@@ -20,13 +20,13 @@ from pipeline.base_model.load import read_adapter
 from pipeline.config import TrainSection
 from pipeline.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
 from pipeline.planning import Plan
-from pipeline.training import checkpoint_files, checkpoints
+from pipeline.training import attention, checkpoint_files, checkpoints
 from pipeline.training.callbacks import Bookkeeping, Cadence
 from pipeline.training.early_stopping import should_stop
 from pipeline.training.evaluation import HeldOutRows
 from pipeline.training.loss import loss_sum, trained_tokens
 from pipeline.training.recorder import Recorder
-from pipeline.training.rows import EpochSampler, PackedRows, collate
+from pipeline.training.rows import EpochSampler, PackedRows
 from pipeline.training.samples import Samples
 from pipeline.training.schedule import learning_rate_share
 
@@ -70,7 +70,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         super().__init__(
             model=model,
             args=_arguments(parts),
-            data_collator=collate,
+            data_collator=attention.collator(parts.plan.attention),
             train_dataset=parts.rows,
             compute_loss_func=_mean_loss,
             optimizers=_optimizer_and_schedule(model, parts),

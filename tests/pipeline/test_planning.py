@@ -221,4 +221,20 @@ def test_the_event_and_the_banner_tell_the_plan() -> None:
     assert event.peak_memory_bytes == sum(plan.memory.values())
     text = banner(plan, TINYLLAMA, gpu(15.5))
     assert "≈ 313 steps of 4 × 4 rows of 1,024 tokens" in text
-    assert "qlora_nf4 · compute bfloat16 · attention sdpa · checkpointing off · 4.51 M of 1,100 M parameters" in text
+    assert "qlora_nf4 · compute bfloat16 · attention varlen · checkpointing off · 4.51 M of 1,100 M parameters" in text
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "chosen"),
+    [
+        (gpu(16), "auto", "varlen"), (gpu(16, (7, 5)), "auto", "sdpa"), (cpu(), "auto", "sdpa"), (gpu(16), "sdpa", "sdpa"),
+    ],
+)  # fmt: skip
+def test_attention_is_by_offsets_where_the_device_has_the_kernel(device: Device, wanted: str, chosen: str) -> None:
+    plan = make_plan(config(attention=wanted), TINYLLAMA, device, figures(100))
+    assert plan.attention == chosen and plan.reasons["attention"]
+
+
+def test_attention_by_offsets_is_refused_where_there_is_no_kernel() -> None:
+    with pytest.raises(BadInput, match=r"train\.attention"):
+        make_plan(config(attention="varlen"), SMOLLM2, cpu(), figures(100))
