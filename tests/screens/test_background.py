@@ -62,7 +62,7 @@ def test_the_follower_folds_what_the_log_says_and_leaves_no_thread(records: Reco
     assert list(inbox.newest.columns.step) == list(state.train["step"])
     assert list(inbox.newest.columns.held_loss) == list(state.held_out["loss"])
     assert list(inbox.newest.columns.step) == list(range(1, 761))  # each step once, though 400 to 412 were done twice
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # an earlier test's may have ended meanwhile
 
 
 def test_a_snapshot_does_not_change_when_the_run_goes_on(records: Records) -> None:
