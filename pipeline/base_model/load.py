@@ -21,7 +21,7 @@ import gguf
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, modeling_gguf_pytorch_utils
 from transformers.utils import logging as transformers_logging
 
 from pipeline.base_model.widened import WidenedLinear
@@ -91,6 +91,8 @@ def _held_in(mode: PrecisionMode, compute: torch.dtype) -> torch.dtype:
 
 
 def _quantization(mode: PrecisionMode, compute: torch.dtype) -> BitsAndBytesConfig | None:
+    # On a CPU it says at its import that a kernel from the hub is not installed; its own does the work.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     if mode == "qlora_nf4":
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
@@ -125,7 +127,7 @@ def _from_gguf(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
     """
     folder, name = str(base.path.parent), base.path.name
     try:
-        with _names_mapped_once():
+        with _read_quietly():
             config = AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
             read = AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=name, config=config, dtype=torch.float32, local_files_only=True, trust_remote_code=False
@@ -141,14 +143,17 @@ def _from_gguf(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
 
 
 @contextmanager
-def _names_mapped_once() -> Iterator[None]:
-    """While a GGUF file is read: its table of tensor names is made once, not once for every module of the model (5 s)."""
-    original = gguf.get_tensor_name_map
-    gguf.get_tensor_name_map = functools.cache(original)
+def _read_quietly() -> Iterator[None]:
+    """While a GGUF file is read: its table of tensor names is made once, not once for every module of the model (5 s), and no
+    progress bar is drawn over a person's terminal.
+    """
+    name_map, bar = gguf.get_tensor_name_map, modeling_gguf_pytorch_utils.tqdm
+    gguf.get_tensor_name_map = functools.cache(name_map)
+    modeling_gguf_pytorch_utils.tqdm = functools.partial(bar, disable=True)
     try:
         yield
     finally:
-        gguf.get_tensor_name_map = original
+        gguf.get_tensor_name_map, modeling_gguf_pytorch_utils.tqdm = name_map, bar
 
 
 def _complete(base: BaseModel, model: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:
