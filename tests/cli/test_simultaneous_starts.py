@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import runs
+from pipeline import locks, runs
 from pipeline.runs import Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence
@@ -75,6 +75,9 @@ def test_one_of_twenty_starts_wins_and_a_killed_run_is_crashed_at_once_and_resum
     finally:
         for process in started:
             process.kill()
+        for left in runs.runs_of(Workspace(project)):  # workers outlive those who started them
+            if pid := locks.holder(left.lock):
+                os.kill(pid, signal.SIGKILL)
     (listed,) = json.loads(humigence("runs", "--json", cwd=project).stdout)
     assert listed["state"] == "crashed"
 
