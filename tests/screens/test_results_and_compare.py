@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline import config_file
 from pipeline.events import GateJudged
 from screens.compare import difference_rows
 from screens.gates_words import measured, needed
@@ -67,7 +68,7 @@ async def test_runs_are_compared_by_curve_and_by_setting(records: Records, size:
             "■ stopped",
             "train.lora.r",
             "64",
-            "the other 45 settings are the same",
+            f"the other {len(list(config_file.keys())) - 2} settings are the same",
         ):
             assert words in text, text
         assert screen.chart.limits == (0.0, 1204.0)
