@@ -13,10 +13,21 @@ from pipeline.config import Config
 from pipeline.runs import Workspace
 from pipeline.switches import switch, training_asked
 
-__all__ = ["DEFAULT_CONFIG", "AsJson", "ConfigPath", "open_project", "switch", "training_asked", "with_config", "workspace"]
+__all__ = [
+    "DEFAULT_CONFIG",
+    "AsJson",
+    "ConfigPath",
+    "TrainFlag",
+    "open_project",
+    "switch",
+    "training_asked",
+    "with_config",
+    "workspace",
+]
 
 ConfigPath = Annotated[str, typer.Option("--config", "-c", metavar="FILE", help="Config file, here or shipped.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+TrainFlag = Annotated[bool, typer.Option("--train", help="Allow training. The variable TRAIN, where set, has the last word.")]
 DEFAULT_CONFIG = config_file.DEFAULT_CONFIG
 
 

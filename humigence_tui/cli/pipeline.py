@@ -8,14 +8,13 @@ import typer
 
 from humigence_tui.cli.alone import run_step
 from humigence_tui.cli.launching import chosen_config, launched, validation_only
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, training_asked
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, TrainFlag, training_asked
 from humigence_tui.cli.terminal import confirmed, is_interactive, say
 from pipeline.errors import Stopped
 from pipeline.launch import Request
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-TrainFlag = Annotated[bool, typer.Option("--train", help="Allow training. The variable TRAIN, where set, has the last word.")]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of RUN, or of the newest run.")]
 RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="With --resume: which run.", show_default=False)]
 MaybeConfig = Annotated[

@@ -9,15 +9,12 @@ from typing import Annotated
 import typer
 
 from humigence_tui.cli.launching import validation_only
-from humigence_tui.cli.options import DEFAULT_CONFIG, ConfigPath, training_asked, with_config, workspace
+from humigence_tui.cli.options import DEFAULT_CONFIG, ConfigPath, TrainFlag, training_asked, with_config, workspace
 from humigence_tui.cli.terminal import is_interactive, say, say_next
 from pipeline import config_file
 from pipeline.errors import EnvironmentFault
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-TrainFlag = Annotated[bool, typer.Option("--train", help="Allow training. The variable TRAIN, where set, has the last word.")]
 
 
 class Mode(StrEnum):
