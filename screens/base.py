@@ -6,7 +6,7 @@ A screen is a `Page`: it names its `trail`, composes its `body` and declares `BI
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,6 +20,7 @@ from screens.widgets.key_line import KeyLine
 from screens.widgets.top_line import TopLine
 
 if TYPE_CHECKING:
+    from pipeline.folders import Workspace
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
 
@@ -57,6 +58,11 @@ class Page(Screen[None]):
     def on_mount(self) -> None:
         self.ready = True
         self.post_message(Ready(self))
+
+    @property
+    def workspace(self) -> Workspace:
+        """The folder the app was opened in."""
+        return cast(Any, self.app).workspace  # type: ignore[no-any-return]  # every app that opens a page has one
 
     def body(self) -> ComposeResult:
         """The screen itself, between the rules."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 from textual import on
 from textual.app import ComposeResult
@@ -137,7 +137,7 @@ class ChatScreen(Page):
         """Load the model, in a new process."""
         if self._job:
             self._job.close()
-        root = cast(Any, self.app).workspace.root
+        root = self.workspace.root
         workspace = Workspace(root)
         self._job = job = Job(KIND, lambda event: self.post_message(self.News(job, event)), workspace.root)
         job.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -19,7 +19,6 @@ from pipeline.config import Config
 from pipeline.dataset.processed import SPLITS
 from pipeline.errors import BadInput
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
-from pipeline.runs import Workspace
 from pipeline.text import safe
 from screens.base import Page
 from screens.row_words import MASKED, TRAINED, facts_line, panel, reasons_line, row_content
@@ -94,7 +93,7 @@ class DataScreen(Page):
     def on_mount(self) -> None:
         self.trail = ("data",)
         try:
-            self._config = self._config or config_file.load(config_file.DEFAULT_CONFIG, self._workspace.root)
+            self._config = self._config or config_file.load(config_file.DEFAULT_CONFIG, self.workspace.root)
         except BadInput as error:
             self._tell_problem(error.message, error.hint)
             return
@@ -105,10 +104,6 @@ class DataScreen(Page):
     def config(self) -> Config:
         assert self._config is not None
         return self._config
-
-    @property
-    def _workspace(self) -> Workspace:
-        return cast(Any, self.app).workspace  # type: ignore[no-any-return]  # every app that opens this screen has one
 
     def on_unmount(self) -> None:
         if self._job:
@@ -123,9 +118,9 @@ class DataScreen(Page):
         self.problem, self._opened = Content(""), {}
         self.row = self.counted = None
         self._asked = 0  # numbers begin anew with each job
-        self._job = job = Job(KIND, lambda event: self.post_message(self.News(job, event)), self._workspace.root)
+        self._job = job = Job(KIND, lambda event: self.post_message(self.News(job, event)), self.workspace.root)
         job.start()
-        self._opening = job.send("open", config=self.config.to_json(), workspace=str(self._workspace.root))
+        self._opening = job.send("open", config=self.config.to_json(), workspace=str(self.workspace.root))
         self._ask(self._wanted)
 
     def _ask(self, number: int, by: int = 0, only: str = "all", needle: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -52,7 +52,7 @@ class DoctorScreen(Page):
     def action_again(self) -> None:
         """Examine the machine again."""
         self.cells = (Content.styled("looking …", "$dim"),)
-        root = cast(Any, self.app).workspace.root
+        root = self.workspace.root
 
         def work() -> None:
             self.post_message(self.Examined(tuple(examine(root))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -80,10 +80,6 @@ class PlanScreen(Page):
         self._config, self._path, self._train = config, config_path, train
         self.findings: Findings | None = None
         self.trail = (config.project, "plan")
-
-    @property
-    def workspace(self) -> Workspace:
-        return cast(Any, self.app).workspace  # type: ignore[no-any-return]  # every app that opens this screen has one
 
     def body(self) -> ComposeResult:
         with VerticalScroll(id="plan", can_focus=False):

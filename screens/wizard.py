@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -18,7 +18,6 @@ from textual.widgets import Input, Static
 from pipeline import catalogue, config_file
 from pipeline.config import Config
 from pipeline.errors import BadInput
-from pipeline.runs import Workspace
 from pipeline.text import safe
 from screens import names
 from screens.base import Page
@@ -104,10 +103,6 @@ class WizardScreen(Page):
         self._had_before = False
 
     # -------------------------------------------------------------------------------------------------- composing
-
-    @property
-    def workspace(self) -> Workspace:
-        return cast(Any, self.app).workspace  # type: ignore[no-any-return]  # every app that opens this screen has one
 
     def compose(self) -> ComposeResult:
         self.draft = Draft(self._given or self._read_config())
