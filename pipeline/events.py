@@ -328,6 +328,14 @@ def from_line(line: str | bytes) -> Envelope | None:
         raise ValueError(f"not an event: {error}") from error
 
 
+def readable(line: bytes) -> Envelope | None:
+    """The envelope of a line of a log, or None: a damaged line (a bad disk, an editor) hides itself, not the rest of the run."""
+    try:
+        return from_line(line)
+    except ValueError:
+        return None
+
+
 _FIELD_TYPES: dict[type[Event], dict[str, tuple[bool, bool]]] = {}
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import locks
 from pipeline.errors import BadInput, MissingArtifact
-from pipeline.events import Envelope, Event, StepProgress, StopMode, TrainStep, from_line, to_line
+from pipeline.events import Envelope, Event, StepProgress, StopMode, TrainStep, readable, to_line
 from pipeline.files import read_json, write_atomic, write_json
 from pipeline.folders import RunFolder as RunFolder
 from pipeline.folders import Workspace as Workspace
-from pipeline.state import RunState, Status, fold
+from pipeline.log_fold import fold_lines
+from pipeline.state import RunState, Status
 
 if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it
     from pipeline.config import Config
@@ -27,6 +28,9 @@ if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs n
 # Lost by a power cut without harm; everything else is flushed to disk as it is written.
 _NOT_FLUSHED = (StepProgress, TrainStep)
 _TAIL_BYTES = 1 << 16
+_PIECE_BYTES = 8 << 20
+# Of a log that is no log: a line is never read whole into memory whatever its length.
+_LONGEST_LINE = 64 << 20
 
 
 def create(workspace: Workspace, config: Config, meta: dict[str, Any]) -> RunFolder:
@@ -168,35 +172,32 @@ class EventReader:
         self._path = run.events
         self.offset = offset
 
-    def read(self, most_bytes: int = 8 << 20) -> list[Envelope]:
+    def read(self, most_bytes: int = _PIECE_BYTES) -> list[Envelope]:
         """The next whole events, at most about `most_bytes` of them; a last line still being written waits for the next call."""
+        return [envelope for envelope in map(readable, self.read_lines(most_bytes)) if envelope]
+
+    def read_lines(self, most_bytes: int = _PIECE_BYTES) -> list[bytes]:
+        """The same as lines that are not read yet."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self.offset)
                 data = file.read(most_bytes)
-                while data and b"\n" not in data and (more := file.read(most_bytes)):
-                    data += more
+                if len(data) == most_bytes and b"\n" not in data:
+                    data += file.readline(_LONGEST_LINE)
         except FileNotFoundError:
             return []
         whole = data.rfind(b"\n") + 1
+        if not whole and len(data) >= _LONGEST_LINE:
+            whole = len(data)  # no event: what follows up to its end is passed over as damaged
         self.offset += whole
-        envelopes = (_readable(line) for line in data[:whole].splitlines() if line)
-        return [envelope for envelope in envelopes if envelope]
-
-
-def _readable(line: bytes) -> Envelope | None:
-    # A damaged line in the middle of a log (a bad disk, an editor) hides itself, not the rest of the run.
-    try:
-        return from_line(line)
-    except ValueError:
-        return None
+        return [line for line in data[:whole].split(b"\n") if line]
 
 
 def read_state(run: RunFolder) -> RunState:
     """The fold of the whole log."""
     reader, state = EventReader(run), RunState()
-    while envelopes := reader.read():
-        fold(envelopes, state)
+    while lines := reader.read_lines():
+        fold_lines(lines, state)
     return state
 
 

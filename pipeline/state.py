@@ -9,7 +9,7 @@ import math
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -41,6 +41,11 @@ class Curve:
         """One point; a value for every column."""
         for name, column in self.columns.items():
             column.append(values[name])
+
+    def extend(self, columns: Mapping[str, array[float]]) -> None:
+        """Many points; a column of equal length for every name."""
+        for name, column in self.columns.items():
+            column.extend(columns[name])
 
     def cut_after(self, step: float) -> None:
         """Forget every point after `step`."""

@@ -22,8 +22,9 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.events import Envelope, Event, from_line, to_line
+from pipeline.log_fold import fold_lines
 from pipeline.runs import EventReader, RunFolder
-from pipeline.state import Curve, RunState, Status, StepState, fold
+from pipeline.state import Curve, RunState, Status, StepState
 
 _MARK_BYTES = 4096
 # A short log is folded faster than its cache is written.
@@ -95,8 +96,8 @@ def read(run: RunFolder) -> tuple[RunState, EventReader]:
     """The fold of the log so far, and a reader that goes on from there. The cache is renewed when that saves time."""
     state, reader = cached(run) or (RunState(), EventReader(run))
     before = reader.offset
-    while envelopes := reader.read():
-        fold(envelopes, state)
+    while lines := reader.read_lines():
+        fold_lines(lines, state)
     if reader.offset - before > WORTH_IT_BYTES:
         save(run, state, reader.offset)
     return state, reader

@@ -18,6 +18,7 @@ from humigence_tui.background.output import OutputTail
 from humigence_tui.background.words import log_lines, told_lines
 from pipeline import runs, state_cache
 from pipeline.errors import HumigenceError
+from pipeline.log_fold import fold_lines
 from pipeline.runs import EventReader, RunFolder
 from pipeline.state import RunState
 from screens import messages
@@ -116,10 +117,7 @@ class Following:
         state, reader = self._opened()
         alive = runs.is_alive(self.run)  # before reading, so that a last event is never missed
         before = reader.offset
-        batch = reader.read(_PIECE_BYTES)
-        for envelope in batch:
-            state.apply(envelope)
-            self._log.extend(log_lines(envelope, state))
+        fold_lines(reader.read_lines(_PIECE_BYTES), state, lambda envelope: self._log.extend(log_lines(envelope, state)))
         output_changed = self._output.read()
         was_whole, self.whole = self.whole, reader.offset - before < _PIECE_BYTES // 2
         grown = reader.offset != before

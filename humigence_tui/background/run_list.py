@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from humigence_tui.background import Post
 from pipeline import runs, state_cache
+from pipeline.log_fold import fold_lines
 from pipeline.runs import EventReader, RunFolder, Workspace
-from pipeline.state import RunState, fold
+from pipeline.state import RunState
 from screens import messages
 from screens.snapshot import RunRow
 
@@ -84,8 +85,8 @@ class RunList(threading.Thread):
             status = "crashed" if summary.status in ("starting", "running") else summary.status
             return _Known(stamp, RunRow(run, status, summary))
         state, reader = (known.live if known else None) or state_cache.read(run)
-        while envelopes := reader.read():
-            fold(envelopes, state)
+        while lines := reader.read_lines():
+            fold_lines(lines, state)
         summary = state_cache.summarize(state)
         return _Known(stamp, RunRow(run, summary.status, summary), (state, reader))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from humigence_tui.cli.lines import LineWriter
 from pipeline import events as ev
-from pipeline.events import Envelope, from_line
-from pipeline.runs import RunFolder
+from pipeline.events import Envelope, readable
+from pipeline.runs import EventReader, RunFolder
 from pipeline.state import RunState
 from pipeline.text import duration, loss, safe
 from screens.snapshot import Level, LogLine
@@ -25,6 +25,8 @@ _WRITER = LineWriter(progress=False)
 # Nothing to tell of these, and nearly all of a log is made of them.
 _SILENT = (b'"kind":"train_step"', b'"kind":"step_progress"')
 _PIECE_BYTES = 4 << 20
+# Opening a run must not wait until gigabytes have been looked through.
+_TOLD_BYTES = 64 << 20
 
 
 def log_lines(envelope: Envelope, state: RunState) -> list[LogLine]:
@@ -41,28 +43,18 @@ def log_lines(envelope: Envelope, state: RunState) -> list[LogLine]:
 
 
 def told_lines(run: RunFolder, end: int) -> list[LogLine]:
-    """The lines of the whole log up to byte `end`; optimizer steps are passed over unread."""
+    """The lines of the log up to byte `end`, of its newest part where it is long; optimizer steps are passed over unread."""
     nothing = RunState()
     return [line for envelope in _told(run, end) for line in log_lines(envelope, nothing)]
 
 
 def _told(run: RunFolder, end: int) -> Iterator[Envelope]:
-    try:
-        with run.events.open("rb") as file:
-            while file.tell() < end and (lines := file.readlines(min(_PIECE_BYTES, end - file.tell()))):
-                for line in lines:
-                    envelope = None if any(kind in line[:140] for kind in _SILENT) else _read(line)
-                    if envelope:
-                        yield envelope
-    except OSError:
-        return
-
-
-def _read(line: bytes) -> Envelope | None:
-    try:
-        return from_line(line)
-    except ValueError:
-        return None
+    reader = EventReader(run, max(0, end - _TOLD_BYTES))
+    while reader.offset < end and (lines := reader.read_lines(min(_PIECE_BYTES, end - reader.offset))):
+        for line in lines:
+            envelope = None if any(kind in line[:140] for kind in _SILENT) else readable(line)
+            if envelope:
+                yield envelope
 
 
 # --------------------------------------------------------------------------------- what the command line leaves out
