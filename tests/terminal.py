@@ -1,0 +1,142 @@
+"""The app in a real terminal: a pseudo-terminal that remembers what the screen shows, and can vanish."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyte
+
+from tests.processes import IMPORT_PATH
+
+PATIENCE_S = 120.0
+_APP = (sys.executable, "-m", "humigence_tui")
+
+
+class Terminal:
+    """A pseudo-terminal with a program in it, and what its screen shows.
+
+    Args:
+        command: what runs in it: the app when not given.
+        on_change: called in the reading thread after each piece of output, with the time (monotonic) it came.
+        environment: changes to this process's environment.
+    """
+
+    def __init__(
+        self, folder: Path, *arguments: str, columns: int = 80, lines: int = 24, command: Sequence[str] = _APP,
+        on_change: Callable[[float], None] | None = None, **environment: str,
+    ) -> None:  # fmt: skip
+        self.master, slave = pty.openpty()
+        self._size(lines, columns)
+        self._screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self._screen)
+        self._guard = threading.Lock()
+        self._on_change = on_change
+        self.received = b""
+        self.spawned = time.monotonic()
+        self.process = subprocess.Popen(
+            [*command, *arguments], cwd=folder, env=_environment(folder) | environment, stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(slave)
+        # The thread must have let go of the descriptor before it is closed: its number is given to the next file opened,
+        # and what belongs to that one would be read here. A read that waits also keeps the terminal from hanging up.
+        self._stop, self._stopping = os.pipe()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of it is left, whatever happened."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.vanish()
+
+    def _read(self) -> None:
+        while True:
+            ready, _, _ = select.select([self.master, self._stop], [], [])
+            if self._stop in ready:
+                return
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:
+                return
+            if not data:
+                return
+            came = time.monotonic()
+            with self._guard:
+                self.received += data
+                # pyte knows no kitty keyboard protocol and takes it for something else.
+                self._stream.feed(re.sub(rb"\x1b\[[<>=][0-9;]*u", b"", data))
+            if self._on_change:
+                self._on_change(came)
+
+    @property
+    def lines(self) -> list[str]:
+        with self._guard:
+            return list(self._screen.display)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def wait(self, condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() - began < seconds, f"still not so:\n{self.text}"
+            time.sleep(0.02)
+
+    def says(self, *words: str, seconds: float = PATIENCE_S) -> None:
+        """Wait until all of `words` are on the screen together."""
+
+        def said() -> bool:
+            text = self.text
+            return all(each in text for each in words)
+
+        self.wait(said, seconds)
+
+    def ends(self) -> int:
+        """Wait for the program; its exit code."""
+        return self.process.wait(timeout=PATIENCE_S)
+
+    def resize(self, lines: int, columns: int) -> None:
+        with self._guard:
+            self._screen.resize(lines, columns)
+        self._size(lines, columns)
+
+    def _size(self, lines: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def vanish(self) -> None:
+        """As when the connection drops."""
+        if self.master < 0:
+            return
+        os.write(self._stopping, b".")
+        self._reader.join()
+        for fd in (self.master, self._stop, self._stopping):
+            os.close(fd)
+        self.master = -1
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This process's, without what would change how the app looks."""
+    left_out = ("COLUMNS", "LINES", "NO_COLOR", "TEXTUAL_COLOR_SYSTEM", "TRAIN")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return kept | {"PYTHONPATH": IMPORT_PATH, "TERM": "xterm-256color", "XDG_CACHE_HOME": str(folder / ".cache")}
