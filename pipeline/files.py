@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,20 @@ def fsync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # CIFS and some FUSE file systems can't, and have no need to
+            raise
     finally:
         os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """`path` and what is missing above it, each name durable. Nothing happens where it is there already."""
+    missing = list(takewhile(lambda each: not each.exists(), (path, *path.parents)))
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # somebody else made it just now
+            folder.mkdir()
+        fsync_folder(folder.parent)
 
 
 def write_atomic(path: Path, content: str | bytes, *, keep_backup: bool = False) -> None:
@@ -35,7 +49,7 @@ def write_atomic(path: Path, content: str | bytes, *, keep_backup: bool = False)
     Args:
         keep_backup: leave what was there before as `<name>.bak`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     data = content.encode() if isinstance(content, str) else content
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
@@ -68,7 +82,16 @@ def _copy_as_backup(path: Path) -> None:
     # Through a temporary name as well: a crash here must not leave half a backup under the good name.
     temporary = path.with_name(f".{path.name}.bak.tmp")
     shutil.copy2(path, temporary)
+    _flush(temporary)
     os.replace(temporary, path.with_name(path.name + ".bak"))
+
+
+def _flush(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_json(path: Path, value: Any, *, keep_backup: bool = False) -> None:
@@ -87,34 +110,76 @@ def read_json(path: Path) -> Any:
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder under a temporary name; it appears as `path`, whole and flushed, when the block ends.
 
-    An older folder at `path` is replaced. When the block raises, nothing appears.
+    An older folder at `path` is replaced. When the block raises, nothing appears. What a killed process left of the same folder
+    is put back or cleared away first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        yield temporary
-        flush_tree(temporary)
-        _swap_folder(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    make_folder(path.parent)
+    _clear_left_behind(path)
+    with _claimed_folder(path, ".tmp") as temporary:
+        try:
+            yield temporary
+            flush_tree(temporary)
+            _swap_folder(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def _swap_folder(new: Path, path: Path) -> None:
     """Put `new` at `path`; at every moment one of the two stands there, whole (where the kernel can exchange names)."""
-    if path.exists():
-        if _exchange(new, path):
-            fsync_folder(path.parent)
-            shutil.rmtree(new, ignore_errors=True)
-            return
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-        os.replace(path, old / "was")
+    if not path.exists():
         os.replace(new, path)
         fsync_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-        return
-    os.replace(new, path)
-    fsync_folder(path.parent)
+    elif _exchange(new, path):
+        fsync_folder(path.parent)
+        shutil.rmtree(new, ignore_errors=True)
+    else:
+        with _claimed_folder(path, ".old") as old:
+            os.replace(path, old / _WAS)
+            os.replace(new, path)
+            fsync_folder(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+_WAS = "was"
+
+
+@contextlib.contextmanager
+def _claimed_folder(path: Path, suffix: str) -> Iterator[Path]:
+    """A new folder beside `path` that nobody else clears away while the block lasts."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent))
+        with contextlib.ExitStack() as claim:
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                claim.callback(os.close, fd)
+                with contextlib.suppress(OSError):  # a file system without such locks: nobody clears anything away there
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+            if folder.exists():  # else somebody took it for a dead process's in the moment before it was claimed
+                yield folder
+                return
+
+
+def _clear_left_behind(path: Path) -> None:
+    """What processes that died left of `path`: an older folder that had been moved aside goes back, the rest goes."""
+    for entry in os.scandir(path.parent):
+        ours = entry.name.startswith(f".{path.name}.") and entry.name.endswith((".tmp", ".old"))
+        if ours and entry.is_dir(follow_symlinks=False):
+            _clear_if_dead(Path(entry.path), path)
+
+
+def _clear_if_dead(folder: Path, path: Path) -> None:
+    with contextlib.ExitStack() as claim:
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            claim.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # in use, gone by now, or no such locks here
+            return
+        if (folder / _WAS).is_dir() and not path.exists():
+            os.replace(folder / _WAS, path)
+            fsync_folder(path.parent)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -137,11 +202,7 @@ def flush_tree(folder: Path) -> None:
     """Flush every file and folder below `folder` to disk, deepest first."""
     for parent, _folders, files in os.walk(folder, topdown=False):
         for name in files:
-            fd = os.open(os.path.join(parent, name), os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            _flush(Path(parent, name))
         fsync_folder(Path(parent))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import locks
 from pipeline.errors import BadInput, MissingArtifact
 from pipeline.events import Envelope, Event, StepProgress, StopMode, TrainStep, readable, to_line
-from pipeline.files import read_json, write_atomic, write_json
+from pipeline.files import fsync_folder, make_folder, read_json, write_atomic, write_json
 from pipeline.folders import RunFolder as RunFolder
 from pipeline.folders import Workspace as Workspace
 from pipeline.log_fold import fold_lines
@@ -43,7 +43,7 @@ def create(workspace: Workspace, config: Config, meta: dict[str, Any]) -> RunFol
 
 
 def _unused_folder(project: Path) -> Path:
-    project.mkdir(parents=True, exist_ok=True)
+    make_folder(project)
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     for attempt in range(1, 10_000):
         folder = project / (stamp if attempt == 1 else f"{stamp}_{attempt:02d}")
@@ -51,6 +51,7 @@ def _unused_folder(project: Path) -> Path:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             continue
+        fsync_folder(project)
         return folder
     raise BadInput(f"{project}: ten thousand runs in one second")
 
@@ -104,21 +105,36 @@ class EventWriter:
     """Appends events to a run's log. One at a time: whoever holds the run's lock."""
 
     def __init__(self, run: RunFolder) -> None:
-        self._fd = os.open(run.events, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = _opened_log(run.events)
         _drop_torn_line(self._fd)
         self.seq, last_attempt = _last_numbers(self._fd)
         self.attempt = last_attempt + 1
 
     def emit(self, event: Event) -> None:
         """Write one event; on disk when this returns, unless a power cut may lose it without harm."""
-        line = to_line(Envelope(self.seq + 1, time.time(), self.attempt, event)) + "\n"
-        _write_all(self._fd, line.encode("utf-8", "backslashreplace"))  # lone surrogates of file names, as JSON spells them
+        # Counted first: a signal handler may raise once the line is written, and no number may be used twice.
         self.seq += 1
+        line = to_line(Envelope(self.seq, time.time(), self.attempt, event)) + "\n"
+        try:
+            _write_all(self._fd, line.encode("utf-8", "backslashreplace"))  # lone surrogates of file names, as JSON spells them
+        except BaseException:
+            _drop_torn_line(self._fd)  # a full disk takes a part of a line
+            raise
         if not isinstance(event, _NOT_FLUSHED):
             os.fdatasync(self._fd)
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _opened_log(path: Path) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags)
+    fsync_folder(path.parent)
+    return fd
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -7,6 +7,7 @@ everything in it is on disk; the manifest finds what a disk did to it later.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -86,15 +87,23 @@ def rotate(checkpoints: Path, newest: int, keep: Collection[int]) -> None:
     kept = {*keep, *sorted(step for step in steps if step <= newest)[-KEPT_NEWEST:]}
     for path in all_of(checkpoints):
         if step_of(path) not in kept or step_of(path) > newest:
-            shutil.rmtree(path)
+            _discard(path)
     clear_unfinished(checkpoints)
 
 
 def clear_all(checkpoints: Path) -> None:
     """Delete every checkpoint: training begins again."""
     for path in all_of(checkpoints):
-        shutil.rmtree(path)
+        _discard(path)
     clear_unfinished(checkpoints)
+
+
+def _discard(path: Path) -> None:
+    # It loses its name first: a death in the middle must not leave half a checkpoint under a good name.
+    gone = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(path, gone)
+    shutil.rmtree(gone)
 
 
 def clear_unfinished(checkpoints: Path) -> None:
