@@ -44,9 +44,9 @@ def traced(program: Sequence[str], trace: Path, *inject: str) -> int:
     """Run Python with `program` under strace, the trace going to a file; returns the exit status, negative for a signal."""
     faults = [word for each in inject for word in ("-e", f"inject={each}")]
     command = ["strace", "-y", "-s", "40", "-e", f"trace={','.join(CALLS)}", *faults, "-o", str(trace)]
-    # -S, -E, -B: the same calls before the mark every time.
+    # -E, -B: the same calls before the mark every time.
     done = subprocess.run(
-        [*command, sys.executable, "-S", "-E", "-B", *program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [*command, sys.executable, "-E", "-B", *program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode

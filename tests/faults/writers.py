@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-if __name__ == "__main__":  # started without site-packages, and by path
+if __name__ == "__main__":  # started by path
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pipeline import events as ev
