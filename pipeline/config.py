@@ -88,12 +88,22 @@ class DataSection(Section):
     over_long: Literal["window", "drop"] = setting(
         "window", "A conversation longer than max_seq_len: trained in overlapping windows, or left out. Never cut silently."
     )
-    window_overlap: int = setting(128, "Tokens of context a window repeats from the one before (seen, not trained twice).", ge=0)
+    window_overlap: Annotated[int, Field(ge=0)] | Auto = setting(
+        "auto",
+        "Tokens a window repeats from the one before (seen, not trained twice); auto: 128, at most a quarter of max_seq_len.",
+    )
+
+    @property
+    def overlap(self) -> int:
+        """`window_overlap` in tokens."""
+        return min(128, self.max_seq_len // 4) if self.window_overlap == "auto" else self.window_overlap
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> DataSection:
-        if self.over_long == "window" and self.window_overlap >= self.max_seq_len:
-            raise ValueError(f"window_overlap ({self.window_overlap}) must be smaller than max_seq_len ({self.max_seq_len})")
+        if self.over_long == "window" and self.overlap >= self.max_seq_len:
+            raise ValueError(
+                f"window_overlap ({self.overlap}) must be smaller than max_seq_len ({self.max_seq_len}); auto always is"
+            )
         return self
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from pipeline import old_config
 from pipeline.config import Config, Level
 from pipeline.errors import BadInput
 from pipeline.files import write_json
@@ -62,7 +63,20 @@ def find_file(path: str, root: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A config that was read from a file; `notes` say what the spellings of an older Humigence became."""
+
+    config: Config
+    notes: tuple[str, ...]
+
+
 def load(path: str, root: Path | None = None) -> Config:
+    """The config of `load_noted`."""
+    return load_noted(path, root).config
+
+
+def load_noted(path: str, root: Path | None = None) -> Loaded:
     """Read and check the config file `path`, relative to `root` (the current folder).
 
     Raises:
@@ -72,7 +86,7 @@ def load(path: str, root: Path | None = None) -> Config:
     found = find_file(path, root)
     if found is None:
         raise BadInput(f"{path}: no such config file", "humigence init makes one; humigence config keys lists the settings")
-    return parse(read_document(found), str(found))
+    return _parsed(read_document(found), str(found))
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -111,22 +125,32 @@ def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def parse(document: dict[str, Any], where: str) -> Config:
     """Check `document`; every problem in one `BadInput`, each with file, dotted key and what is allowed."""
-    try:
-        return Config.model_validate(_with_short_keys(document))
-    except ValidationError as error:
-        problems = _problems(error)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise BadInput(f"{where}: {count}\n{lines}", "humigence config keys lists every setting and what is allowed") from error
+    return _parsed(document, where).config
+
+
+def _parsed(document: dict[str, Any], where: str) -> Loaded:
+    config, notes, problems = _checked(document)
+    if config is not None:
+        return Loaded(config, notes)
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    raise BadInput(f"{where}: {count}\n{lines}", "humigence config keys lists every setting and what is allowed")
 
 
 def problems(document: dict[str, Any]) -> tuple[Problem, ...]:
     """All that is wrong with `document`, in the order of the settings; empty when it is a config."""
+    return _checked(document)[2]
+
+
+def _checked(document: dict[str, Any]) -> tuple[Config | None, tuple[str, ...], tuple[Problem, ...]]:
+    """The config, or None and what is wrong; and what older spellings became."""
+    reading = old_config.read(_with_short_keys(document))
+    found = tuple(Problem(key, words) for key, words in reading.problems)
     try:
-        Config.model_validate(_with_short_keys(document))
+        config = Config.model_validate(reading.document)
     except ValidationError as error:
-        return _problems(error)
-    return ()
+        return None, (), (*_problems(error), *found)
+    return None if found else config, tuple(reading.notes), found
 
 
 def _problems(error: ValidationError) -> tuple[Problem, ...]:
@@ -274,9 +298,21 @@ def _number_words(number: float) -> str:
 
 
 def full_key(name: str) -> str:
-    """The dotted name a person means: `lora.r` is `train.lora.r`."""
+    """The dotted name a person means: `lora.r` is `train.lora.r`, and an older name is today's.
+
+    Raises:
+        BadInput: it is an older name for what no longer means anything.
+    """
     first, dot, rest = name.partition(".")
-    return f"{SHORT_KEYS[first]}{dot}{rest}" if first in SHORT_KEYS else name
+    key = f"{SHORT_KEYS[first]}{dot}{rest}" if first in SHORT_KEYS else name
+    if not old_config.today(key):
+        raise BadInput(old_config.gone_words(key), "humigence config keys lists the settings there are")
+    return old_config.today(key)
+
+
+def renamed(name: str) -> str:
+    """What to say of an older name: `data.collator_windowing is data.over_long now`. Empty for one of today's."""
+    return f"{name} is {old_config.today(name)} now" if name in old_config.MOVED else ""
 
 
 def get(config: Config, name: str) -> Any:
@@ -294,21 +330,35 @@ def get(config: Config, name: str) -> Any:
 
 
 def with_value(config: Config, name: str, text: str, where: str = "config set") -> Config:
-    """A new config with one setting changed.
+    """The config of `with_value_noted`."""
+    return with_value_noted(config, name, text, where).config
+
+
+def with_value_noted(config: Config, name: str, text: str, where: str = "config set") -> Loaded:
+    """A new config with one setting changed; `notes` say what an older name or value became.
 
     Args:
         text: the value as typed: JSON, or plain text; a comma-separated text for a list; for a section an object of the keys
             to change together (`data.split '{"train": 0.9, "val": 0.05, "test": 0.05}'`).
     """
     key = full_key(name)
-    get(config, key)
     problems = []
     for value in _readings(text, get(config, key)):
         try:
-            return parse(_replaced(config, key, value), where)
+            changed = _parsed(_replaced(config, key, _in_todays_words(name, value)), where)
+            return Loaded(changed.config, tuple(filter(None, (renamed(name), *changed.notes))))
         except BadInput as error:
             problems.append(error)
     raise problems[0]
+
+
+def _in_todays_words(name: str, value: Any) -> Any:
+    """What a value that was given under an older name is under today's."""
+    moved = old_config.MOVED.get(name)
+    try:
+        return moved.value(value) if moved else value
+    except ValueError as error:
+        raise BadInput(f"{name}: {error}, not {_short(value)}", f"humigence config set {full_key(name)} VALUE") from error
 
 
 def _readings(text: str, current: Any) -> Iterator[Any]:

@@ -354,7 +354,8 @@ def _way_out(smallest: _Batch, config: Config, shape: ModelShape, device: Device
     if not smallest.checkpointing:
         return "humigence config set train.gradient_checkpointing auto"
     length = config.data.max_seq_len
-    shortest = max(128, config.data.window_overlap + 1)  # a window must be longer than what it repeats
+    # A window must be longer than what it repeats; where that is auto, it always is.
+    shortest = max(128, 0 if config.data.window_overlap == "auto" else config.data.overlap + 1)
     while (length := length // 2) >= shortest:
         shorter = config.model_copy(update={"data": config.data.model_copy(update={"max_seq_len": length})})
         if fits(memory_of(shorter, shape, device, 1, True), device):

@@ -119,11 +119,15 @@ class WizardScreen(Page):
     def _read_config(self) -> Config:
         """The config file as it is; a file with problems is told and left alone, and the form begins with the defaults."""
         try:
-            return config_file.load(self.config_path, self.workspace.root)
+            loaded = config_file.load_noted(self.config_path, self.workspace.root)
         except BadInput as error:
             if config_file.find_file(self.config_path, self.workspace.root) is not None:
                 self.notify(safe(error.message, lines=True), title="the config can't be read", severity="error", markup=False)
             return Config()
+        if loaded.notes:
+            told = safe("\n".join(loaded.notes), lines=True)
+            self.notify(told, title="a config of an older Humigence, read as", timeout=20, markup=False)
+        return loaded.config
 
     def _form(self) -> ConfigForm:
         root = self.workspace.root

@@ -8,12 +8,12 @@ from typing import Any
 from humigence_tui.cli import report
 from humigence_tui.cli.display import display
 from humigence_tui.cli.lines import Line
-from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, with_config
+from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
 from humigence_tui.cli.terminal import out_json
-from pipeline import runner, worker
+from pipeline import config_file, runner, worker
 from pipeline.context import StepContext, StepResult
 from pipeline.errors import EXIT_OK, GatesFailed, MissingArtifact
-from pipeline.events import Envelope, Event, StepName
+from pipeline.events import Envelope, Event, Note, StepName
 from pipeline.runs import RunFolder
 from pipeline.state import RunState
 
@@ -43,8 +43,9 @@ def trained_run(config_path: str) -> RunFolder:
 
 def step_result(name: StepName, config_path: str | None, run: RunFolder | None = None) -> tuple[StepResult, RunState]:
     """What the step gave back, and the fold of what it told."""
-    here, config = open_project(config_path or DEFAULT_CONFIG)
-    state, seen = RunState(), 0
+    here = workspace()
+    loaded = config_file.load_noted(config_path or DEFAULT_CONFIG, here.root)
+    config, state, seen = loaded.config, RunState(), 0
     with display() as view:
 
         def show(event: Event) -> None:
@@ -54,6 +55,8 @@ def step_result(name: StepName, config_path: str | None, run: RunFolder | None =
             state.apply(envelope)
             view.event(envelope, state)
 
+        if loaded.notes:  # among the step's own, so that --json has them too
+            show(Note(told_notes(config_path or DEFAULT_CONFIG, loaded.notes)))
         if run is None:
             return runner.run_alone(name, StepContext(config, here, emit=show)), state
         view.tell([Line(f"run {report.run_name(run)}")])

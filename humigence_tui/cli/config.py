@@ -33,6 +33,8 @@ def view(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 def get(key: KeyName, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """The value of a setting or of a whole section."""
     value = config_file.get(open_project(config)[1], key)
+    if note := config_file.renamed(key):
+        say(note)
     if as_json or isinstance(value, dict):
         out_json(value)
     else:
@@ -48,9 +50,11 @@ def set_(
 ) -> None:
     """Change a setting. The older file stays as .bak; a shipped file is copied here first."""
     here, settings = open_project(config)
-    changed = config_file.with_value(settings, key, value)
-    before, after = config_file.get(settings, key), config_file.get(changed, key)
-    target = config_file.save(changed, config, here.root)
+    changed = config_file.with_value_noted(settings, key, value)
+    before, after = config_file.get(settings, key), config_file.get(changed.config, key)
+    target = config_file.save(changed.config, config, here.root)
+    for note in changed.notes:
+        say(note)
     if as_json:
         out_json({"key": config_file.full_key(key), "before": before, "after": after, "path": str(target)})
     else:

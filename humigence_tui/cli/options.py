@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from humigence_tui.cli.terminal import say
 from pipeline import config_file
 from pipeline.config import Config
 from pipeline.runs import Workspace
@@ -20,6 +22,7 @@ __all__ = [
     "TrainFlag",
     "open_project",
     "switch",
+    "told_notes",
     "training_asked",
     "with_config",
     "workspace",
@@ -37,13 +40,23 @@ def workspace() -> Workspace:
 
 
 def open_project(config_path: str) -> tuple[Workspace, Config]:
-    """The current folder and the config read from `config_path`.
+    """The current folder and the config read from `config_path`; what older spellings in it became is said.
 
     Raises:
         BadInput: the file is missing or has problems; all of them are told.
     """
     here = workspace()
-    return here, config_file.load(config_path, here.root)
+    loaded = config_file.load_noted(config_path, here.root)
+    if loaded.notes:
+        for line in told_notes(config_path, loaded.notes).splitlines():
+            say(line)
+    return here, loaded.config
+
+
+def told_notes(config_path: str, notes: Sequence[str]) -> str:
+    """What the spellings of an older Humigence in a config file became, one a line."""
+    lines = [f"{config_path} is a config of an older Humigence:", *(f"  {note}" for note in notes)]
+    return "\n".join([*lines, "  humigence config set, or saving in the wizard, writes it in today's words"])
 
 
 def with_config(command: str, config_path: str | None) -> str:

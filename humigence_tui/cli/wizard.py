@@ -45,14 +45,14 @@ def wizard(
     if not is_interactive():
         raise EnvironmentFault("the wizard needs a terminal", "humigence config set KEY VALUE changes a setting without one")
     here = workspace()
-    settings = config_file.load(config, here.root)
+    config_file.load(config, here.root)  # what is wrong with it is told here, not in the app
     before = _signature(here.root / config)
 
     from humigence_tui.app import HumigenceApp
 
     HumigenceApp(
         here, "wizard",
-        {"config": settings, "config_path": config, "advanced": mode is Mode.advanced, "action": action, "train": training},
+        {"config_path": config, "advanced": mode is Mode.advanced, "action": action, "train": training},
     ).run()  # fmt: skip
     if _signature(here.root / config) == before:
         say("nothing was saved")

@@ -122,7 +122,7 @@ def _good_rows(
 def _pieces(encoded: list[Encoded], line: int, config: Config, counts: Counts) -> list[tuple[list[int], list[int]]]:
     """The documents as they fit into rows; windows in which nothing would be trained are left out, and counted."""
     pieces = []
-    longest, overlap = config.data.max_seq_len, config.data.window_overlap
+    longest, overlap = config.data.max_seq_len, config.data.overlap
     for document in encoded:
         if len(document.ids) <= longest:
             pieces.append((document.ids, document.labels))

@@ -129,7 +129,7 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
         "seed": config.seed,
         "schema": data.row_schema,
         "max_seq_len": data.max_seq_len,
-        "over_long": [data.over_long, data.window_overlap if data.over_long == "window" else 0],
+        "over_long": [data.over_long, data.overlap if data.over_long == "window" else 0],
         "split": data.split.model_dump(),
     }
     return workspace.resolve(data.processed_dir) / fingerprint(prepared_by)

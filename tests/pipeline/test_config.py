@@ -111,6 +111,13 @@ def test_problems_between_two_settings_name_their_section() -> None:
     )
 
 
+def test_the_overlap_of_windows_follows_the_length_unless_it_is_given() -> None:
+    assert [Config(data={"max_seq_len": length}).data.overlap for length in (16, 128, 1024, 131_072)] == [4, 32, 128, 128]  # type: ignore[arg-type]
+    assert Config(data={"max_seq_len": 1024, "window_overlap": 7}).data.overlap == 7  # type: ignore[arg-type]
+    assert config_file.with_value(Config(), "data.max_seq_len", "128").data.max_seq_len == 128
+    assert "auto always is" in problems({"data": {"max_seq_len": 32, "window_overlap": 64}})
+
+
 def test_not_a_number_is_refused_wherever_a_number_stands() -> None:
     assert "train.lr" in problems({"train": {"lr": float("nan")}})
     assert "train.grad_clip" in problems({"train": {"grad_clip": float("inf")}})

@@ -305,3 +305,17 @@ async def test_a_config_that_cant_be_read_is_told_and_left_alone(rows: Path) -> 
         assert screen.draft.config() == Config()
         await until(lambda: any("seed" in notification.message for notification in screen.app._notifications))
     assert path.read_text() == '{"seed": "many"}'
+
+
+async def test_an_older_config_is_read_told_and_saved_in_todays_words(rows: Path) -> None:
+    path = rows / config_file.DEFAULT_CONFIG
+    path.parent.mkdir()
+    old = '{"data": {"raw_path": "data/raw/support.jsonl", "collator_windowing": "drop"}, "train": {"epochs": "auto_≈1"}}'
+    path.write_text(old, encoding="utf-8")
+    async with wizard(rows) as (screen, pilot):
+        assert screen.draft.config().data.over_long == "drop"
+        told = "\n".join(notification.message for notification in screen.app._notifications)
+        assert 'data.collator_windowing "drop" is data.over_long "drop" now' in told and "auto_≈1" in told
+        await save(screen, pilot)
+    assert config_file.load_noted(config_file.DEFAULT_CONFIG, rows).notes == ()
+    assert path.with_name(path.name + ".bak").read_text(encoding="utf-8") == old
