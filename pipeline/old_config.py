@@ -172,7 +172,7 @@ def _share(largest: int) -> Callable[[Any], Any]:
 
 def _formats(value: Any) -> Any:
     """Formats the first Humigence listed and this version does not make are left out, while one is left."""
-    missing = {"merged_fp16", "runtime_int8"} - set(typing.get_args(ExportFormat))
+    missing = [each for each in ("merged_fp16", "runtime_int8") if each not in typing.get_args(ExportFormat)]
     kept = [each for each in value if each not in missing] if isinstance(value, list) else []
     return kept or value
 
