@@ -22,6 +22,7 @@ from pipeline import old_config
 from pipeline.config import Config, Level
 from pipeline.errors import BadInput
 from pipeline.files import write_json
+from pipeline.strict_json import DuplicateKey, keys_once
 
 DEFAULT_CONFIG = "configs/humigence.basic.json"
 # More than any real config; a wrong file (a model, a data set) is refused before it is parsed.
@@ -94,7 +95,7 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise BadInput(f"{path}: larger than {_MAX_BYTES >> 20} MiB, so not a config file")
-        document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_keys_once)
+        document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=keys_once)
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -103,24 +104,11 @@ def read_document(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: nested too deeply") from error
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
-    except _DuplicateKey as error:
-        raise BadInput(f"{path}: the key {error.args[0]!r} stands twice in one object") from error
+    except DuplicateKey as error:
+        raise BadInput(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise BadInput(f"{path}: a config is a JSON object, this is a {type(document).__name__}")
     return document
-
-
-class _DuplicateKey(ValueError):
-    pass
-
-
-def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise _DuplicateKey(key)
-        result[key] = value
-    return result
 
 
 def parse(document: dict[str, Any], where: str) -> Config:

@@ -7,16 +7,16 @@ is broken (no answer, loops, noise, the prompt said back, markers of the chat te
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config_file import find_file
+from pipeline.dataset.jsonl import Line, read_lines, unit
+from pipeline.dataset.readable import require_readable
 from pipeline.errors import BadInput
 from pipeline.function_words import FUNCTION_WORDS
 
@@ -51,30 +51,30 @@ def read_prompts(file: Path) -> list[CuratedPrompt]:
     Raises:
         BadInput: unreadable lines, all told with their numbers.
     """
-    prompts, problems = [], []
+    require_readable(file, "eval.curated_prompts_path")
+    prompts, problems, counts = list[CuratedPrompt](), list[str](), unit(file)
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            prompts.append(_prompt(json.loads(line)))
-        except json.JSONDecodeError as error:
-            problems.append(f"line {number}: not JSON ({error.msg}, column {error.colno})")
-        except (ValueError, RecursionError) as error:
-            problems.append(f"line {number}: {error}")
-    if len(prompts) > _MOST_PROMPTS:
-        problems.append(f"{len(prompts)} prompts; at most {_MOST_PROMPTS} are answered")
+        for line in read_lines(file):
+            try:
+                prompts.append(_prompt(line))
+            except ValueError as error:
+                problems.append(f"{counts} {line.number}: {error}")
+            if len(prompts) + len(problems) > _MOST_PROMPTS:
+                problems.append(f"at most {_MOST_PROMPTS} prompts are answered, there are more")
+                break
+    except OSError as error:
+        raise BadInput(f"{file}: {error.strerror or error}") from error
     if problems:
         told = "\n".join(f"  {problem}" for problem in problems[:20])
         raise BadInput(f"{file}: {len(problems)} unreadable\n{told}", 'a line is {"prompt": "…", "must_mention": ["…"]}')
     return prompts
 
 
-def _prompt(row: Any) -> CuratedPrompt:
-    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
+def _prompt(line: Line) -> CuratedPrompt:
+    row = line.row
+    if line.problem:
+        raise ValueError(line.problem)
+    if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
         raise ValueError('no "prompt" with text in it')
     if unknown := sorted(row.keys() - {"prompt", "must_mention"}):
         raise ValueError(f"unknown key {unknown[0]!r}; known are prompt and must_mention")

@@ -80,7 +80,7 @@ def _plain(role: str, text: str) -> Content:
 
 def reasons_line(count: Mapping[str, Any]) -> Content:
     """`rejected: 14 no assistant turn (line 3) · 6 …`; says so when nothing is."""
-    parts = [_reason(words, each) for words, each in count["reasons"].items()]
+    parts = [_reason(words, each, count.get("unit", "line")) for words, each in count["reasons"].items()]
     if count["twins"]:
         parts.append(Content(f"{counted(count['twins'])} the same as an earlier row"))
     if not parts:
@@ -89,10 +89,10 @@ def reasons_line(count: Mapping[str, Any]) -> Content:
     return Content.assemble(("rejected: ", "$dim"), Content(" · ").join(parts))
 
 
-def _reason(words: str, each: Mapping[str, Any]) -> Content:
+def _reason(words: str, each: Mapping[str, Any], unit: str) -> Content:
     lines = each["lines"][:3]
     more = ", …" if each["rows"] > len(lines) else ""
-    where = f" (line{'s' * (each['rows'] > 1)} {', '.join(map(counted, lines))}{more})"
+    where = f" ({unit}{'s' * (each['rows'] > 1)} {', '.join(map(counted, lines))}{more})"
     return Content.assemble((counted(each["rows"]), "bold"), f" {safe(words)}", (where, "$dim"))
 
 
@@ -104,7 +104,7 @@ def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height:
         # The reasons stand below.
         return Content("\n").join([*_few_totals(count), *histogram_lines(count["histogram"], width, height - 2)])
     lines = [*_totals(count, max_seq_len), Content("")]
-    reasons = [_reason(words, each) for words, each in count["reasons"].items()]
+    reasons = [_reason(words, each, count.get("unit", "line")) for words, each in count["reasons"].items()]
     if reasons:
         lines.append(Content.styled("rejected", "$dim"))
         for reason in reasons[: max(3, height // 4)]:

@@ -13,6 +13,7 @@ from itertools import islice
 from pipeline.config import Config, DataSection
 from pipeline.dataset.jsonl import Line, count_lines, read_lines
 from pipeline.dataset.processed import raw_file
+from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.dataset.schemas import messages_of
 from pipeline.errors import BadInput
 from pipeline.packing import row_capacity
@@ -40,9 +41,7 @@ def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
         BadInput: the file is missing or cannot be read, or no row of the sample has the schema of the config.
     """
     path = raw_file(config, workspace)
-    if not path.is_file():
-        hint = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
-        raise BadInput(f"data.raw_path: {path} is not there", hint)
+    require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
         lines = list(islice(read_lines(path), SAMPLE_LINES))
         total = lines[-1].number if len(lines) < SAMPLE_LINES else count_lines(path)

@@ -1,4 +1,4 @@
-"""A quick look at a JSONL file: how many lines, and which schema its first rows are written in."""
+"""A quick look at a file of rows: how many, and which schema its first rows are written in."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.config import RowSchema
-from pipeline.dataset.jsonl import count_lines, read_lines
+from pipeline.dataset.jsonl import count_lines, read_lines, unit
+from pipeline.dataset.readable import require_readable
 from pipeline.dataset.schemas import fitting
+from pipeline.errors import BadInput
 
 LOOKED_AT = 100
 
@@ -19,7 +21,7 @@ class Peek:
     """What the first rows say.
 
     Attributes:
-        lines: of the whole file.
+        lines: of the whole file; of a JSON array, its rows.
         looked_at: rows that were looked at, at most `LOOKED_AT`.
         schema: the one most of them are written in; None where none fits.
         fitting: how many of them are.
@@ -36,15 +38,18 @@ class Peek:
 def peek(path: Path) -> Peek:
     """Look at `path`. Reads the whole file once, to count; never raises for what is in it."""
     try:
+        require_readable(path)
         first = list(islice(read_lines(path), LOOKED_AT))
         lines = count_lines(path)
     except OSError as error:
         return Peek(problem=error.strerror or str(error))
+    except BadInput as error:
+        return Peek(problem=error.message.split(f"{path}: ", 1)[-1])
     if not first:
         return Peek(lines, problem="the file is empty")
     found = [None if line.problem else fitting(line.row) for line in first]
     counts = Counter(schema for schema in found if schema)
     schema, count = counts.most_common(1)[0] if counts else (None, 0)
     bad = next((line for line, fits in zip(first, found, strict=True) if fits is None), None)
-    problem = f"line {bad.number}: {bad.problem or 'neither messages nor instruction and output'}" if bad else ""
+    problem = f"{unit(path)} {bad.number}: {bad.problem or 'neither messages nor instruction and output'}" if bad else ""
     return Peek(lines, len(first), schema, count, problem)

@@ -72,7 +72,7 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
         BadInput: no row of the file can be used; says why, with line numbers.
     """
     datasets.disable_progress_bars()
-    counts, kept = Counts(), Kept()
+    counts, kept = Counts(rejected=Tally(jsonl.unit(raw))), Kept()
     conversations, documents = folder / "kept.jsonl", folder / "kept.arrow"
     with conversations.open("w", encoding="utf-8") as text, _DocumentWriter(documents) as tokens:
         for messages, pieces in _good_rows(raw, config, tokenizer, counts, kept, progress):
@@ -161,14 +161,7 @@ def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:
     hint = f"each line must be a JSON object as data.schema says ({config.data.row_schema})"
     if counts.other_schema:
         hint = f"humigence config set data.schema {max(counts.other_schema, key=lambda name: counts.other_schema[name])}"
-    elif _starts_with_bracket(raw):
-        hint = f"this looks like one JSON array; one object a line is wanted: jq -c '.[]' {raw.name} > rows.jsonl"
     return BadInput(f"{raw}: none of its {counts.rows} rows can be used\n{reasons}", hint)
-
-
-def _starts_with_bracket(raw: Path) -> bool:
-    with raw.open("rb") as file:
-        return file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
 
 
 # -------------------------------------------------------------------------------------------------- writing

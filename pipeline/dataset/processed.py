@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # Raised when the same rows would be prepared differently.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BUNDLED_DEMO = "demo/oa_demo.jsonl"
 
 

@@ -11,14 +11,19 @@ _OTHER = "other reasons"
 
 
 class Tally:
-    """Counts by reason."""
+    """Counts by reason.
 
-    def __init__(self) -> None:
+    Args:
+        unit: what the numbers count: lines of a file, or rows of a JSON array.
+    """
+
+    def __init__(self, unit: str = "line") -> None:
+        self.unit = unit
         self._counts: dict[str, int] = {}
         self._lines: dict[str, list[int]] = {}
 
     def add(self, reason: str, line: int) -> None:
-        """One row, by its line number in the raw file."""
+        """One row, by its number in the raw file."""
         if reason not in self._counts and len(self._counts) >= _MOST_REASONS:
             reason = _OTHER
         self._counts[reason] = self._counts.get(reason, 0) + 1
@@ -44,7 +49,7 @@ class Tally:
     def _where(self, reason: str) -> str:
         lines = self._lines[reason]
         more = ", …" if self._counts[reason] > len(lines) else ""
-        return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}{more}"
+        return f"{self.unit}{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}{more}"
 
 
 def _rows(count: int) -> str:

@@ -21,7 +21,7 @@ def dataset_card(package: Package, report: dict[str, Any]) -> str:
         _source(report),
         "## Rows",
         _rows(report),
-        _rejected(report["rejected"]),
+        _rejected(report["rejected"], "rows" if report.get("json_array") else "lines"),
         "## Split",
         _split(package, report),
         "## Lengths",
@@ -58,13 +58,13 @@ def _rows(report: dict[str, Any]) -> str:
     return table(["rows", "count"], [[name, f"{count:,}"] for name, count in rows + changed])
 
 
-def _rejected(rejected: dict[str, dict[str, Any]]) -> str:
+def _rejected(rejected: dict[str, dict[str, Any]], unit: str) -> str:
     if not rejected:
         return ""
     rows = [
         [plain(reason), f"{figures['rows']:,}", ", ".join(map(str, figures["lines"]))] for reason, figures in rejected.items()
     ]
-    return "Why rows were left out:\n\n" + table(["reason", "rows", "first lines"], rows)
+    return "Why rows were left out:\n\n" + table(["reason", "rows", f"first {unit}"], rows)
 
 
 def _split(package: Package, report: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import time
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,11 @@ from pipeline.dataset import jsonl
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
 from pipeline.dataset.processed import SPLITS, raw_file
+from pipeline.dataset.readable import require_readable
 from pipeline.dataset.row import conversation_of, documents_of
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
-from pipeline.errors import BadInput, HumigenceError, MissingArtifact
+from pipeline.errors import BadInput, HumigenceError
 from pipeline.job_kinds.child import Handler, Request
 from pipeline.runs import Workspace
 
@@ -59,6 +60,7 @@ class Rows:
         self._tokens = self._trained_tokens = 0
         self._split_of: NDArray[np.int8] | None = None  # by row, -1 where it is not kept; None until all are read
         self._indexed = False
+        self._damage: BadInput | None = None
         self._tokenizer: ChatTokenizer | None = None
         # A person waits for a row; the count waits for nobody.
         self._nobody_waits = threading.Event()
@@ -69,9 +71,9 @@ class Rows:
         self._config = Config.model_validate(config)
         here = Workspace(Path(workspace))
         self._path = raw_file(self._config, here)
-        if not self._path.is_file():
-            hint = "choose the file in the wizard, or humigence config set data.raw_path PATH"
-            raise MissingArtifact(f"data.raw_path: {self._path} is not there", hint)
+        require_readable(self._path, missing_hint="choose the file in the wizard, or humigence config set data.raw_path PATH")
+        self._in_array = jsonl.is_array(self._path)
+        self._rejected = Tally(jsonl.unit(self._path))
         self._request = request
         index = threading.Thread(target=self._index, name="index", daemon=True)
         index.start()
@@ -98,12 +100,16 @@ class Rows:
 
     def _index(self) -> None:
         told = time.monotonic()
-        for number, position in jsonl.positions(self._path):
-            self._lines.append(number)
-            self._positions.append(position)  # last: its length says how many rows there are
-            if time.monotonic() - told > _TELL_EVERY_S:
-                told = time.monotonic()
-                self._tell_counted()
+        try:
+            for number, position in jsonl.positions(self._path):
+                self._lines.append(number)
+                self._positions.append(position)  # last: its length says how many rows there are
+                if time.monotonic() - told > _TELL_EVERY_S:
+                    told = time.monotonic()
+                    self._tell_counted()
+        except BadInput as problem:  # an array that is damaged further down: what stands before it can be looked at
+            self._damage = problem
+            self._rejected.add(problem.message, len(self._positions) + 1)
         self._indexed = True
         self._tell_counted()
 
@@ -116,7 +122,7 @@ class Rows:
                     continue
                 self._nobody_waits.wait()
                 row = len(self._codes)
-                line = jsonl.line_at(file, self._lines[row], self._positions[row])
+                line = self._line(file, row)
                 code = self._judged(line)
                 self._how_many[code] += 1
                 self._codes.append(code)
@@ -125,6 +131,9 @@ class Rows:
                     self._tell_counted()
         self._divide()
         self._tell_counted()
+
+    def _line(self, file: BinaryIO, row: int) -> jsonl.Line:
+        return jsonl.line_at(file, self._lines[row], self._positions[row], in_array=self._in_array)
 
     def _judged(self, line: jsonl.Line) -> int:
         try:
@@ -160,7 +169,7 @@ class Rows:
             "counted",
             rows=len(self._positions), indexed=self._indexed, read=len(self._codes), finished=splits is not None,
             kept=self._how_many[KEPT], twins=self._how_many[TWIN], rejected=self._how_many[REJECTED],
-            reasons=self._rejected.to_json(), tokens=self._tokens, trained_tokens=self._trained_tokens,
+            reasons=self._rejected.to_json(), unit=self._rejected.unit, tokens=self._tokens, trained_tokens=self._trained_tokens,
             splits={} if splits is None else {name: int((splits == number).sum()) for number, name in enumerate(SPLITS)},
             histogram=histogram(_copied(self._lengths)),
         )  # fmt: skip
@@ -187,6 +196,8 @@ class Rows:
             request.raise_if_cancelled()
             time.sleep(0.01)
         rows = len(self._positions)
+        if not rows and self._damage:
+            raise self._damage
         if not rows:
             raise BadInput(f"{self._path} holds no rows", "one JSON object with a conversation a line")
         if by == 0:
@@ -212,7 +223,7 @@ class Rows:
 
     def _words(self, file: Any, row: int) -> str:
         """What a search looks at: what is said, or the bare line where it is no conversation."""
-        line = jsonl.line_at(file, self._lines[row], self._positions[row])
+        line = self._line(file, row)
         try:
             messages, _ = conversation_of(line, self._config)
         except BadInput:
@@ -232,7 +243,7 @@ class Rows:
         told["documents"] = []
         messages: list[Message] = []
         with self._path.open("rb") as file:
-            line = jsonl.line_at(file, self._lines[row], self._positions[row])
+            line = self._line(file, row)
         try:
             messages, changes = conversation_of(line, self._config)
             told |= {"changes": sorted(changes), "turns": sum(message["role"] != "system" for message in messages)}

@@ -18,9 +18,10 @@ from pipeline import files
 from pipeline.base_model.locate import require
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
-from pipeline.dataset.jsonl import count_lines
+from pipeline.dataset.jsonl import count_lines, is_array
 from pipeline.dataset.processed import ProcessedData
-from pipeline.errors import BadInput, EnvironmentFault, Stopped
+from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
+from pipeline.errors import EnvironmentFault, Stopped
 from pipeline.events import Note, StepProgress
 
 if TYPE_CHECKING:
@@ -62,12 +63,7 @@ def _raw_in_place(ctx: StepContext) -> Path:
     path = ctx.workspace.resolve(ctx.config.data.raw_path)
     if ctx.config.data.source == "bundled" and not path.exists():
         _copy_whole(processed.raw_file(ctx.config, ctx.workspace), path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        hint = "put a JSONL file there, or for the demo rows: humigence config set data.source bundled"
-        raise BadInput(f"data.raw_path: {path}: {what}", hint)
-    if not os.access(path, os.R_OK):
-        raise BadInput(f"data.raw_path: {path}: may not be read by this user", f"chmod u+r {path}")
+    require_readable(path, missing_hint=RAW_PATH_HINT)
     return path
 
 
@@ -120,6 +116,7 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
         "fingerprint": folder.name,
         "raw_path": data.raw_path,
         "raw_sha256": files.sha256_file(raw),
+        "json_array": is_array(raw),
         "schema": data.row_schema,
         "model": base.name,
         "seed": ctx.config.seed,
@@ -131,6 +128,8 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
 
 def _tell(ctx: StepContext, report: dict[str, Any]) -> None:
     """What a person should know before training on it."""
+    if report["json_array"]:
+        ctx.emit(Note(f"{report['raw_path']} is one JSON array, not one row a line: all of its {report['rows']} rows are read"))
     rejected = report["rejected_in_words"]
     if rejected:
         words = "; ".join(rejected[:5])

@@ -14,9 +14,11 @@ from pipeline import acceptance, catalogue
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers
 from pipeline.context import StepContext, StepResult
+from pipeline.dataset import jsonl
 from pipeline.dataset.conversation import check_turns
 from pipeline.dataset.jsonl import Line, read_lines
 from pipeline.dataset.processed import raw_file
+from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.dataset.schemas import fitting, messages_of
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.events import Note
@@ -197,14 +199,11 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
 def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
     """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only told."""
     path = raw_file(ctx.config, ctx.workspace)
-    if not path.is_file():
-        hint = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
-        yield BadInput(f"data.raw_path: {path} is not there", hint)
-        return
+    require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
-        lines = list(islice(read_lines(path), ROWS_LOOKED_AT))
+        lines, unit = list(islice(read_lines(path), ROWS_LOOKED_AT)), jsonl.unit(path)
     except OSError as error:
-        yield EnvironmentFault(f"data.raw_path: {path} cannot be read ({error.strerror})", "give this user access to it")
+        yield EnvironmentFault(f"data.raw_path: {path} cannot be read ({error.strerror})", "humigence doctor looks at the disk")
         return
     if not lines:
         yield BadInput(f"data.raw_path: {path} has no row", "one JSON object a line")
@@ -213,7 +212,7 @@ def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
     if not bad:
         return
     line, problem = bad[0]
-    told = f"{path}: line {line.number}: {problem}"
+    told = f"{path}: {unit} {line.number}: {problem}"
     if len(bad) < len(lines):
         ctx.emit(Note(f"{len(bad)} of the first {len(lines)} rows will be left out: {told}", "warning"))
         return

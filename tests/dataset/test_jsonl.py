@@ -1,15 +1,19 @@
-"""Any file can be read: what is no row is told by its line, and nothing crashes."""
+"""Any file can be read: what is no row is told by its line or its place in the array, and nothing crashes."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset import jsonl
+from pipeline.dataset import json_array, jsonl
 from pipeline.dataset.jsonl import Line, count_lines, read_lines
+from pipeline.errors import BadInput
 
 
 def lines_of(tmp_path: Path, data: bytes) -> list[Line]:
@@ -37,6 +41,7 @@ def test_rows_keep_the_number_of_their_line(tmp_path: Path) -> None:
         (b'"text"', "not a JSON object"),
         (b"null", "not a JSON object"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON: a number is too long"),
+        (b'{"a": 1, "b": {"c": 2, "c": 2}}', "not JSON: the key 'c' stands twice in one object"),
         (b'{"a": ' + b"[" * 200_000 + b"}", "not JSON: nested too deeply"),
     ],
 )
@@ -54,7 +59,11 @@ def test_a_line_too_long_to_hold_is_left_out_without_being_held(tmp_path: Path, 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300) | st.text(alphabet='{}[]",:\\ \n\r\0a1é\ufeff', max_size=300).map(str.encode))
 def test_no_file_can_crash_the_reader(tmp_path: Path, data: bytes) -> None:
-    lines = lines_of(tmp_path, data)
+    try:
+        lines = lines_of(tmp_path, data)
+    except BadInput as error:  # a damaged array
+        assert re.search(r"rows\.jsonl: line \d+: ", error.message) and jsonl.is_array(tmp_path / "rows.jsonl")
+        return
     assert all(line.problem or isinstance(line.row, dict) for line in lines)
     assert [line.number for line in lines] == sorted({line.number for line in lines})
     assert not lines or lines[-1].number <= count_lines(tmp_path / "rows.jsonl")
@@ -69,6 +78,91 @@ def test_any_line_can_be_read_again_by_its_position(tmp_path: Path, monkeypatch:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n  \n{"b": "\xc3\xa9"}\r\n' + b"x" * 3000 + b"\n[1]\n" + b'{"c": 2}')
     with path.open("rb") as file:
-        found = [jsonl.line_at(file, number, position) for number, position in jsonl.positions(path)]
+        found = [jsonl.line_at(file, *place) for place in jsonl.positions(path)]
     assert found == list(jsonl.read_lines(path))
     assert [line.number for line in found] == [1, 4, 5, 6, 7]
+
+
+# ------------------------------------------------------------------------------------------------------ JSON arrays
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_ROWS = st.lists(st.dictionaries(st.text(max_size=5), _VALUES, max_size=4), max_size=6)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=_ROWS, indent=st.sampled_from([None, 0, 2]), ascii_only=st.booleans(), chunk=st.integers(1, 40), bom=st.booleans())
+def test_an_array_holds_the_rows_that_its_elements_are(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: list[dict[str, Any]],
+    indent: int | None,
+    ascii_only: bool,
+    chunk: int,
+    bom: bool,
+) -> None:
+    monkeypatch.setattr(json_array, "_CHUNK_BYTES", chunk)  # every edge of a buffer somewhere
+    text = json.dumps(rows, indent=indent, ensure_ascii=ascii_only) + "\n"
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"\xef\xbb\xbf" * bom + text.encode("utf-8", "surrogatepass"))
+    wanted = [Line(number, row) for number, row in enumerate(rows, start=1)]
+    if "\\u" not in text and any("\ud800" <= character <= "\udfff" for character in text):
+        wanted = list(read_lines(path))  # half a character is not UTF-8: told, row by row
+        assert all(line.problem in ("", "not UTF-8 text") for line in wanted)
+    assert jsonl.is_array(path) and list(read_lines(path)) == wanted
+    assert count_lines(path) == len(rows)
+    with path.open("rb") as file:
+        assert [jsonl.line_at(file, *place, in_array=True) for place in jsonl.positions(path)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("element", "problem"),
+    [
+        ('{"a": 1, "a": 2}', "not JSON: the key 'a' stands twice in one object"),
+        ('{"a": "x\ny"}', "not JSON: Invalid control character at"),
+        ('{"a": "\x00"}', "not JSON: Invalid control character at"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON: a number is too long"),
+        ('{"a": "\udcff"}', "not UTF-8 text"),
+        ("7", "not a JSON object"),
+        ("[{}]", "not a JSON object"),
+    ],
+    ids=["twice", "line end", "NUL", "long number", "bytes", "number", "list"],
+)
+def test_an_element_that_is_no_row_is_left_out_and_the_next_is_read(tmp_path: Path, element: str, problem: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(('[{"b": 1},\n' + element + ',\n{"c": 2}]').encode("utf-8", "surrogateescape"))
+    assert list(read_lines(path)) == [Line(1, {"b": 1}), Line(2, {}, problem), Line(3, {"c": 2})]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[{"a": 1},\n{"a": ', "line 2: the JSON array breaks off"),
+        ('[{"a": 1},\n\n {"a" 2},\n{"a": 3}]', "line 3: not JSON: Expecting ':' delimiter"),
+        ('[{"a": 1}\n{"a": 2}]', "line 2: ']' is missing before '{'"),
+        ('[{"a": 1},\n]', "line 2: not JSON: Expecting value"),
+        ('[\n{"a": 1}]\n[', "line 3: something follows the end of the JSON array"),
+        ('[{"a": 1}, {"a": ' + "[" * 200_000 + "]", "line 1: not JSON: nested too deeply"),
+        ('[{"a": 1}, {"a": "' + "x" * (5 << 20) + '"}]', "line 1: an element is longer than 4 MiB, or its end is missing"),
+    ],
+    ids=["cut", "syntax", "no comma", "comma at the end", "two arrays", "nested", "long"],
+)
+def test_a_damaged_array_is_refused_with_its_line(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        list(read_lines(path))
+    assert caught.value.message == f"{path}: {reason}"
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"role": "user"}]\n[{"role": "user"}]\n', "[1, 2]\n", '["{"]\n', "[\n", '[{"a": 1}]\n{"b": 2}\n']
+)
+def test_lines_that_are_lists_are_no_array(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text, encoding="utf-8")
+    lines = list(read_lines(path))
+    assert not jsonl.is_array(path) and len(lines) == text.count("\n") and lines[0].problem

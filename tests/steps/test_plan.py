@@ -76,7 +76,7 @@ def test_without_usable_rows_the_reason_is_told(config: Config, workspace: Path)
     with pytest.raises(BadInput, match="no row"):
         plan.run(context(config, workspace))
     (workspace / "rows.jsonl").unlink()
-    with pytest.raises(BadInput, match=r"rows\.jsonl is not there"):
+    with pytest.raises(BadInput, match=r"rows\.jsonl: no such file"):
         plan.run(context(config, workspace))
 
 

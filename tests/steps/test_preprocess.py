@@ -189,12 +189,27 @@ def test_one_row_is_trained_on_and_the_empty_splits_are_told(desk: Desk) -> None
     [
         (b"", "holds no rows", "one JSON object"),
         (b"\n\n \n", "holds no rows", "one JSON object"),
-        (b'[\n{"messages": []}\n]\n', "none of its 3 rows", "JSON array"),
+        (b'[\n{"messages": []}\n]\n', r"none of its 1 rows can be used\n  1 row: there are no messages \(row 1\)", "data.schema"),
         (b'{"instruction": "a", "output": "b"}\n', r"line 1", "data.schema instruction_output"),
         (bytes(range(256)) * 4, "none of its", "data.schema"),
-        (b"\x1f\x8b\x08\x00" + Random(0).randbytes(500), "none of its", "data.schema"),
+        (b"\x1f\x8b\x08\x00" + Random(0).randbytes(500), "is compressed with gzip", "gunzip -c "),
+        ('{"messages": []}'.encode("utf-16"), "is UTF-16 text", "iconv -f UTF-16 "),
+        ('{"messages": []}'.encode("utf-16-be"), "is UTF-16BE text", "iconv -f UTF-16BE "),
+        (b'[{"messages": []},\n{"messages": [}]', "line 2: not JSON: Expecting value", "mend the file"),
+        (b'[{"messages": []},\n{"mess', "line 2: the JSON array breaks off", "mend the file"),
     ],
-    ids=["empty", "blank", "array", "other schema", "all bytes", "compressed"],
+    ids=[
+        "empty",
+        "blank",
+        "array",
+        "other schema",
+        "all bytes",
+        "compressed",
+        "utf-16",
+        "utf-16 without a mark",
+        "damaged array",
+        "cut array",
+    ],
 )
 def test_a_file_without_a_good_row_is_bad_input(desk: Desk, content: bytes, message: str, hint: str) -> None:
     (desk.workspace.root / "rows.jsonl").write_bytes(content)

@@ -160,7 +160,7 @@ async def test_a_file_that_is_not_there_is_told_with_what_to_do(workspace: Path,
     app = stage(workspace, tiny_model)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(
-            pilot, lambda: "is not there" in " ".join(text_of(app).split()) and "choose the file in the wizard" in text_of(app)
+            pilot, lambda: "no such file" in " ".join(text_of(app).split()) and "choose the file in the wizard" in text_of(app)
         )
         write_jsonl(workspace / "rows.jsonl", [chat_row("Hello?", "Hello.")])
         await pilot.press("r")

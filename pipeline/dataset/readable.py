@@ -1,0 +1,87 @@
+"""Whether rows can be read from a path at all: a regular file, allowed to this user, of text and not of something else."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import shlex
+import stat
+from pathlib import Path
+
+from pipeline.errors import BadInput
+
+RAW_PATH_HINT = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
+_HEAD_BYTES = 64
+# What a file of another kind begins with, what that is, and the command that makes text of it.
+_OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
+    (b"\x1f\x8b", "compressed with gzip", "gunzip -c {file} > rows.jsonl"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -dc {file} > rows.jsonl"),
+    (b"BZh", "compressed with bzip2", "bunzip2 -c {file} > rows.jsonl"),
+    (b"\xfd7zXZ\x00", "compressed with xz", "xz -dc {file} > rows.jsonl"),
+    (b"PK\x03\x04", "a zip archive", "unzip -p {file} > rows.jsonl"),
+    (b"PAR1", "a Parquet file", "write it as JSONL first: pandas.read_parquet(…).to_json(…, orient='records', lines=True)"),
+    (b"ARROW1", "an Arrow file", "write it as JSONL first"),
+    (b"SQLite format 3\x00", "an SQLite database", "write it as JSONL first"),
+    (codecs.BOM_UTF32_LE, "UTF-32 text", "iconv -f UTF-32 -t UTF-8 {file} > rows.jsonl"),
+    (codecs.BOM_UTF32_BE, "UTF-32 text", "iconv -f UTF-32 -t UTF-8 {file} > rows.jsonl"),
+    (codecs.BOM_UTF16_LE, "UTF-16 text", "iconv -f UTF-16 -t UTF-8 {file} > rows.jsonl"),
+    (codecs.BOM_UTF16_BE, "UTF-16 text", "iconv -f UTF-16 -t UTF-8 {file} > rows.jsonl"),
+)
+
+
+def require_readable(path: Path, key: str = "data.raw_path", missing_hint: str = "") -> None:
+    """Check that rows may be read from `path`.
+
+    Args:
+        key: the setting that names the file.
+        missing_hint: what to do when there is no such file.
+
+    Raises:
+        BadInput: says what the path is instead, or what its contents are.
+    """
+    what, hint = _not_a_file(path)
+    if not what:
+        what, hint = _not_text(path)
+    if what:
+        raise BadInput(f"{key}: {path}: {what}", hint or missing_hint or f"humigence config set {key} PATH")
+
+
+def _not_a_file(path: Path) -> tuple[str, str]:
+    """(why it is no file that can be read, what to do), both empty when it is one."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return _not_there(path, error), ""
+    except ValueError:
+        return "a path can't hold a NUL character", ""
+    if stat.S_ISREG(mode):
+        allowed = os.access(path, os.R_OK)
+        return ("", "") if allowed else ("may not be read by this user", f"chmod u+r {shlex.quote(str(path))}")
+    kinds = ((stat.S_ISDIR, "is a folder"), (stat.S_ISFIFO, "is a pipe; rows are read more than once, so it has to be a file"))
+    return next((words for test, words in kinds if test(mode)), "is a device or a socket, not a file"), ""
+
+
+def _not_there(path: Path, error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "is a symbolic link that leads back to itself"
+    if error.errno == errno.ENOENT and path.is_symlink():
+        return f"is a symbolic link to {os.readlink(path)}, which is not there"
+    return "no such file" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror or str(error)
+
+
+def _not_text(path: Path) -> tuple[str, str]:
+    """(what the file holds instead of UTF-8 text, the command that mends it), both empty for what may be text."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        return error.strerror or str(error), ""
+    for begins, what, hint in _OTHER_FORMATS:
+        if head.startswith(begins):
+            return f"is {what}, not JSON lines", hint.format(file=shlex.quote(str(path)))
+    for name, zeros in (("UTF-16LE", head[1::2]), ("UTF-16BE", head[::2])):
+        # Without a byte order mark: every second byte of Latin text is zero.
+        if len(head) >= 4 and zeros.count(0) * 4 > len(zeros) * 3 and head.count(0) < len(head) * 3 // 4:
+            return f"is {name} text, not UTF-8", f"iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > rows.jsonl"
+    return "", ""
