@@ -159,8 +159,6 @@ def _context(
     """The steps' context, this process seeing no other device than the run's."""
     gpu.see_only(device)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     # Steps ask for the device again: by its UUID, which stays right whatever CUDA_VISIBLE_DEVICES says.
     chosen = "cpu" if device.kind == "cpu" else device.uuid
     config = config.model_copy(update={"compute": config.compute.model_copy(update={"gpu": chosen})})

@@ -101,7 +101,6 @@ def _humigence(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _never_fail_to_print()
-    _silence_progress_bars()
     arguments, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
     try:
         result = typer.main.get_command(_root).main(
@@ -133,12 +132,6 @@ def _never_fail_to_print() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="replace")
-
-
-def _silence_progress_bars() -> None:
-    """Ours tell the same; two of them garble each other. The libraries read these when they are imported."""
-    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
-        os.environ.setdefault(name, "1")
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:

@@ -1,25 +1,57 @@
-"""A small Hugging Face hub on the loopback interface: one repository from a folder, and some that answer with an error."""
+"""A small Hugging Face hub on the loopback interface: one repository from a folder, some that answer with an error, and a line
+that can be cut, altered, slowed down or taken over by a proxy."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 COMMIT = "c0ffee" + "0" * 34
-ERRORS = {"owner/gated": (403, "GatedRepo"), "owner/broken": (500, "")}
+# repository -> status, X-Error-Code, X-Error-Message
+ERRORS = {
+    "owner/gated": (401, "GatedRepo", "Access to model owner/gated is restricted."),
+    "owner/licence": (403, "GatedRepo", "You are not in the authorized list."),
+    "owner/review": (403, "GatedRepo", "Your request to access it is awaiting a review from the repo authors."),
+    "owner/badtoken": (401, "", "Invalid credentials in Authorization header"),
+    "owner/forbidden": (403, "", "Your token has not the right"),
+    "owner/disabled": (403, "", "Access to this resource is disabled."),
+    "owner/busy": (429, "", ""),
+    "owner/broken": (500, "", ""),
+}
+# Like a gated repository as it is: everybody may read what it is, not everybody its files.
+ERRORS_OF_FILES = {"owner/locked": (403, "GatedRepo", "You are not in the authorized list.")}
+PAGE = b"<!doctype html><html><head><title>Guest network: please log in</title></head><body></body></html>"
+
+
+@dataclass
+class Hub:
+    """How the hub behaves, and what it saw. Tests change it while it serves."""
+
+    folder: Path
+    asked: list[str] = field(default_factory=list)  # paths, HEAD and GET
+    ranges: list[tuple[str, str]] = field(default_factory=list)  # (file, Range header or "") of each GET of a file
+    authorizations: set[str] = field(default_factory=set)
+    cut_after: int | None = None  # bytes of a file sent before the connection drops
+    cuts: int = 0  # how many connections are still to be cut
+    damage: int = 0  # how many GETs of weights still get a flipped bit
+    announce: dict[str, int] = field(default_factory=dict)  # file -> size told instead of the true one
+    ranges_ignored: bool = False
+    page_instead_of: str = ""  # "api", "file", "everything", or "contents": GETs of files only
+    held: threading.Event | None = None  # each file's second half waits for it
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    folder: Path
-    asked: list[str]
+    hub: Hub
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -32,15 +64,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlparse(self.path).path)
-        self.asked.append(path)
+        self.hub.asked.append(path)
+        self.hub.authorizations.add(self.headers.get("Authorization", ""))
         repository = "/".join(path.removeprefix("/api/models").strip("/").split("/")[:2])
-        if repository != "owner/name":
-            status, code = ERRORS.get(repository, (404, "RepoNotFound"))
-            self._send(status, b"", {"X-Error-Code": code} if code else {}, body)
+        kind = "api" if path.startswith("/api/") else "file"
+        page = {kind, "everything"} | ({"contents"} if kind == "file" and body else set())
+        if self.hub.page_instead_of in page:
+            self._send(200, PAGE, {"Content-Type": "text/html"}, body)
+        elif repository == "owner/firewall":
+            self._send(403, PAGE, {"Content-Type": "text/html; charset=utf-8"}, body)
+        elif kind == "api" and repository in ERRORS_OF_FILES:
+            self._model(path, body)
+        elif repository != "owner/name":
+            status, code, message = (ERRORS | ERRORS_OF_FILES).get(repository, (404, "RepoNotFound", ""))
+            told = {"X-Error-Code": code, "X-Error-Message": message}
+            self._send(status, b"", {name: value for name, value in told.items() if value}, body)
         elif path.startswith("/api/models/owner/name/tree/"):
             entries = [{"type": "file", "path": name, "size": size, "oid": "0" * 40} for name, size in self._files()]
             self._send(200, json.dumps(entries).encode(), {}, body)
-        elif path.startswith("/api/models/"):
+        elif kind == "api":
             self._model(path, body)
         else:
             self._file(path.split(f"/resolve/{COMMIT}/")[-1], body)
@@ -54,36 +96,64 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(info).encode(), {}, body)
 
     def _file(self, name: str, body: bool) -> None:
-        data = (self.folder / name).read_bytes()
-        etag = hashlib.sha1(data).hexdigest()
-        self._send(200, data, {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}, body)
+        data = (self.hub.folder / name).read_bytes()
+        weights = name.endswith(".safetensors")
+        etag = (hashlib.sha256 if weights else hashlib.sha1)(data).hexdigest()
+        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(self._told_size(name, len(data)))}
+        if not body:
+            self._send(200, data, headers, body)
+            return
+        wish = self.headers.get("Range", "")
+        self.hub.ranges.append((name, wish))
+        if weights and self.hub.damage:
+            self.hub.damage -= 1
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        start = int(re.fullmatch(r"bytes=(\d+)-", wish)[1]) if wish and not self.hub.ranges_ignored else 0  # type: ignore[index]
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        self._send(206 if start else 200, data[start:], headers, body, cut=weights)
+
+    def _told_size(self, name: str, size: int) -> int:
+        return self.hub.announce.get(name, size)
 
     def _files(self) -> list[tuple[str, int]]:
-        found = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        return [(str(path.relative_to(self.folder)), path.stat().st_size) for path in found]
+        found = sorted(path for path in self.hub.folder.rglob("*") if path.is_file())
+        return [(str(path.relative_to(self.hub.folder)), path.stat().st_size) for path in found]
 
-    def _send(self, status: int, data: bytes, headers: dict[str, str], body: bool) -> None:
+    def _send(self, status: int, data: bytes, headers: dict[str, str], body: bool, cut: bool = False) -> None:
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in ({"Content-Type": "application/json"} | headers).items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        if body:
-            self.wfile.write(data)
+        if not body:
+            return
+        if cut and self.hub.cut_after is not None and self.hub.cuts:
+            self.hub.cuts -= 1
+            data = data[: self.hub.cut_after]
+            self.close_connection = True
+        half = len(data) // 2 if cut and self.hub.held else len(data)
+        self.wfile.write(data[:half])
+        if cut and self.hub.held:
+            self.wfile.flush()
+            self.hub.held.wait()
+            self.wfile.write(data[half:])
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """(address, paths asked for so far) of a hub that has `folder` as owner/name."""
-    asked: list[str] = []
-    handler = type("Handler", (_Handler,), {"folder": folder, "asked": asked})
+def serving(folder: Path) -> Iterator[tuple[str, Hub]]:
+    """(address, how it behaves) of a hub that has `folder` as owner/name."""
+    hub = Hub(folder)
+    handler = type("Handler", (_Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", hub
     finally:
+        if hub.held:
+            hub.held.set()
         server.shutdown()
         server.server_close()
         thread.join()
