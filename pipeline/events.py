@@ -185,6 +185,21 @@ class CheckpointSaved(Event):
     seconds: float
 
 
+MemoryPlace = Literal["training", "optimizer step", "held-out loss", "samples"]
+MemoryAnswer = Literal["smaller pieces", "recompute activations", "done again", "left out"]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRanOut(Event):
+    """Something did not fit into the memory, and the run goes on another way: same rows in a step, same loss."""
+
+    step: int  # the optimizer step being made, or the one evaluated after
+    place: MemoryPlace
+    answer: MemoryAnswer
+    tokens: int = 0  # at once, padding included, that did not fit; 0 where it is not about tokens
+    limit: int = 0  # most tokens at once from here on; 0 for no limit
+
+
 @dataclass(frozen=True, slots=True)
 class EarlyStopped(Event):
     """The held-out loss did not fall for `patience` evaluations."""

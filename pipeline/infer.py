@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.out_of_memory import answer_fault, in_halves, while_there_is_room
+
 if TYPE_CHECKING:
     from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.gpu import Device
@@ -44,17 +46,25 @@ def generate_batch(
         temperature: 0 always takes the likeliest token.
         seed: with a temperature, the same seed and prompt give the same draws whatever else is in the batch.
         keep_special: write control tokens that the model produced in mid-answer instead of hiding them.
+
+    Raises:
+        OutOfMemory: there is no room to answer one prompt alone; fewer together are tried first.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # neighbours in length pad each other least
     answers = [""] * len(prompts)
-    for start in range(0, len(order), _BATCH):
-        batch = order[start : start + _BATCH]
+
+    def ids_of(batch: Sequence[int]) -> list[list[int]]:
         ids: list[list[int]] = [[] for _ in batch]
         for column in _tokens(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, seed):
             for row, token in enumerate(column):
                 if token is not None:
                     ids[row].append(token)
-        for i, answer in zip(batch, ids, strict=True):
+        return ids
+
+    for start in range(0, len(order), _BATCH):
+        batch = order[start : start + _BATCH]
+        answered = in_halves(batch, ids_of, lambda i: answer_fault(len(prompts[i]), max_new_tokens))
+        for i, answer in zip(batch, answered, strict=True):
             answers[i] = tokenizer.decode(answer, keep_special=keep_special)
     return answers
 
@@ -74,8 +84,12 @@ def stream(
 
     Args:
         on_token: called at each token, also while the text it belongs to is held back; may raise to end the answer.
+
+    Raises:
+        OutOfMemory: there is no room for the prompt or the rest of the answer.
     """
-    tokens = _watched(_tokens(model, tokenizer, [prompt], max_new_tokens, temperature, seed), on_token)
+    columns = _tokens(model, tokenizer, [prompt], max_new_tokens, temperature, seed)
+    tokens = _watched(while_there_is_room(columns, lambda: answer_fault(len(prompt), max_new_tokens)), on_token)
     yield from pieces(tokenizer, (token for token in tokens if token is not None))
 
 

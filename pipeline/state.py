@@ -101,6 +101,7 @@ class RunState:
     total_steps: int = 0
     samples: list[ev.Sampled] = field(default_factory=list)
     checkpoints: list[ev.CheckpointSaved] = field(default_factory=list)
+    memory_ran_out: list[ev.MemoryRanOut] = field(default_factory=list)
     early_stopped: ev.EarlyStopped | None = None
     diverged: ev.TrainingDiverged | None = None
     train_ended: ev.TrainEnded | None = None
@@ -247,6 +248,7 @@ def _resumed(state: RunState, event: ev.Resumed, _: Envelope) -> None:
     state.held_out.cut_after(event.from_step)
     state.samples = [sample for sample in state.samples if sample.step <= event.from_step]
     state.checkpoints = [saved for saved in state.checkpoints if saved.step <= event.from_step]
+    state.memory_ran_out = [short for short in state.memory_ran_out if short.step <= event.from_step]
     state.early_stopped = state.diverged = state.train_ended = None
     state.saved_step = event.from_step or None
 
@@ -271,6 +273,10 @@ def _sampled(state: RunState, event: ev.Sampled, _: Envelope) -> None:
 def _checkpoint_saved(state: RunState, event: ev.CheckpointSaved, _: Envelope) -> None:
     state.checkpoints.append(event)
     state.saved_step = event.step
+
+
+def _memory_ran_out(state: RunState, event: ev.MemoryRanOut, _: Envelope) -> None:
+    state.memory_ran_out.append(event)
 
 
 def _early_stopped(state: RunState, event: ev.EarlyStopped, _: Envelope) -> None:
@@ -318,6 +324,7 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any, Envelope], None]] = {
     ev.Evaluated: _evaluated,
     ev.Sampled: _sampled,
     ev.CheckpointSaved: _checkpoint_saved,
+    ev.MemoryRanOut: _memory_ran_out,
     ev.EarlyStopped: _early_stopped,
     ev.TrainingDiverged: _diverged,
     ev.TrainEnded: _train_ended,

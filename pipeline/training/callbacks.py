@@ -16,6 +16,7 @@ from pipeline.events import StopMode
 from pipeline.planning import Plan
 from pipeline.training.recorder import Recorder
 from pipeline.training.rows import EpochSampler
+from pipeline.training.short_memory import TrainingMemory
 
 
 class Cadence(TrainerCallback):  # type: ignore[misc]
@@ -67,3 +68,16 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any = None, **_: Any
     ) -> None:
         self.learning_rate = float(optimizer.param_groups[0]["lr"])
+
+
+class StepBounds(TrainerCallback):  # type: ignore[misc]
+    """Tells where an optimizer step begins and ends, so that one that can't be made is undone."""
+
+    def __init__(self, memory: TrainingMemory) -> None:
+        self._memory = memory
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._memory.step_begins()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._memory.step_ended()

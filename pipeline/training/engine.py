@@ -15,13 +15,15 @@ from pipeline.dataset.processed import ProcessedData
 from pipeline.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.events import Note, Resumed, TrainEnded
 from pipeline.gpu import Device, choose_device
+from pipeline.out_of_memory import OutOfMemory, free, is_out_of_memory, training_fault
 from pipeline.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs import RunFolder, read_state
-from pipeline.training import attention, checkpoint_files, checkpoints
+from pipeline.training import activations, attention, checkpoint_files, checkpoints
 from pipeline.training.callbacks import Cadence
 from pipeline.training.early_stopping import should_stop
 from pipeline.training.evaluation import HeldOutRows
+from pipeline.training.limits import Limits
 from pipeline.training.progress import Progress
 from pipeline.training.recorder import Recorder
 from pipeline.training.rows import PackedRows
@@ -39,6 +41,7 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
         BadInput: the plan does not fit the data or this version; a module of `train.lora.target_modules` is not in the model.
         EnvironmentFault: the device the plan was made for is not here.
         Diverged: a loss or gradient norm is no finite number.
+        OutOfMemory: nothing smaller is left to try; what is done is saved.
         Stopped: the person asked to stop.
     """
     run = ctx.run
@@ -53,15 +56,28 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     step = checkpoint_files.step_of(start) if start else 0
     ended_early = step < plan.total_steps and _ended_early_before(ctx, progress)
     if step < plan.total_steps and not ended_early:
-        model = _model(ctx, base, plan, device)
+        model = _model(ctx, base, plan, device, progress.limits)
         samples = _samples(ctx, base) if held_out else None
         parts = Parts(plan, ctx.config.train, ctx.config.seed, rows, held_out, samples, run.checkpoints, recorder, ctx.emit)
         trainer = HumigenceTrainer(model, parts, cadence)
-        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        _train(ctx, trainer, start)
         step, ended_early = trainer.state.global_step, trainer.ended_early
     if cadence.stopped and not ended_early:
         raise _stopped(run, cadence, step)
     return _report(ctx, run, progress, step, ended_early)
+
+
+def _train(ctx: StepContext, trainer: HumigenceTrainer, start: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        return
+    except Exception as error:
+        if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
+            raise
+        what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    free()  # out here: an error that is still handled holds the tensors it was raised among
+    saved = trainer.save_what_is_done()
+    raise training_fault(ctx.config, trainer.parts.plan.row_tokens, what, trainer.state.global_step, saved)
 
 
 # ------------------------------------------------------------------------------------------------ the parts
@@ -100,7 +116,7 @@ def _held_out(ctx: StepContext, data: ProcessedData) -> HeldOutRows | None:
     )
 
 
-def _model(ctx: StepContext, base: BaseModel, plan: Plan, device: Device) -> Any:
+def _model(ctx: StepContext, base: BaseModel, plan: Plan, device: Device, limits: Limits) -> Any:
     model = load_base(
         base,
         ctx.config.train.precision_mode,
@@ -108,17 +124,9 @@ def _model(ctx: StepContext, base: BaseModel, plan: Plan, device: Device) -> Any
         compute_dtype=plan.compute_dtype,
         attention=attention.implementation(plan.attention),
     )
-    if plan.gradient_checkpointing:
-        _checkpoint_activations(model)
+    if plan.gradient_checkpointing or limits.checkpointing:
+        activations.recompute(model)
     return add_adapter(model, ctx.config.train.lora, ctx.config.seed)
-
-
-def _checkpoint_activations(model: Any) -> None:
-    """Without re-entrant backward passes, which need inputs that require gradients and lose those of the first adapter."""
-    if hasattr(model, "activation_checkpointing_enable"):  # its name from transformers 5.23 on
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _samples(ctx: StepContext, base: BaseModel) -> Samples | None:

@@ -12,6 +12,7 @@ from pipeline.packing import pack
 from pipeline.training import random_state
 from pipeline.training.loss import loss_sum, trained_tokens
 from pipeline.training.rows import Documents, PackedRows, collate
+from pipeline.training.short_memory import TrainingMemory
 
 
 class HeldOutRows:
@@ -20,15 +21,22 @@ class HeldOutRows:
     def __init__(self, documents: Documents, lengths: np.ndarray[Any, Any], *, most: int, row_tokens: int, packing: bool) -> None:
         self.rows = PackedRows(documents, pack(lengths[:most], row_tokens, packing))
 
-    def loss(self, model: Any, device: torch.device, micro_batch: int) -> tuple[float, int]:
-        """Mean loss over the trained tokens in nats, and how many there are. Leaves no trace in the model or any generator."""
+    def loss(self, model: Any, device: torch.device, micro_batch: int, memory: TrainingMemory) -> tuple[float, int]:
+        """Mean loss over the trained tokens in nats, and how many there are. Leaves no trace in the model or any generator.
+
+        Raises:
+            OutOfMemory: one document does not fit.
+        """
         total, tokens = 0.0, 0
+
+        def loss_of(part: dict[str, Any]) -> float:
+            moved = {name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}
+            logits = model(input_ids=moved["input_ids"], position_ids=moved["position_ids"], use_cache=False).logits
+            return float(loss_sum(logits, moved["labels"]).double())
+
         with random_state.kept(), evaluating(model), torch.no_grad():
             for start in range(0, len(self.rows), micro_batch):
                 batch = collate([self.rows[i] for i in range(start, min(start + micro_batch, len(self.rows)))])
-                labels = batch["labels"].to(device)
-                positions = batch["position_ids"].to(device)
-                logits = model(input_ids=batch["input_ids"].to(device), position_ids=positions, use_cache=False).logits
-                total += float(loss_sum(logits, labels).double())
-                tokens += trained_tokens(labels)
+                total += sum(memory.held_out(batch, loss_of))
+                tokens += trained_tokens(batch["labels"])
         return total / tokens, tokens

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.training.early_stopping import best_index
+from pipeline.training.limits import Limits
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Progress:
         step_seconds, step_tokens: of the counted steps (see `TrainStep.counted`), in order.
         held_out_steps, held_out_losses: one entry an evaluation.
         peak_memory_bytes: of all attempts.
+        limits: what was learned when memory ran out.
     """
 
     seconds: float = 0.0
@@ -27,6 +29,7 @@ class Progress:
     step_tokens: list[int] = field(default_factory=list)
     held_out_steps: list[int] = field(default_factory=list)
     held_out_losses: list[float] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
 
     def add_step(self, seconds: float, tokens: int, peak_memory_bytes: int, *, counted: bool) -> None:
         self.seconds += seconds
@@ -53,4 +56,4 @@ class Progress:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Progress:
-        return cls(**document)
+        return cls(**document | {"limits": Limits(**document.get("limits", {}))})

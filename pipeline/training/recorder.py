@@ -28,6 +28,7 @@ class Recorder:
         self.progress = progress
         self.seen_tokens = self.seen_trained = 0
         self.partial_window = False
+        self._disturbed = False
         self._emit, self._total_steps, self._cuda = emit, total_steps, cuda
         self._steps_of_attempt = 0
         self._mark = time.perf_counter()
@@ -41,6 +42,10 @@ class Recorder:
     def saw(self, tokens: int, trained: int, *, partial_window: bool) -> None:
         """The rows of the step that comes: real tokens, those with a label, and whether an epoch ended short of a full window."""
         self.seen_tokens, self.seen_trained, self.partial_window = tokens, trained, partial_window
+
+    def disturbed(self) -> None:
+        """The step that is being made takes longer than the others, for a reason that will not come again."""
+        self._disturbed = True
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -63,7 +68,8 @@ class Recorder:
         now = time.perf_counter()
         seconds, self._mark = now - self._mark, now
         self._steps_of_attempt += 1
-        counted = self._steps_of_attempt > 1 and not self.partial_window
+        counted = self._steps_of_attempt > 1 and not self.partial_window and not self._disturbed
+        self._disturbed = False
         peak = self._peak_memory_bytes()
         self._emit(
             TrainStep(

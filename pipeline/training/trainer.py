@@ -19,9 +19,10 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from pipeline.base_model.load import read_adapter
 from pipeline.config import TrainSection
 from pipeline.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
+from pipeline.out_of_memory import OutOfMemory
 from pipeline.planning import Plan
 from pipeline.training import attention, checkpoint_files, checkpoints
-from pipeline.training.callbacks import Bookkeeping, Cadence
+from pipeline.training.callbacks import Bookkeeping, Cadence, StepBounds
 from pipeline.training.early_stopping import should_stop
 from pipeline.training.evaluation import HeldOutRows
 from pipeline.training.loss import loss_sum, trained_tokens
@@ -29,6 +30,8 @@ from pipeline.training.recorder import Recorder
 from pipeline.training.rows import EpochSampler, PackedRows
 from pipeline.training.samples import Samples
 from pipeline.training.schedule import learning_rate_share
+from pipeline.training.short_memory import TrainingMemory
+from pipeline.training.steady_adamw import SteadyAdamW
 
 # Below this the gradient scaler of float16 has nothing left to try: the gradients overflow by themselves.
 _LEAST_GRADIENT_SCALE = 1.0
@@ -67,14 +70,19 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         self.ended_early = False
         self._sampler = EpochSampler(len(parts.rows), parts.seed)
         self._bookkeeping = Bookkeeping(self._sampler, parts.recorder, parts.plan.steps_per_epoch)
+        self._memory = TrainingMemory(
+            model, parts.recorder.progress.limits, parts.emit, lambda: self.state.global_step, parts.recorder.disturbed
+        )
+        optimizer, schedule = _optimizer_and_schedule(model, parts)
+        optimizer.short = self._memory.optimizer_step_done_again
         super().__init__(
             model=model,
             args=_arguments(parts),
             data_collator=attention.collator(parts.plan.attention),
             train_dataset=parts.rows,
             compute_loss_func=_mean_loss,
-            optimizers=_optimizer_and_schedule(model, parts),
-            callbacks=[self._bookkeeping, cadence],
+            optimizers=(optimizer, schedule),
+            callbacks=[self._bookkeeping, cadence, StepBounds(self._memory)],
         )
         self.remove_callback(PrinterCallback)
 
@@ -97,6 +105,11 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: it walks over every parameter at each micro-batch."""
         return 0
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: int | None = None) -> torch.Tensor:
+        """One micro-batch, in parts where memory runs out: their losses are shares of the same mean, so they add up."""
+        step = super().training_step
+        return self._memory.forward_backward(inputs, lambda part: step(model, dict(part), num_items_in_batch))
 
     # ----------------------------------------------------------------------------------------------- events
 
@@ -125,16 +138,24 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         assert parts.held_out is not None
         with parts.recorder.paused():
             began = time.perf_counter()
-            loss, tokens = parts.held_out.loss(self.model, self.args.device, parts.plan.micro_batch)
+            loss, tokens = parts.held_out.loss(self.model, self.args.device, parts.plan.micro_batch, self._memory)
             if not math.isfinite(loss):
                 parts.recorder.diverged(step, "the held-out loss", loss)
             best = parts.recorder.progress.add_evaluation(step, loss)
             parts.emit(Evaluated(step, loss, tokens, time.perf_counter() - began, best))
-            for prompt, answer in parts.samples.answers(self.model) if parts.samples else ():
-                parts.emit(Sampled(step, prompt, answer))
+            self._answer_samples(step)
             self._stop_early_when_due(step)
         self.control.should_evaluate = False
         return {"eval_loss": loss}
+
+    def _answer_samples(self, step: int) -> None:
+        try:
+            answers = self.parts.samples.answers(self.model) if self.parts.samples else []
+        except OutOfMemory:
+            self._memory.samples_left_out()
+            return
+        for prompt, answer in answers:
+            self.parts.emit(Sampled(step, prompt, answer))
 
     def _stop_early_when_due(self, step: int) -> None:
         stopping, progress = self.parts.train.early_stopping, self.parts.recorder.progress
@@ -165,6 +186,18 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             name = f"{parts.checkpoints.name}/{checkpoint_files.folder_name(step)}"
             is_best = best is not None and best[0] == step
             parts.emit(CheckpointSaved(step, name, is_best, time.perf_counter() - began))
+
+    def save_what_is_done(self) -> int | None:
+        """A checkpoint of the newest whole optimizer step, with which a resume goes on from there; None before the first.
+
+        To be called when memory ran out for good in the middle of a step: weights and optimizer are still as that step left them.
+        """
+        step = self.state.global_step
+        if step and not (self.parts.checkpoints / checkpoint_files.folder_name(step)).exists():
+            if self._memory.at_rest:
+                self._memory.at_rest.restore()
+            self._save_checkpoint(self.model, None)
+        return step or None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         read_adapter(self.model, Path(resume_from_checkpoint))
@@ -218,9 +251,9 @@ def _arguments(parts: Parts) -> TrainingArguments:
     return arguments
 
 
-def _optimizer_and_schedule(model: Any, parts: Parts) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+def _optimizer_and_schedule(model: Any, parts: Parts) -> tuple[SteadyAdamW, torch.optim.lr_scheduler.LambdaLR]:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=parts.train.lr, weight_decay=parts.train.weight_decay)
+    optimizer = SteadyAdamW(trained, lr=parts.train.lr, weight_decay=parts.train.weight_decay)
 
     def share(step: int) -> float:
         return learning_rate_share(

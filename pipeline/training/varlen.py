@@ -38,7 +38,7 @@ def as_one_sequence(batch: dict[str, Any]) -> dict[str, Any]:
     flat = {name: batch[name].reshape(1, -1) for name in ("input_ids", "labels", "position_ids")}
     positions = flat["position_ids"][0]
     starts = torch.nonzero(positions == 0).flatten()
-    offsets = torch.cat([starts, torch.tensor([positions.numel()])]).to(torch.int32)
+    offsets = torch.cat([starts, starts.new_tensor([positions.numel()])]).to(torch.int32)
     longest = int(torch.diff(offsets).max())
     offsets = F.pad(offsets, (0, -len(offsets) % _OFFSETS_MULTIPLE), value=positions.numel())
     return batch | flat | {

@@ -1,0 +1,237 @@
+"""Memory that runs out while training, at every step and place: the run goes on, and comes out as if it had not happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.base_model.load import ADAPTER_WEIGHTS
+from pipeline.errors import EnvironmentFault, Stopped
+from pipeline.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Sampled, TrainStep
+from pipeline.files import read_json, sha256_file
+from pipeline.runs import read_state
+from tests.training.shortage import ERRORS, Decide, Place, once, room_for, shortage
+from tests.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for, prompts_file, stop_at
+
+# 32 bits and no dropout, so that a step in parts is the step to rounding; see `test_halving` for why.
+PLAIN = {"train__lora__dropout": 0.0, "train__precision_mode": "lora_bf16", "train__lr": 1e-3, "eval__max_new_tokens": 4}
+PLAN = {"epochs": 1, "eval_every_steps": 2}  # four steps of seven micro-batches, an evaluation after the second and the last
+
+
+def nothing(*_: object) -> None:
+    """Memory never runs out."""
+
+
+def training(root: Path, model: Path, stop_after: int | None = None, **changes: Any) -> tuple[TinyRun, MadeUpData, Any]:
+    root.mkdir(parents=True, exist_ok=True)
+    config = config_for(model, eval__curated_prompts_path=prompts_file(root), **(PLAIN | changes))
+    watch, stop = stop_at(stop_after or 10**6)
+    run = TinyRun(root, config, stop)
+    emit = run.ctx.emit
+
+    def emit_and_watch(event: Event) -> None:
+        emit(event)
+        watch(event)
+
+    run.ctx = replace(run.ctx, emit=emit_and_watch)
+    data = MadeUpData()
+    return run, data, plan_for(config, data, **PLAN)
+
+
+def trained(root: Path, model: Path, decide: Decide = nothing, *, resume: bool = False, **changes: Any) -> TinyRun:
+    run, data, plan = training(root, model, **changes)
+    with shortage(decide) as happened:
+        run.train(data, plan, resume=resume)
+    run.happened = happened  # type: ignore[attr-defined]
+    return run
+
+
+def newest(run: TinyRun) -> Path:
+    return max(run.folder.checkpoints.glob("step-*"))
+
+
+def assert_same(run: TinyRun, other: TinyRun) -> None:
+    """Steps, losses, held-out losses, samples and weights, but for the order in which floats were added up."""
+    pairs = zip(run.of(TrainStep), other.of(TrainStep), strict=True)
+    for step, wanted in pairs:
+        assert (step.step, step.total_steps, step.tokens, step.trained_tokens, step.lr) == (
+            wanted.step, wanted.total_steps, wanted.tokens, wanted.trained_tokens, wanted.lr,
+        )  # fmt: skip
+        assert (step.loss, step.grad_norm) == pytest.approx((wanted.loss, wanted.grad_norm), rel=1e-5)
+    held_out, wanted_held_out = ([each.loss for each in one.of(Evaluated)] for one in (run, other))
+    assert held_out == pytest.approx(wanted_held_out, rel=1e-5)
+    weights, wanted_weights = (load_file(newest(one) / ADAPTER_WEIGHTS) for one in (run, other))
+    for name, tensor in weights.items():
+        assert (tensor - wanted_weights[name]).abs().max() < 1e-5, name
+
+
+@pytest.fixture(scope="module")
+def untroubled(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> TinyRun:
+    with pytest.MonkeyPatch.context() as patched:
+        root = tmp_path_factory.mktemp("untroubled")
+        patched.chdir(root)
+        return trained(root, tiny_model)
+
+
+def at_every_place(number: int) -> Decide:
+    """Memory runs out the `number`th time that each of the places is passed, with another error each time."""
+    places: tuple[Place, ...] = ("forward", "backward", "optimizer", "held-out", "sample")
+    singles = [once(place, number, ERRORS[(number + index) % len(ERRORS)]) for index, place in enumerate(places)]
+
+    def decide(here: Place, tokens: int, recomputed: bool) -> Exception | None:
+        told = [single(here, tokens, recomputed) for single in singles]
+        return next(filter(None, told), None)
+
+    return decide
+
+
+def test_at_whatever_step_and_place_memory_runs_out_the_training_is_the_same(
+    root: Path, tiny_model: Path, untroubled: TinyRun
+) -> None:
+    seen = {"forward": 0, "backward": 0, "optimizer": 0, "held-out": 0, "sample": 0}
+    for number in count():
+        run = trained(root / str(number), tiny_model, at_every_place(number))
+        for place in run.happened:  # type: ignore[attr-defined]
+            seen[place] += 1
+        assert_same(run, untroubled)
+        assert [each.answer for each in run.of(Sampled)] == [each.answer for each in untroubled.of(Sampled)]
+        told = [event for event in run.of(MemoryRanOut) if event.place != "samples"]
+        assert len(told) == sum(place != "sample" for place in run.happened)  # type: ignore[attr-defined]
+        if not run.happened:  # type: ignore[attr-defined]
+            break
+    assert seen["forward"] >= 7 and seen["backward"] >= 7 and seen["optimizer"] == 4 and seen["held-out"] >= 2
+    assert seen["sample"] >= 2
+
+
+@pytest.mark.parametrize("most", [50, 40, 20])
+def test_with_too_little_memory_all_along_it_learns_once_and_the_loss_stays(
+    root: Path, tiny_model: Path, untroubled: TinyRun, most: int
+) -> None:
+    """Room for a row, for a document, and for no document unless activations are recomputed."""
+    run = trained(root, tiny_model, room_for(most, places=("backward", "held-out"), recomputed=60))
+    assert_same(run, untroubled)
+    told = run.of(MemoryRanOut)
+    assert 1 <= len(run.happened) <= 8  # type: ignore[attr-defined]
+    assert any(event.answer == "recompute activations" for event in told) == (most == 20)
+    state = read_state(run.folder)
+    assert state.memory_ran_out == told and state.step == 4
+    limits = read_json(newest(run) / "progress.json")["limits"]
+    assert limits["checkpointing"] == (most == 20)
+    assert limits["train_tokens"] is None or limits["train_tokens"] <= (60 if most == 20 else most)
+
+
+def test_the_time_of_a_step_that_ran_out_of_memory_is_no_measure(root: Path, tiny_model: Path, untroubled: TinyRun) -> None:
+    run = trained(root, tiny_model, once("optimizer", 1, ERRORS[0]))
+    assert [step.counted for step in untroubled.of(TrainStep)] == [False, True, True, False]
+    assert [step.counted for step in run.of(TrainStep)] == [False, False, True, False]
+
+
+def test_a_resume_uses_the_limit_that_was_learned(root: Path, tiny_model: Path, untroubled: TinyRun) -> None:
+    """It never runs out again, and leaves the bits of a run that was not interrupted."""
+    short = room_for(50)
+    whole = trained(root / "whole", tiny_model, short)
+    run, data, plan = training(root / "stopped", tiny_model, stop_after=1)
+    with shortage(short), pytest.raises(Stopped):
+        run.train(data, plan)
+    assert run.of(MemoryRanOut)
+    again = trained(root / "stopped", tiny_model, short, resume=True)
+    assert not again.happened and not again.of(MemoryRanOut)  # type: ignore[attr-defined]
+    assert sha256_file(newest(again) / ADAPTER_WEIGHTS) == sha256_file(newest(whole) / ADAPTER_WEIGHTS)
+
+
+def from_the(number: int, place: Place) -> Decide:
+    """No memory at all from the `number`th time on that `place` is passed."""
+    passed, gone = -1, False
+
+    def decide(here: Place, _tokens: int, _recomputed: bool) -> Exception | None:
+        nonlocal passed, gone
+        passed += here == place
+        gone = gone or passed == number
+        return ERRORS[0]() if gone and here == place else None
+
+    return decide
+
+
+@pytest.mark.parametrize(("place", "number"), [("forward", 4), ("backward", 5), ("optimizer", 2), ("held-out", 3)])
+def test_with_no_memory_left_what_is_done_is_saved_and_the_setting_named(
+    root: Path, tiny_model: Path, untroubled: TinyRun, place: Place, number: int
+) -> None:
+    run, data, plan = training(root, tiny_model)
+    with shortage(from_the(number, place)), pytest.raises(EnvironmentFault) as caught:
+        run.train(data, plan)
+    done = run.of(TrainStep)[-1].step
+    assert caught.value.exit_code == 4
+    assert f"memory ran out after {done} optimizer steps" in caught.value.message
+    assert "humigence config set" in caught.value.hint and f"step {done} is saved" in caught.value.hint
+    assert run.of(CheckpointSaved)[-1].step == done
+    again = trained(root, tiny_model, resume=True)
+    state = read_state(again.folder)
+    assert list(state.train["step"]) == [1, 2, 3, 4]
+    assert list(state.train["loss"]) == pytest.approx([step.loss for step in untroubled.of(TrainStep)], rel=1e-5)
+    weights, wanted = (load_file(newest(one) / ADAPTER_WEIGHTS) for one in (again, untroubled))
+    assert all((weights[name] - wanted[name]).abs().max() < 1e-5 for name in wanted)
+
+
+@pytest.mark.parametrize("place", ["forward", "optimizer"])
+def test_what_is_saved_then_is_what_a_stop_after_that_step_saves(root: Path, tiny_model: Path, place: Place) -> None:
+    """Every file of it, random generators included, though the step after had begun to draw its dropout."""
+    dropout = {"train__lora__dropout": 0.3, "train__gradient_checkpointing": True, "data__packing": False}
+    run, data, plan = training(root / "short", tiny_model, **dropout)
+    one_document = replace(plan, micro_batch=1, accumulation=4, gradient_checkpointing=True, eval_every_steps=100)
+    with shortage(from_the(9, "forward") if place == "forward" else from_the(2, place)), pytest.raises(EnvironmentFault):
+        run.train(data, one_document)
+    stopped, data, _ = training(root / "stopped", tiny_model, stop_after=1, **dropout)
+    with pytest.raises(Stopped):
+        stopped.train(data, one_document)
+    assert newest(run).name == newest(stopped).name == "step-000002"
+    for name in (ADAPTER_WEIGHTS, "rng.safetensors", "rng.json", "scheduler.json", "trainer_state.json"):
+        assert sha256_file(newest(run) / name) == sha256_file(newest(stopped) / name), name
+    if place == "forward":
+        assert sha256_file(newest(run) / "optimizer.safetensors") == sha256_file(newest(stopped) / "optimizer.safetensors")
+
+
+def test_samples_without_room_for_one_answer_are_left_out_and_the_training_goes_on(
+    root: Path, tiny_model: Path, untroubled: TinyRun
+) -> None:
+    run = trained(root, tiny_model, room_for(0, places=("sample",)))
+    assert not run.of(Sampled)
+    assert [(event.step, event.place, event.answer) for event in run.of(MemoryRanOut)] == [
+        (step, "samples", "left out") for step in (2, 4)
+    ]
+    assert_same(run, untroubled)
+
+
+def test_an_error_that_is_not_about_memory_is_not_tried_again(root: Path, tiny_model: Path) -> None:
+    def broken(here: Place, *_: object) -> Exception | None:
+        return RuntimeError("CUDA error: device-side assert triggered") if here == "backward" else None
+
+    run, data, plan = training(root, tiny_model)
+    with shortage(broken) as happened, pytest.raises(RuntimeError, match="device-side assert"):
+        run.train(data, plan)
+    assert happened == ["backward"] and not run.of(MemoryRanOut)
+
+
+def test_a_step_that_is_undone_leaves_weights_moments_and_counts_as_they_were() -> None:
+    from pipeline.training.steady_adamw import SteadyAdamW
+
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, 6)), torch.nn.Parameter(torch.ones(2, 3))]
+    optimizer = SteadyAdamW(weights, lr=0.1)
+    no_room: Callable[..., Decide] = lambda: lambda *_: ERRORS[0]()  # noqa: E731
+    for weight in weights:
+        weight.grad = torch.full_like(weight, 0.5)
+    with shortage(no_room()), pytest.raises(torch.OutOfMemoryError):
+        optimizer.step()
+    assert not optimizer.state and weights[1].equal(torch.ones(2, 3))
+    optimizer.step()
+    before = [value.clone() for state in optimizer.state.values() for value in state.values()]
+    with shortage(no_room()), pytest.raises(torch.OutOfMemoryError):
+        optimizer.step()
+    after = [value for state in optimizer.state.values() for value in state.values()]
+    assert all(one.equal(other) for one, other in zip(before, after, strict=True))
