@@ -48,7 +48,9 @@ def training_fault(config: Config, row_tokens: int, what: str, done: int, saved:
 def smaller_setting(config: Config, row_tokens: int) -> str:
     """The command that changes the setting which saves most memory at this point."""
     half = row_tokens // 2
-    if half >= max(128, config.data.window_overlap + 1):  # a window must be longer than what it repeats
+    if half >= max(
+        128, 0 if config.data.window_overlap == "auto" else config.data.overlap + 1
+    ):  # what a window repeats is shorter
         return f"humigence config set data.max_seq_len {half}"
     if config.train.precision_mode != "qlora_nf4":
         return "humigence config set train.precision_mode qlora_nf4"

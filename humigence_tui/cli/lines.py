@@ -128,20 +128,24 @@ def _evaluated(event: ev.Evaluated) -> list[Line]:
     return [Line(f"  step {counted(event.step)}   held-out loss {loss(event.loss)}{'   best so far' if event.best else ''}")]
 
 
-_PLACES: dict[ev.MemoryPlace, str] = {"held-out loss": "an evaluation", "samples": "the sample answers"}
+_MEMORY_PLACES: dict[ev.MemoryPlace, str] = {
+    "training": "",
+    "optimizer step": " in the optimizer step",
+    "held-out loss": " while evaluating",
+    "samples": " while answering samples",
+}
 
 
 def _memory_ran_out(event: ev.MemoryRanOut) -> list[Line]:
     """Says what stays as it was: who reads of memory fears for the run."""
-    place = _PLACES.get(event.place, event.place)
     how = {
-        "smaller pieces": f"at most {counted(event.limit)} tokens at once from here on, same batch and loss",
+        "smaller pieces": f"at most {counted(event.limit)} from here on, same batch and loss",
         "recompute activations": "activations are recomputed from here on: slower, same batch and loss",
         "done again": "undone and done again",
         "left out": "left out this time",
     }[event.answer]
-    amount = f" with {counted(event.tokens)} tokens at once" if event.tokens else ""
-    return [Line(f"  step {counted(event.step)}: memory ran out in {place}{amount}; {how}", "amber")]
+    amount = f", {counted(event.tokens)} tokens at once" if event.tokens else ""
+    return [Line(f"  out of memory at step {counted(event.step)}{_MEMORY_PLACES[event.place]}{amount}: {how}", "amber")]
 
 
 def _early_stopped(event: ev.EarlyStopped) -> list[Line]:

@@ -88,3 +88,20 @@ def test_no_log_breaks_the_lines(envelopes: list[Envelope]) -> None:
         writer.lines(envelope, state)
         progress_words(state)
     standing_lines(state)
+
+
+def test_memory_that_ran_out_is_told_with_what_stays_as_it_was() -> None:
+    lines = told([
+        ev.MemoryRanOut(388, "training", "smaller pieces", 16_384, 8_192),
+        ev.MemoryRanOut(389, "training", "recompute activations", 1_024),
+        ev.MemoryRanOut(390, "optimizer step", "done again"),
+        ev.MemoryRanOut(400, "held-out loss", "smaller pieces", 4_096, 2_048),
+        ev.MemoryRanOut(400, "samples", "left out"),
+    ])  # fmt: skip
+    assert [line.strip() for line in lines] == [
+        "out of memory at step 388, 16,384 tokens at once: at most 8,192 from here on, same batch and loss",
+        "out of memory at step 389, 1,024 tokens at once: activations are recomputed from here on: slower, same batch and loss",
+        "out of memory at step 390 in the optimizer step: undone and done again",
+        "out of memory at step 400 while evaluating, 4,096 tokens at once: at most 2,048 from here on, same batch and loss",
+        "out of memory at step 400 while answering samples: left out this time",
+    ]

@@ -201,8 +201,7 @@ def _running(tape: Tape) -> None:
     begin(tape, 1204)
     tape.add(ev.StepStarted("train"))
     train(tape, 1204, last=387, every=100)
-    tape.add(ev.Note("out of memory at step 388: micro-batch 16 → 8, accumulation 6 → 12", "warning"), 1.1)
-    tape.add(ev.Note("step 388 redone, loss unchanged"), 1.0)
+    tape.add(ev.MemoryRanOut(388, "training", "smaller pieces", 16_384, 8_192), 1.1)
     train(tape, 1204, first=388, last=412, every=100)
 
 

@@ -101,9 +101,9 @@ async def test_what_happens_while_one_looks_appears(records: Records) -> None:
     async with app.run_test(size=(160, 48)) as pilot:
         screen = await shown(pilot)
         writer = EventWriter(run)
-        writer.emit(ev.Note("out of memory at step 413: micro-batch 8 → 4, accumulation 12 → 24", "warning"))
+        writer.emit(ev.MemoryRanOut(413, "training", "smaller pieces", 8_192, 4_096))
         writer.emit(ev.TrainStep(413, 1204, 1.0, 1.3, 1e-4, 0.4, 11_900, 7_300, 0.2))
-        await until(pilot, lambda: "out of memory at step 413" in text_of(app))
+        await until(pilot, lambda: "out of memory at step 413" in text_of(app) and "at most 4,096" in text_of(app))
         await until(pilot, lambda: screen.snapshot.state.step == 413)
         writer.emit(ev.StepFinished("train", "done", 100.0))
         writer.emit(ev.RunFinished(0))
