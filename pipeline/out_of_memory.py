@@ -16,6 +16,7 @@ from pipeline.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.events import StepName
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -63,6 +64,25 @@ def answer_fault(prompt_tokens: int, max_new_tokens: int) -> OutOfMemory:
         f"memory ran out while answering: {prompt_tokens:,} tokens of prompt, at most {max_new_tokens:,} of answer",
         "allow shorter answers (--max-new-tokens, eval.max_new_tokens), free memory on this device, or set compute.gpu to cpu",
     )
+
+
+def step_fault(step: StepName, error: BaseException) -> OutOfMemory:
+    """A step ran out of memory where it could not go on with less."""
+    return OutOfMemory(f"memory ran out in {step}: {first_line(error)}", _STEP_HINTS.get(step, _ANY_STEP_HINT))
+
+
+_ANY_STEP_HINT = "free memory on this machine, then do the same again; what earlier steps made is kept"
+_STEP_HINTS: dict[StepName, str] = {
+    "preprocess": "free memory on this machine, or put fewer rows into data.raw_path; nothing half-prepared is left",
+    "train": "free memory on this machine, then humigence pipeline --train --resume goes on from the newest checkpoint",
+    "evaluate": "free memory on this device, or set compute.gpu to cpu; humigence eval starts over, what was trained is kept",
+    "pack": "free memory on this machine, then humigence pack; what was trained and measured is kept",
+}
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, as much of it as a person reads."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class NoRoom(Enum):

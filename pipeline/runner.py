@@ -22,6 +22,7 @@ from pipeline.context import StepContext, StepResult
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
 from pipeline.events import STEP_NAMES, Event, StepName, StopMode
 from pipeline.gpu_lock import card_held
+from pipeline.out_of_memory import OutOfMemory, first_line, is_out_of_memory, step_fault
 from pipeline.runs import RunFolder, Workspace, read_report, runs_of, stop_requested
 
 # What runs when training was not asked for.
@@ -188,6 +189,8 @@ def _told(name: StepName, ctx: StepContext, work: Callable[[], StepResult]) -> S
     except BaseException as error:
         outcome: ev.StepOutcome = "stopped" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
         ctx.emit(ev.StepFinished(name, outcome, time.monotonic() - began))
+        if is_out_of_memory(error):
+            raise step_fault(name, error) from error
         raise
     ctx.emit(ev.StepFinished(name, result.outcome, time.monotonic() - began, result.summary))
     return result
@@ -223,8 +226,8 @@ def _in_words(error: Exception, run: RunFolder) -> HumigenceError:
         return EnvironmentFault(f"the disk is full: {error.filename or run.path}", "make room, then resume the run")
     if isinstance(error, PermissionError):
         return EnvironmentFault(f"no permission: {error.filename}", "give this user access, then resume the run")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return EnvironmentFault(f"out of memory: {error}", "set train.micro_batch lower or data.max_seq_len shorter, then resume")
+    if is_out_of_memory(error):
+        return OutOfMemory(f"memory ran out: {first_line(error)}", "free memory on this machine, then resume the run")
     return HumigenceError(f"a bug in humigence: {type(error).__name__}: {error}", f"the traceback is in {run.output_log}")
 
 

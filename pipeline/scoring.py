@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.infer import evaluating
+from pipeline.out_of_memory import OutOfMemory, in_halves
 
 _NO_LABEL = -100
 
@@ -69,25 +70,42 @@ def compare(
 
     Returns:
         (base, tuned)
+
+    Raises:
+        OutOfMemory: one row does not fit; fewer at once are tried first, and no more than that from then on.
     """
-    base, tuned, done = Score(), Score(), 0
+    base, tuned, done, most = Score(), Score(), 0, [batch_tokens]
     device = next(model.parameters()).device
+
+    def scores(batch: Sequence[int]) -> list[tuple[Score, Score]]:
+        tensors = _padded([rows[i] for i in batch], device)
+        with model.disable_adapter():
+            before = _score(model, *tensors)
+        return [(before, _score(model, *tensors))]
+
     with torch.no_grad(), evaluating(model):
-        for batch in _batches(lengths, batch_tokens):
-            tensors = _padded([rows[i] for i in batch], device)
-            with model.disable_adapter():
-                base += _score(model, *tensors)
-            tuned += _score(model, *tensors)
+        for batch in _batches(lengths, lambda: most[-1]):
+            parts = in_halves(batch, scores, lambda i: _row_fault(lengths[i]))
+            if len(parts) > 1:
+                most.append(len(batch) * lengths[batch[0]] // 2)
+            base, tuned = sum((part[0] for part in parts), base), sum((part[1] for part in parts), tuned)
             done += len(batch)
             progress(done)
     return base, tuned
 
 
-def _batches(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
+def _row_fault(tokens: int) -> OutOfMemory:
+    return OutOfMemory(
+        f"memory ran out while one conversation of {tokens:,} tokens was scored",
+        "free memory on this device, or set compute.gpu to cpu; humigence eval starts over, what was trained is kept",
+    )
+
+
+def _batches(lengths: Sequence[int], most_tokens: Callable[[], int]) -> Iterator[list[int]]:
     """Row indices, the longest rows first: memory that is too small shows at once, not at the end."""
     batch: list[int] = []
     for index in np.argsort(lengths, kind="stable")[::-1].tolist():
-        if batch and (len(batch) + 1) * lengths[batch[0]] > most_tokens:
+        if batch and (len(batch) + 1) * lengths[batch[0]] > most_tokens():
             yield batch
             batch = []
         batch.append(index)

@@ -24,12 +24,16 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, modeling_gguf_pytorch_utils
 from transformers.utils import logging as transformers_logging
 
+from pipeline.base_model.shape import read_shape
 from pipeline.base_model.widened import WidenedLinear
 from pipeline.config import LoraSection, PrecisionMode
 from pipeline.errors import BadInput
 from pipeline.files import read_json
 from pipeline.gpu import Device
+from pipeline.memory import ComputeDtype, weight_bytes
+from pipeline.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short
 from pipeline.planning import compute_dtype as compute_dtype_for
+from pipeline.text import size
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
@@ -55,9 +59,29 @@ def load_base(
 
     Raises:
         BadInput: the files are damaged, incomplete, already quantized or of an architecture transformers doesn't know.
-        torch.OutOfMemoryError: the weights don't fit.
+        OutOfMemory: the weights don't fit, not even with everything given back that nobody refers to.
     """
     compute = getattr(torch, compute_dtype or compute_dtype_for(precision_mode, device))
+    for _ in range(2):  # the model that trained may still be lying about
+        model = unless_short(lambda: _loaded(base, precision_mode, device, compute, attention))
+        if model is not NO_ROOM:
+            return model
+    raise _does_not_fit(base, precision_mode, device, compute_dtype_for(precision_mode, device))
+
+
+def _does_not_fit(base: BaseModel, precision_mode: PrecisionMode, device: Device, compute: ComputeDtype) -> OutOfMemory:
+    needed = weight_bytes(read_shape(base), precision_mode, compute)
+    free = f" and {size(device.free_bytes)} were free before" if device.free_bytes else ""
+    mode = "" if precision_mode == "qlora_nf4" else ", train.precision_mode qlora_nf4"
+    return OutOfMemory(
+        f"{base.name} does not fit into the memory of {device.name}: its weights take about {size(needed)}{free}",
+        f"wait for what else runs there, or choose another device (compute.gpu), a smaller base model{mode}",
+    )
+
+
+def _loaded(
+    base: BaseModel, precision_mode: PrecisionMode, device: Device, compute: torch.dtype, attention: str
+) -> PreTrainedModel:
     options: dict[str, Any] = {
         "dtype": _held_in(precision_mode, compute),
         "quantization_config": _quantization(precision_mode, compute),
@@ -168,7 +192,9 @@ def _complete(base: BaseModel, model: PreTrainedModel, info: dict[str, Any]) -> 
     return model
 
 
-def _unreadable(base: BaseModel, error: Exception) -> BadInput:
+def _unreadable(base: BaseModel, error: Exception) -> Exception:
+    if is_out_of_memory(error):
+        return error
     return BadInput(f"{base.name}: the weights in {base.path} can't be read: {_first_line(error)}", "humigence model check")
 
 

@@ -17,7 +17,7 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.config import Config
 from pipeline.context import StepContext
 from pipeline.dataset.conversation import Message
-from pipeline.errors import BadInput, EnvironmentFault, MissingArtifact
+from pipeline.errors import BadInput, MissingArtifact
 from pipeline.export.folder import MANIFEST
 from pipeline.files import read_json
 from pipeline.job_kinds.child import Handler, Request
@@ -73,18 +73,11 @@ class Chat:
         told = {"what": what, "base": base.name, "device": device.name, "precision": precision_mode, "warning": warning}
         request.tell("loading", **told)
         gpu.see_only(device)
-        import torch
-
         from pipeline.base_model.load import load_adapter, load_base
         from pipeline.base_model.tokenizer import ChatTokenizer
 
         self._model = None  # the one before makes room
-        try:
-            model = load_base(base, precision_mode, device)
-        except torch.OutOfMemoryError as error:
-            hint = "wait for what is running there, or set compute.gpu to cpu"
-            raise EnvironmentFault(f"{base.name} does not fit into the free memory of {device.name}", hint) from error
-        self._model = load_adapter(model, adapter)
+        self._model = load_adapter(load_base(base, precision_mode, device), adapter)
         self._tokenizer = ChatTokenizer.from_folder(tokenizer, base.name) if tokenizer else ChatTokenizer.load(base)
         return told
 

@@ -15,7 +15,7 @@ from pipeline.dataset.processed import ProcessedData
 from pipeline.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.events import Note, Resumed, TrainEnded
 from pipeline.gpu import Device, choose_device
-from pipeline.out_of_memory import OutOfMemory, free, is_out_of_memory, training_fault
+from pipeline.out_of_memory import OutOfMemory, first_line, free, is_out_of_memory, training_fault
 from pipeline.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs import RunFolder, read_state
@@ -74,7 +74,7 @@ def _train(ctx: StepContext, trainer: HumigenceTrainer, start: Path | None) -> N
     except Exception as error:
         if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
             raise
-        what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        what = first_line(error)
     free()  # out here: an error that is still handled holds the tensors it was raised among
     saved = trainer.save_what_is_done()
     raise training_fault(ctx.config, trainer.parts.plan.row_tokens, what, trainer.state.global_step, saved)

@@ -74,7 +74,7 @@ def test_a_batch_never_holds_more_than_a_row_of_training(workspace: Path, tiny_m
     from pipeline.scoring import _batches
 
     lengths = [30, 200, 17, 256, 90, 90, 12]
-    batches = list(_batches(lengths, 256))
+    batches = list(_batches(lengths, lambda: 256))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     assert all(len(batch) * max(lengths[i] for i in batch) <= 256 for batch in batches)
     assert len(batches) < len(lengths)
