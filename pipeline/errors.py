@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pipeline.redact import redact
+
 EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_STOPPED = 130
@@ -25,8 +27,8 @@ class HumigenceError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = redact(message)  # a URL or a value in it may hold a token
+        self.hint = redact(hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

@@ -6,9 +6,7 @@ the others are told who did.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -17,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from pipeline import __version__, locks, runs
 from pipeline.config import Config
@@ -25,6 +22,8 @@ from pipeline.context import StepContext
 from pipeline.errors import BadInput, EnvironmentFault, MissingArtifact
 from pipeline.events import Event
 from pipeline.files import write_json
+from pipeline.provenance import command_line
+from pipeline.redact import redact
 from pipeline.runner import Request, stands, trained_run
 from pipeline.runs import RunFolder, Workspace
 from pipeline.worker import REQUEST_FILE, run_held
@@ -32,8 +31,6 @@ from pipeline.worker import REQUEST_FILE, run_held
 __all__ = ["Request", "Started", "in_foreground", "start"]
 
 _WORKER_START_S = 120.0  # a cold disk can take that long to load Python and pydantic
-# Those whose version changes what a run does.
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,8 @@ def _standing_code(run: RunFolder) -> int:
 
 
 def _new(workspace: Workspace, config: Config) -> RunFolder:
-    return runs.create(workspace, config, _meta(workspace, config))
+    created = datetime.now().astimezone().isoformat(timespec="seconds")
+    return runs.create(workspace, config, {"humigence": __version__, "created": created, "seed": config.seed})
 
 
 def _without_training(workspace: Workspace, config: Config, request: Request) -> RunFolder | None:
@@ -173,37 +171,8 @@ def _resumable(workspace: Workspace, config: Config, request: Request) -> RunFol
 
 
 def _prepared(run: RunFolder, request: Request) -> RunFolder:
-    write_json(run.path / REQUEST_FILE, asdict(request))
+    write_json(run.path / REQUEST_FILE, asdict(request) | {"command": redact(command_line())})
     return run
-
-
-def _meta(workspace: Workspace, config: Config) -> dict[str, Any]:
-    return {
-        "humigence": __version__,
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "seed": config.seed,
-        "git_commit": _git_commit(workspace.root),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit(root: Path) -> str | None:
-    """The commit the workspace is at, when it is a git checkout."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=False)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 # --------------------------------------------------------------------------------------------------- the worker

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from pipeline import events as ev
-from pipeline import gpu
+from pipeline import gpu, provenance
 from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
@@ -40,6 +40,7 @@ class Request:
         run: which run to resume, as `runs.find` understands it; None for the project's newest.
         until: the last step of the run.
         wait: queue for the GPU instead of refusing when another run has it.
+        command: what the person typed, for the record.
     """
 
     train: bool
@@ -47,6 +48,7 @@ class Request:
     run: str | None = None
     until: StepName = "gates"
     wait: bool = False
+    command: str = ""
 
     @property
     def steps(self) -> tuple[StepName, ...]:
@@ -148,6 +150,10 @@ def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callabl
         emit(started)
         raise
     emit(replace(started, device=device.name))
+    made_with = provenance.of_this_process(
+        run.path.parent.parent.parent, config.seed, device.name, request.command or provenance.command_line()
+    )
+    provenance.record(run, made_with | {"trains": request.train and not run.train_report.exists()})
     if not request.train:
         return _run_steps(_context(run, config, device, switch, emit), request)
     with card_held(device, wait=request.wait, give_up=lambda: switch.asked() is not None, emit=emit):

@@ -20,6 +20,7 @@ from pipeline.files import fsync_folder, make_folder, read_json, write_atomic, w
 from pipeline.folders import RunFolder as RunFolder
 from pipeline.folders import Workspace as Workspace
 from pipeline.log_fold import fold_lines
+from pipeline.redact import redactor
 from pipeline.state import RunState, Status
 
 if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it
@@ -109,14 +110,18 @@ class EventWriter:
         _drop_torn_line(self._fd)
         self.seq, last_attempt = _last_numbers(self._fd)
         self.attempt = last_attempt + 1
+        self._redact = redactor()
 
     def emit(self, event: Event) -> None:
         """Write one event; on disk when this returns, unless a power cut may lose it without harm."""
         # Counted first: a signal handler may raise once the line is written, and no number may be used twice.
         self.seq += 1
-        line = to_line(Envelope(self.seq, time.time(), self.attempt, event)) + "\n"
+        line = to_line(Envelope(self.seq, time.time(), self.attempt, event))
+        if not isinstance(event, TrainStep):  # numbers alone, and by the thousand
+            line = self._redact(line)
+        data = (line + "\n").encode("utf-8", "backslashreplace")  # lone surrogates of file names, as JSON spells them
         try:
-            _write_all(self._fd, line.encode("utf-8", "backslashreplace"))  # lone surrogates of file names, as JSON spells them
+            _write_all(self._fd, data)
         except BaseException:
             _drop_torn_line(self._fd)  # a full disk takes a part of a line
             raise

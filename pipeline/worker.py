@@ -17,6 +17,7 @@ from pipeline import locks
 from pipeline.errors import EnvironmentFault, HumigenceError, Stopped
 from pipeline.events import Event
 from pipeline.files import read_json
+from pipeline.redact import hide_in
 from pipeline.runner import Request, StopSwitch, execute
 from pipeline.runs import EventWriter, RunFolder, Workspace, clear_stop_request, stop_requested
 
@@ -24,6 +25,7 @@ REQUEST_FILE = "request.json"
 
 
 def main(arguments: list[str]) -> int:
+    hide_in("stdout", "stderr")
     run = RunFolder(Path(arguments[0]).resolve())
     request = Request(**read_json(run.path / REQUEST_FILE))
     try:

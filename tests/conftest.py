@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,21 @@ from tests import tiny
 # How long an example takes depends on who else uses the machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def _only_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
+    """Audit hook: no test, and nothing a test calls, speaks to another machine. Other processes: `test_trust`."""
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if host not in ("127.0.0.1", "::1", "localhost", None):
+        raise PermissionError(f"a test wanted to speak to {host}")
+
+
+sys.addaudithook(_only_this_machine)
 
 
 @pytest.fixture

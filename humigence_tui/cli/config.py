@@ -10,6 +10,7 @@ import typer
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
 from humigence_tui.cli.terminal import out, out_json, out_piece, say, table
 from pipeline import config_file
+from pipeline.redact import redact
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -21,10 +22,10 @@ def view(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """The whole config with every default filled in."""
     _, settings = open_project(config)
     if as_json:
-        out_json(settings.to_json())
+        out_json(_hidden(settings.to_json()))
         return
     listed = config_file.keys()
-    rows = [(key.name, as_typed(config_file.get(settings, key.name))) for key in listed]
+    rows = [(key.name, as_typed(_hidden(config_file.get(settings, key.name)))) for key in listed]
     for line in table(rows):
         out(line)
 
@@ -32,7 +33,7 @@ def view(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 @app.command()
 def get(key: KeyName, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """The value of a setting or of a whole section."""
-    value = config_file.get(open_project(config)[1], key)
+    value = _hidden(config_file.get(open_project(config)[1], key))
     if note := config_file.renamed(key):
         say(note)
     if as_json or isinstance(value, dict):
@@ -51,7 +52,7 @@ def set_(
     """Change a setting. The older file stays as .bak; a shipped file is copied here first."""
     here, settings = open_project(config)
     changed = config_file.with_value_noted(settings, key, value)
-    before, after = config_file.get(settings, key), config_file.get(changed.config, key)
+    before, after = (_hidden(config_file.get(each, key)) for each in (settings, changed.config))
     target = config_file.save(changed.config, config, here.root)
     for note in changed.notes:
         say(note)
@@ -79,6 +80,15 @@ def keys(
         out(f"{key.name}  {as_typed(key_json(key)['default'])}", "bold")
         out(f"    {key.help}")
         out(f"    {key.allowed}{'   (basic)' if key.level == 'basic' else ''}", "dim")
+
+
+def _hidden(value: Any) -> Any:
+    """The value of a setting or section without a token that somebody wrote into it."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {name: _hidden(each) for name, each in value.items()}
+    return [_hidden(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def key_json(key: config_file.Key) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from humigence_tui.cli import terminal
 from pipeline import __version__
 from pipeline.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, HumigenceError
+from pipeline.redact import hide_in
 
 # click's UsageError, which newer versions of typer carry inside themselves.
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -100,6 +101,8 @@ def _humigence(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    if arguments is None:  # the process is this command's alone
+        hide_in("stderr")
     _never_fail_to_print()
     arguments, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, with_config
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
+from pipeline import provenance
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.events import GateJudged, Verdict
 from pipeline.runs import RunFolder, status_of, summary
@@ -156,6 +157,7 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
             "step_summaries": {name: step.summary for name, step in state.steps.items()},
             "tokens_per_second": state.tokens_per_second(),
             "peak_memory_bytes": state.peak_memory_bytes,
+            "starts": provenance.starts(run),
             "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
         }
         | results_json(state)

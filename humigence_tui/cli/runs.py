@@ -12,7 +12,7 @@ from humigence_tui.cli.follow import ask_to_stop, follow_elsewhere
 from humigence_tui.cli.lines import standing_lines
 from humigence_tui.cli.options import AsJson, workspace
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
-from pipeline import runs
+from pipeline import provenance, runs
 from pipeline.errors import BadInput
 from pipeline.runs import RunFolder
 from pipeline.state import RunState, Status
@@ -98,7 +98,14 @@ def _facts(run: RunFolder, state: RunState) -> list[tuple[str, str]]:
         facts.append(("rate", f"{counted(rate)} tok/s"))
     if state.peak_memory_bytes:
         facts.append(("peak memory", size(state.peak_memory_bytes)))
-    return facts
+    return facts + _made_with(run)
+
+
+def _made_with(run: RunFolder) -> list[tuple[str, str]]:
+    """What trained it, and what had changed from one start to the next."""
+    starts = provenance.starts(run)
+    changed = ", ".join(provenance.differences(starts))
+    return provenance.facts(provenance.of_training(starts)) + ([("changed", changed)] if changed else [])
 
 
 @app.command()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal, TextIO
 
+from pipeline.redact import redact
 from pipeline.text import json_text, safe
 
 Colour = Literal["green", "amber", "red", "dim", "bold"]
@@ -49,8 +50,8 @@ def out_piece(text: str) -> None:
 
 
 def say(text: str = "", colour: Colour | None = None) -> None:
-    """One line of talk."""
-    _write(sys.stderr, paint(text, colour, sys.stderr) + "\n")
+    """One line of talk; no token is ever in it."""
+    _write(sys.stderr, paint(redact(text), colour, sys.stderr) + "\n")
 
 
 def _write(stream: TextIO, text: str) -> bool:

@@ -15,6 +15,7 @@ from pipeline.export.folder import MANIFEST, write_checksums
 from pipeline.export.package import Package
 from pipeline.export.peft_adapter import write_peft_adapter
 from pipeline.files import write_json
+from pipeline.redact import redact
 
 FORMATS: dict[ExportFormat, Callable[[Path, Package], None]] = {"peft_adapter": write_peft_adapter}
 
@@ -26,8 +27,8 @@ def write(folder: Path, package: Package) -> None:
     for name in package.config.export.formats:
         FORMATS[name](folder, package)
     ChatTokenizer.load(package.base).save(folder)
-    (folder / "model_card.md").write_text(cards.model_card(package), encoding="utf-8")
+    (folder / "model_card.md").write_text(redact(cards.model_card(package)), encoding="utf-8")
     if package.data is not None:
-        (folder / "dataset_card.md").write_text(cards.dataset_card(package, package.data), encoding="utf-8")
+        (folder / "dataset_card.md").write_text(redact(cards.dataset_card(package, package.data)), encoding="utf-8")
     write_json(folder / MANIFEST, package.manifest())
     write_checksums(folder)

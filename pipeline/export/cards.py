@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
+from pipeline.provenance import publishable
 from pipeline.text import gate_needs, gate_value
 
 __all__ = ["dataset_card", "model_card"]
@@ -109,7 +110,9 @@ def _training(package: Package) -> str:
     ended = "all steps" if report["ended"] == "complete" else "stopped early by the held-out loss"
     rows += [("optimizer steps", f"{report['steps']:,} ({ended})"), ("checkpoint", f"step {report['best_step']:,}")]
     rows += [("tokens seen", f"{report['tokens']:,}")] if report.get("tokens") else []
-    rows += [("versions", ", ".join(f"{name} {number}" for name, number in versions().items()))]
+    made_with = publishable(package.made_with)
+    rows += [(name, plain(value)) for name, value in made_with if name != "seed"]
+    rows += [] if made_with else [("versions", ", ".join(f"{name} {number}" for name, number in versions().items()))]
     return table(["setting", "value"], [list(row) for row in rows])
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, acceptance, trained
+from pipeline import __version__, acceptance, provenance, trained
 from pipeline.base_model import locate
 from pipeline.base_model.locate import BaseModel
 from pipeline.config import Config
@@ -33,6 +33,7 @@ class Package:
         evaluation: `eval_report.json`.
         data: the run's report of preprocess; None where it has none.
         plan: `plan.json` as a dict; empty where the run has none.
+        made_with: the start that trained (`provenance`); empty where an older version made the run.
     """
 
     config: Config
@@ -43,6 +44,7 @@ class Package:
     data: dict[str, Any] | None
     plan: dict[str, Any]
     fingerprint: str
+    made_with: dict[str, Any] = field(default_factory=dict)
 
     @property
     def base_reference(self) -> str:
@@ -109,7 +111,8 @@ def find(ctx: StepContext) -> Package | None:
         FORMAT_VERSION, result.adapter_sha256(), evaluation, config, base.weights_fingerprint(), base.tokenizer_fingerprint(),
         data, __version__,
     ]  # fmt: skip
-    return Package(ctx.config, result, base, evaluation, gates, data, plan, fingerprint(*sources))
+    made_with = provenance.of_training(provenance.starts(result.run))
+    return Package(ctx.config, result, base, evaluation, gates, data, plan, fingerprint(*sources), made_with)
 
 
 def require(ctx: StepContext) -> Package:

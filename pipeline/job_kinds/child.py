@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.errors import HumigenceError, Stopped
+from pipeline.redact import hide_in
 
 _PR_SET_PDEATHSIG = 1
 
@@ -77,6 +78,7 @@ class Channel:
 def main(arguments: list[str]) -> int:
     """Serve until the parent closes standard input or dies."""
     die_with_parent()
+    hide_in("stderr")  # its last lines are shown when this process dies
     channel = Channel()
     threading.excepthook = _crash
     threading.Thread(target=channel.listen, name="requests", daemon=True).start()
