@@ -99,6 +99,8 @@ def report(checks: tuple[Check, ...], width: int) -> Content:
         lines += _hanging(line, width, names + 3)
         if check.advice:
             lines += _hanging(Content.assemble(" " * (names + 3), (f"→ {safe(check.advice)}", "$dim")), width, names + 5)
+        if check.command:
+            lines += _hanging(Content.assemble(" " * (names + 5), (safe(check.command), "bold")), width, names + 7)
     return Content("\n").join(lines)
 
 

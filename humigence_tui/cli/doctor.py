@@ -46,6 +46,8 @@ def _print(checks: list[Check]) -> None:
         out(f"{mark} {check.name:<{width}}  {check.value}", colour)
         if check.advice:
             out(f"  {'':<{width}}  {check.advice}")
+        if check.command:
+            out(f"  {'':<{width}}    {check.command}", "bold")
 
 
 def _no_gpu(found: Survey) -> EnvironmentFault:

@@ -19,6 +19,7 @@ class Card:
     free: int
     total: int = 80 * GIB
     name: str = "NVIDIA Test"
+    capability: tuple[int, int] = (9, 0)
     refuses: set[str] = field(default_factory=set)  # names of functions
 
 
@@ -58,7 +59,7 @@ class FakeNvml:
                 total=card.total, used=card.total - card.free, free=card.free
             ),
             "nvmlDeviceGetUtilizationRates": lambda card: SimpleNamespace(gpu=37, memory=5),
-            "nvmlDeviceGetCudaComputeCapability": lambda card: (9, 0),
+            "nvmlDeviceGetCudaComputeCapability": lambda card: card.capability,
             "nvmlDeviceGetComputeRunningProcesses": lambda card: [SimpleNamespace(pid=2**22 + 7, usedGpuMemory=None)],
             "nvmlDeviceGetPowerUsage": lambda card: 350_500,
             "nvmlDeviceGetEnforcedPowerLimit": lambda card: 700_000,

@@ -1,0 +1,140 @@
+"""Memory, disks, the hub cache, the clock, and whether a training outlives the login."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pipeline
+from pipeline import runs
+from pipeline.base_model.locate import hub_cache
+from pipeline.catalogue import has_token
+from pipeline.doctor.check import Check
+from pipeline.gpu import GIB, read_host
+from pipeline.runs import Workspace
+
+_FULL, _LITTLE_DISK, _LITTLE_MEMORY = GIB, 10 * GIB, 8 * GIB
+_CLOCK_SLACK_S = 120.0
+_RUNS_LOOKED_AT = 20
+_ASK_S = 5.0  # longest wait for an answer of systemd's
+
+
+def checks(workspace: Path) -> Iterator[Check]:
+    yield from _host()
+    yield _writable("workspace", workspace, "work in a folder of yours", "cd ~ && mkdir -p humigence && cd humigence")
+    yield _disk("disk (workspace)", workspace, "humigence runs  # lists the runs and what they take")
+    yield _disk("disk (Hugging Face cache)", hub_cache(), "hf cache ls  # then: hf cache rm REPO")
+    yield _writable("Hugging Face cache", hub_cache(), "downloads have nowhere to go", "export HF_HOME=~/huggingface")
+    yield _token()
+    yield _clock(workspace)
+    yield from _logout_kills()
+
+
+def _host() -> Iterator[Check]:
+    host = read_host()
+    yield Check("CPU", "ok", f"{host.cpu_name}, {host.cores} cores")
+    little = host.memory_available_bytes < _LITTLE_MEMORY
+    value = f"{host.memory_available_bytes / GIB:.1f} of {host.memory_total_bytes / GIB:.1f} GiB available"
+    mend = ("the demo needs 5 GiB, larger models more", "ps aux --sort=-rss | head  # shows who has it") if little else ("", "")
+    yield Check("memory", "warning" if little else "ok", value, *mend)
+
+
+# --------------------------------------------------------------------------------------------------------- disks
+
+
+def _disk(name: str, path: Path, command: str) -> Check:
+    volume = _volume(path)
+    free = volume.f_bavail * volume.f_frsize
+    value = f"{free / GIB:.1f} GiB free at {path}"
+    if free < _FULL or (volume.f_files and not volume.f_favail):
+        what = "full" if free < _FULL else "no more files can be made on it"
+        return Check(name, "problem", f"{what}: {value}", "a checkpoint that finds no room is lost: make some first", command)
+    if free < _LITTLE_DISK:
+        advice = "a base model, its checkpoints and the prepared data take up to 10 GiB"
+        return Check(name, "warning", value, advice, command)
+    return Check(name, "ok", value)
+
+
+def _writable(name: str, path: Path, advice: str, command: str) -> Check:
+    there = _existing(path)
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Check(name, "ok", str(path))
+    why = "is on a disk that is mounted read-only" if _volume(path).f_flag & os.ST_RDONLY else "cannot be written to"
+    return Check(name, "problem", f"{path} {why}", advice, command)
+
+
+def _volume(path: Path) -> os.statvfs_result:
+    """The file system that holds `path`, which need not exist yet."""
+    return os.statvfs(_existing(path))
+
+
+def _existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
+    return next((each for each in (path, *path.parents) if each.exists()), Path("/"))
+
+
+def _token() -> Check:
+    """Only whether there is one."""
+    if has_token():
+        return Check("HF_TOKEN", "ok", "set")
+    return Check("HF_TOKEN", "ok", "not set (only gated and private models need it)")
+
+
+# --------------------------------------------------------------------------------------------------------- clock
+
+
+def _clock(workspace: Path) -> Check:
+    """A clock that went back makes new runs older than the old ones, and breaks TLS."""
+    now = time.time()
+    value = datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    set_it = "sudo timedatectl set-ntp true"
+    newest, path = max(((_written(path), path) for path in _dated(workspace)), default=(0.0, workspace))
+    if newest > now + _CLOCK_SLACK_S:
+        then = datetime.fromtimestamp(newest).astimezone().strftime("%Y-%m-%d %H:%M")
+        advice = f"the clock jumped back: {path} was written at {then}; runs would be listed in the wrong order"
+        return Check("clock", "warning", value, advice, set_it)
+    if _answer("timedatectl", "show", "--property=NTPSynchronized", "--value") == "no":
+        return Check("clock", "warning", f"{value}, not synchronized", "it may jump while a run is on", set_it)
+    return Check("clock", "ok", value)
+
+
+def _dated(workspace: Path) -> Iterator[Path]:
+    """Files that were certainly written in the past."""
+    yield Path(pipeline.__file__)
+    for run in runs.runs_of(Workspace(workspace))[:_RUNS_LOOKED_AT]:
+        yield run.events
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+# -------------------------------------------------------------------------------------------------------- logout
+
+
+def _logout_kills() -> Iterator[Check]:
+    """systemd can be told to kill what a person leaves running at logout: a training with it."""
+    manager = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
+    answer = _answer("busctl", "get-property", *manager, "KillUserProcesses")
+    if answer == "b true":
+        advice = "a training ends when you log out, unless it is started outside of the login"
+        command = "loginctl enable-linger && systemd-run --user --scope humigence pipeline --train"
+        yield Check("KillUserProcesses", "warning", "yes", advice, command)
+    elif answer == "b false":
+        yield Check("KillUserProcesses", "ok", "no: a training outlives the login")
+
+
+def _answer(*command: str) -> str:
+    """What a program says, or "" where it is missing, fails or does not answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
