@@ -15,6 +15,7 @@ Auto = Literal["auto"]
 PrecisionMode = Literal["qlora_nf4", "lora_fp16", "lora_bf16", "lora_int8"]
 RowSchema = Literal["chat_messages", "instruction_output"]
 ExportFormat = Literal["peft_adapter"]
+ChatTemplate = Literal["auto", "chatml", "llama-3", "gemma", "zephyr", "alpaca"]
 
 
 def setting(default: Any, help_text: str, *, level: Level = "advanced", allowed: str = "", **bounds: Any) -> Any:
@@ -80,6 +81,9 @@ class DataSection(Section):
     raw_path: str = setting("data/raw/oa.jsonl", "The JSONL file with one conversation a line.", level="basic", min_length=1)
     row_schema: RowSchema = setting(
         "chat_messages", "How a row is written: a list of messages, or instruction and output.", level="basic", alias="schema"
+    )
+    template: ChatTemplate = setting(
+        "auto", "Chat template; auto: the model's own. The others are for a model without one, or in place of it."
     )
     processed_dir: str = setting("data/processed", "Folder for the prepared data.", min_length=1)
     max_seq_len: int = setting(1024, "Longest piece the model sees at once, in tokens.", ge=16, le=131_072)

@@ -151,7 +151,6 @@ MOVED: dict[str, Moved] = {
 
 GONE: dict[str, Gone] = {
     "compute.gpu_type": Gone("the GPU is found and measured when a run starts; compute.gpu chooses one"),
-    "data.template": Gone("the chat template is the model's own"),
     "data.real_mode_threshold": Gone("few rows and many are trained on alike"),
     "train.early_stopping.metric": Gone("the held-out loss is always what is followed", _held_out_loss),
     "eval.primary_metric": Gone("the held-out loss is always measured", _held_out_loss),
@@ -170,6 +169,11 @@ def _share(largest: int) -> Callable[[Any], Any]:
     return lambda value: _percent(value) if _is_number(value) and 2 <= value <= largest else value
 
 
+def _template(value: Any) -> Any:
+    """It stood in every file, whatever the model: today a model speaks by its own template."""
+    return "auto" if value == "qwen_chat_basic_v1" else value
+
+
 def _formats(value: Any) -> Any:
     """Formats the first Humigence listed and this version does not make are left out, while one is left."""
     missing = [each for each in ("merged_fp16", "runtime_int8") if each not in typing.get_args(ExportFormat)]
@@ -179,6 +183,7 @@ def _formats(value: Any) -> Any:
 
 _VALUES: dict[str, Callable[[Any], Any]] = {
     "train.epochs": _epochs,
+    "data.template": _template,
     "acceptance.jitter_threshold": _share(50),
     "acceptance.curated_threshold": _share(100),
     "export.formats": _formats,

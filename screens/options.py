@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import catalogue
 from pipeline.base_model.shape import ModelShape
+from pipeline.base_model.templates import TEMPLATES, Templates
 from pipeline.catalogue import CuratedModel
 from pipeline.config import Config
 from pipeline.gpu import (
@@ -152,6 +153,21 @@ def source_options() -> list[Option]:
         Option("bundled", "Demo, 12 rows", about="OpenAssistant conversations that come with Humigence: enough to try it."),
         Option("generated", "Generate", reason="not in this version", about="Making a small set of rows: not in this version."),
     ]
+
+
+def template_options(model: str, found: Templates | None) -> list[Option]:
+    """The model's own chat template, and the named ones; those that its vocabulary can't write say so."""
+    own = Option(
+        "auto", "the model's own", about="The chat template the base model was trained with: nearly always the right one."
+    )
+    if found is not None and not found.own:
+        own = Option("auto", own.label, reason="it has none", about=f"{safe(model)} has no chat template: choose one of these.")
+    options = [own]
+    for name, template in TEMPLATES.items():
+        missing = found.lacking.get(name, "") if found else ""
+        about = f"{name}: {template.what}." + (f" {safe(model)} has no token {safe(missing)}." if missing else "")
+        options.append(Option(name, name, reason="not in its vocabulary" if missing else "", about=about))
+    return options
 
 
 def precision_options(config: Config | None, shape: ModelShape | None, device: Device | None) -> list[Option]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from pipeline.base_model import templates
+from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape
+from pipeline.base_model.templates import Templates
 from pipeline.config import Config
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.gpu import Device, choose_device
@@ -29,6 +32,7 @@ class Outlook:
         memory: bytes at the peak by component; empty where the model's sizes are not known.
         free_bytes: what the device has free now; 0 where it does not tell.
         problem: why there is no plan, `hint` what to do about it.
+        model, templates: the base model's name and what it has of chat templates; None while it is not here.
     """
 
     device: Device | None = None
@@ -38,6 +42,8 @@ class Outlook:
     free_bytes: int = 0
     problem: str = ""
     hint: str = ""
+    model: str = ""
+    templates: Templates | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -64,8 +70,11 @@ def look(config: Config, workspace: Workspace) -> Outlook:
     outlook = Outlook(device=device, free_bytes=device.free_bytes)
     try:
         shape = known_shape(config, workspace)
+        base = locate(config, workspace)
     except BadInput as error:
         return replace(outlook, problem=error.message, hint=error.hint)
+    if base is not None:
+        outlook = replace(outlook, model=base.name, templates=templates.of(base))
     if shape is None:
         name = config.model.local_path or config.model.repo
         return replace(outlook, problem=f"the sizes of {name} are known once it is here", hint="humigence model download")

@@ -30,6 +30,7 @@ from screens.options import (
     precision_options,
     read_machine,
     source_options,
+    template_options,
 )
 from screens.outlook import Outlook, look
 from screens.start import Action, run_action
@@ -139,8 +140,8 @@ class WizardScreen(Page):
         questions: dict[str, list[Row]] = {
             "compute": [self.gpu], "model": [self.model], "data": [self.data, self.schema], "train": [self.precision],
         }  # fmt: skip
-        formats = {"export.formats": choice_options(catalogue.EXPORT_FORMATS)}
-        return ConfigForm(self.draft, questions, covered=covered() | {"project"}, options=formats, id="form")
+        options = {"export.formats": choice_options(catalogue.EXPORT_FORMATS), "data.template": template_options("", None)}
+        return ConfigForm(self.draft, questions, covered=covered() | {"project"}, options=options, id="form")
 
     @property
     def machine_known(self) -> bool:
@@ -245,6 +246,7 @@ class WizardScreen(Page):
             self._follow_data_name()
             self.data.look_at_file(self.draft)
         self._object_to_files()
+        self._object_to_template()
         self._look_soon()
 
     def _read_machine(self) -> None:
@@ -268,6 +270,7 @@ class WizardScreen(Page):
         self.model.offer(model_options(device))
         config = None if self.draft.problems() else self.draft.config()
         self.precision.offer(precision_options(config, self._outlook.shape, device))
+        self.form.offer("data.template", template_options(self._outlook.model, self._outlook.templates))
 
     def _look_soon(self) -> None:
         """Ask what this costs, once typing pauses."""
@@ -300,6 +303,7 @@ class WizardScreen(Page):
             self._look()
         self._show_outlook(event.outlook)
         self._offer()
+        self._object_to_template()
 
     def _show_outlook(self, outlook: Outlook) -> None:
         self._outlook = outlook
@@ -319,6 +323,16 @@ class WizardScreen(Page):
         entries = self.draft.entries
         missing = self.model.choices.value == "other" and not (entries["model.local_path"] or entries["model.repo"])
         self.form.object("model.repo", "say which: owner/name on the hub, a folder, or a .gguf file" if missing else "")
+
+    def _object_to_template(self) -> None:
+        """What the base model's files say of the chat template that was chosen."""
+        found, chosen = self._outlook.templates, self.draft.entries["data.template"]
+        problem = ""
+        if found is not None and chosen == "auto" and not found.own:
+            problem = f"{self._outlook.model} has no chat template of its own: choose one"
+        elif found is not None and chosen in found.lacking:
+            problem = f"{self._outlook.model} has no token {found.lacking[chosen]}, which {chosen} needs"
+        self.form.object("data.template", problem)
 
     # --------------------------------------------------------------------------------------------------- explanations
 

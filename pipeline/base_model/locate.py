@@ -12,12 +12,12 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.base_model.gguf_header import read_header
-from pipeline.config import Config
+from pipeline.config import ChatTemplate, Config
 from pipeline.errors import BadInput, MissingArtifact
 from pipeline.files import fingerprint, sha256_file
 from pipeline.runs import Workspace
@@ -38,11 +38,13 @@ class BaseModel:
 
     Attributes:
         name: what a person calls it: the repository, or the folder's or file's name.
+        template: the chat template it is trained and asked with (`pipeline.base_model.templates`); auto is its own.
     """
 
     path: Path
     kind: Literal["folder", "gguf"]
     name: str
+    template: ChatTemplate = "auto"
 
     def weight_files(self) -> list[Path]:
         """The files that hold the weights, in a fixed order."""
@@ -59,6 +61,14 @@ class BaseModel:
 
     def tokenizer_fingerprint(self) -> str:
         """Changes with the vocabulary, its settings or the chat template."""
+        own = self._own_tokenizer_fingerprint()
+        if self.template == "auto":
+            return own
+        from pipeline.base_model.templates import TEMPLATES  # which needs this module
+
+        return fingerprint("template", own, TEMPLATES[self.template].jinja)
+
+    def _own_tokenizer_fingerprint(self) -> str:
         if self.kind == "gguf":
             return fingerprint("gguf tokenizer", read_header(self.path).tokenizer_digest)
         files = [self.path / name for name in _TOKENIZER_FILES] + sorted((self.path / "chat_templates").glob("*"))
@@ -75,11 +85,11 @@ def locate(config: Config, workspace: Workspace) -> BaseModel | None:
     """
     if config.model.local_path:
         path = workspace.resolve(config.model.local_path)
-        return at(path, key="model.local_path") if path.exists() else None
+        return replace(at(path, key="model.local_path"), template=config.data.template) if path.exists() else None
     folder = cached_snapshot(config.model.repo, config.model.revision)
     if folder is None or problems_of(folder):
         return None
-    return BaseModel(folder, "folder", config.model.repo)
+    return BaseModel(folder, "folder", config.model.repo, config.data.template)
 
 
 def require(config: Config, workspace: Workspace) -> BaseModel:

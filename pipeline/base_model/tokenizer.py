@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from pipeline.base_model.special_tokens import Marked, SpecialTokens
+from pipeline.base_model.templates import OWN, TEMPLATES, Templates, how_to_choose
+from pipeline.config import ChatTemplate
 from pipeline.dataset.conversation import NOT_TRAINED, Message, check_turns
 from pipeline.errors import BadInput
 
@@ -54,13 +56,12 @@ class ChatTokenizer:
         vocabulary_size: ids are below it.
     """
 
-    def __init__(self, tokenizer: Any, name: str) -> None:
+    def __init__(self, tokenizer: Any, name: str, template: ChatTemplate = OWN) -> None:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise BadInput(f"{name}: has no fast tokenizer (tokenizer.json)", "choose a model that ships a tokenizer.json")
-        if not tokenizer.chat_template:
-            hint = "choose an instruct or chat version of it, or put a chat_template.jinja beside its tokenizer"
-            raise BadInput(f"{name}: its tokenizer has no chat template", hint)
         self.name = name
+        self._template = template
+        self._choose_template(tokenizer)
         self._tokenizer = tokenizer
         try:
             self._special = SpecialTokens(tokenizer.backend_tokenizer.to_str(), tokenizer.all_special_tokens)
@@ -81,9 +82,9 @@ class ChatTokenizer:
         return _loaded(base, base.tokenizer_fingerprint())
 
     @classmethod
-    def from_folder(cls, folder: Path, name: str = "") -> ChatTokenizer:
-        """The tokenizer saved in a Hugging Face folder. Errors as for `load`."""
-        return cls(_read(folder, name or folder.name), name or folder.name)
+    def from_folder(cls, folder: Path, name: str = "", template: ChatTemplate = OWN) -> ChatTokenizer:
+        """The tokenizer saved in a Hugging Face folder, with its own template or a named one. Errors as for `load`."""
+        return cls(_read(folder, name or folder.name), name or folder.name, template)
 
     def encode_conversation(self, messages: Sequence[Message]) -> list[Encoded]:
         """Ids and labels of a conversation.
@@ -128,6 +129,19 @@ class ChatTokenizer:
     def save(self, folder: Path) -> None:
         """Write the tokenizer as it was loaded, with its chat template, so that `AutoTokenizer` reads it."""
         self._tokenizer.save_pretrained(folder)
+
+    # ---------------------------------------------------------------------------------------- which template
+
+    def _choose_template(self, tokenizer: Any) -> None:
+        """The named template in place of the tokenizer's own, where its tokens are there."""
+        if self._template == OWN:
+            if not tokenizer.chat_template:
+                raise BadInput(f"{self.name}: its tokenizer has no chat template", how_to_choose(_fitting(tokenizer)))
+            return
+        if missing := _fitting(tokenizer).lacking.get(self._template):
+            message = f"data.template: {self._template} needs the special token {missing}, which {self.name} does not have"
+            raise BadInput(message, how_to_choose(_fitting(tokenizer)))
+        tokenizer.chat_template = TEMPLATES[self._template].jinja
 
     # ---------------------------------------------------------------------------------------------- rendering
 
@@ -189,26 +203,52 @@ class ChatTokenizer:
             raise BadInput("the first characters of an answer merge with the chat template's words before it")
         return begin
 
+    def _prompt_opens_the_turn(self) -> None:
+        """A template that ignores the generation prompt would have the assistant's header trained as words of the answer."""
+        opening, whole = self._render(_PROBE[:1], answer=True), self._render(_PROBE)
+        before, _, _ = whole.text[len(opening.text) :].partition(_PROBE[1]["content"])
+        if before.strip() and opening.text == self._render(_PROBE[:1]).text:
+            raise BadInput("it has no generation prompt, so nothing tells where an answer begins (add_generation_prompt)")
+
     def _probe(self) -> set[int]:
         """The ids that end an assistant's turn, after checking that marked text gives the ids everybody else gets."""
         plain = [dict(message) for message in _PROBE]
         try:
             text = self._tokenizer.apply_chat_template(plain, tokenize=False)
             encoded = self.encode_conversation(_PROBE)
+            self._prompt_opens_the_turn()
         except (*_TEMPLATE_ERRORS, BadInput) as error:
             reason = error.message if isinstance(error, BadInput) else str(error)
-            raise BadInput(f"{self.name}: can't be trained with its chat template: {reason}", "choose another model") from error
+            which = "its chat template" if self._template == OWN else f"the chat template {self._template} (data.template)"
+            message = f"{self.name}: can't be trained with {which}: {reason}"
+            raise BadInput(message, how_to_choose(_fitting(self._tokenizer))) from error
         if encoded[0].ids != self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids:
             raise BadInput(f"{self.name}: its special tokens can't be told from text", "choose another base model")
         return {encoded[0].ids[end - 1] for _begin, end in encoded[0].spans}
+
+
+def _fitting(tokenizer: Any) -> Templates:
+    """The named templates whose special tokens this vocabulary has; those that end a turn with its end token need that."""
+    known = {
+        *tokenizer.all_special_tokens,
+        *(token.content for token in tokenizer.added_tokens_decoder.values() if token.special),
+    }
+    missing = {}
+    for name, template in TEMPLATES.items():
+        lacking = [token for token in template.needs if token not in known]
+        if not template.needs and not tokenizer.eos_token:
+            lacking = ["that ends a text (eos_token)"]
+        if lacking:
+            missing[name] = lacking[0]
+    return Templates(bool(tokenizer.chat_template), missing)
 
 
 @lru_cache(maxsize=2)
 def _loaded(base: BaseModel, _fingerprint: str) -> ChatTokenizer:
     # Four steps of a run ask for it, and reading one out of a GGUF file takes seconds.
     if base.kind == "gguf":
-        return ChatTokenizer(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name)
-    return ChatTokenizer.from_folder(base.path, base.name)
+        return ChatTokenizer(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name, base.template)
+    return ChatTokenizer.from_folder(base.path, base.name, base.template)
 
 
 def _read(folder: Path, name: str, **options: str) -> Any:

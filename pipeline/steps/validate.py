@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline import acceptance, catalogue
+from pipeline.base_model import templates
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers
 from pipeline.context import StepContext, StepResult
@@ -196,6 +197,19 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
         yield BadInput(f"model.repo: {model.repo} is gated", hint)
 
 
+def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:
+    """There is a chat template, and the vocabulary has what it writes. Whether it can be masked is known once it is loaded."""
+    base = locate(ctx.config, ctx.workspace)
+    if base is None:
+        return
+    found = templates.of(base)
+    if base.template == templates.OWN and not found.own:
+        yield BadInput(f"data.template: {base.name} has no chat template of its own", templates.how_to_choose(found))
+    if missing := found.lacking.get(base.template):
+        message = f"data.template: {base.template} needs the special token {missing}, which {base.name} does not have"
+        yield BadInput(message, templates.how_to_choose(found))
+
+
 def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
     """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only told."""
     path = raw_file(ctx.config, ctx.workspace)
@@ -261,7 +275,16 @@ def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
         yield EnvironmentFault(message, "humigence config set train.precision_mode lora_fp16")
 
 
-_CHECKS = (_check_settings, _check_places, _check_disk, _check_model, _check_data, _check_prompts, _check_precision)
+_CHECKS = (
+    _check_settings,
+    _check_places,
+    _check_disk,
+    _check_model,
+    _check_template,
+    _check_data,
+    _check_prompts,
+    _check_precision,
+)
 
 
 # ------------------------------------------------------------------------------------------------- yesterday's result

@@ -138,6 +138,11 @@ class SettingRow(Row):
             yield Static(self.field.name, classes="label", markup=False)
             yield self.control
 
+    def offer(self, options: Sequence[Option]) -> None:
+        """Other options for a choice: another base model was chosen, or its files were read."""
+        if isinstance(self.control, Choices):
+            self.control.show(options, self.control.value)
+
     def show(self, draft: Draft) -> None:
         entry = draft.entries[self.field.key]
         if isinstance(self.control, Choices):
@@ -235,6 +240,12 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         with self.app.batch_update():
             for child in self.query(".advanced"):
                 child.display = advanced
+
+    def offer(self, key: str, options: Sequence[Option]) -> None:
+        """Other options for a choice that has no question of its own."""
+        for row in self.query(SettingRow):
+            if row.field.key == key:
+                row.offer(options)
 
     @property
     def rows(self) -> Iterator[Row]:

@@ -14,6 +14,7 @@ from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel, at, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers, read_shape
 from pipeline.config import Config, ModelSection
+from pipeline.config_file import with_value
 from pipeline.errors import BadInput, MissingArtifact
 from pipeline.runs import Workspace
 
@@ -75,6 +76,9 @@ def test_the_hub_cache_is_found_through_hf_home_and_only_when_whole(
     assert found is not None and (found.path, found.name) == (snapshot, "owner/name")
     assert locate(with_model(repo="owner/name", revision="c0ffee"), workspace) is not None
     assert locate(with_model(repo="owner/name", revision="other"), workspace) is None
+    for model in ({"repo": "owner/name"}, {"local_path": str(folder)}):
+        chosen = locate(with_value(with_model(**model), "data.template", "alpaca"), workspace)
+        assert chosen is not None and chosen.template == "alpaca", "whatever loads the model speaks by the template chosen"
     (snapshot / "model.safetensors").unlink()
     assert locate(config, workspace) is None
     with pytest.raises(MissingArtifact, match="no weights"):

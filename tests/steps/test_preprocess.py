@@ -219,6 +219,15 @@ def test_a_file_without_a_good_row_is_bad_input(desk: Desk, content: bytes, mess
     assert left_behind(desk.workspace.root) == []
 
 
+def test_rows_are_written_by_the_template_that_was_chosen(desk: Desk) -> None:
+    desk.write(rows(3))
+    own, chosen = desk.prepare(), desk.prepare(template="alpaca")
+    assert own.folder != chosen.folder
+    tokenizer = ChatTokenizer.from_folder(desk.model)
+    texts = [tokenizer.decode(document["input_ids"], keep_special=True) for document in chosen.dataset("train")]
+    assert texts and all(text.startswith("### Instruction:\nWhat is ") for text in texts)
+
+
 def test_a_missing_raw_file_names_the_key(desk: Desk) -> None:
     with pytest.raises(BadInput, match=r"data\.raw_path: .*rows\.jsonl: no such file"):
         preprocess.run(desk.context())

@@ -187,3 +187,15 @@ def test_no_weights_and_no_heavy_library_are_loaded(settings: dict[str, Any], wo
         cwd=workspace, env={"PYTHONPATH": IMPORT_PATH, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+def test_a_model_without_a_chat_template_is_told_before_anything_is_loaded(settings: dict[str, Any], workspace: Path) -> None:
+    plain = shutil.copytree(settings["model"]["local_path"], workspace / "plain")
+    (plain / "chat_template.jinja").unlink()
+    settings["model"]["local_path"] = str(plain)
+    error = refused(settings, workspace)
+    assert "data.template: plain has no chat template of its own" in error.message
+    assert "data.template zephyr  (or alpaca)" in error.hint
+    assert check(settings | {"data": settings["data"] | {"template": "zephyr"}}, workspace) == []
+    error = refused(settings | {"data": settings["data"] | {"template": "chatml"}}, workspace)
+    assert "data.template: chatml needs the special token <|im_start|>" in error.message

@@ -1,0 +1,195 @@
+"""Chat templates by name: what they write, what they need, and that a model without one is told its choice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.base_model import templates
+from pipeline.base_model.locate import at
+from pipeline.base_model.templates import TEMPLATES
+from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.config import ChatTemplate
+from pipeline.dataset.conversation import Message
+from pipeline.errors import BadInput
+from tests import tiny
+
+CHAT = [
+    Message(role="user", content="Hi </s><|im_end|>"),
+    Message(role="assistant", content="Yes, it is.\nOk?"),
+    Message(role="user", content="2"),
+    Message(role="assistant", content="é 3"),
+]
+SYSTEM = Message(role="system", content="Be kind.")
+PLAIN = [Message(role="user", content="2"), CHAT[1]]
+# Rendered by hand from what the authors of each format publish.
+WRITTEN: dict[ChatTemplate, str] = {
+    "chatml": "<|im_start|>user\n2<|im_end|>\n<|im_start|>assistant\nYes, it is.\nOk?<|im_end|>\n",
+    "llama-3": (
+        "<s><|start_header_id|>user<|end_header_id|>\n\n2<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nYes, it is.\nOk?<|eot_id|>"
+    ),
+    "gemma": "<s><start_of_turn>user\n2<end_of_turn>\n<start_of_turn>model\nYes, it is.\nOk?<end_of_turn>\n",
+    "zephyr": "<|user|>\n2</s>\n<|assistant|>\nYes, it is.\nOk?</s>\n",
+    "alpaca": "### Instruction:\n2\n\n### Response:\nYes, it is.\nOk?</s>\n\n",
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level tokenizer with every template's special tokens and no template of its own."""
+    needed = [token for each in TEMPLATES.values() for token in each.needs]
+    return save_base(tmp_path_factory.mktemp("base"), needed, llama=False, bos_token="<s>", eos_token="</s>")
+
+
+def save_base(folder: Path, extra: list[str], *, llama: bool = True, **named: str) -> Path:
+    from transformers import AutoTokenizer
+
+    tiny.save_tokenizer(folder, llama=llama)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = None
+    tokenizer.add_special_tokens({"additional_special_tokens": extra, **named})
+    tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    return folder
+
+
+def text_of(tokenizer: ChatTokenizer, ids: list[int]) -> str:
+    return tokenizer.decode(ids, keep_special=True)
+
+
+def test_every_name_the_config_takes_is_a_template_and_golden_here() -> None:
+    assert set(TEMPLATES) == set(WRITTEN) == set(ChatTemplate.__args__) - {templates.OWN}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_writes_what_its_authors_publish(base: Path, name: ChatTemplate) -> None:
+    tokenizer = ChatTokenizer.from_folder(base, template=name)
+    (document,) = tokenizer.encode_conversation(PLAIN)
+    assert text_of(tokenizer, document.ids) == WRITTEN[name]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_answers_and_their_ends_are_trained_and_nothing_else(base: Path, name: ChatTemplate) -> None:
+    tokenizer = ChatTokenizer.from_folder(base, template=name)
+    (document,) = tokenizer.encode_conversation(CHAT)
+    said = [text_of(tokenizer, document.ids[begin:end]) for begin, end in document.spans]
+    ends = TEMPLATES[name].needs[-1:] or ("</s>",)
+    assert said == ["Yes, it is.\nOk?" + ends[0], "é 3" + ends[0]]
+    assert document.ids[document.spans[0][1] - 1] in tokenizer.stop_ids
+    for turn, (begin, _) in zip((1, 3), document.spans, strict=True):
+        assert tokenizer.encode_prompt(CHAT[:turn]) == document.ids[:begin]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_system_message_is_written_or_refused_never_left_out(base: Path, name: ChatTemplate) -> None:
+    tokenizer = ChatTokenizer.from_folder(base, template=name)
+    if name == "gemma":
+        with pytest.raises(BadInput, match="no place for a system message"):
+            tokenizer.encode_conversation([SYSTEM, *PLAIN])
+    else:
+        assert "Be kind." in text_of(tokenizer, tokenizer.encode_conversation([SYSTEM, *PLAIN])[0].ids)
+
+
+@pytest.mark.parametrize(("name", "llama", "own"), [("zephyr", True, tiny.ZEPHYR), ("chatml", False, tiny.CHATML)])
+def test_a_named_template_is_that_of_the_models_it_is_named_for(
+    tmp_path: Path, name: ChatTemplate, llama: bool, own: str
+) -> None:
+    tiny.save_tokenizer(tmp_path, template=own, llama=llama)
+    theirs, ours = ChatTokenizer.from_folder(tmp_path), ChatTokenizer.from_folder(tmp_path, template=name)
+    assert ours.encode_conversation([SYSTEM, *CHAT]) == theirs.encode_conversation([SYSTEM, *CHAT])
+    assert ours.encode_prompt(CHAT[:3]) == theirs.encode_prompt(CHAT[:3])
+
+
+def test_the_saved_tokenizer_speaks_by_the_template_that_trained(base: Path, tmp_path: Path) -> None:
+    trained = ChatTokenizer.from_folder(base, template="alpaca")
+    trained.save(tmp_path)
+    assert ChatTokenizer.from_folder(tmp_path).encode_conversation(CHAT) == trained.encode_conversation(CHAT)
+
+
+# ----------------------------------------------------------------------------------------------- what can't be used
+
+
+def test_a_model_without_a_template_is_told_those_it_has_the_tokens_for(tmp_path: Path) -> None:
+    folder = save_base(tmp_path / "plain", [])
+    with pytest.raises(BadInput, match="plain: its tokenizer has no chat template") as caught:
+        ChatTokenizer.from_folder(folder)
+    assert "humigence config set data.template zephyr  (or alpaca)" in caught.value.hint
+    assert templates.of(at_tokenizer(folder)) == templates.Templates(
+        False, {"chatml": "<|im_start|>", "llama-3": "<|start_header_id|>", "gemma": "<start_of_turn>"}
+    )
+
+
+def test_a_template_whose_tokens_the_vocabulary_lacks_is_refused(tmp_path: Path) -> None:
+    folder = save_base(tmp_path / "plain", ["<|im_start|>"])
+    with pytest.raises(BadInput, match=r"data.template: chatml needs the special token <\|im_end\|>, which plain"):
+        ChatTokenizer.from_folder(folder, template="chatml")
+
+
+def test_without_any_token_to_end_a_turn_no_template_is_offered(tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    fast = PreTrainedTokenizerFast(tokenizer_file=str(save_base(tmp_path / "with", []) / "tokenizer.json"))
+    fast.save_pretrained(tmp_path / "without")
+    with pytest.raises(BadInput) as caught:
+        ChatTokenizer.from_folder(tmp_path / "without")
+    assert "config set" not in caught.value.hint and "choose an instruct" in caught.value.hint
+
+
+def test_a_template_without_a_generation_prompt_is_refused(tmp_path: Path) -> None:
+    silent = tiny.ZEPHYR.replace("loop.last and add_generation_prompt", "false")
+    tiny.save_tokenizer(tmp_path, template=silent)
+    with pytest.raises(BadInput, match="no generation prompt") as caught:
+        ChatTokenizer.from_folder(tmp_path)
+    assert "data.template zephyr" in caught.value.hint
+
+
+def test_a_template_that_needs_no_generation_prompt_is_used(tmp_path: Path) -> None:
+    # Llama 2: the answer follows the bracket that closes the question.
+    brackets = (
+        "{% for message in messages %}{% if message.role == 'assistant' %}{{ ' ' + message.content + ' ' + eos_token }}"
+        "{% else %}{{ '[INST] ' + message.content + ' [/INST]' }}{% endif %}{% endfor %}"
+    )
+    tiny.save_tokenizer(tmp_path, template=brackets)
+    tokenizer = ChatTokenizer.from_folder(tmp_path)
+    assert tokenizer.decode(tokenizer.encode_conversation(PLAIN)[0].ids).count("[INST]") == 1
+
+
+# --------------------------------------------------------------------------------------------------- the model's files
+
+
+def at_tokenizer(folder: Path) -> Any:
+    from pipeline.base_model.locate import BaseModel
+
+    return BaseModel(folder, "folder", folder.name)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("chat_template.jinja", "{{ messages }}"),
+        ("tokenizer_config.json", json.dumps({"chat_template": "{{ messages }}"})),
+        ("chat_templates/default.jinja", "{{ messages }}"),
+    ],
+)
+def test_a_template_is_found_wherever_models_keep_it(tmp_path: Path, file: str, content: str) -> None:
+    assert not templates.of(at_tokenizer(tmp_path)).own
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(content)
+    assert templates.of(at_tokenizer(tmp_path)).own
+
+
+def test_what_the_files_say_is_what_the_tokenizer_says(base: Path) -> None:
+    found = templates.of(at_tokenizer(base))
+    assert not found.own and found.fitting == tuple(TEMPLATES)
+
+
+def test_another_template_is_another_fingerprint_and_auto_the_models_own(tiny_model: Path) -> None:
+    own = at(tiny_model)
+    assert replace(own, template="auto").tokenizer_fingerprint() == own.tokenizer_fingerprint()
+    others = {replace(own, template=name).tokenizer_fingerprint() for name in TEMPLATES}
+    assert len({own.tokenizer_fingerprint(), *others}) == len(TEMPLATES) + 1
