@@ -8,12 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from humigence_tui.streams import safe_streams
 from pipeline import __version__
 
 EXIT_NO_TERMINAL = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
+    with safe_streams():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="humigence-tui", description="Set up, watch and talk to fine-tuned models, full screen."
     )

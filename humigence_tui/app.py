@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
+from humigence_tui.safe_lines import SafeLines
 from humigence_tui.tty import Tty, TtyDriver
 from pipeline.folders import RunFolder, Workspace
 from screens import base, messages, names, themes
@@ -60,6 +62,7 @@ class HumigenceApp(App[None]):
         self.workspace = workspace
         self.in_process = in_process
         self.threads: Threads | None = None
+        self._safe_lines = SafeLines()
         self._first, self._arguments = first, arguments or {}
         self._rows: tuple[RunRow, ...] | None = None  # None until the list has been read
         self._machine: Machine | None = None
@@ -72,6 +75,10 @@ class HumigenceApp(App[None]):
 
     def get_default_screen(self) -> Screen[None]:
         return names.load("home")()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Every line of every widget passes these on its way to the terminal."""
+        return [*super().get_line_filters(), self._safe_lines]
 
     def on_mount(self) -> None:
         if self.tty:

@@ -163,6 +163,8 @@ def _problem(detail: dict[str, Any]) -> Problem:
     location = _dotted(detail["loc"])
     if detail["type"] == "extra_forbidden":
         return Problem(location, f"unknown key{_nearest(location)}")
+    if detail["type"] == "string_unicode":
+        return Problem(location, "holds half a character (a lone surrogate)")
     value = detail.get("input")
     found = "" if isinstance(value, BaseModel) else f", not {_short(value)}"
     field = field_at(location)

@@ -25,6 +25,11 @@ def safe(text: str, *, lines: bool = False) -> str:
     return _UNSAFE.sub(lambda match: _visible(match[0], lines), text)
 
 
+def unsafe_dropped(text: str) -> str:
+    """`text` without its control characters, in the same number of cells: they have none."""
+    return _UNSAFE.sub("", text) if _UNSAFE.search(text) else text
+
+
 def _visible(character: str, lines: bool) -> str:
     code = ord(character)
     if lines and character in "\n\t":

@@ -244,6 +244,6 @@ def package(packed: Sequence[Packed], workspace: Path, project: str) -> Content:
 def files_of(folder: Path) -> list[tuple[str, int]]:
     """Names and sizes, the largest first; nothing when the package has been moved away."""
     found: list[tuple[str, int]] = []
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # a name in a strange log that no file can have
         found = [(entry.name, entry.stat().st_size) for entry in os.scandir(folder) if entry.is_file()]
     return sorted(found, key=lambda item: -item[1])

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from humigence_tui.cli.lines import Line, LineWriter, progress_words
 from humigence_tui.cli.terminal import paint, say
+from humigence_tui.streams import inside
 from pipeline.events import Envelope
 from pipeline.state import RunState
 from pipeline.text import duration, safe
@@ -65,7 +66,7 @@ class LiveDisplay:
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self._console = Console(file=inside(sys.stderr), highlight=False, markup=False, emoji=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._writer = LineWriter(progress=False)
         self._drawn = 0.0

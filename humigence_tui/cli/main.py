@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from humigence_tui.cli import terminal
+from humigence_tui.streams import safe_streams
 from pipeline import __version__
 from pipeline.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, HumigenceError
 from pipeline.redact import hide_in
@@ -104,6 +105,11 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:  # the process is this command's alone
         hide_in("stderr")
     _never_fail_to_print()
+    with safe_streams():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     arguments, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
     try:
         result = typer.main.get_command(_root).main(

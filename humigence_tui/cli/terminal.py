@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal, TextIO
 
+from humigence_tui.streams import inside
 from pipeline.redact import redact
 from pipeline.text import json_text, safe
 
@@ -59,6 +60,7 @@ def _write(stream: TextIO, text: str) -> bool:
 
     A closed stream does not end the command: its exit code still has to tell how the work went.
     """
+    stream = inside(stream)
     try:
         stream.write(text)
         stream.flush()

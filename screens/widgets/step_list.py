@@ -70,7 +70,7 @@ def step_line(snapshot: Snapshot, width: int) -> Content:
         parts += [" ", (told.name, "bold")]
         seconds = step_seconds(told, snapshot)
         parts += [(f"  {duration(seconds)}" if seconds is not None else "", "$dim")]
-        words = progress_words(told.progress) if told.progress else told.summary
+        words = progress_words(told.progress) if told.progress else safe(told.summary)
         parts += [("   ", ""), (words, "$dim")]
     return Content.assemble(*parts).truncate(width, ellipsis=True)
 

@@ -8,6 +8,8 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from pipeline.text import safe
+
 NAME = "humigence"
 _GAP = 4
 _NARROW_GAP = 2
@@ -20,7 +22,8 @@ class TopLine(Widget):
     cells: reactive[tuple[Content, ...]] = reactive(())
 
     def render(self) -> Content:
-        return top_line(self.trail, self.cells, self.content_size.width)
+        # A project can be any folder below runs/, whatever its name.
+        return top_line([safe(place) for place in self.trail], self.cells, self.content_size.width)
 
 
 def top_line(trail: Sequence[str], cells: Sequence[Content], width: int) -> Content:
