@@ -10,40 +10,25 @@ Not covered: tool calls, images, and training on anything but the assistant.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
+from pipeline.base_model.draft import Draft, Encoded, all_there, drafts, labelled
+from pipeline.base_model.outline import outline
+from pipeline.base_model.skeleton import MOST_SHAPES, TEMPLATE_ERRORS, Skeletons
 from pipeline.base_model.special_tokens import Marked, SpecialTokens
 from pipeline.base_model.templates import OWN, TEMPLATES, Templates, how_to_choose
 from pipeline.config import ChatTemplate
-from pipeline.dataset.conversation import NOT_TRAINED, Message, check_turns
+from pipeline.dataset.conversation import Message, check_turns
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
 
-# What a template can raise on messages it was not written for, besides its own refusals.
-_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+# Headers are the same few words, except where a template has no special token between question and answer.
+_MOST_HEADERS = 256
 _PROBE: tuple[Message, ...] = ({"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."})
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One document to train on.
-
-    Attributes:
-        ids: token ids, the whole rendering.
-        labels: as long as `ids`: the id where it is trained, else -100. The first is never trained.
-        spans: trained stretches, in tokens: begin and end (past the terminator).
-    """
-
-    ids: list[int]
-    labels: list[int]
-    spans: tuple[tuple[int, int], ...]
 
 
 class ChatTokenizer:
@@ -67,6 +52,9 @@ class ChatTokenizer:
             self._special = SpecialTokens(tokenizer.backend_tokenizer.to_str(), tokenizer.all_special_tokens)
         except ValueError as error:
             raise BadInput(f"{name}: {error}", "choose another base model") from error
+        self._header_ids = lru_cache(maxsize=_MOST_HEADERS)(self._special.encode)
+        self._skeletons = Skeletons(tokenizer.chat_template, tokenizer.special_tokens_map, self._rendered)
+        self._outline = lru_cache(maxsize=MOST_SHAPES)(partial(outline, find=self._skeletons.find, special=self._special))
         self.vocabulary_size: int = len(tokenizer)
         self.stop_ids = frozenset(self._probe()) | ({tokenizer.eos_token_id} - {None})
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -94,22 +82,32 @@ class ChatTokenizer:
         Raises:
             BadInput: it can't be rendered or can't be masked exactly; the message is fit for a report.
         """
+        return [self.labelled(draft, self._special.encode(draft.text)) for draft in self.drafts(messages)]
+
+    def drafts(self, messages: Sequence[Message]) -> list[Draft]:
+        """The first half of `encode_conversation`: what is to be tokenized, with `encode`. Raises `BadInput` as it does."""
         messages = _prepared(messages)
         turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
         if not turns:
             raise BadInput("there is no assistant turn to train on")
+        fast = self._outline(tuple(message["role"] for message in messages))
+        draft = fast.draft([message["content"] for message in messages], self._special.hide) if fast else None
+        return [draft] if draft else self._drafts_looked_for(messages, turns)
+
+    def _drafts_looked_for(self, messages: Sequence[Message], turns: Sequence[int]) -> list[Draft]:
         whole = self._render(messages)
-        self._all_there(messages, whole)
+        all_there(messages, whole)
         openings = [self._render(messages[:turn], answer=True) for turn in turns]
         ends = [whole if turn == len(messages) - 1 else self._render(messages[: turn + 1]) for turn in turns]
-        contents = [messages[turn]["content"] for turn in turns]
-        if all(_continues(opening, end) and _continues(end, whole) for opening, end in zip(openings, ends, strict=True)):
-            spans = [self._span(*each) for each in zip(openings, ends, contents, strict=True)]
-            return [self._labelled(whole, spans)]
-        if not all(map(_continues, openings, ends)):
-            raise BadInput("the chat template rewrites a turn once it is answered")
-        turn_spans = [self._span(*each) for each in zip(openings, ends, contents, strict=True)]
-        return [self._labelled(end, [span]) for end, span in zip(ends, turn_spans, strict=True)]
+        return drafts(self._special, whole, openings, ends, [messages[turn]["content"] for turn in turns])
+
+    def encode(self, some: Sequence[Draft]) -> list[list[int]]:
+        """Ids of drafts' texts. Other threads may work meanwhile, also on this."""
+        return self._special.encode_all([draft.text for draft in some])
+
+    def labelled(self, draft: Draft, ids: list[int]) -> Encoded:
+        """The second half of `encode_conversation`, for the ids of the draft's text. Raises `BadInput` as it does."""
+        return labelled(draft, ids, self._special, self._header_ids)
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids the model is given to answer `messages`, the generation prompt at their end.
@@ -118,7 +116,7 @@ class ChatTokenizer:
         """
         messages = _prepared(messages)
         prompt = self._render(messages, answer=True)
-        self._all_there(messages, prompt)
+        all_there(messages, prompt)
         return self._special.encode(prompt.text)
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
@@ -146,62 +144,20 @@ class ChatTokenizer:
     # ---------------------------------------------------------------------------------------------- rendering
 
     def _render(self, messages: Sequence[Message], *, answer: bool = False) -> Marked:
-        """The rendering by transformers' sandbox; with the generation prompt when an `answer` is to follow."""
-        hidden = [{"role": message["role"], "content": self._special.hide(message["content"])} for message in messages]
+        """The rendering; with the generation prompt when an `answer` is to follow."""
+        roles = tuple(message["role"] for message in messages)
+        hidden = [self._special.hide(message["content"]) for message in messages]
+        skeleton = self._skeletons.find(roles, answer)
+        known = skeleton is not None and skeleton.holds(hidden)
+        return self._special.mark(skeleton.filled(hidden) if skeleton and known else self._rendered(roles, hidden, answer))
+
+    def _rendered(self, roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
+        """The rendering by transformers' sandbox."""
+        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
         try:
-            text = self._tokenizer.apply_chat_template(hidden, tokenize=False, add_generation_prompt=answer)
-        except _TEMPLATE_ERRORS as error:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer))
+        except TEMPLATE_ERRORS as error:
             raise BadInput(f"the chat template refuses it: {str(error)[:200] or type(error).__name__}") from error
-        return self._special.mark(text)
-
-    def _all_there(self, messages: Sequence[Message], rendered: Marked) -> None:
-        """Some templates leave out what they have no place for; nobody would notice in training."""
-        text = _bare(rendered.text)
-        for message in messages:
-            if message["role"] != "assistant" and _bare(message["content"]) not in text:
-                raise BadInput(f"the chat template leaves out a message of the {message['role']}")
-
-    # ------------------------------------------------------------------------------------------------- masking
-
-    def _span(self, opening: Marked, end: Marked, content: str) -> tuple[Marked, int]:
-        """Where a turn's words begin (the opening) and which special token, counted from the start of `end`, ends them."""
-        bare = _bare(content)
-        first = len(opening.starts)
-        begins = [len(opening.text)] + [self._special.after(end.text, start) for start in end.starts[first:]]
-        for number in reversed(range(first, len(end.starts))):
-            if bare in _bare(end.text[begins[number - first] : end.starts[number]]):
-                return opening, number
-        if bare in _bare(end.text[begins[-1] :]):
-            raise BadInput("the chat template ends the assistant's turn with no special token, so nothing teaches it to stop")
-        raise BadInput("the chat template changes what the assistant says")
-
-    def _labelled(self, whole: Marked, spans: Sequence[tuple[Marked, int]]) -> Encoded:
-        ids = self._special.encode(whole.text)
-        # Special ids come from markers only, so the n-th special id is the n-th marker.
-        places = [place for place, number in enumerate(ids) if number in self._special.ids]
-        if len(places) != len(whole.starts):
-            raise BadInput("the tokenizer joins a special token of the chat template with the text around it")
-        labels = [NOT_TRAINED] * len(ids)
-        trained = []
-        for opening, terminator in spans:
-            begin = self._begin(ids, places, opening)
-            end = places[terminator] + 1
-            labels[begin:end] = ids[begin:end]
-            trained.append((begin, end))
-        return Encoded(ids, labels, tuple(trained))
-
-    def _begin(self, ids: list[int], places: list[int], opening: Marked) -> int:
-        """The first token after the opening, whose own tokens must be those of the prompt.
-
-        Text is tokenized from one special token to the next, so only the part after the last needs another look.
-        """
-        last = len(opening.starts) - 1
-        header = self._special.encode(opening.text[opening.starts[last] :] if opening.starts else opening.text)
-        before = places[last] if opening.starts else 0
-        begin = before + len(header)
-        if begin == 0 or ids[before:begin] != header:
-            raise BadInput("the first characters of an answer merge with the chat template's words before it")
-        return begin
 
     def _prompt_opens_the_turn(self) -> None:
         """A template that ignores the generation prompt would have the assistant's header trained as words of the answer."""
@@ -217,7 +173,7 @@ class ChatTokenizer:
             text = self._tokenizer.apply_chat_template(plain, tokenize=False)
             encoded = self.encode_conversation(_PROBE)
             self._prompt_opens_the_turn()
-        except (*_TEMPLATE_ERRORS, BadInput) as error:
+        except (*TEMPLATE_ERRORS, BadInput) as error:
             reason = error.message if isinstance(error, BadInput) else str(error)
             which = "its chat template" if self._template == OWN else f"the chat template {self._template} (data.template)"
             message = f"{self.name}: can't be trained with {which}: {reason}"
@@ -277,12 +233,3 @@ def _well_formed(content: str, answer: bool) -> str:
     except UnicodeEncodeError as error:
         raise BadInput("a message holds half a character (a lone surrogate)") from error
     return content.lstrip() if answer else content
-
-
-def _continues(start: Marked, whole: Marked) -> bool:
-    return whole.text.startswith(start.text)
-
-
-def _bare(text: str) -> str:
-    """Without white space, which templates trim and add."""
-    return "".join(text.split())

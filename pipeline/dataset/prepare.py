@@ -7,33 +7,34 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
-from pipeline.config import Config
+from pipeline.base_model.draft import Draft, Encoded
+from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.config import Config, RowSchema
 from pipeline.dataset import jsonl
+from pipeline.dataset.ahead import in_order
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
-from pipeline.dataset.processed import SPLITS
-from pipeline.dataset.row import conversation_of, documents_of
+from pipeline.dataset.row import conversation_of, fitting_documents
 from pipeline.dataset.schemas import fitting
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import windows
+from pipeline.dataset.write import DocumentWriter, percentiles, write_conversations, write_documents
 from pipeline.errors import BadInput
 
-_TOKENS = pa.list_(pa.int32())
-_SCHEMA = pa.schema([("input_ids", _TOKENS), ("labels", _TOKENS)])
-# Tokens written to disk at once: a few MB, whatever the length of the documents.
-_BATCH_TOKENS = 1 << 19
+# Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
+_BATCH_CHARACTERS = 1 << 18
+_BATCH_ROWS = 1024
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Progress = Callable[[int, str], None]
 """Called often with the rows done and what is being done; may raise `Stopped`."""
@@ -71,52 +72,128 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
     Raises:
         BadInput: no row of the file can be used; says why, with line numbers.
     """
-    datasets.disable_progress_bars()
     counts, kept = Counts(rejected=Tally(jsonl.unit(raw))), Kept()
     conversations, documents = folder / "kept.jsonl", folder / "kept.arrow"
-    with conversations.open("w", encoding="utf-8") as text, _DocumentWriter(documents) as tokens:
-        for messages, pieces in _good_rows(raw, config, tokenizer, counts, kept, progress):
-            text.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+    with (
+        conversations.open("w", encoding="utf-8") as text,
+        DocumentWriter(documents) as tokens,
+        closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good,
+    ):
+        for messages, pieces in good:
+            text.write(_to_json({"messages": messages}) + "\n")
             for ids, labels in pieces:
                 tokens.write(ids, labels)
     if not kept.digests:
         raise _nothing_good(raw, config, counts)
     split_of = assign(kept.digests, config.data.split, config.seed)
     progress(counts.rows, "dividing")
-    _write_conversations(conversations, folder, split_of)
-    splits = _write_documents(documents, folder, kept, split_of)
+    write_conversations(conversations, folder, split_of)
+    columns = [np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained)]
+    splits = write_documents(documents, folder, split_of, *columns)
     conversations.unlink()
     documents.unlink()
     return _report(counts, kept, splits)
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A row on its way: rejected (`problem`), drafted, or with neither the twin of an earlier one."""
+
+    number: int
+    schema: RowSchema | None
+    problem: str = ""
+    name: bytes = b""
+    messages: tuple[Message, ...] = ()
+    changes: frozenset[str] = frozenset()
+    drafts: tuple[Draft, ...] = ()
+
+
 def _good_rows(
     raw: Path, config: Config, tokenizer: ChatTokenizer, counts: Counts, kept: Kept, progress: Progress
-) -> Iterator[tuple[list[Message], list[tuple[list[int], list[int]]]]]:
+) -> Generator[tuple[tuple[Message, ...], list[tuple[list[int], list[int]]]]]:
     """Each conversation that is kept with its documents (ids, labels), everything counted."""
-    seen: set[bytes] = set()
+
+    def encode(batch: list[_Read]) -> list[list[int]]:
+        return tokenizer.encode([draft for row in batch for draft in row.drafts])
+
+    refused: dict[bytes, str] = {}  # conversations that met their twin before it was known that they can't be used
+    with closing(in_order(_batches(_read(raw, config, tokenizer)), encode)) as encoded:
+        for batch, in_batch in encoded:
+            remaining = iter(in_batch)
+            for row in batch:
+                counts.rows += 1
+                progress(row.number, "tokenizing")
+                ids = list(islice(remaining, len(row.drafts)))
+                try:
+                    documents = _documents(row, ids, config, tokenizer, refused)
+                except BadInput as problem:
+                    _reject(row, problem.message, config, counts, refused)
+                    continue
+                if documents:
+                    yield row.messages, _kept(row, documents, config, counts, kept)
+                else:
+                    counts.duplicates.add("seen before", row.number)
+
+
+def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[_Read]:
+    """Every row of the file, all done but the tokens."""
+    met: set[bytes] = set()
     for line in jsonl.read_lines(raw):
-        counts.rows += 1
-        progress(line.number, "tokenizing")
+        schema = fitting(line.row)
         try:
             messages, changes = conversation_of(line, config)
             name = digest(messages)
-            if name in seen:
-                counts.duplicates.add("seen before", line.number)
+            if name in met:
+                yield _Read(line.number, schema, name=name)
                 continue
-            encoded = documents_of(messages, config, tokenizer)
+            drafts = tuple(tokenizer.drafts(messages))
         except BadInput as problem:
-            counts.rejected.add(problem.message, line.number)
-            _note_schema(line, config, counts)
+            yield _Read(line.number, schema, problem.message)
             continue
-        seen.add(name)
-        for change in sorted(changes):
-            counts.changed.add(change, line.number)
-        if len(encoded) > 1:
-            counts.turn_by_turn.add("trained turn by turn", line.number)
-        pieces = _pieces(encoded, line.number, config, counts)
-        _keep(kept, name, encoded, pieces)
-        yield messages, pieces
+        met.add(name)
+        yield _Read(line.number, schema, "", name, tuple(messages), frozenset(changes), drafts)
+
+
+def _documents(
+    row: _Read, ids: list[list[int]], config: Config, tokenizer: ChatTokenizer, refused: dict[bytes, str]
+) -> list[Encoded]:
+    """The row's documents; none for a twin. Raises `BadInput` with the reason a row is rejected for."""
+    if row.problem or row.name in refused:
+        raise BadInput(row.problem or refused[row.name])
+    return fitting_documents([tokenizer.labelled(*each) for each in zip(row.drafts, ids, strict=True)], config)
+
+
+def _reject(row: _Read, reason: str, config: Config, counts: Counts, refused: dict[bytes, str]) -> None:
+    counts.rejected.add(reason, row.number)
+    if row.name:
+        refused[row.name] = reason
+    # A file in the other schema is a common slip: remembered, so that the error can name the setting.
+    if row.schema and row.schema != config.data.row_schema:
+        counts.other_schema[row.schema] = counts.other_schema.get(row.schema, 0) + 1
+
+
+def _batches(rows: Iterator[_Read]) -> Iterator[list[_Read]]:
+    batch, characters = list[_Read](), 0
+    for row in rows:
+        batch.append(row)
+        characters += sum(len(draft.text) for draft in row.drafts)
+        if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_ROWS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _kept(row: _Read, documents: list[Encoded], config: Config, counts: Counts, kept: Kept) -> list[tuple[list[int], list[int]]]:
+    """The row's documents as they fit into rows of tokens, counted."""
+    number = row.number
+    for change in sorted(row.changes):
+        counts.changed.add(change, number)
+    if len(documents) > 1:
+        counts.turn_by_turn.add("trained turn by turn", number)
+    pieces = _pieces(documents, number, config, counts)
+    _keep(kept, row.name, documents, pieces)
+    return pieces
 
 
 def _pieces(encoded: list[Encoded], line: int, config: Config, counts: Counts) -> list[tuple[list[int], list[int]]]:
@@ -144,14 +221,7 @@ def _keep(kept: Kept, name: bytes, encoded: list[Encoded], pieces: list[tuple[li
     for ids, labels in pieces:
         kept.owners.append(number)
         kept.lengths.append(len(ids))
-        kept.trained.append(sum(label != NOT_TRAINED for label in labels))
-
-
-def _note_schema(line: jsonl.Line, config: Config, counts: Counts) -> None:
-    """A file in the other schema is a common slip: remembered, so that the error can name the setting."""
-    schema = fitting(line.row)
-    if schema and schema != config.data.row_schema:
-        counts.other_schema[schema] = counts.other_schema.get(schema, 0) + 1
+        kept.trained.append(len(labels) - labels.count(NOT_TRAINED))
 
 
 def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:
@@ -162,85 +232,6 @@ def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:
     if counts.other_schema:
         hint = f"humigence config set data.schema {max(counts.other_schema, key=lambda name: counts.other_schema[name])}"
     return BadInput(f"{raw}: none of its {counts.rows} rows can be used\n{reasons}", hint)
-
-
-# -------------------------------------------------------------------------------------------------- writing
-
-
-class _DocumentWriter:
-    """Arrow, written as it comes."""
-
-    def __init__(self, path: Path) -> None:
-        self._writer = pa.RecordBatchStreamWriter(str(path), _SCHEMA)
-        self._columns: tuple[list[list[int]], list[list[int]]] = ([], [])
-        self._waiting = 0
-
-    def __enter__(self) -> _DocumentWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._writer.close()
-
-    def write(self, ids: list[int], labels: list[int]) -> None:
-        self._columns[0].append(ids)
-        self._columns[1].append(labels)
-        self._waiting += len(ids)
-        if self._waiting >= _BATCH_TOKENS:
-            self._flush()
-
-    def _flush(self) -> None:
-        arrays = [pa.array(column, type=_TOKENS) for column in self._columns]
-        self._writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
-        self._columns = ([], [])
-        self._waiting = 0
-
-
-def _write_conversations(kept: Path, folder: Path, split_of: NDArray[np.int8]) -> None:
-    files = [(folder / f"{split}.jsonl").open("w", encoding="utf-8") for split in SPLITS]
-    try:
-        with kept.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines):
-                files[split_of[number]].write(line)
-    finally:
-        for file in files:
-            file.close()
-
-
-def _write_documents(path: Path, folder: Path, kept: Kept, split_of: NDArray[np.int8]) -> dict[str, Any]:
-    """Arrow folder and lengths of each split; returns what the report says of them."""
-    whole = datasets.Dataset.from_file(str(path))
-    lengths, trained = np.array(kept.lengths, dtype=np.int32), np.array(kept.trained, dtype=np.int32)
-    split_of_document = split_of[np.array(kept.owners, dtype=np.int64)]
-    figures: dict[str, Any] = {}
-    for number, split in enumerate(SPLITS):
-        mine = np.flatnonzero(split_of_document == number)
-        # An empty split without a shard of its own could not be loaded again.
-        whole.select(mine).save_to_disk(str(folder / split), num_shards=None if mine.size else 1)
-        np.save(folder / f"{split}.lengths.npy", lengths[mine])
-        np.save(folder / f"{split}.trained.npy", trained[mine])
-        figures[split] = _split_figures(int((split_of == number).sum()), lengths[mine], trained[mine])
-    return figures
-
-
-def _split_figures(conversations: int, lengths: NDArray[np.int32], trained: NDArray[np.int32]) -> dict[str, Any]:
-    tokens, with_label = int(lengths.sum(dtype=np.int64)), int(trained.sum(dtype=np.int64))
-    return {
-        "conversations": conversations,
-        "documents": int(lengths.size),
-        "tokens": tokens,
-        "trained_tokens": with_label,
-        "trained_share": round(with_label / tokens, 4) if tokens else 0.0,
-        "document_tokens": percentiles(lengths),
-    }
-
-
-def percentiles(lengths: NDArray[np.integer]) -> dict[str, int]:
-    """p50, p90, p99 and max in tokens; each a length that occurs. Empty for no lengths."""
-    if not lengths.size:
-        return {}
-    p50, p90, p99 = np.percentile(lengths, [50, 90, 99], method="inverted_cdf")
-    return {"p50": int(p50), "p90": int(p90), "p99": int(p99), "max": int(lengths.max())}
 
 
 def _report(counts: Counts, kept: Kept, splits: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from pipeline.dataset.schemas import messages_of
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
+    from pipeline.base_model.draft import Encoded
+    from pipeline.base_model.tokenizer import ChatTokenizer
 
 
 def conversation_of(line: Line, config: Config) -> tuple[list[Message], set[str]]:
@@ -24,7 +25,11 @@ def conversation_of(line: Line, config: Config) -> tuple[list[Message], set[str]
 
 def documents_of(messages: list[Message], config: Config, tokenizer: ChatTokenizer) -> list[Encoded]:
     """The conversation in tokens, before windows. Raises `BadInput` with the reason a row is rejected for."""
-    encoded = tokenizer.encode_conversation(messages)
+    return fitting_documents(tokenizer.encode_conversation(messages), config)
+
+
+def fitting_documents(encoded: list[Encoded], config: Config) -> list[Encoded]:
+    """The documents of a conversation, where the config keeps conversations so long. Raises `BadInput` as `documents_of`."""
     if config.data.over_long == "drop" and any(len(document.ids) > config.data.max_seq_len for document in encoded):
         raise BadInput(f"longer than {config.data.max_seq_len} tokens (data.max_seq_len)")
     return encoded

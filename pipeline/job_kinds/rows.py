@@ -32,7 +32,8 @@ from pipeline.job_kinds.child import Handler, Request
 from pipeline.runs import Workspace
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
+    from pipeline.base_model.draft import Encoded
+    from pipeline.base_model.tokenizer import ChatTokenizer
 
 Only = Literal["all", "rejected", "train", "val", "test"]
 UNREAD, KEPT, TWIN, REJECTED = range(4)

@@ -142,6 +142,45 @@ def test_the_same_conversation_twice_is_trained_once(desk: Desk) -> None:
     assert (report["kept"], report["duplicates"]) == (5, 6)
 
 
+def test_the_outcome_is_the_same_however_many_rows_are_on_their_way(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.dataset import ahead, prepare
+
+    long, bad = chat_row("Tell me.", "word " * 300), {"messages": []}
+    desk.write([*rows(60), long, bad, *rows(30), long, chat_row("Tell me.", "more " * 300), *rows(70)])
+    first = desk.prepare(max_seq_len=64, over_long="drop")
+    monkeypatch.setattr(prepare, "_BATCH_ROWS", 1)
+    monkeypatch.setattr(ahead, "_MOST_THREADS", 1)
+    before = first.folder.rename(first.folder.with_name("before"))
+    second = desk.prepare(max_seq_len=64, over_long="drop")
+    assert second.report == first.report
+    for path in sorted(before.rglob("*")):
+        if path.is_file() and path.name != "state.json":  # datasets' own names for what was read
+            assert path.read_bytes() == (second.folder / path.relative_to(before)).read_bytes(), path.name
+
+
+def test_a_conversation_that_was_refused_is_refused_again_not_called_a_duplicate(desk: Desk) -> None:
+    # Whether it is too long is known only once it is in tokens; by then its twin has been read.
+    long = chat_row("Tell me.", "word " * 300)
+    desk.write([*rows(3), long, long, *rows(3), long])
+    report = desk.prepare(max_seq_len=64, over_long="drop").report
+    assert report["rejected"] == {"longer than 64 tokens (data.max_seq_len)": {"rows": 3, "lines": [4, 5, 9]}}
+    assert (report["kept"], report["duplicates"]) == (3, 3)
+
+
+def test_a_refused_document_does_not_shift_those_after_it(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    # Turn by turn, the first turn can't be masked: what belongs to its second must not go to the next row.
+    from tests import tiny
+    from tests.base_model.test_tokenizer import FORGETS_THOUGHTS
+
+    glued = FORGETS_THOUGHTS.replace("message.role + '\n'", "message.role + 's'").replace("assistant\n", "assistants")
+    desk = Desk(workspace, tiny.save_model(tmp_path_factory.mktemp("glued"), template=glued, llama=False))
+    merges = chat_row("Capital?", "ts <think>\nhm\n</think>\n\nParis.", "How many?", "<think>\nso\n</think>\n\nOne.")
+    desk.write([merges, *rows(5)])
+    data = desk.prepare(split={"train": 1, "val": 0, "test": 0})
+    assert data.report["rejected_rows"] == 1
+    assert trained_text(desk.model, data) == [f"A number, {number}." for number in range(5)]
+
+
 def test_long_conversations_are_windowed_without_loss(desk: Desk) -> None:
     story = " ".join(f"word{number}" for number in range(300))
     desk.write([chat_row("Tell me.", story), *rows(3)])

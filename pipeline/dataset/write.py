@@ -1,0 +1,119 @@
+"""Writing prepared data: documents in tokens as they come, then each split's part of them."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.dataset.processed import SPLITS
+
+_TOKENS = pa.list_(pa.int32())
+_SCHEMA = pa.schema([("input_ids", _TOKENS), ("labels", _TOKENS)])
+# Tokens written to disk at once: a few MB, whatever the length of the documents.
+_BATCH_TOKENS = 1 << 19
+
+
+class DocumentWriter:
+    """Arrow, written as it comes."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pa.RecordBatchStreamWriter(str(path), _SCHEMA)
+        self._columns: tuple[list[list[int]], list[list[int]]] = ([], [])
+        self._waiting = 0
+
+    def __enter__(self) -> DocumentWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def write(self, ids: list[int], labels: list[int]) -> None:
+        self._columns[0].append(ids)
+        self._columns[1].append(labels)
+        self._waiting += len(ids)
+        if self._waiting >= _BATCH_TOKENS:
+            self._flush()
+
+    def _flush(self) -> None:
+        arrays = [_lists(column) for column in self._columns]
+        self._writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+        self._columns = ([], [])
+        self._waiting = 0
+
+
+def _lists(column: list[list[int]]) -> pa.Array:
+    """`pa.array(column, type=_TOKENS)`, without a look at each number."""
+    offsets = np.zeros(len(column) + 1, dtype=np.int32)
+    np.cumsum([len(each) for each in column], out=offsets[1:])
+    values = np.fromiter(chain.from_iterable(column), dtype=np.int32, count=int(offsets[-1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+
+def write_conversations(kept: Path, folder: Path, split_of: NDArray[np.int8]) -> None:
+    """The lines of `kept`, each to the file of its split."""
+    files = [(folder / f"{split}.jsonl").open("w", encoding="utf-8") for split in SPLITS]
+    try:
+        with kept.open(encoding="utf-8", newline="\n") as lines:
+            for number, line in enumerate(lines):
+                files[split_of[number]].write(line)
+    finally:
+        for file in files:
+            file.close()
+
+
+def write_documents(
+    path: Path,
+    folder: Path,
+    split_of: NDArray[np.int8],
+    owners: NDArray[np.int32],
+    lengths: NDArray[np.int32],
+    trained: NDArray[np.int32],
+) -> dict[str, Any]:
+    """Arrow folder and lengths of each split; returns what the report says of them.
+
+    Args:
+        path: what `DocumentWriter` wrote.
+        split_of: of each conversation.
+        owners: of each document, the number of its conversation.
+        lengths: of each document, in tokens.
+        trained: of each document, tokens with a label.
+    """
+    datasets.disable_progress_bars()
+    whole = datasets.Dataset.from_file(str(path))
+    split_of_document = split_of[owners]
+    figures: dict[str, Any] = {}
+    for number, split in enumerate(SPLITS):
+        mine = np.flatnonzero(split_of_document == number)
+        # An empty split without a shard of its own could not be loaded again.
+        whole.select(mine).save_to_disk(str(folder / split), num_shards=None if mine.size else 1)
+        np.save(folder / f"{split}.lengths.npy", lengths[mine])
+        np.save(folder / f"{split}.trained.npy", trained[mine])
+        figures[split] = _split_figures(int((split_of == number).sum()), lengths[mine], trained[mine])
+    return figures
+
+
+def _split_figures(conversations: int, lengths: NDArray[np.int32], trained: NDArray[np.int32]) -> dict[str, Any]:
+    tokens, with_label = int(lengths.sum(dtype=np.int64)), int(trained.sum(dtype=np.int64))
+    return {
+        "conversations": conversations,
+        "documents": int(lengths.size),
+        "tokens": tokens,
+        "trained_tokens": with_label,
+        "trained_share": round(with_label / tokens, 4) if tokens else 0.0,
+        "document_tokens": percentiles(lengths),
+    }
+
+
+def percentiles(lengths: NDArray[np.integer]) -> dict[str, int]:
+    """p50, p90, p99 and max in tokens; each a length that occurs. Empty for no lengths."""
+    if not lengths.size:
+        return {}
+    p50, p90, p99 = np.percentile(lengths, [50, 90, 99], method="inverted_cdf")
+    return {"p50": int(p50), "p90": int(p90), "p99": int(p99), "max": int(lengths.max())}
