@@ -13,7 +13,9 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -180,6 +182,73 @@ def _clear_if_dead(folder: Path, path: Path) -> None:
             os.replace(folder / _WAS, path)
             fsync_folder(path.parent)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------------ clearing away
+
+_TEMPORARY = (".tmp", ".old")
+_WRITTEN_IN_S = 3600.0  # far longer than any single file takes; a file, unlike a folder, does not tell who writes it
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Temporary folders and files directly in `folder` whose process has died."""
+    return [path for path in _temporaries(folder) if _is_dead(path)]
+
+
+def clear_left_behind(folder: Path) -> None:
+    """Clear those away; an older folder that had been moved aside, and has no successor, goes back to its place."""
+    for path in left_behind(folder):
+        if path.is_dir():
+            name = path.name.removeprefix(".").rsplit(".", 2)[0]
+            _clear_if_dead(path, folder / name)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder and everything in it. It loses its name first: a death in the middle leaves no half of it under it."""
+    with _claimed_folder(path, ".tmp") as grave:
+        os.replace(path, grave / "gone")
+        fsync_folder(path.parent)
+        shutil.rmtree(grave)
+
+
+def disk_bytes(path: Path) -> int:
+    """What a folder and everything in it take of the disk. Links are not followed; what vanishes meanwhile counts not."""
+    total, waiting = 0, [path]
+    while waiting:
+        each = waiting.pop()
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            found = os.lstat(each)
+            total += found.st_blocks * 512  # of 512 bytes whatever the file system's own size (stat(2))
+            if stat.S_ISDIR(found.st_mode):
+                waiting += (Path(entry.path) for entry in os.scandir(each))
+    return total
+
+
+def _temporaries(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder) if entry.name[0] == "." and entry.name.endswith(_TEMPORARY)]
+    except OSError:  # not there, or not ours to look at
+        return []
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        if not path.is_dir():
+            return time.time() - path.lstat().st_mtime > _WRITTEN_IN_S
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)
 
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2

@@ -28,6 +28,10 @@ class Workspace:
         """Held by the worker of the project's live run: one run at a time in a project."""
         return self.project(name) / ".lock"
 
+    def start_lock(self, name: str) -> Path:
+        """Held by whoever chooses which run of the project to work in, until a worker holds the project."""
+        return self.project(name) / ".start.lock"
+
     def resolve(self, path: str) -> Path:
         """A path of the config: absolute, or relative to the workspace."""
         return self.root / os.path.expanduser(path)  # Path.expanduser raises for a user who is not there

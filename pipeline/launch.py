@@ -102,7 +102,7 @@ def _project(workspace: Workspace, config: Config, request: Request) -> str:
 def _starting(workspace: Workspace, project: str, request: Request) -> Iterator[locks.FileLock]:
     """Nobody else can start in the project, and nobody works in it."""
     while True:
-        lock = locks.wait_lock(workspace.project(project) / ".start.lock")
+        lock = locks.wait_lock(workspace.start_lock(project))
         assert lock is not None
         with lock:
             pid = locks.holder(workspace.project_lock(project))

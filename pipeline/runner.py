@@ -23,6 +23,7 @@ from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed
 from pipeline.events import STEP_NAMES, Event, StepName, StopMode
 from pipeline.gpu_lock import card_held
 from pipeline.out_of_memory import OutOfMemory, first_line, is_out_of_memory, step_fault
+from pipeline.removal import clear_left_behind
 from pipeline.runs import RunFolder, Workspace, read_report, runs_of, stop_requested
 
 # What runs when training was not asked for.
@@ -137,6 +138,7 @@ def execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable
 def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable[[Event], None]) -> bool:
     """True when a gate failed."""
     config = run.load_config()
+    clear_left_behind(run, config, _workspace(run))
     started = ev.AttemptStarted(
         pid=os.getpid(),
         project=config.project,
@@ -169,7 +171,11 @@ def _context(
     # Steps ask for the device again: by its UUID, which stays right whatever CUDA_VISIBLE_DEVICES says.
     chosen = "cpu" if device.kind == "cpu" else device.uuid
     config = config.model_copy(update={"compute": config.compute.model_copy(update={"gpu": chosen})})
-    return StepContext(config, Workspace(run.path.parent.parent.parent), run, emit, switch.asked)
+    return StepContext(config, _workspace(run), run, emit, switch.asked)
+
+
+def _workspace(run: RunFolder) -> Workspace:
+    return Workspace(run.path.parent.parent.parent)
 
 
 def _run_steps(ctx: StepContext, request: Request) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import locks
 from pipeline.errors import BadInput, MissingArtifact
 from pipeline.events import Envelope, Event, StepProgress, StopMode, TrainStep, readable, to_line
-from pipeline.files import fsync_folder, make_folder, read_json, write_atomic, write_json
+from pipeline.files import disk_bytes, fsync_folder, make_folder, read_json, write_atomic, write_json
 from pipeline.folders import RunFolder as RunFolder
 from pipeline.folders import Workspace as Workspace
 from pipeline.log_fold import fold_lines
@@ -290,6 +290,7 @@ def summary(run: RunFolder) -> dict[str, Any]:
         "val_loss": state.val_loss,
         "exit_code": state.exit_code,
         "gates": {gate.gate: gate.verdict for gate in state.gates},
+        "disk_bytes": disk_bytes(run.path),
     }
 
 

@@ -12,7 +12,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from pipeline.folders import RunFolder
-from pipeline.text import counted, duration, loss, safe
+from pipeline.text import counted, duration, loss, safe, size
 from screens import names
 from screens.base import Page
 from screens.messages import ResumeRun
@@ -34,6 +34,7 @@ _COLUMNS = (
     Column("held-out", 9, "right"),
     Column("duration", 10, "right", rank=2),
     Column("gates", 9, rank=1),
+    Column("disk", 9, "right", rank=7),
 )
 
 
@@ -174,7 +175,8 @@ def _has_results(row: RunRow) -> bool:
 def home_cells(rows: tuple[RunRow, ...]) -> tuple[Content, ...]:
     live = sum(row.live for row in rows)
     cells = [Content.assemble("● ", (f"{live} running", "bold"))] if live else []
-    count = Content.styled(f"{len(rows):,} run{'' if len(rows) == 1 else 's'}", "$dim") if rows else Content("")
+    disk = size(sum(row.disk_bytes for row in rows))
+    count = Content.styled(f"{len(rows):,} run{'' if len(rows) == 1 else 's'}, {disk}", "$dim") if rows else Content("")
     return (*cells, count)
 
 
@@ -205,6 +207,7 @@ def row_of(row: RunRow, marked: bool, now: datetime) -> Row:
             symbol, word, project, Content.styled(begun(summary.started, row.run.run_id, now), "$dim"),
             Content(safe(model_name(summary.model))), Content.styled(summary.precision_mode, "$dim"), _steps(row), _held_out(row),
             Content(duration(summary.busy_seconds)) if summary.busy_seconds else Content(""), gates(row),
+            Content.styled(size(row.disk_bytes), "$dim") if row.disk_bytes else Content(""),
         ),
     )  # fmt: skip
 

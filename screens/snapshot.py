@@ -33,6 +33,7 @@ class RunRow:
     run: RunFolder
     status: Status
     summary: Summary
+    disk_bytes: int = 0
 
     @property
     def live(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from humigence_tui.background import Post
 from pipeline import runs, state_cache
+from pipeline.files import disk_bytes
 from pipeline.log_fold import fold_lines
 from pipeline.runs import EventReader, RunFolder, Workspace
 from pipeline.state import RunState
@@ -83,12 +84,12 @@ class RunList(threading.Thread):
         if not alive:
             summary = state_cache.read_summary(run)
             status = "crashed" if summary.status in ("starting", "running") else summary.status
-            return _Known(stamp, RunRow(run, status, summary))
+            return _Known(stamp, RunRow(run, status, summary, disk_bytes(run.path)))
         state, reader = (known.live if known else None) or state_cache.read(run)
         while lines := reader.read_lines():
             fold_lines(lines, state)
         summary = state_cache.summarize(state)
-        return _Known(stamp, RunRow(run, summary.status, summary), (state, reader))
+        return _Known(stamp, RunRow(run, summary.status, summary, disk_bytes(run.path)), (state, reader))
 
 
 def _changed(known: _Known, run: RunFolder) -> bool:

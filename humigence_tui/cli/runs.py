@@ -1,4 +1,4 @@
-"""`humigence runs`: the list of runs, and showing, following or stopping one."""
+"""`humigence runs`: the list of runs; showing, following, stopping and removing them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from humigence_tui.cli import report
 from humigence_tui.cli.follow import ask_to_stop, follow_elsewhere
 from humigence_tui.cli.lines import standing_lines
 from humigence_tui.cli.options import AsJson, workspace
+from humigence_tui.cli.removing import prune, rm
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
 from pipeline import provenance, runs
 from pipeline.errors import BadInput
@@ -43,8 +44,8 @@ def runs_(context: typer.Context, project: Project = None, as_json: AsJson = Fal
 
 
 def _print_list(rows: list[dict[str, Any]]) -> None:
-    head = ("run", "state", "step", "loss", "held out", "started", "model")
-    first, *lines = table([_cells(row) for row in rows], right=(2, 3, 4), head=head)
+    head = ("run", "state", "step", "loss", "held out", "started", "disk", "model")
+    first, *lines = table([_cells(row) for row in rows], right=(2, 3, 4, 6), head=head)
     out(first, "dim")
     for row, line in zip(rows, lines, strict=True):
         failed = row["state"] == "finished" and row["exit_code"]
@@ -56,7 +57,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     step = f"{counted(row['step'])} of {counted(row['steps'])}" if row["step"] else "–"
     started = datetime.fromisoformat(row["started"]).strftime("%d %b %H:%M") if row["started"] else "–"
     return (
-        f"{row['project']}/{row['run_id']}", state, step, loss(row["train_loss"]), loss(row["val_loss"]), started, row["model"],
+        f"{row['project']}/{row['run_id']}", state, step, loss(row["train_loss"]), loss(row["val_loss"]), started,
+        size(row["disk_bytes"]), row["model"],
     )  # fmt: skip
 
 
@@ -127,6 +129,10 @@ def stop(
     ask_to_stop(found, "abort" if abort else "save")
     say(f"{name}: {'aborting' if abort else 'stopping after this step, then saving'}")
     say_next(f"humigence runs follow {name}", report.resume_command(found))
+
+
+app.command()(rm)
+app.command()(prune)
 
 
 def _live_or(selector: str | None) -> RunFolder:
