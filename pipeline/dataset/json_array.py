@@ -42,6 +42,11 @@ def looks_like_array(head: bytes) -> bool:
     return text.startswith(b"[") and text[1:].lstrip()[:1] in (b"{", b"]")
 
 
+def words_of(error: json.JSONDecodeError) -> str:
+    """What is wrong, without the place that its last words announce: reasons are counted, each place on its own is not."""
+    return error.msg.removesuffix(" at").removesuffix(" starting")
+
+
 def elements(file: BinaryIO, longest: int) -> Iterator[Element]:
     """The elements of the array in `file`, from its start.
 
@@ -116,7 +121,9 @@ class _Window:
                 if not cut or not self._more():
                     line = self.line + self._text.count("\n", self._at, error.pos)
                     breaks_off = error.msg.startswith("Unterminated") or error.pos >= len(self._text)
-                    raise DamagedArray(line, "the JSON array breaks off" if breaks_off else f"not JSON: {error.msg}") from error
+                    raise DamagedArray(
+                        line, "the JSON array breaks off" if breaks_off else f"not JSON: {words_of(error)}"
+                    ) from error
             except RecursionError as error:
                 raise DamagedArray(self.line, "not JSON: nested too deeply") from error
             if len(self._text) - self._at > self._longest:
@@ -129,7 +136,7 @@ class _Window:
         except DuplicateKey as error:
             problem = f"not JSON: {error}"
         except json.JSONDecodeError as error:
-            problem = f"not JSON: {error.msg}"
+            problem = f"not JSON: {words_of(error)}"
         except ValueError:
             problem = "not JSON: a number is too long"
         return *_LENIENT.raw_decode(self._text, self._at), problem

@@ -151,11 +151,11 @@ def _raw_lines(file: BinaryIO) -> Iterator[bytes | None]:
 
 def _line(number: int, raw: bytes) -> Line:
     try:
-        row = _DECODER.decode(raw.decode("utf-8"))
+        row = _DECODER.decode(raw.rstrip(b"\r\n").decode("utf-8"))
     except UnicodeDecodeError:
         return Line(number, {}, "not UTF-8 text")
     except json.JSONDecodeError as error:
-        return Line(number, {}, f"not JSON: {error.msg}")
+        return Line(number, {}, f"not JSON: {json_array.words_of(error)}")
     except RecursionError:
         return Line(number, {}, "not JSON: nested too deeply")
     except DuplicateKey as error:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
 
 _SECONDS_BETWEEN_EVENTS = 0.3
+_REASONS_TOLD = 12  # the report has all of them
 
 
 def run(ctx: StepContext) -> StepResult:
@@ -132,8 +133,9 @@ def _tell(ctx: StepContext, report: dict[str, Any]) -> None:
         ctx.emit(Note(f"{report['raw_path']} is one JSON array, not one row a line: all of its {report['rows']} rows are read"))
     rejected = report["rejected_in_words"]
     if rejected:
-        words = "; ".join(rejected[:5])
-        ctx.emit(Note(f"{report['rejected_rows']} of {report['rows']} rows left out: {words}", "warning"))
+        more = [f"{len(rejected) - _REASONS_TOLD} more reasons"] if len(rejected) > _REASONS_TOLD else []
+        reasons = "".join(f"\n  {words}" for words in rejected[:_REASONS_TOLD] + more)
+        ctx.emit(Note(f"{report['rejected_rows']} of {report['rows']} rows left out{reasons}", "warning"))
     if report["turn_by_turn"]:
         ctx.emit(
             Note(f"{report['turn_by_turn']} conversations are trained turn by turn: the chat template rewrites earlier turns")

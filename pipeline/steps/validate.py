@@ -16,11 +16,11 @@ from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import jsonl
-from pipeline.dataset.conversation import check_turns
 from pipeline.dataset.jsonl import Line, read_lines
 from pipeline.dataset.processed import raw_file
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
-from pipeline.dataset.schemas import fitting, messages_of
+from pipeline.dataset.row import conversation_of
+from pipeline.dataset.schemas import fitting
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.events import Note
 from pipeline.forecast import known_shape
@@ -215,6 +215,8 @@ def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
     path = raw_file(ctx.config, ctx.workspace)
     require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
+        if jsonl.is_array(path):
+            jsonl.count_lines(path)  # to its end: an array that breaks off has no rows that could be told apart
         lines, unit = list(islice(read_lines(path), ROWS_LOOKED_AT)), jsonl.unit(path)
     except OSError as error:
         yield EnvironmentFault(f"data.raw_path: {path} cannot be read ({error.strerror})", "humigence doctor looks at the disk")
@@ -234,10 +236,8 @@ def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
 
 
 def _row_problem(line: Line, ctx: StepContext) -> str:
-    if line.problem:
-        return line.problem
     try:
-        check_turns(messages_of(line.row, ctx.config.data.row_schema))
+        conversation_of(line, ctx.config)
     except BadInput as error:
         return error.message
     return ""
