@@ -7,7 +7,6 @@ files, so that a plan can be made before anything is downloaded.
 from __future__ import annotations
 
 import os
-import shutil
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pipeline.config import ExportFormat, RowSchema
 from pipeline.gpu import GIB, Device
 from pipeline.memory import estimate
 from pipeline.planning import compute_dtype
+from pipeline.room import free_disk_bytes as free_disk_bytes
 
 _TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
 
@@ -169,10 +169,3 @@ def has_token(environ: Mapping[str, str] | None = None) -> bool:
         return True
     home = Path(environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     return Path(environ.get("HF_TOKEN_PATH") or home / "token").is_file()
-
-
-def free_disk_bytes(path: Path) -> int:
-    """Room on the disk that holds `path`, which need not exist yet."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return shutil.disk_usage(path).free

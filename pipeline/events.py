@@ -79,6 +79,20 @@ class RunStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """The run waits for something outside of it, room on the disk: `reason` says what a person can do about it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Continued(Event):
+    """A pause is over. `seconds` is how long it took."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Note(Event):
     """Something worth telling that is not an error: shown in the log pane and on stderr."""
 

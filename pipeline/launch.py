@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipeline import __version__, locks, runs
+from pipeline import __version__, locks, machine_faults, runs
 from pipeline.config import Config
 from pipeline.context import StepContext
 from pipeline.errors import BadInput, EnvironmentFault, MissingArtifact
@@ -100,7 +100,18 @@ def _project(workspace: Workspace, config: Config, request: Request) -> str:
 
 @contextmanager
 def _starting(workspace: Workspace, project: str, request: Request) -> Iterator[locks.FileLock]:
-    """Nobody else can start in the project, and nobody works in it."""
+    """Nobody else can start in the project, and nobody works in it. Errors of the disk inside come out in words."""
+    try:
+        with _alone(workspace, project, request) as lock:
+            yield lock
+    except OSError as error:
+        if fault := machine_faults.in_words(error, workspace.project(project)):
+            raise fault from error
+        raise
+
+
+@contextmanager
+def _alone(workspace: Workspace, project: str, request: Request) -> Iterator[locks.FileLock]:
     while True:
         lock = locks.wait_lock(workspace.start_lock(project))
         assert lock is not None

@@ -6,7 +6,7 @@ events go. Nothing here imports torch before a step that needs it runs.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import time
 import traceback
@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 from pipeline import events as ev
-from pipeline import gpu, provenance
+from pipeline import gpu, machine_faults, provenance
 from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
-from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
+from pipeline.errors import EXIT_OK, EXIT_STOPPED, GatesFailed, HumigenceError, Stopped
 from pipeline.events import STEP_NAMES, Event, StepName, StopMode
 from pipeline.gpu_lock import card_held
 from pipeline.out_of_memory import OutOfMemory, first_line, is_out_of_memory, step_fault
@@ -68,10 +68,14 @@ class StopSwitch:
         """Called by a signal handler: only remembers."""
         self._by_signal = mode
 
+    def wanted(self) -> StopMode | None:
+        """The request in force, if any, without a word in the log."""
+        modes = (self._by_signal, stop_requested(self._run))
+        return "abort" if "abort" in modes else modes[0] or modes[1]
+
     def asked(self) -> StopMode | None:
         """The request in force; the first look at it is answered with an event."""
-        modes = (self._by_signal, stop_requested(self._run))
-        mode: StopMode | None = "abort" if "abort" in modes else modes[0] or modes[1]
+        mode = self.wanted()
         if mode and mode != self._acknowledged:
             self._acknowledged = mode
             self._emit(ev.StopAcknowledged(mode))
@@ -127,7 +131,8 @@ def execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable
         return error.exit_code
     except Exception as error:  # noqa: BLE001  the run's end must be in its log, whatever ended it
         fault = _in_words(error, run)
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log of what is printed may be on the full disk
+            traceback.print_exc()
         emit(ev.RunFailed(fault.message, fault.hint, fault.exit_code))
         return fault.exit_code
     code = GatesFailed.exit_code if failed else EXIT_OK
@@ -234,12 +239,10 @@ def _newest_checkpoint(run: RunFolder) -> int | None:
 
 def _in_words(error: Exception, run: RunFolder) -> HumigenceError:
     """An exception that is not ours, told so that a person can act on it."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentFault(f"the disk is full: {error.filename or run.path}", "make room, then resume the run")
-    if isinstance(error, PermissionError):
-        return EnvironmentFault(f"no permission: {error.filename}", "give this user access, then resume the run")
     if is_out_of_memory(error):
         return OutOfMemory(f"memory ran out: {first_line(error)}", "free memory on this machine, then resume the run")
+    if fault := machine_faults.in_words(error, run.path):
+        return fault
     return HumigenceError(f"a bug in humigence: {type(error).__name__}: {error}", f"the traceback is in {run.output_log}")
 
 

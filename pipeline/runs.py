@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -122,8 +123,10 @@ class EventWriter:
         data = (line + "\n").encode("utf-8", "backslashreplace")  # lone surrogates of file names, as JSON spells them
         try:
             _write_all(self._fd, data)
-        except BaseException:
+        except BaseException as error:
             _drop_torn_line(self._fd)  # a full disk takes a part of a line
+            if isinstance(error, OSError):
+                self.seq -= 1
             raise
         if not isinstance(event, _NOT_FLUSHED):
             os.fdatasync(self._fd)
@@ -254,8 +257,19 @@ def status_of(run: RunFolder, state: RunState) -> Status:
 
 
 def request_stop(run: RunFolder, mode: StopMode) -> None:
-    """Ask the run to stop; it answers with a `StopAcknowledged` event at the end of the optimizer step."""
-    write_atomic(run.stop_request, mode + "\n")
+    """Ask the run to stop; it answers with a `StopAcknowledged` event at the end of the optimizer step.
+
+    Where the request can't be left in the folder, its process is told by signals.
+    """
+    try:
+        write_atomic(run.stop_request, mode + "\n")
+    except OSError:
+        pid = locks.holder(run.lock)
+        if pid in (None, os.getpid()):
+            raise
+        # The first saves, the second aborts; two of the same kind could become one.
+        for number in (signal.SIGTERM, signal.SIGINT)[: 2 if mode == "abort" else 1]:
+            os.kill(pid, number)
 
 
 def stop_requested(run: RunFolder) -> StopMode | None:

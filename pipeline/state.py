@@ -93,6 +93,7 @@ class RunState:
     exit_code: int | None = None
     error: ev.RunFailed | None = None
     stopping: ev.StopMode | None = None
+    paused: str = ""  # what the run waits for
     saved_step: int | None = None
     steps: dict[StepName, StepState] = field(default_factory=lambda: {name: StepState() for name in STEP_NAMES})
     plan: ev.PlanMade | None = None
@@ -187,6 +188,7 @@ def _attempt_started(state: RunState, event: ev.AttemptStarted, envelope: Envelo
     state.started = state.started if state.started is not None else envelope.time
     state.attempt_started = envelope.time
     state.ended = state.exit_code = state.error = state.stopping = None
+    state.paused = ""
     for step in state.steps.values():
         if step.running:  # the attempt before died in it
             step.started = None
@@ -194,6 +196,7 @@ def _attempt_started(state: RunState, event: ev.AttemptStarted, envelope: Envelo
 
 def _ended(state: RunState, status: Status, exit_code: int, time: float) -> None:
     state.status, state.exit_code, state.ended = status, exit_code, time
+    state.paused = ""
 
 
 def _run_finished(state: RunState, event: ev.RunFinished, envelope: Envelope) -> None:
@@ -212,6 +215,14 @@ def _run_stopped(state: RunState, event: ev.RunStopped, envelope: Envelope) -> N
 
 def _stop_acknowledged(state: RunState, event: ev.StopAcknowledged, _: Envelope) -> None:
     state.stopping = event.mode
+
+
+def _paused(state: RunState, event: ev.Paused, _: Envelope) -> None:
+    state.paused = event.reason
+
+
+def _continued(state: RunState, event: ev.Continued, _: Envelope) -> None:
+    state.paused = ""
 
 
 def _note(state: RunState, event: ev.Note, envelope: Envelope) -> None:
@@ -314,6 +325,8 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any, Envelope], None]] = {
     ev.RunFailed: _run_failed,
     ev.RunStopped: _run_stopped,
     ev.StopAcknowledged: _stop_acknowledged,
+    ev.Paused: _paused,
+    ev.Continued: _continued,
     ev.Note: _note,
     ev.StepStarted: _step_started,
     ev.StepProgress: _step_progress,

@@ -18,8 +18,9 @@ from pipeline.errors import EnvironmentFault, HumigenceError, Stopped
 from pipeline.events import Event
 from pipeline.files import read_json
 from pipeline.redact import hide_in
+from pipeline.run_log import RunLog
 from pipeline.runner import Request, StopSwitch, execute
-from pipeline.runs import EventWriter, RunFolder, Workspace, clear_stop_request, stop_requested
+from pipeline.runs import RunFolder, Workspace, clear_stop_request, stop_requested
 
 REQUEST_FILE = "request.json"
 
@@ -45,16 +46,17 @@ def run_held(run: RunFolder, request: Request, *, also: Callable[[Event], None] 
     Raises:
         EnvironmentFault: another process works in this project.
     """
-    with writing(run, also) as emit:
+    with writing(run, also) as log:
         clear_stop_request(run)
-        switch = StopSwitch(run, emit)
+        switch = StopSwitch(run, log.emit)
+        log.stop = switch.wanted
         if own_process:
             _listen_to_signals(run, switch)
-        return execute(run, request, switch, emit)
+        return execute(run, request, switch, log.emit)
 
 
 @contextmanager
-def writing(run: RunFolder, also: Callable[[Event], None] | None = None) -> Iterator[Callable[[Event], None]]:
+def writing(run: RunFolder, also: Callable[[Event], None] | None = None) -> Iterator[RunLog]:
     """The project and the run held against everybody else, the run's log open: what is emitted goes there, then to `also`.
 
     Raises:
@@ -64,15 +66,9 @@ def writing(run: RunFolder, also: Callable[[Event], None] | None = None) -> Iter
     with (
         _taken(workspace.project_lock(run.project), f"project {run.project!r}"),
         _taken(run.lock, f"run {run.run_id}"),
-        closing(EventWriter(run)) as writer,
+        closing(RunLog(run, also)) as log,
     ):
-
-        def emit(event: Event) -> None:
-            writer.emit(event)
-            if also:
-                also(event)
-
-        yield emit
+        yield log
 
 
 def _taken(path: Path, what: str) -> locks.FileLock:

@@ -26,6 +26,8 @@ def status_cell(snapshot: Snapshot) -> Content:
     symbol, word, style = STATUS_WORDS[snapshot.status]
     if snapshot.live and snapshot.stopping:
         return Content.styled("● stopping and saving" if snapshot.stopping == "save" else "● aborting", "$warning")
+    if snapshot.live and snapshot.paused:
+        return Content.styled("● paused", "$warning")
     if snapshot.live and snapshot.current:
         word = {"train": "training", "evaluate": "evaluating"}.get(snapshot.current.name, snapshot.current.name)
     if snapshot.status == "finished" and snapshot.state.gates_failed:
@@ -77,6 +79,9 @@ def banner(snapshot: Snapshot, room: int) -> Content | None:
 def _banner_lines(snapshot: Snapshot, room: int) -> Iterator[Content]:
     if snapshot.status == "crashed":
         yield from _crash(snapshot, room - 3)
+    elif snapshot.live and snapshot.paused:
+        yield Content.assemble(("● ", "$warning"), (safe(snapshot.paused), "bold"))
+        yield Content("  it goes on by itself when there is room")
     elif snapshot.error:
         yield Content.assemble(("✘ ", "$error"), (safe(snapshot.error.message), "bold"))
         if snapshot.error.hint:

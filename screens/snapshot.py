@@ -100,6 +100,7 @@ class Snapshot:
     peak_memory_bytes: int
     samples: tuple[ev.Sampled, ...]
     stopping: ev.StopMode | None
+    paused: str
     error: ev.RunFailed | None
     early_stopped: ev.EarlyStopped | None
     diverged: ev.TrainingDiverged | None
@@ -148,6 +149,7 @@ class Freezer:
             attempt_started=state.attempt_started, steps=_steps(state), plan=state.plan, lr=_last(train["lr"]),
             grad_norm=_last(train["grad_norm"]), columns=self._frozen_columns(state),
             peak_memory_bytes=state.peak_memory_bytes, samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=state.stopping,
+            paused=state.paused,
             error=state.error, early_stopped=state.early_stopped, diverged=state.diverged, train_ended=state.train_ended,
             held_out_reports=tuple(state.held_out_reports), answers=tuple(state.answers), packed=tuple(state.packed),
             gates=tuple(state.gates), log=tuple(log), output=tuple(output),

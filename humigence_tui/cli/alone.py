@@ -60,8 +60,8 @@ def step_result(name: StepName, config_path: str | None, run: RunFolder | None =
         if run is None:
             return runner.run_alone(name, StepContext(config, here, emit=show)), state
         view.tell([Line(f"run {report.run_name(run)}")])
-        with worker.writing(run, show) as emit:  # what comes out belongs to the run, for every later look at it
-            return runner.run_alone(name, StepContext(config, here, run, emit)), state
+        with worker.writing(run, show) as log:  # what comes out belongs to the run, for every later look at it
+            return runner.run_alone(name, StepContext(config, here, run, log.emit)), state
 
 
 def result_json(name: StepName, result: StepResult, state: RunState) -> dict[str, Any]:

@@ -166,6 +166,14 @@ def _stop_acknowledged(event: ev.StopAcknowledged) -> list[Line]:
     return [Line(f"  asked to stop: the run {how}")]
 
 
+def _paused(event: ev.Paused) -> list[Line]:
+    return [Line(f"  paused: {event.reason}", "amber"), Line("  it goes on by itself when there is room", "amber")]
+
+
+def _continued(event: ev.Continued) -> list[Line]:
+    return [Line(f"  there is room again: going on after {duration(event.seconds)}")]
+
+
 def _held_out(event: ev.HeldOut) -> list[Line]:
     return [
         Line(
@@ -189,6 +197,8 @@ _TELLERS: dict[type[ev.Event], Callable[[Any], list[Line]]] = {
     ev.EarlyStopped: _early_stopped,
     ev.TrainingDiverged: _diverged,
     ev.StopAcknowledged: _stop_acknowledged,
+    ev.Paused: _paused,
+    ev.Continued: _continued,
     ev.HeldOut: _held_out,
     ev.Packed: _packed,
 }

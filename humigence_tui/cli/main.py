@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 
 from humigence_tui.cli import terminal
 from humigence_tui.streams import safe_streams
-from pipeline import __version__
+from pipeline import __version__, machine_faults
 from pipeline.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, HumigenceError
 from pipeline.redact import hide_in
 
@@ -131,6 +132,9 @@ def _run(arguments: list[str] | None) -> int:
     except Exception as error:  # noqa: BLE001  # the boundary: a bug of ours is told in one line
         if debug:
             _traceback()
+        if fault := machine_faults.in_words(error, Path.cwd()):
+            _complain(fault.message, fault.hint)
+            return fault.exit_code
         _complain(f"this is a bug: {type(error).__name__}: {error}", "run the same command with --debug to see where")
         return EXIT_BUG
 

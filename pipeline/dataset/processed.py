@@ -34,6 +34,8 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # Raised when the same rows would be prepared differently.
 FORMAT_VERSION = 2
+# Prepared rows are kept as text and as tokens, and once more while they are divided: bytes for each byte of the raw file.
+PREPARED_OVER_RAW = 6
 BUNDLED_DEMO = "demo/oa_demo.jsonl"
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pipeline import room
 from pipeline.context import StepContext, StepResult
 from pipeline.events import Note, Packed
 from pipeline.export import package as packages
 from pipeline.export.folder import MANIFEST, carry_over, check_target, differing, read_checksums
 from pipeline.files import new_folder, read_json
+from pipeline.trained import ADAPTER_WEIGHTS
+
+_BESIDE_WEIGHTS = 8 << 20  # tokenizer, cards, manifest
 
 
 def is_unchanged(ctx: StepContext) -> bool:
@@ -44,6 +48,7 @@ def run(ctx: StepContext) -> StepResult:
 def _pack(ctx: StepContext, folder: Path, package: packages.Package) -> None:
     from pipeline import export
 
+    room.require(folder, _bytes_of(package), "the package")
     with new_folder(folder) as new:
         umask = os.umask(0)
         os.umask(umask)
@@ -52,6 +57,11 @@ def _pack(ctx: StepContext, folder: Path, package: packages.Package) -> None:
         edited = carry_over(folder, new) if folder.exists() else []
     for name in edited:
         ctx.emit(Note(f"{_shown(ctx, folder)}: a file of the older package had been edited; it is kept as {name}", "warning"))
+
+
+def _bytes_of(package: packages.Package) -> int:
+    weights = package.trained.checkpoint / ADAPTER_WEIGHTS
+    return weights.stat().st_size + _BESIDE_WEIGHTS
 
 
 def _size(folder: Path) -> int:

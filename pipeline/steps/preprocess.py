@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import files
+from pipeline import files, machine_faults, room
 from pipeline.base_model.locate import require
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
@@ -75,7 +75,7 @@ def _copy_whole(source: Path, target: Path) -> None:
             shutil.copyfile(source, file.name)
         os.replace(file.name, target)
     except OSError as error:
-        raise EnvironmentFault(f"data.raw_path: {target}: {error.strerror}") from error
+        raise machine_faults.in_words(error, target) or EnvironmentFault(f"data.raw_path: {target}: {error}") from error
 
 
 def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> ProcessedData:
@@ -83,13 +83,15 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> Process
     from pipeline.dataset.prepare import prepare
 
     tokenizer = ChatTokenizer.load(base)
+    room.require(folder, processed.PREPARED_OVER_RAW * raw.stat().st_size, "preparing the data")
     try:
         with files.new_folder(folder) as temporary:
             figures = prepare(raw, temporary, ctx.config, tokenizer, _progress(ctx, count_lines(raw)))
             report = _report(ctx, base, raw, folder, figures)
             files.write_json(temporary / "report.json", report)
     except OSError as error:
-        raise EnvironmentFault(f"{error.filename or folder}: {error.strerror or error}", "humigence doctor") from error
+        other = EnvironmentFault(f"{error.filename or folder}: {error.strerror or error}", "humigence doctor")
+        raise machine_faults.in_words(error, folder) or other from error
     _tell(ctx, report)
     return ProcessedData(folder, folder.name, report)
 

@@ -17,7 +17,7 @@ from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_name
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import jsonl
 from pipeline.dataset.jsonl import Line, read_lines
-from pipeline.dataset.processed import raw_file
+from pipeline.dataset.processed import PREPARED_OVER_RAW, raw_file
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas import fitting
@@ -29,8 +29,6 @@ from pipeline.judging import find_prompts, read_prompts
 from pipeline.runs import read_report, runs_of
 
 ROWS_LOOKED_AT = 100
-# Prepared rows are kept as text and as tokens: about three times the raw file.
-_PREPARED_OVER_RAW = 3
 _CHECKPOINTS_KEPT = 4
 _REPOSITORY = re.compile(r"^(?:[\w.-]{1,96}/)?[\w.-]{1,96}$")
 
@@ -157,7 +155,7 @@ def _workspace_bytes(ctx: StepContext) -> int:
     lora = ctx.config.train.lora
     trained = adapter_parameters(shape, lora.r, lora.target_modules) if shape else 0
     checkpoint = 3 * 4 * trained  # the adapter and AdamW's two moments, 32 bits each
-    return _PREPARED_OVER_RAW * (raw.stat().st_size if raw.is_file() else 0) + (_CHECKPOINTS_KEPT + 1) * checkpoint
+    return PREPARED_OVER_RAW * (raw.stat().st_size if raw.is_file() else 0) + (_CHECKPOINTS_KEPT + 1) * checkpoint
 
 
 def _download_bytes(ctx: StepContext) -> int:

@@ -58,7 +58,9 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     if step < plan.total_steps and not ended_early:
         model = _model(ctx, base, plan, device, progress.limits)
         samples = _samples(ctx, base) if held_out else None
-        parts = Parts(plan, ctx.config.train, ctx.config.seed, rows, held_out, samples, run.checkpoints, recorder, ctx.emit)
+        parts = Parts(
+            plan, ctx.config.train, ctx.config.seed, rows, held_out, samples, run.checkpoints, recorder, ctx.emit, ctx.stop
+        )
         trainer = HumigenceTrainer(model, parts, cadence)
         _train(ctx, trainer, start)
         step, ended_early = trainer.state.global_step, trainer.ended_early

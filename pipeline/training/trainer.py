@@ -21,7 +21,7 @@ from pipeline.config import TrainSection
 from pipeline.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
 from pipeline.out_of_memory import OutOfMemory
 from pipeline.planning import Plan
-from pipeline.training import attention, checkpoint_files, checkpoints
+from pipeline.training import attention, checkpoint_files, checkpoints, saving
 from pipeline.training.callbacks import Bookkeeping, Cadence, StepBounds
 from pipeline.training.early_stopping import should_stop
 from pipeline.training.evaluation import HeldOutRows
@@ -44,6 +44,7 @@ class Parts:
     Attributes:
         held_out: None when there are no held-out rows: nothing is evaluated.
         checkpoints: the folder they go to.
+        stop: whether the person asked to stop, for when a save has to wait for room.
     """
 
     plan: Plan
@@ -55,6 +56,7 @@ class Parts:
     checkpoints: Path
     recorder: Recorder
     emit: Callable[[Event], None]
+    stop: Callable[[], object]
 
 
 class HumigenceTrainer(Trainer):  # type: ignore[misc]
@@ -174,14 +176,10 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         best = parts.recorder.progress.best
         with parts.recorder.paused():
             began = time.perf_counter()
-            with checkpoint_files.new_checkpoint(parts.checkpoints, step) as folder:
-                checkpoints.write_adapter(self.model, folder)
-                checkpoints.write_optimizer(self.optimizer, folder)
-                checkpoints.write_scheduler(self.lr_scheduler, folder)
-                checkpoints.write_scaler(self.accelerator.scaler, folder)
-                checkpoints.write_random_state(folder)
-                checkpoints.write_progress(parts.recorder.progress, folder)
-                self.state.save_to_json(str(folder / "trainer_state.json"))
+            needed = saving.checkpoint_bytes(self.model)
+            saving.save_when_there_is_room(
+                parts.checkpoints, step, needed, self._write_checkpoint, emit=parts.emit, stop=parts.stop
+            )
             checkpoint_files.rotate(parts.checkpoints, step, {best[0]} if best else set())
             name = f"{parts.checkpoints.name}/{checkpoint_files.folder_name(step)}"
             is_best = best is not None and best[0] == step
@@ -198,6 +196,15 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
                 self._memory.at_rest.restore()
             self._save_checkpoint(self.model, None)
         return step or None
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        checkpoints.write_adapter(self.model, folder)
+        checkpoints.write_optimizer(self.optimizer, folder)
+        checkpoints.write_scheduler(self.lr_scheduler, folder)
+        checkpoints.write_scaler(self.accelerator.scaler, folder)
+        checkpoints.write_random_state(folder)
+        checkpoints.write_progress(self.parts.recorder.progress, folder)
+        self.state.save_to_json(str(folder / "trainer_state.json"))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         read_adapter(self.model, Path(resume_from_checkpoint))

@@ -1,0 +1,40 @@
+"""Exceptions of the system and of libraries that mean that the machine failed, told so that a person can act on them."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from pipeline.errors import EnvironmentFault
+from pipeline.room import is_full
+
+_GPU_WORDS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver")
+
+
+def in_words(error: BaseException, place: Path) -> EnvironmentFault | None:
+    """The fault of the machine that `error` is; None where it is none.
+
+    Args:
+        place: where it happened, for errors that don't say.
+    """
+    where = getattr(error, "filename", None) or place
+    if is_full(error):
+        return EnvironmentFault(f"the disk is full: {where}", "make room, then start it again: what is whole is kept")
+    if isinstance(error, PermissionError):
+        return EnvironmentFault(f"no permission: {where}", "give this user access, then start it again")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return EnvironmentFault(f"the file system is read-only: {where}", "mount it writable, or work in another folder")
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return EnvironmentFault(
+            f"the disk failed (input/output error): {where}", "dmesg tells more; copy what is whole elsewhere"
+        )
+    if _is_of_the_gpu(error):
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        return EnvironmentFault(f"the GPU failed: {first}", "nvidia-smi and dmesg tell more; then resume the run")
+    return None
+
+
+def _is_of_the_gpu(error: BaseException) -> bool:
+    if type(error).__name__ == "OutOfMemoryError":
+        return False
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _GPU_WORDS)

@@ -1,0 +1,96 @@
+"""Room on disks: how much there is, whether an error means that there is none, and waiting until somebody has made some."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import EnvironmentFault, Stopped
+from pipeline.events import Continued, Event, Paused
+from pipeline.text import size
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What libraries written in other languages say: Rust and C++ in the system's words, numpy in its own.
+_FULL_IN_WORDS = re.compile(r"No space left on device|Disk quota exceeded|\b\d+ requested and \d+ written")
+_LOOK_EVERY_S = 0.5
+
+
+def free_disk_bytes(path: Path) -> int:
+    """Room on the disk that holds `path`, which need not exist yet."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error of the system, or of a library that wrote a file, means that the disk or a quota is full."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    return bool(_FULL_IN_WORDS.search(str(error)))
+
+
+def require(folder: Path, needed: int, what: str, hint: str = "make room, then start it again") -> None:
+    """Raise `EnvironmentFault` when the disk of `folder` has less than `needed` bytes free for `what` ("the prepared rows")."""
+    free = free_disk_bytes(folder)
+    if needed > free:
+        raise EnvironmentFault(f"{what}: about {size(needed)} are needed, {size(free)} are free at {folder}", hint)
+
+
+def wait_for(
+    folder: Path,
+    needed: int,
+    what: str,
+    *,
+    emit: Callable[[Event], None],
+    stop: Callable[[], object],
+    at_least_once: bool = False,
+) -> None:
+    """Return once the disk of `folder` has `needed` bytes free; what waits, and that it goes on, is told as events.
+
+    Args:
+        what: what cannot be written ("the checkpoint of step 40").
+        at_least_once: a write has failed just now, whatever the free space says.
+
+    Raises:
+        Stopped: the person asked to.
+    """
+    if not at_least_once and free_disk_bytes(folder) >= needed:
+        return
+    began = time.monotonic()
+    emit(Paused(f"the disk is full: {what} needs {size(needed)} at {folder}"))
+    while at_least_once or free_disk_bytes(folder) < needed:
+        at_least_once = False
+        if stop():
+            raise Stopped(f"stopped while the disk was full: {what} is not written", "make room, then resume the run")
+        time.sleep(_LOOK_EVERY_S)
+    emit(Continued(time.monotonic() - began))
+
+
+class Reserve:
+    """Room kept for the words that tell of a full disk: a file that is given back when they need it."""
+
+    BYTES = 64 << 10
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def hold(self) -> None:
+        """Take the room, where there is any."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, self.BYTES)
+        except OSError as error:
+            if not is_full(error) and error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(fd)
+
+    def release(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()

@@ -1,0 +1,72 @@
+"""A worker's way into its run's log: a full disk pauses the run instead of ending it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.events import Event
+from pipeline.folders import RunFolder
+from pipeline.room import Reserve, is_full, wait_for
+from pipeline.runs import EventWriter
+
+# More than one line: with less it would stop again at the next.
+_ENOUGH_BYTES = 1 << 20
+
+
+class RunLog:
+    """Appends events. One at a time: whoever holds the run's lock.
+
+    Attributes:
+        stop: whether the person asked to stop; looked at while the disk is full.
+    """
+
+    def __init__(self, run: RunFolder, also: Callable[[Event], None] | None = None) -> None:
+        """`also` sees each event after it is in the log."""
+        self._also = also
+        self.stop: Callable[[], object] = lambda: None
+        self._folder: Path = run.path
+        self._reserve = Reserve(run.path / ".reserve")
+        self._writer = EventWriter(run)
+        self._reserve.hold()
+
+    def emit(self, event: Event) -> None:
+        """Write one event as soon as there is room, then tell it to `also`.
+
+        Raises:
+            Stopped: the person asked to stop while there was none.
+        """
+        self._write(event)
+        if self._also:
+            self._also(event)
+
+    def _write(self, event: Event) -> None:
+        try:
+            self._writer.emit(event)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._write_when_there_is_room(event)
+
+    def _write_when_there_is_room(self, event: Event) -> None:
+        self._reserve.release()
+        if self.stop():  # how it ends fits into what was kept for it
+            self._writer.emit(event)
+            return
+        needed = _ENOUGH_BYTES + Reserve.BYTES
+        wait_for(self._folder, needed, "the event log", emit=self._if_it_fits, stop=self.stop, at_least_once=True)
+        self._reserve.hold()
+        self._write(event)
+
+    def _if_it_fits(self, event: Event) -> None:
+        try:
+            self._writer.emit(event)
+        except OSError as error:
+            if not is_full(error):
+                raise
+        if self._also:
+            self._also(event)
+
+    def close(self) -> None:
+        self._reserve.release()
+        self._writer.close()

@@ -1,0 +1,37 @@
+"""One process that forks workers for the whole suite, and what an untroubled run leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import launch
+from tests.faults.disks import disk as disk
+from tests.faults.workers import Project, Workers
+
+
+@pytest.fixture(scope="package")
+def workers() -> Iterator[Workers]:
+    """`launch.start` forks its workers from a process that has torch already."""
+    made = Workers()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_spawn", made.spawn)
+        yield made
+    made.close()
+
+
+@pytest.fixture(scope="package")
+def untroubled(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, workers: Workers) -> dict[str, Any]:
+    """What the run leaves behind when nothing happens to it."""
+    project = Project(tmp_path_factory.mktemp("untroubled"), tiny_model, workers)
+    assert project.to_its_end() in (0, 3), project.run.output_log.read_text()[-2000:]
+    return project.left_behind()
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_model: Path, workers: Workers) -> Iterator[Project]:
+    yield Project(tmp_path, tiny_model, workers)
+    Workers.end_all()
