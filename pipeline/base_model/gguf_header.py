@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,6 +53,12 @@ def read_header(path: Path) -> GgufHeader:
     Raises:
         BadInput: it is not a GGUF file, of a version not known here, or cut short.
     """
+    found = path.stat()
+    return _header(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _header(path: Path, _size: int, _modified_ns: int) -> GgufHeader:
     with path.open("rb") as file:
         try:
             return _read(file, path)

@@ -9,21 +9,19 @@ Safetensors and GGUF only: no pickle is read and no code of a model repository r
 
 from __future__ import annotations
 
-import functools
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gguf
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, modeling_gguf_pytorch_utils
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.base_model.gguf_reading import read_once
 from pipeline.base_model.shape import read_shape
 from pipeline.base_model.widened import WidenedLinear
 from pipeline.config import LoraSection, PrecisionMode
@@ -151,7 +149,7 @@ def _from_gguf(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
     """
     folder, name = str(base.path.parent), base.path.name
     try:
-        with _read_quietly():
+        with read_once():
             config = AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
             read = AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=name, config=config, dtype=torch.float32, local_files_only=True, trust_remote_code=False
@@ -164,20 +162,6 @@ def _from_gguf(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
     except _LOAD_ERRORS as error:
         raise _unreadable(base, error) from error
     return _complete(base, model, info)
-
-
-@contextmanager
-def _read_quietly() -> Iterator[None]:
-    """While a GGUF file is read: its table of tensor names is made once, not once for every module of the model (5 s), and no
-    progress bar is drawn over a person's terminal.
-    """
-    name_map, bar = gguf.get_tensor_name_map, modeling_gguf_pytorch_utils.tqdm
-    gguf.get_tensor_name_map = functools.cache(name_map)
-    modeling_gguf_pytorch_utils.tqdm = functools.partial(bar, disable=True)
-    try:
-        yield
-    finally:
-        gguf.get_tensor_name_map, modeling_gguf_pytorch_utils.tqdm = name_map, bar
 
 
 def _complete(base: BaseModel, model: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:

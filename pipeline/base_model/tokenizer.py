@@ -203,7 +203,10 @@ def _fitting(tokenizer: Any) -> Templates:
 def _loaded(base: BaseModel, _fingerprint: str) -> ChatTokenizer:
     # Four steps of a run ask for it, and reading one out of a GGUF file takes seconds.
     if base.kind == "gguf":
-        return ChatTokenizer(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name, base.template)
+        from pipeline.base_model.gguf_reading import read_once
+
+        with read_once():
+            return ChatTokenizer(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name, base.template)
     return ChatTokenizer.from_folder(base.path, base.name, base.template)
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.base_model import gguf_reading
 from pipeline.base_model.load import add_adapter, load_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.config import LoraSection, PrecisionMode
@@ -124,6 +125,30 @@ def test_a_gguf_file_is_a_base_model_like_its_folder(gguf_model: BaseModel, tiny
     from_folder = load_base(base_at(tiny_model), mode, CPU, compute_dtype="float32")
     assert torch.allclose(logits(from_file), logits(from_folder), atol=1e-4)
     assert not hasattr(from_file.config, "quantization_config") or mode in ("qlora_nf4", "lora_int8")
+
+
+def test_a_gguf_file_is_read_once_for_all_that_is_made_of_it(
+    gguf_model: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = BaseModel(Path(shutil.copyfile(gguf_model.path, tmp_path / "model.gguf")), "gguf", "copied")
+    read: list[str] = []
+
+    made = gguf_reading._Reader
+
+    def reader(path: str) -> Any:
+        read.append(path)
+        return made(path)
+
+    monkeypatch.setattr(gguf_reading, "_Reader", reader)
+    first = load_base(copied, "lora_bf16", CPU)
+    second = load_base(copied, "lora_bf16", CPU)
+    assert read == [str(copied.path)] and torch.equal(logits(first), logits(second))
+    assert gguf.GGUFReader is not gguf_reading._reader_of, "others read as they did"
+    weights = bytearray(copied.path.read_bytes())
+    weights[-40] ^= 1
+    copied.path.write_bytes(weights)
+    load_base(copied, "lora_bf16", CPU)
+    assert len(read) == 2, "a file that changed is another one"
 
 
 def test_a_widened_layer_passes_the_gradient_of_the_exact_product() -> None:

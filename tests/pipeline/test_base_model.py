@@ -154,6 +154,16 @@ def test_a_damaged_gguf_is_told_and_never_read_for_ever(smollm2: BaseModel, tmp_
             at(path)
 
 
+def test_a_gguf_header_is_read_once_until_the_file_changes(smollm2: BaseModel, tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    path.symlink_to(smollm2.path)
+    assert read_header(path) is read_header(path)
+    path.unlink()
+    path.write_bytes(b"no GGUF file any more")
+    with pytest.raises(BadInput):
+        read_header(path)
+
+
 # ------------------------------------------------------------------------------------------------- fingerprints
 
 
