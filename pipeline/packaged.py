@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.base_model import locate
 from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.reference import places
 from pipeline.errors import MissingArtifact
 from pipeline.export.folder import MANIFEST
 from pipeline.files import read_json
@@ -46,17 +47,18 @@ def read(folder: Path) -> Packaged:
         raise MissingArtifact(f"{folder / MANIFEST} is damaged", "humigence pack makes the package anew") from error
     if missing := [name for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG) if not (folder / name).is_file()]:
         raise MissingArtifact(f"{folder / missing[0]} is missing", f"humigence pack makes the package (format {version}) anew")
-    base = _base(recorded)
+    base = _base(recorded, folder)
     return Packaged(folder, base, _difference(base, recorded), manifest)
 
 
-def _base(recorded: dict[str, Any]) -> BaseModel:
+def _base(recorded: dict[str, Any], folder: Path) -> BaseModel:
     name = recorded["name"]
     if recorded["path"]:
-        path = Path(recorded["path"])
-        if not path.exists():
+        tried = places(recorded["path"], folder)
+        path = next((place for place in tried if place.exists()), None)
+        if path is None:
             hint = f"put it back there, or set base.path in {MANIFEST} to where it is now"
-            raise MissingArtifact(f"the base model {name} is not at {path} any more", hint)
+            raise MissingArtifact(f"the base model {name} is not at {tried[0].absolute()} any more", hint)
         return locate.at(path, "the package's base model")
     found = locate.cached_snapshot(recorded["repo"], recorded["revision"])
     if found is None or locate.problems_of(found):

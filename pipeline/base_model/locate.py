@@ -124,7 +124,15 @@ def at(path: Path, key: str = "model") -> BaseModel:
         return BaseModel(path.resolve(), "gguf", path.stem)
     if problems := problems_of(path):
         raise BadInput(f"{key}: {path} is not a usable base model\n" + "\n".join(f"  {each}" for each in problems), hint)
-    return BaseModel(path.resolve(), "folder", path.resolve().name)
+    return BaseModel(path.resolve(), "folder", _name_of(path.resolve()))
+
+
+def _name_of(folder: Path) -> str:
+    """The folder's name; of a snapshot in a hub cache, which is named by its commit, the repository's."""
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/", 1)
+    return folder.name
 
 
 # ------------------------------------------------------------------------------------------------- the hub cache

@@ -134,8 +134,7 @@ def _planned(plan: dict[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 def _use(package: Package) -> str:
-    name = package.base_reference if not package.config.model.local_path else package.base.name
-    loaded = json.dumps(name)
+    loaded = json.dumps(package.reference.repo or package.base.name)
     gguf = f", gguf_file={json.dumps(package.base.path.name)}" if package.base.kind == "gguf" else ""
     if gguf:
         loaded = '"folder of the GGUF file"'

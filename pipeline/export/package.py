@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from pipeline import __version__, acceptance, provenance, trained
 from pipeline.base_model import locate
 from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.reference import Reference, reference_of
 from pipeline.config import Config
 from pipeline.context import StepContext
 from pipeline.errors import MissingArtifact
@@ -21,7 +22,7 @@ from pipeline.runs import read_report
 from pipeline.trained import Trained
 
 # Raise it when the same inputs would be packaged differently.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors")
 
 
@@ -30,6 +31,7 @@ class Package:
     """What goes into a package.
 
     Attributes:
+        reference: how the package names the base model.
         evaluation: `eval_report.json`.
         data: the run's report of preprocess; None where it has none.
         plan: `plan.json` as a dict; empty where the run has none.
@@ -39,6 +41,7 @@ class Package:
     config: Config
     trained: Trained
     base: BaseModel
+    reference: Reference
     evaluation: dict[str, Any]
     gates: tuple[GateJudged, ...]
     data: dict[str, Any] | None
@@ -46,14 +49,8 @@ class Package:
     fingerprint: str
     made_with: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def base_reference(self) -> str:
-        """What `adapter_config.json` calls the base model: its repository, or its path where it is a local file or folder."""
-        return str(self.base.path) if self.config.model.local_path else self.config.model.repo
-
     def manifest(self) -> dict[str, Any]:
         """`humigence.json`: all that loading the adapter again needs."""
-        model = self.config.model
         return {
             "format_version": FORMAT_VERSION,
             "humigence": __version__,
@@ -66,9 +63,7 @@ class Package:
             "base": {
                 "name": self.base.name,
                 "kind": self.base.kind,
-                "repo": None if model.local_path else model.repo,
-                "revision": None if model.local_path else model.revision,
-                "path": str(self.base.path) if model.local_path else None,
+                **asdict(self.reference),
                 "weights_fingerprint": self.base.weights_fingerprint(),
                 "tokenizer_fingerprint": self.base.tokenizer_fingerprint(),
             },
@@ -112,7 +107,8 @@ def find(ctx: StepContext) -> Package | None:
         data, __version__,
     ]  # fmt: skip
     made_with = provenance.of_training(provenance.starts(result.run))
-    return Package(ctx.config, result, base, evaluation, gates, data, plan, fingerprint(*sources), made_with)
+    reference = reference_of(base, ctx.config.model, ctx.workspace.root)
+    return Package(ctx.config, result, base, reference, evaluation, gates, data, plan, fingerprint(*sources), made_with)
 
 
 def require(ctx: StepContext) -> Package:

@@ -16,8 +16,8 @@ def write_peft_adapter(folder: Path, package: Package) -> None:
     shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
     config = read_json(checkpoint / ADAPTER_CONFIG)
     config |= {
-        "base_model_name_or_path": package.base_reference,
-        "revision": None if package.config.model.local_path else package.config.model.revision,
+        "base_model_name_or_path": str(package.reference),
+        "revision": package.reference.revision,
         "inference_mode": True,
     }
     write_json(folder / ADAPTER_CONFIG, config)

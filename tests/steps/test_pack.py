@@ -101,6 +101,18 @@ def test_a_base_model_that_has_gone_is_named_with_what_to_do(package: Path, work
     assert packaged.read(package).warning == ""
 
 
+def test_a_package_carries_no_path_of_its_maker(ctx: StepContext, package: Path, workspace: Path) -> None:
+    for file in package.iterdir():
+        assert str(workspace).encode() not in file.read_bytes(), file
+    assert read_json(package / "humigence.json")["base"]["path"] == "./base"
+
+
+def test_a_package_is_used_from_any_folder(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "another").mkdir()
+    monkeypatch.chdir(tmp_path / "another")
+    assert packaged.read(package).warning == ""
+
+
 def test_another_base_model_in_the_same_place_is_warned_of(package: Path, workspace: Path) -> None:
     assert packaged.read(package).warning == ""
     tiny.save_model(workspace / "base", template=tiny.CHATML, llama=False, seed=9)
@@ -244,5 +256,5 @@ def test_a_run_that_was_not_evaluated_is_not_packed(ctx: StepContext) -> None:
 
 def test_the_adapter_config_names_the_base_model_and_is_for_inference(package: Path, workspace: Path) -> None:
     config = json.loads((package / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str(workspace / "base")
+    assert config["base_model_name_or_path"] == "./base", "found from the workspace, and nobody's private path"
     assert config["inference_mode"] is True
