@@ -77,11 +77,12 @@ infer: $(INSTALLED) ## ask the packaged model: make infer PROMPT="Explain overfi
 test: $(INSTALLED) $(DEMO_MODEL) ## the whole test suite
 	$(PY) -m pytest
 
-lint: $(INSTALLED) ## style, types and the direction of imports
+lint: $(INSTALLED) ## style, types, the direction of imports, known vulnerabilities
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(PY) -m tests.audit constraints.txt
 
 demo: $(INSTALLED) $(DEMO_MODEL) ## fine-tune SmolLM2-135M on the bundled rows, then ask it; no GPU needed
 	$(HUMIGENCE) pipeline --config $(DEMO_CONFIG) --train
