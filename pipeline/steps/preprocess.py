@@ -75,7 +75,9 @@ def _copy_whole(source: Path, target: Path) -> None:
             shutil.copyfile(source, file.name)
         os.replace(file.name, target)
     except OSError as error:
-        raise machine_faults.in_words(error, target) or EnvironmentFault(f"data.raw_path: {target}: {error}") from error
+        raise machine_faults.in_words(error, target) or EnvironmentFault(
+            f"data.raw_path: {target} cannot be written: {error}"
+        ) from error
 
 
 def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> ProcessedData:
@@ -90,7 +92,9 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> Process
             report = _report(ctx, base, raw, folder, figures)
             files.write_json(temporary / "report.json", report)
     except OSError as error:
-        other = EnvironmentFault(f"{error.filename or folder}: {error.strerror or error}", "humigence doctor")
+        other = EnvironmentFault(
+            f"preparing the data failed: {error.filename or folder}: {error.strerror or error}", "humigence doctor"
+        )
         raise machine_faults.in_words(error, folder) or other from error
     _tell(ctx, report)
     return ProcessedData(folder, folder.name, report)
