@@ -6,8 +6,7 @@ these fields: type, bounds, default, one-line help, choices, level. Reading and 
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -17,6 +16,10 @@ PrecisionMode = Literal["qlora_nf4", "lora_fp16", "lora_bf16", "lora_int8"]
 RowSchema = Literal["chat_messages", "instruction_output"]
 ExportFormat = Literal["peft_adapter"]
 ChatTemplate = Literal["auto", "chatml", "llama-3", "gemma", "zephyr", "alpaca"]
+Topic = Literal[
+    "animals", "arithmetic", "astronomy", "chemistry", "computing", "cooking", "geography", "health", "history", "home",
+    "language", "units",
+]  # fmt: skip
 
 
 def setting(default: Any, help_text: str, *, level: Level = "advanced", allowed: str = "", **bounds: Any) -> Any:
@@ -34,14 +37,6 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, populate_by_name=True)
 
-    @field_validator("*")
-    @classmethod
-    def _without_nul(cls, value: Any) -> Any:
-        # Neither a path nor a name can hold one, and the system's calls would say so much later.
-        if any("\0" in text for text in (value if isinstance(value, tuple) else (value,)) if isinstance(text, str)):
-            raise ValueError("can't hold a NUL character")
-        return value
-
 
 class ModelSection(Section):
     repo: str = setting(
@@ -51,16 +46,6 @@ class ModelSection(Section):
     local_path: str | None = setting(
         None, "Base model on this machine: a Hugging Face folder or a .gguf file. Used instead of the hub.", level="basic"
     )
-
-    @field_validator("revision")
-    @classmethod
-    def _is_a_git_name(cls, revision: str | None) -> str | None:
-        # As git-check-ref-format: it becomes part of a path in the hub's cache.
-        if revision and (
-            ".." in revision or not re.fullmatch(r"[^\x00-\x20\x7f~^:?*\[\\/]+(/[^\x00-\x20\x7f~^:?*\[\\/]+)*", revision)
-        ):
-            raise ValueError("must be a branch, a tag or a commit")
-        return revision
 
 
 class ComputeSection(Section):
@@ -91,10 +76,23 @@ class SplitSection(Section):
         return self
 
 
+class GenerateSection(Section):
+    rows: int = setting(240, "Conversations to make.", ge=2, le=100_000)
+    topics: tuple[Topic, ...] = setting(get_args(Topic), "What they are about.", min_length=1)
+
+    @field_validator("topics")
+    @classmethod
+    def _topics_once(cls, topics: tuple[Topic, ...]) -> tuple[Topic, ...]:
+        if len(set(topics)) != len(topics):
+            raise ValueError("a topic is named twice")
+        return topics
+
+
 class DataSection(Section):
-    source: Literal["bundled", "local"] = setting(
+    source: Literal["bundled", "generated", "local"] = setting(
         "local",
-        "Bundled: the 12-row demo, copied to raw_path where that is missing. Local: the file at raw_path.",
+        "Local: the file at raw_path. Bundled: the 12-row demo, generated: what data.generate says; both are written to raw_path"
+        " where there is no file yet.",
         level="basic",
     )
     raw_path: str = setting("data/raw/oa.jsonl", "The JSONL file with one conversation a line.", level="basic", min_length=1)
@@ -107,6 +105,7 @@ class DataSection(Section):
     processed_dir: str = setting("data/processed", "Folder for the prepared data.", min_length=1)
     max_seq_len: int = setting(1024, "Longest piece the model sees at once, in tokens.", ge=16, le=131_072)
     packing: bool = setting(True, "Put several conversations into one row; they never see each other.")
+    generate: GenerateSection = Field(default=GenerateSection(), description="What source generated makes.")
     split: SplitSection = Field(default=SplitSection(), description="How the rows are divided.")
     over_long: Literal["window", "drop"] = setting(
         "window", "A conversation longer than max_seq_len: trained in overlapping windows, or left out. Never cut silently."

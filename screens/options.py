@@ -151,7 +151,7 @@ def source_options() -> list[Option]:
     return [
         Option("local", "Local file", about="A JSONL file of yours: one conversation a line."),
         Option("bundled", "Demo, 12 rows", about="OpenAssistant conversations that come with Humigence: enough to try it."),
-        Option("generated", "Generate", reason="not in this version", about="Making a small set of rows: not in this version."),
+        Option("generated", "Generate a set", about="Conversations on a dozen topics, made here: data.generate says how many."),
     ]
 
 

@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from pipeline.config import Config, DataSection
+from pipeline.dataset import source
 from pipeline.dataset.jsonl import Line, count_lines, read_lines
-from pipeline.dataset.processed import raw_file
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.dataset.schemas import messages_of
 from pipeline.errors import BadInput
@@ -40,7 +41,11 @@ def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
     Raises:
         BadInput: the file is missing or cannot be read, or no row of the sample has the schema of the config.
     """
-    path = raw_file(config, workspace)
+    with source.as_file(config, workspace) as path:
+        return _estimated(path, config)
+
+
+def _estimated(path: Path, config: Config) -> DataFigures:
     require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
         lines = list(islice(read_lines(path), SAMPLE_LINES))
@@ -48,7 +53,7 @@ def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
     except IndexError as error:
         raise BadInput(f"{path}: there is no row in it", "one JSON object a line") from error
     except OSError as error:
-        raise BadInput(f"data.raw_path: {path} cannot be read: {error.strerror}") from error
+        raise BadInput(f"data.raw_path: {path}: {error.strerror}") from error
     sample = _measure(lines, config.data)
     if not sample.tokens:
         name = config.data.row_schema

@@ -11,6 +11,7 @@ import threading
 import time
 from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 
 from pipeline.base_model import locate
 from pipeline.config import Config
-from pipeline.dataset import jsonl
+from pipeline.dataset import jsonl, source
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
-from pipeline.dataset.processed import SPLITS, raw_file
+from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readable import require_readable
 from pipeline.dataset.row import conversation_of, documents_of
 from pipeline.dataset.split import assign
@@ -63,6 +64,7 @@ class Rows:
         self._indexed = False
         self._damage: BadInput | None = None
         self._tokenizer: ChatTokenizer | None = None
+        self._kept = ExitStack()  # the file, where its rows are still to be written
         # A person waits for a row; the count waits for nobody.
         self._nobody_waits = threading.Event()
         self._nobody_waits.set()
@@ -71,7 +73,7 @@ class Rows:
         """Begin. Rows are plain until `template` tells the model's name, or why its template can't be shown."""
         self._config = Config.model_validate(config)
         here = Workspace(Path(workspace))
-        self._path = raw_file(self._config, here)
+        self._path = self._kept.enter_context(source.as_file(self._config, here))
         require_readable(self._path, missing_hint="choose the file in the wizard, or humigence config set data.raw_path PATH")
         self._in_array = jsonl.is_array(self._path)
         self._rejected = Tally(jsonl.unit(self._path))

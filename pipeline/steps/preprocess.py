@@ -6,9 +6,6 @@ run that asks for the same.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import files, machine_faults, room
 from pipeline.base_model.locate import require
 from pipeline.context import StepContext, StepResult
-from pipeline.dataset import processed
+from pipeline.dataset import processed, source
 from pipeline.dataset.jsonl import count_lines, is_array
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
@@ -60,24 +57,10 @@ def is_unchanged(ctx: StepContext) -> bool:
 
 
 def _raw_in_place(ctx: StepContext) -> Path:
-    """The raw file, the demo copied to where the config says it is."""
-    path = ctx.workspace.resolve(ctx.config.data.raw_path)
-    if ctx.config.data.source == "bundled" and not path.exists():
-        _copy_whole(processed.raw_file(ctx.config, ctx.workspace), path)
+    """The raw file, what `data.source` makes written to where the config says it is."""
+    path = source.put_in_place(ctx.config, ctx.workspace)
     require_readable(path, missing_hint=RAW_PATH_HINT)
     return path
-
-
-def _copy_whole(source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            shutil.copyfile(source, file.name)
-        os.replace(file.name, target)
-    except OSError as error:
-        raise machine_faults.in_words(error, target) or EnvironmentFault(
-            f"data.raw_path: {target} cannot be written: {error}"
-        ) from error
 
 
 def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> ProcessedData:
@@ -92,9 +75,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> Process
             report = _report(ctx, base, raw, folder, figures)
             files.write_json(temporary / "report.json", report)
     except OSError as error:
-        other = EnvironmentFault(
-            f"preparing the data failed: {error.filename or folder}: {error.strerror or error}", "humigence doctor"
-        )
+        other = EnvironmentFault(f"{error.filename or folder}: {error.strerror or error}", "humigence doctor")
         raise machine_faults.in_words(error, folder) or other from error
     _tell(ctx, report)
     return ProcessedData(folder, folder.name, report)

@@ -15,7 +15,7 @@ from pipeline.base_model import templates
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers
 from pipeline.context import StepContext, StepResult
-from pipeline.dataset import jsonl
+from pipeline.dataset import jsonl, source
 from pipeline.dataset.jsonl import Line, read_lines
 from pipeline.dataset.processed import PREPARED_OVER_RAW, raw_file
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
@@ -210,7 +210,13 @@ def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:
 
 def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
     """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only told."""
-    path = raw_file(ctx.config, ctx.workspace)
+    if note := source.another_file(ctx.config, ctx.workspace):
+        ctx.emit(Note(note, "warning"))
+    with source.as_file(ctx.config, ctx.workspace) as path:
+        yield from _check_rows(path, ctx)
+
+
+def _check_rows(path: Path, ctx: StepContext) -> Iterator[HumigenceError]:
     require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
         if jsonl.is_array(path):

@@ -25,7 +25,19 @@ from screens.draft import Draft, Field, default_words, fields, word
 from screens.widgets.choices import Choices, Option
 
 # The order a person thinks in; a section that is not named here comes after them.
-_ORDER = ("compute", "model", "data", "data.split", "train", "train.lora", "train.early_stopping", "eval", "acceptance", "export")
+_ORDER = (
+    "compute",
+    "model",
+    "data",
+    "data.generate",
+    "data.split",
+    "train",
+    "train.lora",
+    "train.early_stopping",
+    "eval",
+    "acceptance",
+    "export",
+)
 _TITLES = {"": "General", "train": "Training", "train.lora": "LoRA", "eval": "Evaluation"}
 
 
@@ -52,7 +64,9 @@ def section_help(section: str) -> str:
 
 
 class Row(Vertical):
-    """A part of the form that enters some settings. Rows of its own kind override `show`."""
+    """A part of the form that enters some settings. Rows of its own kind override `show`; what they show besides is `follows`."""
+
+    follows: ClassVar[frozenset[str]] = frozenset()
 
     class Entered(Message):
         """The person entered something."""
@@ -269,7 +283,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         """Put entries into the draft; every row of these settings follows."""
         changed = frozenset(key for key, entry in entries.items() if self.draft.enter(key, entry))
         for row in self.rows:
-            if not changed.isdisjoint(row.keys):
+            if not changed.isdisjoint(row.follows.union(row.keys)):
                 row.show(self.draft)
         self.tell_problems()
         if changed:

@@ -26,6 +26,7 @@ from screens.widgets.path_picker import PathPicker
 
 DATA_FILES = (".jsonl", ".json")
 MODEL_FILES = (".gguf",)
+_OWN_PLACES = {"bundled": "data/raw/oa_demo.jsonl", "generated": "data/raw/generated.jsonl"}
 
 
 class QuestionRow(Row):
@@ -163,6 +164,7 @@ class DataQuestion(QuestionRow):
     """Where the rows come from, and the file."""
 
     number, title = 3, "Data"
+    follows = frozenset({"data.generate.rows", "data.generate.topics"})
 
     class Looked(Message):
         """What a look at the file at `path` found."""
@@ -198,7 +200,20 @@ class DataQuestion(QuestionRow):
                 self.picker.show(path)
         self.query_one(".file").display = local
         self.bundled.display = not local
-        self.bundled.update(f"  12 rows · chat_messages · copied to {path}")
+        self.bundled.update(
+            f"  {self._made(draft)} · chat_messages · {'stands' if self._is_there(path) else 'written'} at {path}"
+        )
+
+    def _made(self, draft: Draft) -> str:
+        """How many rows, of what."""
+        if draft.entries["data.source"] == "bundled":
+            return "12 rows"
+        topics = len(draft.entries["data.generate.topics"])
+        return f"{draft.entries['data.generate.rows']} rows of {topics} topic{'s' * (topics != 1)}"
+
+    def _is_there(self, path: str) -> bool:
+        place = self._place(path)
+        return place is not None and place.exists()
 
     # ------------------------------------------------------------------------------------------------- the file
 
@@ -241,12 +256,17 @@ class DataQuestion(QuestionRow):
     def _chosen(self, event: Choices.Changed) -> None:
         event.stop()
         local = event.value == "local"
-        path = self._local if local else fields()["data.raw_path"].default
+        path = self._local if local else self._free_place(event.value)
         if local:
             self.picker.show(path)
             self.query_one(".file").display = True
             self.picker.input.focus()
         self.post_message(self.Entered(self, {"data.source": event.value, "data.raw_path": path}))
+
+    def _free_place(self, source: str) -> str:
+        """Where rows are written: the usual file, unless rows of another origin stand there."""
+        usual = str(fields()["data.raw_path"].default)
+        return _OWN_PLACES[source] if self._is_there(usual) else usual
 
     @on(PathPicker.Changed)
     def _typed(self, event: PathPicker.Changed) -> None:
@@ -261,7 +281,8 @@ def covered() -> frozenset[str]:
 
 def asked(config: Config) -> tuple[Any, ...]:
     """The five answers, as a summary lists them."""
-    data = f"demo, 12 rows, at {config.data.raw_path}" if config.data.source == "bundled" else config.data.raw_path
+    made = {"bundled": "demo, 12 rows", "generated": f"{config.data.generate.rows} rows, generated"}.get(config.data.source)
+    data = f"{made}, at {config.data.raw_path}" if made else config.data.raw_path
     return (
         ("GPU", config.compute.gpu),
         ("Model", config.model.local_path or config.model.repo),

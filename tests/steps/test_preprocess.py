@@ -413,3 +413,14 @@ def test_nothing_is_written_or_printed_but_the_prepared_data(desk: Desk, tmp_pat
     assert sorted(os.listdir(desk.workspace.root)) == ["data", "rows.jsonl"]
     kinds = ("", ".jsonl", ".lengths.npy", ".trained.npy")
     assert set(os.listdir(made)) == {split + kind for split in SPLITS for kind in kinds} | {"report.json"}
+
+
+def test_generated_rows_are_written_where_the_config_says_and_prepared(desk: Desk) -> None:
+    wanted = {"source": "generated", "raw_path": "data/raw/oa.jsonl", "generate": {"rows": 30}}
+    data = desk.prepare(**wanted)
+    assert data.report["kept"] == 30 and data.report["rejected_rows"] == data.report["duplicates"] == 0
+    raw = desk.workspace.root / "data/raw/oa.jsonl"
+    before = raw.read_bytes()
+    raw.unlink()
+    assert desk.prepare(**wanted).folder == data.folder, "the same rows come again"
+    assert raw.read_bytes() == before

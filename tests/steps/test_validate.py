@@ -199,3 +199,14 @@ def test_a_model_without_a_chat_template_is_told_before_anything_is_loaded(setti
     assert check(settings | {"data": settings["data"] | {"template": "zephyr"}}, workspace) == []
     error = refused(settings | {"data": settings["data"] | {"template": "chatml"}}, workspace)
     assert "data.template: chatml needs the special token <|im_start|>" in error.message
+
+
+def test_rows_that_are_still_to_be_made_are_in_order_and_others_in_their_place_are_told(
+    settings: dict[str, Any], workspace: Path
+) -> None:
+    made = settings | {"data": {"source": "generated", "raw_path": "made.jsonl"}}
+    assert check(made, workspace) == [] and not (workspace / "made.jsonl").exists()
+    taken = settings | {"data": {"source": "generated", "raw_path": "rows.jsonl"}}
+    assert "rows.jsonl was there already and is not what data.generate would make" in check(taken, workspace)[0]
+    many = settings | {"data": {"source": "generated", "raw_path": "made.jsonl", "generate": {"rows": 90_000}}}
+    assert "data.generate.rows" in refused(many, workspace).message

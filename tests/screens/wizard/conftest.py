@@ -130,6 +130,7 @@ def _candidates(field: Field) -> Iterator[Any]:
         yield from field.options
     if field.kind == "choices":
         yield list(field.options)
+        yield list(field.options[1:])
     if field.kind == "list":
         yield [*field.default, "gate_proj"]
     if field.kind == "text":

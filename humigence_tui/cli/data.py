@@ -1,0 +1,128 @@
+"""`humigence data`: make a set of conversations, look at rows as the model will see them, measure a file."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
+from humigence_tui.cli.terminal import out, out_json, say_next
+from pipeline import config_file
+from pipeline.config import Config, Topic
+from pipeline.dataset import generate
+from pipeline.errors import BadInput
+from pipeline.files import write_atomic
+from pipeline.runs import Workspace
+from pipeline.text import counted
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+
+
+@app.callback()
+def _data() -> None:
+    pass
+
+
+@app.command("generate")
+def generate_(
+    rows: Annotated[int | None, typer.Option("--rows", metavar="N", help="How many conversations.")] = None,
+    topics: Annotated[
+        str | None, typer.Option("--topics", metavar="A,B", help=f"What they are about: {', '.join(get_args(Topic))}.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same seed makes the same file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Where to; data.raw_path if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """A small, varied set of conversations, composed of facts. What is not given is the config's: data.generate, seed and
+    data.raw_path.
+    """
+    here, settings = open_project(config)
+    wanted = _with_options(settings, rows, topics, seed)
+    chosen = wanted.data.generate
+    content = generate.content(chosen.topics, chosen.rows, wanted.seed)
+    target = here.resolve(str(output or settings.data.raw_path))
+    written = _write(target, content, force)
+    if as_json:
+        out_json(_facts(target, content, wanted, written))
+        return
+    words = f"{counted(chosen.rows)} rows of {len(chosen.topics)} topic{'s' * (len(chosen.topics) > 1)}, seed {wanted.seed}"
+    out(f"{target}  {words}{'' if written else ', as it was'}")
+    say_next(*_next_commands(target, here, settings, config))
+
+
+def _with_options(settings: Config, rows: int | None, topics: str | None, seed: int | None) -> Config:
+    """The config with what was given on the command line, checked as a config is."""
+    _known_topics(topics)
+    given = {"data.generate.rows": rows, "data.generate.topics": topics, "seed": seed}
+    for key, value in given.items():
+        if value is not None:
+            settings = config_file.with_value(settings, key, str(value), where="humigence data generate")
+    return settings
+
+
+def _known_topics(topics: str | None) -> None:
+    known = get_args(Topic)
+    for topic in topics.split(",") if topics is not None else ():
+        if topic.strip() not in known:
+            close = difflib.get_close_matches(topic.strip(), known, n=1)
+            meant = f", did you mean {close[0]}?" if close else ""
+            raise BadInput(f"--topics: there is no topic {topic.strip()!r}{meant}", f"there are {', '.join(known)}")
+
+
+def _write(target: Path, content: bytes, force: bool) -> bool:
+    """Whether the file had to be written: the same rows may be there already.
+
+    Raises:
+        BadInput: another file is there, and it was not said that it may go.
+    """
+    if target.is_dir():
+        raise BadInput(f"{target} is a folder", "humigence data generate --output FILE")
+    if target.exists():
+        if target.read_bytes() == content:
+            return False
+        if not force:
+            raise BadInput(f"{target} is there already and holds something else", "--force overwrites it; --output names another")
+    write_atomic(target, content)
+    return True
+
+
+def _facts(target: Path, content: bytes, wanted: Config, written: bool) -> dict[str, Any]:
+    chosen = wanted.data.generate
+    per_topic = Counter[str]()
+    left = chosen.rows
+    sizes = {topic: len(generate.conversations(topic, wanted.seed)) for topic in chosen.topics}
+    while left > 0:  # as they are taken, in turn
+        for topic in chosen.topics:
+            if left and per_topic[topic] < sizes[topic]:
+                per_topic[topic] += 1
+                left -= 1
+    return {
+        "path": str(target),
+        "rows": chosen.rows,
+        "topics": dict(per_topic),
+        "seed": wanted.seed,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "written": written,
+    }
+
+
+def _next_commands(target: Path, here: Workspace, settings: Config, config: str) -> Sequence[str]:
+    shown = with_config("data show", config)
+    if here.resolve(settings.data.raw_path) == target:
+        return [shown]
+    setting = with_config(f"config set data.raw_path {shlex.quote(str(target))}", config)
+    return (
+        [setting, shown]
+        if settings.data.source != "bundled"
+        else [with_config("config set data.source local", config), setting, shown]
+    )

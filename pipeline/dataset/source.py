@@ -1,0 +1,73 @@
+"""Where the rows come from where no file is there yet: the bundled demo, or conversations made from topics."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline import machine_faults
+from pipeline.config import Config
+from pipeline.config_file import shipped
+from pipeline.dataset import generate
+from pipeline.dataset.processed import BUNDLED_DEMO, raw_file
+from pipeline.errors import EnvironmentFault
+from pipeline.files import write_atomic
+from pipeline.runs import Workspace
+
+
+def made(config: Config) -> bytes | None:
+    """The rows `data.source` stands for; None for a file of the person's own.
+
+    Raises:
+        BadInput: more rows are asked for than the topics hold.
+    """
+    data = config.data
+    if data.source == "bundled":
+        return shipped(BUNDLED_DEMO).read_bytes()
+    return generate.content(data.generate.topics, data.generate.rows, config.seed) if data.source == "generated" else None
+
+
+@contextmanager
+def as_file(config: Config, workspace: Workspace) -> Iterator[Path]:
+    """The file to look at: `data.raw_path`, or one without a name with the rows that will be made: looking leaves nothing behind.
+
+    Raises `BadInput` as `made` does.
+    """
+    path = raw_file(config, workspace)
+    if config.data.source != "generated" or path.exists():
+        yield path
+        return
+    with tempfile.TemporaryFile() as file:  # gone with the process, however it ends
+        file.write(made(config) or b"")
+        file.flush()
+        yield Path(f"/dev/fd/{file.fileno()}")
+
+
+def put_in_place(config: Config, workspace: Workspace) -> Path:
+    """`data.raw_path`, its rows written there where `data.source` makes them and no file is there yet.
+
+    Raises:
+        BadInput: more rows are asked for than the topics hold.
+        EnvironmentFault: the file can't be written.
+    """
+    path = workspace.resolve(config.data.raw_path)
+    rows = None if path.exists() else made(config)
+    if rows is not None:
+        try:
+            write_atomic(path, rows)
+        except OSError as error:
+            raise machine_faults.in_words(error, path) or EnvironmentFault(f"data.raw_path: {path}: {error}") from error
+    return path
+
+
+def another_file(config: Config, workspace: Workspace) -> str:
+    """What to tell where other rows stand at `data.raw_path` than `data.source` would put there; else empty."""
+    path = workspace.resolve(config.data.raw_path)
+    rows = made(config) if path.is_file() else None
+    if rows is None or (path.stat().st_size == len(rows) and path.read_bytes() == rows):
+        return ""
+    what = "the demo" if config.data.source == "bundled" else "what data.generate would make"
+    again = "" if config.data.source == "bundled" else "; humigence data generate --force makes them anew"
+    return f"data.raw_path: {path} was there already and is not {what} (data.source): its rows are used as they are{again}"
