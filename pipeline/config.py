@@ -6,6 +6,7 @@ these fields: type, bounds, default, one-line help, choices, level. Reading and 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -37,6 +38,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, populate_by_name=True)
 
+    @field_validator("*")
+    @classmethod
+    def _without_nul(cls, value: Any) -> Any:
+        # Neither a path nor a name can hold one, and the system's calls would say so much later.
+        if any("\0" in text for text in (value if isinstance(value, tuple) else (value,)) if isinstance(text, str)):
+            raise ValueError("can't hold a NUL character")
+        return value
+
 
 class ModelSection(Section):
     repo: str = setting(
@@ -46,6 +55,16 @@ class ModelSection(Section):
     local_path: str | None = setting(
         None, "Base model on this machine: a Hugging Face folder or a .gguf file. Used instead of the hub.", level="basic"
     )
+
+    @field_validator("revision")
+    @classmethod
+    def _is_a_git_name(cls, revision: str | None) -> str | None:
+        # As git-check-ref-format: it becomes part of a path in the hub's cache.
+        if revision and (
+            ".." in revision or not re.fullmatch(r"[^\x00-\x20\x7f~^:?*\[\\/]+(/[^\x00-\x20\x7f~^:?*\[\\/]+)*", revision)
+        ):
+            raise ValueError("must be a branch, a tag or a commit")
+        return revision
 
 
 class ComputeSection(Section):

@@ -103,9 +103,11 @@ def read_document(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise BadInput(f"{path}: nested too deeply") from error
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from error
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
     except DuplicateKey as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{path}: not usable: {error}") from error
+    except ValueError as error:  # Python refuses to read a number of thousands of digits
+        raise BadInput(f"{path}: a number is too long") from error
     if not isinstance(document, dict):
         raise BadInput(f"{path}: a config is a JSON object, this is a {type(document).__name__}")
     return document

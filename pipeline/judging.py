@@ -63,7 +63,7 @@ def read_prompts(file: Path) -> list[CuratedPrompt]:
                 problems.append(f"at most {_MOST_PROMPTS} prompts are answered, there are more")
                 break
     except OSError as error:
-        raise BadInput(f"{file}: {error.strerror or error}") from error
+        raise BadInput(f"{file}: cannot be read: {error.strerror or error}") from error
     if problems:
         told = "\n".join(f"  {problem}" for problem in problems[:20])
         raise BadInput(f"{file}: {len(problems)} unreadable\n{told}", 'a line is {"prompt": "…", "must_mention": ["…"]}')

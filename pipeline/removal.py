@@ -114,7 +114,9 @@ def _remove(path: Path) -> None:
         files.remove_folder(path)
     except OSError as error:
         where = error.filename or path
-        raise EnvironmentFault(f"{where}: {error.strerror or error}", "give this user access to it, then do it again") from error
+        raise EnvironmentFault(
+            f"{where} cannot be removed: {error.strerror or error}", "give this user access to it, then do it again"
+        ) from error
 
 
 @contextmanager

@@ -139,6 +139,11 @@ class RunState:
         return int(self.held_out["step"][index]), loss
 
     @property
+    def memory_limit(self) -> ev.MemoryRanOut | None:
+        """How training goes on since its memory ran out; None while everything fits."""
+        return next((event for event in reversed(self.memory_ran_out) if event.place == "training"), None)
+
+    @property
     def current(self) -> StepName | None:
         """The step that runs now."""
         return next((name for name, step in self.steps.items() if step.running), None)

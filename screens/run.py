@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from pipeline.events import StopMode
+from pipeline.events import MemoryRanOut, StopMode
 from pipeline.folders import RunFolder
 from pipeline.text import counted, loss, size
 from screens import names, run_curves
@@ -239,6 +239,11 @@ def when(run_id: str) -> str:
         return run_id
 
 
+def memory_fact(limit: MemoryRanOut) -> tuple[str, str]:
+    """What became of the micro-batch when it no longer fitted."""
+    return ("tokens at once", f"≤ {counted(limit.limit)}") if limit.limit else ("activations", "recomputed")
+
+
 def facts(snapshot: Snapshot) -> Content:
     """The figures below the steps, each a line."""
     state = snapshot.state
@@ -258,6 +263,8 @@ def facts(snapshot: Snapshot) -> Content:
     plan = snapshot.plan
     if plan:
         lines.append(("micro-batch", f"{plan.micro_batch} × {plan.accumulation}"))
+    if snapshot.memory_limit:
+        lines.append(memory_fact(snapshot.memory_limit))
     if snapshot.peak_memory_bytes:
         lines.append(("peak memory", size(snapshot.peak_memory_bytes)))
     if state.saved_step is not None:

@@ -98,6 +98,7 @@ class Snapshot:
     grad_norm: float | None
     columns: Columns
     peak_memory_bytes: int
+    memory_limit: ev.MemoryRanOut | None
     samples: tuple[ev.Sampled, ...]
     stopping: ev.StopMode | None
     paused: str
@@ -148,8 +149,8 @@ class Freezer:
             run=self._run, now=now, status=status, whole=whole, state=summary, pid=state.pid, attempt=state.attempt,
             attempt_started=state.attempt_started, steps=_steps(state), plan=state.plan, lr=_last(train["lr"]),
             grad_norm=_last(train["grad_norm"]), columns=self._frozen_columns(state),
-            peak_memory_bytes=state.peak_memory_bytes, samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=state.stopping,
-            paused=state.paused,
+            peak_memory_bytes=state.peak_memory_bytes, memory_limit=state.memory_limit,
+            samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=state.stopping, paused=state.paused,
             error=state.error, early_stopped=state.early_stopped, diverged=state.diverged, train_ended=state.train_ended,
             held_out_reports=tuple(state.held_out_reports), answers=tuple(state.answers), packed=tuple(state.packed),
             gates=tuple(state.gates), log=tuple(log), output=tuple(output),

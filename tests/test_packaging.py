@@ -122,6 +122,17 @@ def test_the_makefile_has_the_targets_that_are_promised() -> None:
     assert set(promised.split()) <= targets
 
 
+def test_make_gpu_tells_the_exit_code_of_the_check(tmp_path: Path) -> None:
+    fake = tmp_path / "bin" / "humigence"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\ntest "$*" = "doctor --gpu" && exit 4\n')
+    fake.chmod(0o755)
+    for stamp in (".created", ".installed"):
+        (tmp_path / stamp).touch()
+    done = subprocess.run(["make", "gpu", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode and "Error 4" in done.stderr
+
+
 @pytest.mark.parametrize("prompt", ['It\'s $HOME "quoted" `date` \\ $(date)', "two  spaces"])
 def test_make_infer_hands_the_prompt_on_as_it_was_typed(tmp_path: Path, prompt: str) -> None:
     fake = tmp_path / "bin" / "humigence"

@@ -136,7 +136,7 @@ _MEMORY_PLACES: dict[ev.MemoryPlace, str] = {
 }
 
 
-def _memory_ran_out(event: ev.MemoryRanOut) -> list[Line]:
+def memory_ran_out(event: ev.MemoryRanOut) -> list[Line]:
     """Says what stays as it was: who reads of memory fears for the run."""
     how = {
         "smaller pieces": f"at most {counted(event.limit)} from here on, same batch and loss",
@@ -193,7 +193,7 @@ _TELLERS: dict[type[ev.Event], Callable[[Any], list[Line]]] = {
     ev.PlanMade: _plan_made,
     ev.Resumed: _resumed,
     ev.Evaluated: _evaluated,
-    ev.MemoryRanOut: _memory_ran_out,
+    ev.MemoryRanOut: memory_ran_out,
     ev.EarlyStopped: _early_stopped,
     ev.TrainingDiverged: _diverged,
     ev.StopAcknowledged: _stop_acknowledged,

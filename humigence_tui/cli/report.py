@@ -157,6 +157,7 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
             "step_summaries": {name: step.summary for name, step in state.steps.items()},
             "tokens_per_second": state.tokens_per_second(),
             "peak_memory_bytes": state.peak_memory_bytes,
+            "memory_ran_out": [_fields(event, *_MEMORY) for event in state.memory_ran_out],
             "starts": provenance.starts(run),
             "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
         }
@@ -165,6 +166,7 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
 
 
 _HELD_OUT = ("rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy")
+_MEMORY = ("step", "place", "answer", "tokens", "limit")
 _GATE = ("gate", "verdict", "value", "threshold", "unit", "at_most", "explanation", "next_action")
 
 

@@ -9,7 +9,7 @@ import typer
 
 from humigence_tui.cli import report
 from humigence_tui.cli.follow import ask_to_stop, follow_elsewhere
-from humigence_tui.cli.lines import standing_lines
+from humigence_tui.cli.lines import memory_ran_out, standing_lines
 from humigence_tui.cli.options import AsJson, workspace
 from humigence_tui.cli.removing import prune, rm
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
@@ -100,6 +100,7 @@ def _facts(run: RunFolder, state: RunState) -> list[tuple[str, str]]:
         facts.append(("rate", f"{counted(rate)} tok/s"))
     if state.peak_memory_bytes:
         facts.append(("peak memory", size(state.peak_memory_bytes)))
+    facts += [("", line.text.strip()) for event in state.memory_ran_out for line in memory_ran_out(event)]
     return facts + _made_with(run)
 
 

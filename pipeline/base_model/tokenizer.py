@@ -51,7 +51,7 @@ class ChatTokenizer:
         try:
             self._special = SpecialTokens(tokenizer.backend_tokenizer.to_str(), tokenizer.all_special_tokens)
         except ValueError as error:
-            raise BadInput(f"{name}: {error}", "choose another base model") from error
+            raise BadInput(f"{name}: its special tokens can't be used: {error}", "choose another base model") from error
         self._header_ids = lru_cache(maxsize=_MOST_HEADERS)(self._special.encode)
         self._skeletons = Skeletons(tokenizer.chat_template, tokenizer.special_tokens_map, self._rendered)
         self._outline = lru_cache(maxsize=MOST_SHAPES)(partial(outline, find=self._skeletons.find, special=self._special))

@@ -53,7 +53,7 @@ def _estimated(path: Path, config: Config) -> DataFigures:
     except IndexError as error:
         raise BadInput(f"{path}: there is no row in it", "one JSON object a line") from error
     except OSError as error:
-        raise BadInput(f"data.raw_path: {path}: {error.strerror}") from error
+        raise BadInput(f"data.raw_path: {path} cannot be read: {error.strerror}") from error
     sample = _measure(lines, config.data)
     if not sample.tokens:
         name = config.data.row_schema

@@ -75,7 +75,9 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> Process
             report = _report(ctx, base, raw, folder, figures)
             files.write_json(temporary / "report.json", report)
     except OSError as error:
-        other = EnvironmentFault(f"{error.filename or folder}: {error.strerror or error}", "humigence doctor")
+        other = EnvironmentFault(
+            f"preparing the data failed: {error.filename or folder}: {error.strerror or error}", "humigence doctor"
+        )
         raise machine_faults.in_words(error, folder) or other from error
     _tell(ctx, report)
     return ProcessedData(folder, folder.name, report)

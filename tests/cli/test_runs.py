@@ -87,6 +87,13 @@ def test_show_tells_gates_with_value_threshold_verdict_and_what_to_do(recorded: 
     assert "at least 20 are needed" in shown
 
 
+def test_show_tells_where_memory_ran_out(recorded: Recorded, workspace: Path) -> None:
+    finished(recorded, ev.MemoryRanOut(7, "training", "smaller pieces", 4_096, 2_048))
+    assert "out of memory at step 7, 4,096 tokens at once: at most 2,048" in humigence("runs", "show", cwd=workspace).stdout
+    told = json.loads(humigence("runs", "show", "--json", cwd=workspace).stdout)["memory_ran_out"]
+    assert told == [{"step": 7, "place": "training", "answer": "smaller pieces", "tokens": 4_096, "limit": 2_048}]
+
+
 def test_a_gate_without_evidence_is_not_passed(recorded: Recorded, workspace: Path) -> None:
     finished(recorded)
     shown = humigence("runs", "show", cwd=workspace).stdout
