@@ -15,7 +15,7 @@ DEMO_MODEL  := models/SmolLM2-135M-Instruct.Q4_1.gguf
 DEMO_PROMPT := How do I keep bread fresh?
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install gpu model validate plan preprocess train eval pack infer pipeline setup-basic setup-advanced test lint demo screenshots clean-venv
+.PHONY: help venv install gpu model validate plan preprocess train eval pack infer pipeline setup-basic setup-advanced test soak lint demo screenshots clean-venv
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -76,6 +76,9 @@ infer: $(INSTALLED) ## ask the packaged model: make infer PROMPT="Explain overfi
 
 test: $(INSTALLED) $(DEMO_MODEL) ## the whole test suite
 	$(PY) -m pytest
+
+soak: $(INSTALLED) ## 200 random faults over one training run, whose weights must not change by a bit (half an hour)
+	$(PY) -m tests.faults.soak
 
 lint: $(INSTALLED) ## style, types, the direction of imports, known vulnerabilities
 	$(VENV)/bin/ruff check .

@@ -40,6 +40,7 @@ class Started:
     run: RunFolder
     standing: bool = False
     exit_code: int | None = None
+    after_seq: int = 0  # the log's newest event before the start: later ones are of this attempt
 
 
 def start(workspace: Workspace, config: Config, request: Request) -> Started:
@@ -51,9 +52,11 @@ def start(workspace: Workspace, config: Config, request: Request) -> Started:
     """
     with _starting(workspace, _project(workspace, config, request), request):
         chosen = _choose(workspace, config, request)
-        if not chosen.standing:
-            _spawn(workspace, chosen.run)
-        return chosen
+        if chosen.standing:
+            return chosen
+        after_seq = runs.newest_seq(chosen.run)
+        _spawn(workspace, chosen.run)
+        return Started(chosen.run, after_seq=after_seq)
 
 
 def in_foreground(

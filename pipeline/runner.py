@@ -13,12 +13,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pipeline import events as ev
 from pipeline import gpu, machine_faults, provenance
 from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
+from pipeline.dataset import processed
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, GatesFailed, HumigenceError, Stopped
 from pipeline.events import STEP_NAMES, Event, StepName, StopMode
 from pipeline.gpu_lock import card_held
@@ -161,10 +163,22 @@ def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callabl
         run.path.parent.parent.parent, config.seed, device.name, request.command or provenance.command_line()
     )
     provenance.record(run, made_with | {"trains": request.train and not run.train_report.exists()})
+    with processed.as_begun(_begun_with(run, config) if request.resume else {}):
+        return _run_on(device, request, _context(run, config, device, switch, emit))
+
+
+def _begun_with(run: RunFolder, config: Config) -> dict[Path, str]:
+    """The raw file's digest when a run that is resumed began; nothing before it has trained."""
+    report = read_report(run.preprocess_report) if run.checkpoints.is_dir() else None
+    return {processed.raw_file(config, _workspace(run)): report["raw_sha256"]} if report else {}
+
+
+def _run_on(device: gpu.Device, request: Request, ctx: StepContext) -> bool:
+    """The steps, the device held while they train."""
     if not request.train:
-        return _run_steps(_context(run, config, device, switch, emit), request)
-    with card_held(device, wait=request.wait, give_up=lambda: switch.asked() is not None, emit=emit):
-        return _run_steps(_context(run, config, device, switch, emit), request)
+        return _run_steps(ctx, request)
+    with card_held(device, wait=request.wait, give_up=lambda: ctx.stop() is not None, emit=ctx.emit):
+        return _run_steps(ctx, request)
 
 
 def _context(

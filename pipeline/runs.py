@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs n
 # Lost by a power cut without harm; everything else is flushed to disk as it is written.
 _NOT_FLUSHED = (StepProgress, TrainStep)
 _TAIL_BYTES = 1 << 16
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?!\d)")
+_STAMP_WIDTH = len("2026-01-01_00-00-00")
 _PIECE_BYTES = 8 << 20
 # Of a log that is no log: a line is never read whole into memory whatever its length.
 _LONGEST_LINE = 64 << 20
@@ -46,7 +49,9 @@ def create(workspace: Workspace, config: Config, meta: dict[str, Any]) -> RunFol
 
 def _unused_folder(project: Path) -> Path:
     make_folder(project)
-    stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    # A clock that was set back must not make a new run look older than those before it.
+    before = [folder.name[:_STAMP_WIDTH] for folder in _folders(project) if _STAMP.match(folder.name)]
+    stamp = max([datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S"), *before])
     for attempt in range(1, 10_000):
         folder = project / (stamp if attempt == 1 else f"{stamp}_{attempt:02d}")
         try:
@@ -179,6 +184,18 @@ def _last_numbers(fd: int) -> tuple[int, int]:
             break
         length *= 4
     return 0, 0
+
+
+def newest_seq(run: RunFolder) -> int:
+    """The number of the newest event in the run's log; 0 before the first."""
+    try:
+        fd = os.open(run.events, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        return _last_numbers(fd)[0]
+    finally:
+        os.close(fd)
 
 
 def _numbers(line: bytes) -> tuple[int, int] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -28,14 +27,14 @@ class Watched(Protocol):
     def __call__(self, view: Display) -> None: ...
 
 
-def follow_started(run: RunFolder, *, since: float, as_json: bool, config_path: str = DEFAULT_CONFIG) -> int:
+def follow_started(run: RunFolder, *, after_seq: int, as_json: bool, config_path: str = DEFAULT_CONFIG) -> int:
     """Follow the run this command started; Ctrl-C asks it to save and stop, a second one aborts it.
 
     Args:
-        since: when the start was asked for; what the log tells of earlier attempts is not shown again.
+        after_seq: the log's newest event when the start was asked for; what it tells of earlier attempts is not shown again.
     """
     with _counting_interrupts(run) as interrupts:
-        state = _watch(run, since, interrupts)
+        state = _watch(run, after_seq, interrupts)
     report.print_end(run, state, data_as_json=as_json, config_path=config_path)
     return report.exit_code(run, state)
 
@@ -43,7 +42,7 @@ def follow_started(run: RunFolder, *, since: float, as_json: bool, config_path: 
 def follow_elsewhere(run: RunFolder, *, as_json: bool) -> int:
     """Follow a run that lives anyway: Ctrl-C only stops looking. One that has ended is reported at once."""
     try:
-        state = _watch(run, time.time(), lambda _view: None, catch_up=True)
+        state = _watch(run, runs.newest_seq(run), lambda _view: None, catch_up=True)
     except KeyboardInterrupt:
         say()
         say("the run goes on")
@@ -53,7 +52,7 @@ def follow_elsewhere(run: RunFolder, *, as_json: bool) -> int:
     return report.exit_code(run, state)
 
 
-def _watch(run: RunFolder, since: float, watched: Watched, *, catch_up: bool = False) -> RunState:
+def _watch(run: RunFolder, after_seq: int, watched: Watched, *, catch_up: bool = False) -> RunState:
     """Fold and show the log until the run ends or its process is gone."""
     state = RunState()
     with display() as view:
@@ -62,9 +61,9 @@ def _watch(run: RunFolder, since: float, watched: Watched, *, catch_up: bool = F
         for batch in runs.follow(run):
             for envelope in batch:
                 state.apply(envelope)
-                if envelope.time >= since:
+                if envelope.seq > after_seq:
                     view.event(envelope, state)
-            if not told and (not batch or batch[-1].time >= since):
+            if not told and (not batch or batch[-1].seq > after_seq):
                 told = True
                 view.tell(standing_lines(state))
             view.tick(state)

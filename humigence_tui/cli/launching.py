@@ -51,7 +51,6 @@ def launched(
     here: Workspace, config: Config, request: Request, *, foreground: bool, as_json: bool, config_path: str | None
 ) -> int:
     """Start what is asked for, follow it, tell its end; returns its exit code."""
-    since = time.time()
     path = config_path or DEFAULT_CONFIG
     if foreground:
         started = _in_foreground(here, config, request)
@@ -63,7 +62,7 @@ def launched(
         started = launch.start(here, config, request)
     if started.standing:
         return _standing(started, as_json, path)
-    return follow_started(started.run, since=since, as_json=as_json, config_path=path)
+    return follow_started(started.run, after_seq=started.after_seq, as_json=as_json, config_path=path)
 
 
 def _standing(started: Started, as_json: bool, config_path: str) -> int:

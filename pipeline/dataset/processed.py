@@ -8,7 +8,8 @@ documents (`train/`, Arrow: `input_ids` and `labels`, int32) and their lengths (
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -97,8 +98,8 @@ def find(config: Config, workspace: Workspace) -> ProcessedData | None:
     """What was prepared for this config, or None: not prepared, or its model or raw file is not here."""
     from pipeline.base_model.locate import locate
 
-    base = locate(config, workspace)
-    if base is None or not raw_file(config, workspace).is_file():
+    base, raw = locate(config, workspace), raw_file(config, workspace)
+    if base is None or not (raw in _begun_with or raw.is_file()):
         return None
     return read(folder_of(config, workspace, base))
 
@@ -121,12 +122,11 @@ def raw_file(config: Config, workspace: Workspace) -> Path:
 def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
     """`data/processed/<fingerprint>/` for this config, model and raw file. Reads the whole raw file the first time."""
     raw = raw_file(config, workspace)
-    status = raw.stat()
     data = config.data
     prepared_by = {
         "format": FORMAT_VERSION,
         "libraries": [version("transformers"), version("tokenizers")],
-        "raw": _sha256(raw, status.st_size, status.st_mtime_ns),
+        "raw": raw_digest(raw),
         "tokenizer": base.tokenizer_fingerprint(),
         "seed": config.seed,
         "schema": data.row_schema,
@@ -135,6 +135,37 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
         "split": data.split.model_dump(),
     }
     return workspace.resolve(data.processed_dir) / fingerprint(prepared_by)
+
+
+def raw_digest(raw: Path) -> str:
+    """SHA-256 of a raw file; inside `as_begun` of the file as it was then."""
+    if raw in _begun_with:
+        return _begun_with[raw]
+    status = raw.stat()
+    digest = _sha256(raw, status.st_size, status.st_mtime_ns)
+    if _in_a_run:
+        _begun_with[raw] = digest
+    return digest
+
+
+# Raw files as the run of this process began with them, by path.
+_begun_with: dict[Path, str] = {}
+_in_a_run: list[bool] = []
+
+
+@contextmanager
+def as_begun(known: Mapping[Path, str]) -> Iterator[None]:
+    """Inside, a raw file is what it was at the first look, or what `known` says: a run stays with the rows it began with.
+
+    Somebody may edit the file while the run is on. The rows prepared from it are still there, under the digest it had.
+    """
+    _begun_with.update(known)
+    _in_a_run.append(True)
+    try:
+        yield
+    finally:
+        _in_a_run.pop()
+        _begun_with.clear()
 
 
 @lru_cache(maxsize=8)

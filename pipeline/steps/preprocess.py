@@ -18,7 +18,7 @@ from pipeline.dataset import processed, source
 from pipeline.dataset.jsonl import count_lines, is_array
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
-from pipeline.errors import EnvironmentFault, Stopped
+from pipeline.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.events import Note, StepProgress
 
 if TYPE_CHECKING:
@@ -39,9 +39,13 @@ def run(ctx: StepContext) -> StepResult:
     """
     base = require(ctx.config, ctx.workspace)
     raw = _raw_in_place(ctx)
+    digest = processed.raw_digest(raw)
     folder = processed.folder_of(ctx.config, ctx.workspace, base)
     found = processed.read(folder)
-    data = found or _make(ctx, base, raw, folder)
+    data = found or _make(ctx, base, raw, folder, digest)
+    if found and files.sha256_file(raw) != digest:
+        words = "has changed since the run began: it goes on with the rows as they were prepared then"
+        ctx.emit(Note(f"data.raw_path: {raw} {words}", "warning"))
     if ctx.run:
         files.write_json(ctx.run.preprocess_report, data.report)
     return StepResult("unchanged" if found else "done", _summary(data.report))
@@ -63,7 +67,7 @@ def _raw_in_place(ctx: StepContext) -> Path:
     return path
 
 
-def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> ProcessedData:
+def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: str) -> ProcessedData:
     from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.dataset.prepare import prepare
 
@@ -73,6 +77,10 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path) -> Process
         with files.new_folder(folder) as temporary:
             figures = prepare(raw, temporary, ctx.config, tokenizer, _progress(ctx, count_lines(raw)))
             report = _report(ctx, base, raw, folder, figures)
+            if report["raw_sha256"] != digest:
+                # Under the digest of other rows these would be taken for them ever after.
+                hint = "start again; to resume a run that has begun training, put the file back as it was"
+                raise BadInput(f"data.raw_path: {raw} is not the file that was begun with: it has changed meanwhile", hint)
             files.write_json(temporary / "report.json", report)
     except OSError as error:
         other = EnvironmentFault(

@@ -78,6 +78,15 @@ def newest_whole(checkpoints: Path, passed_over: Callable[[Path, str], None]) ->
     return None
 
 
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged checkpoint, so that it counts for nothing and is still there for whoever wants to look at it."""
+    aside = folder.with_name(f"damaged-{folder.name}")
+    if aside.exists():
+        shutil.rmtree(aside)
+    os.replace(folder, aside)
+    return aside
+
+
 def rotate(checkpoints: Path, newest: int, keep: Collection[int]) -> None:
     """Delete all but the two newest up to step `newest` and those in `keep`, and what killed saves left behind.
 

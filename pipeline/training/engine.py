@@ -160,6 +160,7 @@ def _starting_point(ctx: StepContext, run: RunFolder, resume: bool) -> Path | No
 def _passed_over(ctx: StepContext) -> Callable[[Path, str], None]:
     def tell(folder: Path, reason: str) -> None:
         ctx.emit(Note(f"{folder.name} is damaged ({reason}): going on from the checkpoint before it", "warning"))
+        checkpoint_files.set_aside(folder)  # counted among the newest it would cost the whole one its place
 
     return tell
 

@@ -103,7 +103,7 @@ import sys
 from pathlib import Path
 from humigence_tui.cli.follow import follow_started
 from pipeline.runs import RunFolder
-sys.exit(follow_started(RunFolder(Path(sys.argv[1])), since=0.0, as_json=False))
+sys.exit(follow_started(RunFolder(Path(sys.argv[1])), after_seq=0, as_json=False))
 """
 
 

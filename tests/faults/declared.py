@@ -32,7 +32,7 @@ tests in this folder declare; a test holds this file to it.
 
 The tests run a tiny model on the CPU. *Writers* are the parts that write the run folder: they import no torch, so each of their
 system calls is killed in turn (`strace`; the tests that need it are skipped where it is missing). Full disks are real ones, small
-`tmpfs` mounts; where the user may not mount, those tests are skipped and the injected ones remain.
+`tmpfs` mounts; where the user may not mount, those tests are skipped and the injected ones remain. `make soak` is the long form.
 """
 
 

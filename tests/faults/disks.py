@@ -34,18 +34,27 @@ class Disk:
         subprocess.run(["mount", "-o", "remount,ro" if yes else "remount,rw", str(self.path)], check=True)
 
 
+def mounted(path: Path) -> Disk | None:
+    """An empty disk at `path`; None where this user may not mount one."""
+    path.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    return Disk(path) if done.returncode == 0 else None
+
+
+def unmount(path: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """An empty disk; the test is skipped where this user may not mount one."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(path)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if mounted.returncode:
-        pytest.skip(f"this user may not mount a disk: {mounted.stderr.strip()}")
-    yield Disk(path)
+    made = mounted(tmp_path / "disk")
+    if made is None:
+        pytest.skip("this user may not mount a disk")
+    yield made
     Workers.end_all()
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
+    unmount(made.path)

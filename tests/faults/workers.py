@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -59,13 +60,18 @@ class Workers:
         pid, self.pid = self.pid, 0
         return int(self._order(wait=pid))
 
+    def kill(self) -> None:
+        """End the newest worker, wherever it is."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
     @classmethod
     def end_all(cls) -> None:
         """Leave no worker behind that a failed test has started."""
         for each in cls._all:
-            if each.pid:
-                os.kill(each.pid, signal.SIGKILL)
-                each.wait()
+            each.kill()
 
     def close(self) -> None:
         self.end_all()
@@ -114,6 +120,19 @@ class Project:
     @property
     def state(self) -> Any:
         return runs.read_state(self.run)
+
+    def wait_for_step(self, step: int) -> None:
+        """Until the run has made this optimizer step, or has ended."""
+        wait_until(lambda: self.state.step >= step or not runs.is_alive(self.run))
+
+    def wait_for_pause(self) -> None:
+        """Until the run waits for room, or has ended."""
+        wait_until(lambda: self.state.paused or not runs.is_alive(self.run))
+
+    def move_to(self, root: Path) -> None:
+        """Go on in a folder that the workspace was copied to."""
+        self.root, self.workspace = root, Workspace(root)
+        self.rows = root / "data" / "raw" / "rows.jsonl"
 
     def notes(self) -> str:
         """Everything the run told as notes."""

@@ -116,6 +116,18 @@ def _lose_the_gpu(fault: dict[str, Any]) -> None:
     raise kind("CUDA error: unspecified launch failure\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.")
 
 
+def _spoil_the_weights(_: dict[str, Any]) -> None:
+    """As a step that was far too large leaves them."""
+    import gc
+
+    import torch
+    from transformers import Trainer
+
+    trainer = next(each for each in gc.get_objects() if isinstance(each, Trainer))
+    with torch.no_grad():
+        next(parameter for parameter in trainer.model.parameters() if parameter.requires_grad).fill_(float("nan"))
+
+
 def fill(file: Path) -> None:
     """Write to `file` until its disk is full; never to a disk that is not one of the small ones made for it."""
     disk = os.statvfs(file.parent)
@@ -129,7 +141,12 @@ def fill(file: Path) -> None:
                 continue
 
 
-_DEEDS: dict[str, Callable[[dict[str, Any]], None]] = {"signal": _signal, "fill": _fill, "lose_the_gpu": _lose_the_gpu}
+_DEEDS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "signal": _signal,
+    "fill": _fill,
+    "lose_the_gpu": _lose_the_gpu,
+    "spoil_the_weights": _spoil_the_weights,
+}
 
 
 if __name__ == "__main__":
