@@ -141,7 +141,8 @@ class RunState:
     @property
     def memory_limit(self) -> ev.MemoryRanOut | None:
         """How training goes on since its memory ran out; None while everything fits."""
-        return next((event for event in reversed(self.memory_ran_out) if event.place == "training"), None)
+        told = (event for event in reversed(self.memory_ran_out) if event.place == "training" and event.answer != "done again")
+        return next(told, None)
 
     @property
     def current(self) -> StepName | None:

@@ -70,10 +70,10 @@ def load_base(
 def _does_not_fit(base: BaseModel, precision_mode: PrecisionMode, device: Device, compute: ComputeDtype) -> OutOfMemory:
     needed = weight_bytes(read_shape(base), precision_mode, compute)
     free = f" and {size(device.free_bytes)} were free before" if device.free_bytes else ""
-    mode = "" if precision_mode == "qlora_nf4" else ", train.precision_mode qlora_nf4"
+    smaller = "" if precision_mode == "qlora_nf4" else " or 4-bit weights (train.precision_mode qlora_nf4)"
     return OutOfMemory(
         f"{base.name} does not fit into the memory of {device.name}: its weights take about {size(needed)}{free}",
-        f"wait for what else runs there, or choose another device (compute.gpu), a smaller base model{mode}",
+        f"wait for what else runs there, or choose another device (compute.gpu), a smaller base model{smaller}",
     )
 
 

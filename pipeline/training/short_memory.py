@@ -101,7 +101,7 @@ class TrainingMemory:
                 lambda part: self._undone_when_short(part, work),
                 lambda: self._limits.train_tokens,
                 self._learn_train,
-                lambda part: self._recompute(part) or retries.left(),
+                lambda part: self._recompute(part) or self._again(part, retries),
             )
         )
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
@@ -131,6 +131,12 @@ class TrainingMemory:
         self._limits.checkpointing, self._limits.train_tokens = True, None
         self._tell("training", "recompute activations", tokens_of(part))
         return True
+
+    def _again(self, part: Batch, retries: _Retries) -> bool:
+        left = retries.left()
+        if left:
+            self._tell("training", "done again", tokens_of(part))
+        return left
 
     def optimizer_step_done_again(self) -> None:
         """The optimizer found no room for its step, undid it and goes another way."""

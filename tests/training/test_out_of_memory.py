@@ -127,6 +127,23 @@ def test_with_too_little_memory_all_along_it_learns_once_and_the_loss_stays(
     assert limits["train_tokens"] is None or limits["train_tokens"] <= (60 if most == 20 else most)
 
 
+@pytest.mark.parametrize("recomputed", [True, False])
+def test_a_document_that_is_tried_again_draws_the_dropout_it_would_have_drawn(
+    root: Path, tiny_model: Path, recomputed: bool
+) -> None:
+    """One document a micro-batch, so nothing is halved: as it is, or with its activations recomputed, the bits are the same."""
+    adapters = []
+    for name, decide in (("roomy", nothing), ("short", once("backward", 5, ERRORS[0]))):
+        run, data, plan = training(root / name, tiny_model, train__lora__dropout=0.3, data__packing=False)
+        alone = replace(plan, micro_batch=1, accumulation=8, gradient_checkpointing=recomputed, total_steps=3, steps_per_epoch=3)
+        with shortage(decide):
+            run.train(data, alone)
+        adapters.append(sha256_file(newest(run) / ADAPTER_WEIGHTS))
+        answer = "done again" if recomputed else "recompute activations"
+        assert [event.answer for event in run.of(MemoryRanOut)] == ([answer] if name == "short" else [])
+    assert adapters[0] == adapters[1]
+
+
 def test_the_time_of_a_step_that_ran_out_of_memory_is_no_measure(root: Path, tiny_model: Path, untroubled: TinyRun) -> None:
     run = trained(root, tiny_model, once("optimizer", 1, ERRORS[0]))
     assert [step.counted for step in untroubled.of(TrainStep)] == [False, True, True, False]
