@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -131,6 +132,13 @@ def test_a_run_says_what_it_was_made_with_and_its_card_does_too(ran: Ran) -> Non
         assert re.search(rf"^{what} ", shown, re.MULTILINE) and f"| {what} |" in card, what
     assert "| seed | 7 |" in card and re.search(r"^seed +7$", shown, re.MULTILINE)
     assert str(ran.folder) not in card, "a card is there to be published"
+
+
+def test_a_test_that_would_speak_to_another_machine_is_stopped() -> None:
+    with pytest.raises(PermissionError):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)
+    with pytest.raises(PermissionError):
+        socket.getaddrinfo("hub.example", 443)
 
 
 def test_settings_are_shown_without_a_token_that_was_written_into_them(workspace: Path) -> None:
