@@ -22,6 +22,8 @@ from pipeline.hub.words import RETRY, CutShort, NotTheHub, first_line, refuse_pa
 
 # Seconds between attempts that bring no byte; one that does starts the row again.
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+# Before anything has come: most likely there is no network, and a person waits.
+FIRST_WAITS_S = (1.0, 2.0)
 _LONGEST_WAIT_S = 60.0  # whatever Retry-After asks for
 _PASSING = (408, 429, 500, 502, 503, 504)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -190,11 +192,12 @@ def _append(response: Any, part: Any, most: int, line: Line) -> None:
 # ---------------------------------------------------------------------------------------------------- persistence
 
 
-def persistently(ask: Callable[[], T], line: Line, *, progress: Callable[[], int] = lambda: 0) -> T:
+def persistently(ask: Callable[[], T], line: Line, *, progress: Callable[[], int] = lambda: 0, first: bool = False) -> T:
     """Call `ask` again when the line or the hub fails in passing, until it fails without progress too often.
 
     Args:
         progress: grows when an attempt brought something although it failed.
+        first: nothing has come from the hub yet.
 
     Raises:
         Stopped: `line.stop()` while waiting.
@@ -203,20 +206,23 @@ def persistently(ask: Callable[[], T], line: Line, *, progress: Callable[[], int
     from huggingface_hub import errors as hub
 
     transport: type[Exception] = hub.HTTPError  # type: ignore[attr-defined]
-    waits, reached = iter(WAITS_S), progress()
+    waits, reached = iter(FIRST_WAITS_S if first else WAITS_S), progress()
     while True:
         try:
             return ask()
         except (transport, ConnectionError, TimeoutError) as error:
             if not _passes(error):
                 raise
+            what = "the hub does not answer as it should"
             if progress() > reached:
                 waits, reached = iter(WAITS_S), progress()
+                what = f"the connection was cut after {reached:,} bytes"
             wait = next(waits, None)
             if wait is None:
                 raise
-            line.warn(f"the hub does not answer as it should ({first_line(error)}): trying again")
-            _pause(_wait_asked_for(error, wait), line)
+            wait = _wait_asked_for(error, wait)
+            line.warn(f"{what} ({first_line(error)}): trying again in {wait:.0f} s")
+            _pause(wait, line)
 
 
 def _passes(error: Exception) -> bool:

@@ -143,7 +143,7 @@ def _wanted_files(repo: str, revision: str | None, line: Line) -> list[RemoteFil
     """Weights, tokenizer and configs, as the hub announces each. One commit for all, whatever is pushed meanwhile."""
     from huggingface_hub import HfApi
 
-    info = persistently(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True), line)
+    info = persistently(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True), line, first=True)
     sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
     weights = [name for name in sizes if _is_one_of(name, _WEIGHTS)]
     if not weights:
