@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from rich.console import RenderableType
 from textual import on
+from textual._compositor import CompositorUpdate
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
 
+from humigence_tui.painter import Painter
 from humigence_tui.safe_lines import SafeLines
 from humigence_tui.tty import Tty, TtyDriver
 from pipeline.folders import RunFolder, Workspace
@@ -46,10 +49,12 @@ class HumigenceApp(App[None]):
     """
 
     TITLE = "humigence"
-    CSS_PATH = STYLES
+    # Home's among them: of the lowest screen Textual does not load the styles itself.
+    CSS_PATH = [STYLES, STYLES.with_name("home.tcss")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "leave", "quit", show=False, priority=True),
         Binding("ctrl+t", "next_theme", "dark, light, 16 colours", show=False),
+        Binding("ctrl+l", "redraw", "draw the screen again", show=False),
     ]
 
     def __init__(
@@ -58,6 +63,7 @@ class HumigenceApp(App[None]):
     ) -> None:  # fmt: skip
         super().__init__(driver_class=TtyDriver if tty else None)
         self.tty = tty
+        self._painter = Painter()
         self.trainer: InProcessTrainer | None = None
         self.workspace = workspace
         self.in_process = in_process
@@ -107,14 +113,29 @@ class HumigenceApp(App[None]):
         if self._followed:
             self.threads.follower.follow(*self._followed)
 
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        # Here everything that Textual draws passes on its way to the terminal.
+        if isinstance(renderable, CompositorUpdate):
+            renderable = self._painter.changes(renderable, *self.size)
+        super()._display(screen, renderable)
+
     # ------------------------------------------------------------------------------------------------- screens
 
     @property
     def pages(self) -> list[Page]:
-        """The screens on the stack that can take news; none once the app is being taken down."""
+        """The screens that are seen and can take news; none once the app is being taken down.
+
+        A covered screen is told when it is uncovered. Textual would draw the one on top anew for each change below it.
+        """
         if not self.is_running:
             return []
-        return [screen for screen in self.screen_stack if isinstance(screen, Page) and screen.ready]
+        found: list[Page] = []
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, Page) and screen.ready:
+                found.append(screen)
+            if not screen.is_modal:
+                break
+        return found
 
     def open(self, name: str, **arguments: Any) -> None:
         """Open a screen on top of this one; home is always the lowest."""
@@ -226,6 +247,11 @@ class HumigenceApp(App[None]):
     def action_next_theme(self) -> None:
         order = [theme.name for theme in themes.THEMES]
         self.theme = order[(order.index(self.theme) + 1) % len(order)] if self.theme in order else order[0]
+
+    def action_redraw(self) -> None:
+        """After something else has written to the terminal."""
+        self._painter.forget()
+        self.screen.refresh(layout=True)
 
     def action_leave(self) -> None:
         """Leave; with a run on, ask what is to become of it."""

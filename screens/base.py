@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.screen import Screen
 
 from screens.messages import Open, Ready
@@ -44,8 +44,8 @@ class Page(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW_COLUMNS, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW_ROWS, "-high")]  # noqa: RUF012
 
-    trail: reactive[tuple[str, ...]] = reactive(())
-    cells: reactive[tuple[Content, ...]] = reactive(())
+    trail: var[tuple[str, ...]] = var(())
+    cells: var[tuple[Content, ...]] = var(())
 
     def compose(self) -> ComposeResult:
         yield TopLine(id="top-line").data_bind(Page.trail, Page.cells)
@@ -58,6 +58,10 @@ class Page(Screen[None]):
     def on_mount(self) -> None:
         self.ready = True
         self.post_message(Ready(self))
+
+    def on_screen_resume(self) -> None:
+        if self.ready:
+            self.post_message(Ready(self))  # what has happened while it was covered
 
     @property
     def workspace(self) -> Workspace:

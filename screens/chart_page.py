@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import var
 
 from screens.base import Page
 from screens.run_curves import METRICS, SMOOTHINGS
@@ -30,9 +30,9 @@ class ChartPage(Page):
         Binding("r", "metric('lr')", "learning rate", show=False),
     ]
 
-    smoothing: reactive[float] = reactive(SMOOTHINGS[0])
-    log_scale: reactive[bool] = reactive(False)
-    metrics: reactive[tuple[str, ...]] = reactive(())
+    smoothing: var[float] = var(SMOOTHINGS[0])
+    log_scale: var[bool] = var(False)
+    metrics: var[tuple[str, ...]] = var(())
 
     @property
     def chart(self) -> Chart:

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Input, Static
 
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
@@ -69,10 +69,10 @@ class ChatScreen(Page):
         Binding("pagedown", "scroll(10)", "page down", show=False),
     ]
 
-    state: reactive[State] = reactive("loading")
-    both: reactive[bool] = reactive(False)
-    temperature: reactive[float] = reactive(0.0)
-    longest: reactive[int] = reactive(256)
+    state: var[State] = var("loading")
+    both: var[bool] = var(False)
+    temperature: var[float] = var(0.0)
+    longest: var[int] = var(256)
 
     class News(Message):
         """Something the job told."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.files import read_json
@@ -23,6 +23,7 @@ from screens.run_words import STATUS_WORDS
 from screens.themes import SERIES
 from screens.widgets.chart import Chart
 from screens.widgets.rows import Column, Row, Rows
+from screens.widgets.telling import tell
 
 if TYPE_CHECKING:
     from screens.snapshot import RunRow, Snapshot
@@ -40,7 +41,7 @@ class CompareScreen(ChartPage):
         Binding("enter", "open_first", "open", tooltip="open the first run"),
     ]
 
-    runs: reactive[tuple[RunFolder, ...]] = reactive(())
+    runs: var[tuple[RunFolder, ...]] = var(())
 
     def __init__(self, runs: Sequence[RunFolder]) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class CompareScreen(ChartPage):
         if snapshot.run in self.runs:
             self._snapshots[snapshot.run] = snapshot
             self.draw_chart()
-            self.query_one("#legend", Static).update(self._legend())
+            tell(self.query_one("#legend", Static), self._legend())
 
     def watch_runs(self) -> None:
         if self.ready:
@@ -83,7 +84,7 @@ class CompareScreen(ChartPage):
         rows = self.query_one(Rows)
         rows.columns = _columns(len(self.runs))
         rows.show(difference_rows([settings(run) for run in self.runs]))
-        self.query_one("#legend", Static).update(self._legend())
+        tell(self.query_one("#legend", Static), self._legend())
         self.draw_chart()
         self.refresh_bindings()
 
@@ -98,7 +99,7 @@ class CompareScreen(ChartPage):
         names = [f"run {self.runs.index(snapshot.run) + 1}" for snapshot in shown]
         self.chart.panels = run_curves.compared(shown, names, curves, self.smoothing, self.log_scale, self.metrics)
         self.chart.limits = (0.0, max((run_curves.limits(snapshot)[1] for snapshot in shown), default=1.0))
-        self.query_one("#chart-keys", Static).update(self.chart_keys())
+        tell(self.query_one("#chart-keys", Static), self.chart_keys())
 
     # ---------------------------------------------------------------------------------------------------- actions
 

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline import config_file
@@ -56,10 +56,10 @@ class DataScreen(Page):
         Binding("r", "again", "read again"),
     ]
 
-    row: reactive[Mapping[str, Any] | None] = reactive(None)
-    counted: reactive[Mapping[str, Any] | None] = reactive(None)
-    only: reactive[str] = reactive("all")
-    panel_wanted: reactive[bool] = reactive(False)
+    row: var[Mapping[str, Any] | None] = var(None)
+    counted: var[Mapping[str, Any] | None] = var(None)
+    only: var[str] = var("all")
+    panel_wanted: var[bool] = var(False)
 
     class News(Message):
         """Something the job told."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.folders import RunFolder
@@ -18,6 +18,7 @@ from screens.base import Page
 from screens.messages import ResumeRun
 from screens.widgets.gpu_panel import GpuPanel
 from screens.widgets.rows import Column, Row, Rows
+from screens.widgets.telling import tell
 
 if TYPE_CHECKING:
     from screens.machine import Machine
@@ -39,7 +40,6 @@ _COLUMNS = (
 
 
 class HomeScreen(Page):
-    CSS_PATH = "home.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open_run", "open"),
         Binding("n", "new_run", "new run"),
@@ -53,8 +53,8 @@ class HomeScreen(Page):
         Binding("escape", "unmark", "unmark all", show=False),
     ]
 
-    runs: reactive[tuple[RunRow, ...] | None] = reactive(None)
-    marked: reactive[frozenset[RunFolder]] = reactive(frozenset())
+    runs: var[tuple[RunRow, ...] | None] = var(None)
+    marked: var[frozenset[RunFolder]] = var(frozenset())
 
     def body(self) -> ComposeResult:
         yield Static(id="empty")
@@ -87,7 +87,7 @@ class HomeScreen(Page):
         self.query_one(Rows).display = bool(self.runs)
         empty = self.query_one("#empty", Static)
         empty.display = not self.runs
-        empty.update(nothing_yet(names.exists("wizard")))
+        tell(empty, nothing_yet(names.exists("wizard")))
         self.cells = home_cells(self.runs)
         self._tell_of_chosen()
 
@@ -96,7 +96,7 @@ class HomeScreen(Page):
 
     def _tell_of_chosen(self) -> None:
         chosen = self.chosen
-        self.query_one("#about", Static).update(about(chosen) if chosen else "")
+        tell(self.query_one("#about", Static), about(chosen) if chosen else Content(""))
         self.refresh_bindings()
 
     def on_rows_opened(self) -> None:

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.events import Answered, GateJudged, HeldOut, Packed
@@ -25,6 +25,7 @@ from screens.messages import Follow
 from screens.run import when
 from screens.run_words import state_cells
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
+from screens.widgets.telling import tell
 
 if TYPE_CHECKING:
     from screens.snapshot import Snapshot
@@ -60,8 +61,8 @@ class ResultsScreen(Page):
         Binding("enter", "run", "run", tooltip="the run's curves and log"),
     ]
 
-    snapshot: reactive[Snapshot | None] = reactive(None)
-    number: reactive[int] = reactive(0)
+    snapshot: var[Snapshot | None] = var(None)
+    number: var[int] = var(0)
 
     def __init__(self, run: RunFolder) -> None:
         super().__init__()
@@ -99,11 +100,11 @@ class ResultsScreen(Page):
             return
         width = self.size.width - 2
         self.cells = state_cells(snapshot)[:1]
-        self.query_one("#gates", Static).update(gates_table(snapshot.gates, width))
+        tell(self.query_one("#gates", Static), gates_table(snapshot.gates, width))
         held_out = self.query_one("#held-out", Static)
-        held_out.update(held_out_table(snapshot.held_out_reports))
+        tell(held_out, held_out_table(snapshot.held_out_reports))
         held_out.display = bool(snapshot.held_out_reports)
-        self.query_one("#package", Static).update(package(snapshot.packed, self._workspace, self.run_folder.project))
+        tell(self.query_one("#package", Static), package(snapshot.packed, self._workspace, self.run_folder.project))
         self._show_answer()
         self.refresh_bindings()
 
@@ -115,7 +116,7 @@ class ResultsScreen(Page):
         if self.snapshot is None or not self.ready:
             return
         answers = self.snapshot.answers
-        self.query_one("#prompt", Static).update(prompt_line(answers, self.number, self.size.width - 2))
+        tell(self.query_one("#prompt", Static), prompt_line(answers, self.number, self.size.width - 2))
         self.query_one("#answers").display = bool(answers)
         if answers:
             answer = answers[min(self.number, len(answers) - 1)]

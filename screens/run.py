@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.events import MemoryRanOut, StopMode
@@ -25,6 +25,7 @@ from screens.widgets.gpu_panel import GpuPanel
 from screens.widgets.log_view import LogView
 from screens.widgets.samples import Samples
 from screens.widgets.step_list import StepList, progress_lines
+from screens.widgets.telling import tell
 
 if TYPE_CHECKING:
     from screens.machine import Machine
@@ -53,8 +54,8 @@ class RunScreen(ChartPage):
         Binding("G", "follow", "follow the log", show=False),
     ]
 
-    snapshot: reactive[Snapshot | None] = reactive(None)
-    pane: reactive[str] = reactive("samples")
+    snapshot: var[Snapshot | None] = var(None)
+    pane: var[str] = var("samples")
 
     def __init__(self, run: RunFolder) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class RunScreen(ChartPage):
         self.query_one(Samples).samples = snapshot.samples
         self.query_one(LogView).snapshot = snapshot
         self.cells = state_cells(snapshot)
-        self.query_one("#facts", Static).update(facts(snapshot))
+        tell(self.query_one("#facts", Static), facts(snapshot))
         self._show_banner()
         for panel in self.query(GpuPanel):
             panel.pid = snapshot.pid
@@ -121,7 +122,7 @@ class RunScreen(ChartPage):
             return
         self.chart.panels = self._curves.panels(self.snapshot, self.smoothing, self.log_scale, self.metrics)
         self.chart.limits = run_curves.limits(self.snapshot)
-        self.query_one("#chart-keys", Static).update(self.chart_keys())
+        tell(self.query_one("#chart-keys", Static), self.chart_keys())
 
     # ------------------------------------------------------------------------------------------------------ panes
 
@@ -139,7 +140,7 @@ class RunScreen(ChartPage):
 
     def _show_banner(self) -> None:
         words = banner(self.snapshot, 4 if self.has_class("-low") else 7) if self.snapshot else None
-        self.query_one("#banner", Static).update(words or "")
+        tell(self.query_one("#banner", Static), words or Content(""))
         self.query_one("#banner").display = words is not None
 
     def _set_pane(self) -> None:

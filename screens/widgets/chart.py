@@ -91,6 +91,7 @@ class Chart(Widget):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._strips: list[Strip] = []
+        self._styles: dict[tuple[str, bool], Style] = {}  # of one drawing
         self._drawn_for: object = None
 
     # ---------------------------------------------------------------------------------------------- zoom and pan
@@ -158,11 +159,15 @@ class Chart(Widget):
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self._style("foreground"))
 
     def _style(self, colour: str, *, bold: bool = False) -> Style:
-        found = Color.parse(self.app.theme_variables.get(colour, "white"))
-        background = self.background_colors[1].rich_color
-        return Style(color=found.rich_color, bgcolor=background, bold=bold or None)
+        style = self._styles.get((colour, bold))
+        if style is None:
+            found = Color.parse(self.app.theme_variables.get(colour, "white"))
+            background = self.background_colors[1].rich_color
+            style = self._styles[colour, bold] = Style(color=found.rich_color, bgcolor=background, bold=bold or None)
+        return style
 
     def _draw(self, size: Size) -> list[Strip]:
+        self._styles.clear()
         if size.width < _LABEL_WIDTH + 10 or size.height < 4 or not self.panels:
             return []
         strips: list[Strip] = []

@@ -29,8 +29,16 @@ class GpuPanel(Widget):
 
     DEFAULT_CSS = "GpuPanel { height: auto; } GpuPanel.-line { height: 1; }"
 
-    machine: reactive[Machine | None] = reactive(None, layout=True)
+    machine: reactive[Machine | None] = reactive(None)
     pid: reactive[int] = reactive(0)
+
+    def watch_machine(self, before: Machine | None, machine: Machine | None) -> None:
+        # Every second: the screen is laid out again only when there are more lines, or fewer.
+        if self.is_mounted and not self.has_class("-line") and self._height_of(before) != self._height_of(machine):
+            self.refresh(layout=True)
+
+    def _height_of(self, machine: Machine | None) -> int:
+        return len(list(machine_lines(machine, self.content_size.width, self.pid))) if machine else 0
 
     def render(self) -> Content:
         width = self.content_size.width or self.size.width

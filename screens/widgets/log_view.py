@@ -16,7 +16,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import reactive, var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
@@ -69,9 +69,9 @@ class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
             self._lay_out()
         else:
             self._rows += [row for line in new for row in rows_of(line, self._width)]
-            surplus = len(self._rows) - 4 * max(1, len(lines)) - 1000
-            if surplus > 0:
-                self._lay_out()
+            # What has dropped out of the lines stays for someone who reads there, but not for ever.
+            if self.following or len(self._rows) > 4 * len(lines) + 1000:
+                self._drop_old_rows()
         self._resized()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -83,10 +83,17 @@ class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
         self._width = self.scrollable_content_region.width
         self._rows = [row for line in self._lines for row in rows_of(line, self._width)]
 
+    def _drop_old_rows(self) -> None:
+        first = self._lines[0] if self._lines else None
+        gone = next((number for number, row in enumerate(self._rows) if row.line is first), 0)
+        del self._rows[:gone]
+        if self._match is not None:
+            self._match = self._match - gone if self._match >= gone else None
+
     def _resized(self) -> None:
-        following = self.following
+        following, before = self.following, self.virtual_size
         self.virtual_size = Size(self._width, len(self._rows))
-        if following:
+        if following and self.virtual_size != before:
             self._to_end()
             # Once more when the layout has settled: what was the end may not be it any longer.
             self.call_after_refresh(self._to_end_if_following)
@@ -190,8 +197,8 @@ class LogView(Vertical):
     LogView.-searching > #log-search { display: block; }
     """
 
-    snapshot: reactive[Snapshot | None] = reactive(None)
-    chosen: reactive[str] = reactive(FILTERS[0])
+    snapshot: var[Snapshot | None] = var(None)
+    chosen: var[str] = var(FILTERS[0])
 
     class Title(Widget):
         """`log  events │ warnings │ output     follow ●`."""

@@ -59,7 +59,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     ]
     ALLOW_SELECT: ClassVar[bool] = False
 
-    cursor: reactive[int] = reactive(0)
+    cursor: reactive[int] = reactive(0, repaint=False)
 
     class Moved(Message):
         """The cursor is on another row."""
@@ -94,9 +94,10 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         self.refresh()
         self.post_message(self.Moved())
 
-    def watch_cursor(self) -> None:
-        self.scroll_to_region(Region(0, self.cursor, 1, 1 + self._titles), animate=False, x_axis=False)
-        self.refresh()
+    def watch_cursor(self, before: int, cursor: int) -> None:
+        self.scroll_to_region(Region(0, cursor, 1, 1 + self._titles), animate=False, x_axis=False)
+        for number in (before, cursor):
+            self.refresh_line(number + self._titles)
         self.post_message(self.Moved())
 
     def validate_cursor(self, cursor: int) -> int:

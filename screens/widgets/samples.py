@@ -10,12 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.events import Sampled
 from pipeline.text import safe
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
+from screens.widgets.telling import tell
 
 _OLDER_SHOWN = 4
 
@@ -28,7 +29,7 @@ class Samples(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
     )
     BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
 
-    samples: reactive[tuple[Sampled, ...]] = reactive(())
+    samples: var[tuple[Sampled, ...]] = var(())
 
     def compose(self) -> ComposeResult:
         yield Static("")
@@ -41,7 +42,7 @@ class Samples(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
 
     def _show(self) -> None:
         if self.is_mounted:
-            self.query_one(Static).update(samples_text(self.samples, self.scrollable_content_region.width))
+            tell(self.query_one(Static), samples_text(self.samples, self.scrollable_content_region.width))
 
 
 def samples_text(samples: Sequence[Sampled], width: int) -> Content:

@@ -169,6 +169,8 @@ CASES = [
     Case("CompareScreen", "enter", ["enter"], lambda app: on(app) == "RunScreen", **THREE),
     # everywhere
     Case("HumigenceApp", "ctrl+q", ["ctrl+q"], lambda app: "still running" in text_of(app)),
+    Case("HumigenceApp", "ctrl+l", ["ctrl+l"], lambda app: not app._painter._lines),
+    Case("HumigenceApp", "ctrl+l", ["ctrl+l"], lambda app: not app._painter._lines),  # in a terminal: test_terminal
     Case("HumigenceApp", "ctrl+t", ["ctrl+t"], lambda app: app.theme == "humigence-light"),
 ]
 EXERCISED = {(case.owner, case.tested) for case in CASES}

@@ -76,6 +76,19 @@ def test_a_resized_terminal_is_filled(tmp_path: Path) -> None:
         assert terminal.ends() == 0
 
 
+def test_what_another_program_wrote_over_the_screen_goes_when_it_is_drawn_again(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.says("No runs in this folder yet.", "? keys")
+        before = terminal.lines[:20]
+        terminal.disturb("\x1b[2J\x1b[5;5HBroadcast message from root")
+        terminal.press("\x0c")
+        terminal.says("No runs in this folder yet.", "? keys")
+        assert "Broadcast" not in terminal.text
+        assert terminal.lines[:20] == before
+        terminal.press("q")
+        assert terminal.ends() == 0
+
+
 NOISY = """
 import ctypes, os, sys, threading, time
 from humigence_tui import app as app_module
