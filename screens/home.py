@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Container
 from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Static
@@ -15,14 +16,17 @@ from pipeline.folders import RunFolder
 from pipeline.text import counted, duration, loss, safe, size
 from screens import names
 from screens.base import Page
-from screens.messages import ResumeRun
+from screens.messages import Follow, ResumeRun
 from screens.widgets.gpu_panel import GpuPanel
 from screens.widgets.rows import Column, Row, Rows
 from screens.widgets.telling import tell
 
 if TYPE_CHECKING:
+    from textual.timer import Timer
+
     from screens.machine import Machine
-    from screens.snapshot import RunRow
+    from screens.snapshot import RunRow, Snapshot
+    from screens.widgets.run_preview import RunPreview
 
 _COLUMNS = (
     Column("", 1),
@@ -39,6 +43,9 @@ _COLUMNS = (
 )
 
 
+_SETTLES_S = 0.15
+
+
 class HomeScreen(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open_run", "open"),
@@ -48,6 +55,7 @@ class HomeScreen(Page):
         Binding("space", "mark", "mark", tooltip="mark for comparison"),
         Binding("c", "compare", "compare", tooltip="compare the marked runs"),
         Binding("t", "chat", "chat", tooltip="talk to the result of this run"),
+        Binding("i", "data", "data", tooltip="the rows of this run's data, as the model sees them"),
         Binding("d", "doctor", "doctor", tooltip="what this machine has, what is missing"),
         Binding("q", "app.leave", "quit"),
         Binding("escape", "unmark", "unmark all", show=False),
@@ -56,10 +64,14 @@ class HomeScreen(Page):
     runs: var[tuple[RunRow, ...] | None] = var(None)
     marked: var[frozenset[RunFolder]] = var(frozenset())
 
+    _machine: Machine | None = None
+    _settling: Timer | None = None
+
     def body(self) -> ComposeResult:
         yield Static(id="empty")
         yield Rows(_COLUMNS, id="runs")
         yield Static(id="about")
+        yield Container(id="preview")
         yield GpuPanel(classes="-line", id="gpu-line")
 
     def on_mount(self) -> None:
@@ -69,7 +81,56 @@ class HomeScreen(Page):
         self.runs = rows
 
     def take_machine(self, machine: Machine) -> None:
-        self.query_one(GpuPanel).machine = machine
+        self._machine = machine
+        self.query_one("#gpu-line", GpuPanel).machine = machine
+        for preview in self._preview():
+            preview.take_machine(machine)
+
+    # ---------------------------------------------------------------------------------- the run under the cursor
+
+    def _preview(self) -> list[RunPreview]:
+        """The one there is, or none yet."""
+        return cast("list[RunPreview]", list(self.query_one("#preview").children))
+
+    @property
+    def _has_room(self) -> bool:
+        return self.has_class("-high")
+
+    def on_screen_resume(self) -> None:
+        self._follow_later()
+
+    def on_resize(self) -> None:
+        self._follow_later()
+        self.call_after_refresh(self._set_height)
+
+    def _follow_later(self) -> None:
+        # Holding a key down must not read the log of every run it passes.
+        if self._settling:
+            self._settling.stop()
+        self._settling = self.set_timer(_SETTLES_S, self._follow_chosen)
+
+    def _follow_chosen(self) -> None:
+        if self.chosen and self._has_room and self.is_current:
+            self.post_message(Follow(self.chosen.run))
+
+    def take_snapshot(self, snapshot: Snapshot) -> None:
+        if self.chosen is None or snapshot.run != self.chosen.run or not self._has_room:
+            return
+        if not self._preview():
+            from screens.widgets.run_preview import RunPreview
+
+            self.query_one("#preview").mount(RunPreview())
+        for preview in self._preview():
+            preview.snapshot = snapshot
+            if self._machine and preview.is_mounted:
+                preview.take_machine(self._machine)
+        self.set_class(True, "-previewing")
+        self._set_height()
+
+    def _set_height(self) -> None:
+        """The list is as high as it needs, what is left is the preview's; without one it has it all."""
+        previewing = self.has_class("-previewing") and self._has_room
+        self.query_one(Rows).styles.height = len(self.runs or ()) + 2 if previewing else "1fr"
 
     # ------------------------------------------------------------------------------------------------------- list
 
@@ -89,10 +150,13 @@ class HomeScreen(Page):
         empty.display = not self.runs
         tell(empty, nothing_yet(names.exists("wizard")))
         self.cells = home_cells(self.runs)
+        self.set_class(self.has_class("-previewing") and bool(self.runs), "-previewing")
+        self._set_height()
         self._tell_of_chosen()
 
     def on_rows_moved(self) -> None:
         self._tell_of_chosen()
+        self._follow_later()
 
     def _tell_of_chosen(self) -> None:
         chosen = self.chosen
@@ -120,6 +184,7 @@ class HomeScreen(Page):
             "mark": chosen is not None,
             "compare": chosen is not None,
             "chat": names.exists("chat") and chosen is not None and chosen.status == "finished" and chosen.summary.step > 0,
+            "data": names.exists("data"),
             "doctor": names.exists("doctor"),
             "unmark": True,
             "back": False,
@@ -162,6 +227,10 @@ class HomeScreen(Page):
     def action_chat(self) -> None:
         if self.chosen:
             self.open("chat", run=self.chosen.run)
+
+    def action_data(self) -> None:
+        """The rows of the run under the cursor; without one, those of the config."""
+        self.open("data", **({"config": self.chosen.run.load_config()} if self.chosen else {}))
 
     def action_doctor(self) -> None:
         self.open("doctor")

@@ -115,3 +115,39 @@ def test_columns_that_do_not_fit_are_left_out_the_least_important_first() -> Non
     assert widths(columns, 40) == [10, 10, 16]
     assert widths(columns, 30) == [10, 0, 18]
     assert widths(columns, 12) == [10, 0, 0]
+
+
+async def test_where_there_is_room_the_run_under_the_cursor_is_shown_with_its_curve(records: Records) -> None:
+    records.write("finished", run_id="2025-11-22_09-31-04")
+    records.write("stopped", run_id="2025-11-21_09-31-04")
+    app = records.app()
+    async with app.run_test(size=(160, 48)) as pilot:
+        await until(pilot, lambda: "✔ gates" in text_of(app) and "held-out ◆" in text_of(app))
+        await pilot.press("down")
+        await until(pilot, lambda: "■ train" in text_of(app) and "✔ gates" not in text_of(app))
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "held-out ◆" not in text_of(app) and "? keys" in lines_of(app)[-1])
+        await pilot.resize_terminal(160, 48)
+        await until(pilot, lambda: "■ train" in text_of(app))
+
+
+async def test_with_many_runs_the_list_keeps_its_part_of_the_screen(records: Records) -> None:
+    for number in range(60):
+        records.write("stopped", run_id=f"2025-10-{number % 28 + 1:02d}_{number // 28:02d}-00-00")
+    app = records.app()
+    async with app.run_test(size=(160, 48)) as pilot:
+        await until(pilot, lambda: "held-out ◆" in text_of(app))
+        await pilot.press("end")
+        await until(pilot, lambda: app.screen.query_one(Rows).cursor == 59)
+        marked = next(number for number, line in enumerate(lines_of(app)) if line.startswith("▌"))
+        assert 15 < marked < 24
+
+
+async def test_the_data_of_a_run_is_a_key_away_and_that_of_the_config_without_one(records: Records) -> None:
+    run = records.write("finished")
+    app = records.app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        await pilot.press("i")
+        await until(pilot, lambda: type(app.screen).__name__ == "DataScreen")
+        assert app.screen.config.data.raw_path == run.load_config().data.raw_path  # type: ignore[attr-defined]

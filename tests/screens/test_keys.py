@@ -152,6 +152,7 @@ CASES = [
     Case("HomeScreen", "c", ["space", "c"], lambda app: on(app) == "CompareScreen" and len(app.screen.runs) == 2, **LIST),
     Case("HomeScreen", "t", ["t"], lambda app: on(app) in ("HomeScreen", "ChatScreen"), screen="home", recordings=["finished"]),
     Case("HomeScreen", "d", ["d"], lambda app: on(app) in ("HomeScreen", "DoctorScreen"), **LIST),
+    Case("HomeScreen", "i", ["i"], lambda app: on(app) == "DataScreen", **LIST),
     Case("HomeScreen", "q", ["q"], lambda app: "still running" in text_of(app), **LIST),
     Case("HomeScreen", "escape", ["space", "escape"], lambda app: not app.screen.marked, **LIST),
     # results
