@@ -8,14 +8,13 @@ answer depends on its own prompt and the seed only, and nothing outside is touch
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.decoding import decoder
 from pipeline.out_of_memory import answer_fault, in_halves, while_there_is_room
 
 if TYPE_CHECKING:
@@ -144,31 +143,22 @@ def _tokens(
     seed: int,
 ) -> Iterator[list[int | None]]:
     """New tokens column by column; None in a row whose answer has ended."""
-    from transformers import DynamicCache
-
     device = next(model.parameters()).device
-    ids, mask = _left_padded(prompts, tokenizer.pad_id, device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    steps = decoder(model, *_left_padded(prompts, tokenizer.pad_id, device), max_new_tokens)
     generators = [_generator(seed, prompt) for prompt in prompts]
     ended = [False] * len(prompts)
-    cache = DynamicCache()
-    last_only = {"logits_to_keep": 1} if _takes(model, "logits_to_keep") else {}
-    for _ in range(max_new_tokens):
-        with torch.no_grad(), evaluating(model):
-            output = model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **last_only
-            )
-        logits = output.logits[:, -1].float()
+    logits = steps.first()
+    for left in reversed(range(max_new_tokens)):
         chosen = _choose(logits, temperature, generators)
         # A model whose logits are no numbers says nothing more: its answer stays as short as it is.
         broken = torch.isnan(logits).any(1).tolist()
-        ended = [done or bad or t in tokenizer.stop_ids for done, bad, t in zip(ended, broken, chosen, strict=True)]
+        ids = chosen.tolist()
+        ended = [done or bad or t in tokenizer.stop_ids for done, bad, t in zip(ended, broken, ids, strict=True)]
         if all(ended):
             return
-        yield [None if done else token for done, token in zip(ended, chosen, strict=True)]
-        ids = torch.tensor(chosen, device=device)[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+        yield [None if done else token for done, token in zip(ended, ids, strict=True)]
+        if left:
+            logits = steps.after(chosen)
 
 
 def _generator(seed: int, prompt: Sequence[int]) -> torch.Generator:
@@ -185,31 +175,14 @@ def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.de
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _choose(logits: torch.Tensor, temperature: float, generators: list[torch.Generator]) -> list[int]:
-    """One token id a row of `logits` (rows, vocabulary)."""
+def _choose(logits: torch.Tensor, temperature: float, generators: list[torch.Generator]) -> torch.Tensor:
+    """(rows,) token ids, one of each row of `logits` (rows, vocabulary), on its device."""
     if temperature == 0:
-        return [int(token) for token in logits.argmax(1)]
+        return logits.argmax(1)
     # Drawn on the CPU, a generator a row: the same draws on every device and in every batch.
     shares = torch.softmax(logits / temperature, dim=1).nan_to_num(nan=1.0).cpu()
-    return [int(torch.multinomial(row, 1, generator=each)) for row, each in zip(shares, generators, strict=True)]
-
-
-def _takes(model: Any, name: str) -> bool:
-    """Whether the model's forward knows the argument (inside a peft wrapper too)."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return name in inspect.signature(inner.forward).parameters
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Dropout off inside; every module's own mode as it was after."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+    drawn = [torch.multinomial(row, 1, generator=each) for row, each in zip(shares, generators, strict=True)]
+    return torch.cat(drawn).to(logits.device)
 
 
 # ------------------------------------------------------------------------------------------ the packaged model

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.infer import evaluating
+from pipeline.decoding import evaluating
 from pipeline.out_of_memory import OutOfMemory, in_halves
 
 _NO_LABEL = -100

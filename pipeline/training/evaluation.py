@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.infer import evaluating
+from pipeline.decoding import evaluating
 from pipeline.packing import pack
 from pipeline.training import random_state
 from pipeline.training.loss import loss_sum, trained_tokens

@@ -1,0 +1,183 @@
+"""A causal model asked for one more token of each prompt at a time: its cache, its mask, and as little else as possible.
+
+On the CPU the cache grows with the answers. On a GPU it has its full size from the start, so that every step is the same work on
+the same memory: recorded once as a CUDA graph and replayed, a step costs what its kernels take and not what Python takes to
+start a thousand of them. Recording takes a few steps' time, so that an answer of a few tokens goes without.
+
+Not covered: models whose layers see only a part of what was said (sliding windows), or that were not written for a cache of fixed
+size; their cache grows everywhere.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+
+# Fewer new tokens than this are not worth a recording.
+WORTH_RECORDING = 16
+# Attention that takes a mask as it is given.
+_MASKED_ATTENTION = ("sdpa", "eager", "humigence_varlen")
+# Rotary embeddings whose frequencies do not depend on how long the text has become: others ask the GPU in mid-step.
+_FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
+
+
+class Decoder(Protocol):
+    """Logits of the next token: after the prompts, then after each token chosen. Both (prompts, vocabulary), float32."""
+
+    def first(self) -> torch.Tensor: ...
+
+    def after(self, chosen: torch.Tensor) -> torch.Tensor:
+        """`chosen`: (prompts,) ids."""
+        ...
+
+
+def decoder(model: Any, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int) -> Decoder:
+    """The fastest way that `model` allows where it is.
+
+    Args:
+        ids, mask: (prompts, longest prompt), padded on the left, on the model's device.
+        new_tokens: most tokens that will be asked for.
+    """
+    if ids.device.type == "cuda" and takes_fixed_cache(model):
+        return FixedDecoder(model, ids, mask, new_tokens, record=new_tokens >= WORTH_RECORDING and _recordable(model))
+    return GrowingDecoder(model, ids, mask)
+
+
+class GrowingDecoder:
+    """With a cache that grows by a token a step."""
+
+    def __init__(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> None:
+        from transformers import DynamicCache
+
+        self._model, self._ids, self._mask = model, ids, mask
+        self._positions = _positions(mask)
+        self._cache = DynamicCache()
+
+    def first(self) -> torch.Tensor:
+        return _logits(self._model, self._ids, self._mask, self._positions, self._cache)
+
+    def after(self, chosen: torch.Tensor) -> torch.Tensor:
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(chosen), 1)], dim=1)
+        self._positions = self._positions[:, -1:] + 1
+        return _logits(self._model, chosen[:, None], self._mask, self._positions, self._cache)
+
+
+class FixedDecoder:
+    """With a cache of its full size from the start.
+
+    Args:
+        record: whether to record a step as a CUDA graph and to replay it from then on.
+    """
+
+    def __init__(self, model: Any, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int, *, record: bool = False) -> None:
+        from transformers import StaticCache
+
+        self._model, self._prompt, self._prompt_mask = model, ids, mask
+        rows, self._at = ids.shape
+        self._record = record
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._cache = StaticCache(config=_inner(model).config, max_cache_len=self._at + new_tokens)
+        # What a step reads, always in the same place.
+        self._ids = ids.new_zeros(rows, 1)
+        self._positions = _positions(mask)[:, -1:].clone()
+        self._seen = mask.new_zeros(rows, 1, 1, self._at + new_tokens, dtype=torch.bool)
+        self._seen[:, 0, 0, : self._at] = mask.bool()
+        self._out = torch.empty(0)
+
+    def first(self) -> torch.Tensor:
+        return _logits(self._model, self._prompt, self._prompt_mask, _positions(self._prompt_mask), self._cache)
+
+    def after(self, chosen: torch.Tensor) -> torch.Tensor:
+        self._ids.copy_(chosen[:, None])
+        self._positions += 1
+        self._seen[..., self._at] = True
+        self._at += 1
+        if self._graph is not None:
+            self._graph.replay()
+        elif self._record:
+            self._recorded()
+        else:
+            self._out = self._step()
+        return self._out
+
+    def _step(self) -> torch.Tensor:
+        # Eager attention adds its mask to the scores; sdpa takes truth values in any precision.
+        seen = self._seen
+        if _inner(self._model).config._attn_implementation == "eager":
+            kind = self._cache.layers[0].keys.dtype
+            seen = torch.zeros_like(seen, dtype=kind).masked_fill_(~seen, torch.finfo(kind).min)
+        return _logits(self._model, self._ids, seen, self._positions, self._cache)
+
+    def _recorded(self) -> None:
+        """The step itself, on a stream of its own where libraries set up; then the recording, which computes nothing."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            warm = self._step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+            self._out = self._step()
+        self._out.copy_(warm)
+
+
+def takes_fixed_cache(model: Any) -> bool:
+    """Whether the model was written for a cache of fixed size, each layer of which holds all that was said."""
+    from transformers import StaticCache
+    from transformers.cache_utils import StaticLayer
+
+    inner = _inner(model)
+    if not getattr(inner, "_can_compile_fullgraph", False) or inner.config._attn_implementation not in _MASKED_ATTENTION:
+        return False
+    return all(type(layer) is StaticLayer for layer in StaticCache(config=inner.config, max_cache_len=1).layers)
+
+
+def _recordable(model: Any) -> bool:
+    """Whether a step never asks the GPU for a value before it goes on."""
+    rotary = getattr(_inner(model).config, "rope_parameters", None) or {}
+    # 8-bit layers look for outliers in what they are given.
+    eight_bit = any(type(module).__name__ == "Linear8bitLt" for module in model.modules())
+    return rotary.get("rope_type", "default") in _FIXED_ROTARY and not eight_bit
+
+
+def _logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
+    """Of the last token in each row."""
+    last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(_inner(model).forward).parameters else {}
+    with torch.no_grad(), evaluating(model), _not_compiled():
+        output = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **last_only
+        )
+    logits: torch.Tensor = output.logits[:, -1].float()
+    return logits
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """(prompts, tokens): each prompt counts from its own first token."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _inner(model: Any) -> Any:
+    """The model inside a peft wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _not_compiled() -> AbstractContextManager[Any]:
+    """Layers that training has compiled run as they were written: for each new shape they would be compiled again."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Dropout off inside; every module's own mode as it was after."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
