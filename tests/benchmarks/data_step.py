@@ -69,9 +69,8 @@ def _compared(folder: Path, model: Path, given: argparse.Namespace) -> dict[str,
         result["processor_ratio"] = round(statistics.median(costs), 2)
         result["peer_rows_per_s"] = statistics.median(each["rows_per_s"] for each in theirs)
         result["ratio"] = round(statistics.median(ratios), 2)
-        print(
-            f"ratio of pairs: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; median {result['ratio']}; of processor time {result['processor_ratio']}"
-        )
+        pairs = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"ratio of pairs: {pairs}; median {result['ratio']}; of processor time {result['processor_ratio']}")
     return result
 
 

@@ -50,14 +50,9 @@ def main(rows: Path, model: Path) -> None:
         trainer = Timed(nearly_none, arguments, train_dataset=dataset, processing_class=tokenizer)
     lengths = [sum(each) if isinstance(each, list) else each for each in trainer.train_dataset["seq_lengths"]]
     density = sum(lengths) / (len(lengths) * LONGEST)
-    report(
-        len(dataset),
-        read_s + sum(taken),
-        trl=trl.__version__,
-        density=round(density, 4),
-        tokens=sum(lengths),
-        reading_s=round(read_s, 2),
-    )
+    seconds, processor_s = map(sum, zip(*taken, strict=True))
+    more = {"trl": trl.__version__, "processor_s": round(processor_s, 2)}
+    report(len(dataset), seconds, tokens=sum(lengths), density=round(density, 4), **more)
 
 
 if __name__ == "__main__":
