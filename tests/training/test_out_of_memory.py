@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -17,6 +18,8 @@ from pipeline.errors import EnvironmentFault, Stopped
 from pipeline.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Sampled, TrainStep
 from pipeline.files import read_json, sha256_file
 from pipeline.runs import read_state
+from pipeline.training.recorder import Recorder
+from tests import tiny
 from tests.training.shortage import ERRORS, Decide, Place, once, room_for, shortage
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for, prompts_file, stop_at
 
@@ -212,6 +215,45 @@ def test_what_is_saved_then_is_what_a_stop_after_that_step_saves(root: Path, tin
         assert sha256_file(newest(run) / name) == sha256_file(newest(stopped) / name), name
     if place == "forward":
         assert sha256_file(newest(run) / "optimizer.safetensors") == sha256_file(newest(stopped) / "optimizer.safetensors")
+
+
+def test_memory_that_the_system_really_refuses_changes_no_loss(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """32,000 logits a token: 1,536 tokens at once take most of a GiB, and there are 400 MiB more than before the first step."""
+    model = tiny.save_model(root / "wide", vocab_size=32_000)
+    curves, told = [], list[MemoryRanOut]()
+    for room_bytes in (None, 400 << 20):
+        config = config_for(model, eval__samples_per_eval=0, **PLAIN)
+        run, data = TinyRun(root / str(room_bytes), config), MadeUpData(train=70, val=8)
+        plan = plan_for(config, data, epochs=1, eval_every_steps=2, micro_batch=32, accumulation=1)
+        with monkeypatch.context() as patched:
+            if room_bytes:
+                patched.setattr(Recorder, "start", then(Recorder.start, lambda room=room_bytes: allow_no_more_than(room)))
+            try:
+                run.train(data, plan)
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, _NO_LIMIT)
+        curves.append([*((step.loss, step.grad_norm) for step in run.of(TrainStep)), *((e.loss, 0) for e in run.of(Evaluated))])
+        told += run.of(MemoryRanOut)
+    assert told[0].tokens == 1_536 and told[0].answer == "smaller pieces"
+    for short, roomy in zip(*curves, strict=True):
+        assert short == pytest.approx(roomy, rel=1e-5)
+
+
+_NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+def allow_no_more_than(more_bytes: int) -> None:
+    """Address space beyond what this process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more_bytes, resource.RLIM_INFINITY))
+
+
+def then(first: Callable[..., None], second: Callable[[], None]) -> Callable[..., None]:
+    def both(*arguments: Any) -> None:
+        first(*arguments)
+        second()
+
+    return both
 
 
 def test_samples_without_room_for_one_answer_are_left_out_and_the_training_goes_on(
