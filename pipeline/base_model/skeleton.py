@@ -17,18 +17,16 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import Template, TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
+from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
 from pipeline.base_model.traced import Condition, ContentDependent, Piece, Trace, Traced, pieces_of
 from pipeline.errors import BadInput
 
-# What a template can raise on messages it was not written for, besides its own refusals.
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # Sequences of roles that are remembered, and messages in one. A file has a few dozen; a hostile one shall not fill the memory.
 MOST_SHAPES = 4096
 _MOST_MESSAGES = 256
@@ -87,8 +85,9 @@ class Skeletons:
         self._variables, self._render = variables, render
         self._found: dict[tuple[tuple[str, ...], bool], Skeleton | None] = {}
         self._template: Template | None = None
-        with contextlib.suppress(TemplateError, ContentDependent):
-            self._template = _Tracing().from_template(template) if isinstance(template, str) else None
+        with contextlib.suppress(ContentDependent, *TEMPLATE_ERRORS):
+            self._environment = _Tracing()
+            self._template = self._environment.from_source(template, _Followed()) if isinstance(template, str) else None
 
     def find(self, roles: tuple[str, ...], answer: bool) -> Skeleton | None:
         """The skeleton for these roles, or None where there is none."""
@@ -108,16 +107,20 @@ class Skeletons:
         messages = [{"role": role, "content": trace.content(number)} for number, role in enumerate(roles)]
         clock: list[tuple[str, str]] = []
         try:
-            text = template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=answer, strftime_now=_noting(clock),
-                **self._variables,
-            )  # fmt: skip
+            with self._environment.rendering():
+                text = template.render(
+                    messages=messages, tools=None, documents=None, add_generation_prompt=answer, strftime_now=_noting(clock),
+                    **self._variables,
+                )  # fmt: skip
             pieces = pieces_of(text)
             if any(nonce in piece for piece in pieces if isinstance(piece, str)):
                 return None
             # The stand-ins fulfil every condition, so plain text has to take the same way.
             if self._render(roles, trace.stand_ins, answer) != str.join("", [text]):
                 return None
+        except OutOfBounds:
+            self._template = None  # not to be tried again with every sequence of roles
+            return None
         except (ContentDependent, BadInput, *TEMPLATE_ERRORS):  # whoever renders it for good tells what
             return None
         # The same few literals stand in all of them.
@@ -183,8 +186,8 @@ def _call(name: str, arguments: list[nodes.Expr], line: int) -> nodes.Call:
     return nodes.Call(nodes.Name(name, "load", lineno=line), arguments, [], None, None, lineno=line)
 
 
-class _Generation(Extension):
-    """`{% generation %}` marks what transformers' own mask would hold; it writes nothing."""
+class _Inline(Extension):
+    """`{% generation %}` as if it were not there: what stands in it stays traced."""
 
     tags = {"generation"}  # noqa: RUF012 - as Extension declares it
 
@@ -193,24 +196,24 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-class _Tracing(ImmutableSandboxedEnvironment):
-    """Set up as transformers sets up its own, with everything refused that could look into a `Traced` unseen."""
+class _Tracing(BoundedEnvironment):
+    """With everything refused that could look into a `Traced` unseen."""
 
-    concat = staticmethod(_concat)
+    generation = _Inline
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+        super().__init__()
         for name in self.filters.keys() - _KNOWN_FILTERS:
             self.filters[name] = _unknown
         self.tests["in"] = _contains
         self.globals |= {"raise_exception": _raise, "namespace": Namespace, "_tilde": _tilde, "_contains": _contains}
 
-    def from_template(self, source: str) -> Template:
-        tree = _Followed().visit(self.parse(source))
-        return self.template_class.from_code(self, self.compile(tree), dict(self.globals))
+    def join_parts(self, parts: list[str]) -> str:
+        self.built(parts)
+        return _concat(parts)
 
     def call(self, context: Any, called: Any, /, *arguments: Any, **named: Any) -> Any:
-        own = called in (_tilde, _contains, _raise, Namespace) or isinstance(called, Macro)
+        own = called in (_tilde, _contains, _raise, Namespace, self.built) or isinstance(called, Macro)
         its_method = isinstance(getattr(called, "__self__", None), Traced)
         given = [*arguments, *(value for name, value in named.items() if name not in _JINJA_PASSES)]
         if not own and not its_method and any(map(_holds_traced, given)):

@@ -14,9 +14,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Template
+
+from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
 from pipeline.base_model.draft import Draft, Encoded, all_there, drafts, labelled
 from pipeline.base_model.outline import outline
-from pipeline.base_model.skeleton import MOST_SHAPES, TEMPLATE_ERRORS, Skeletons
+from pipeline.base_model.skeleton import MOST_SHAPES, Skeletons
 from pipeline.base_model.special_tokens import Marked, SpecialTokens
 from pipeline.base_model.templates import OWN, TEMPLATES, Templates, how_to_choose
 from pipeline.config import ChatTemplate
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 # Headers are the same few words, except where a template has no special token between question and answer.
 _MOST_HEADERS = 256
+# Renderings that may go out of bounds before a template is given up: a hostile one would take seconds for every row of a file.
+_MOST_OUT_OF_BOUNDS = 5
 _PROBE: tuple[Message, ...] = ({"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."})
 
 
@@ -52,6 +57,8 @@ class ChatTokenizer:
             self._special = SpecialTokens(tokenizer.backend_tokenizer.to_str(), tokenizer.all_special_tokens)
         except ValueError as error:
             raise BadInput(f"{name}: its special tokens can't be used: {error}", "choose another base model") from error
+        self._environment, self._out_of_bounds = BoundedEnvironment(), 0
+        self._compiled = self._compile(tokenizer)
         self._header_ids = lru_cache(maxsize=_MOST_HEADERS)(self._special.encode)
         self._skeletons = Skeletons(tokenizer.chat_template, tokenizer.special_tokens_map, self._rendered)
         self._outline = lru_cache(maxsize=MOST_SHAPES)(partial(outline, find=self._skeletons.find, special=self._special))
@@ -141,6 +148,14 @@ class ChatTokenizer:
             raise BadInput(message, how_to_choose(_fitting(tokenizer)))
         tokenizer.chat_template = TEMPLATES[self._template].jinja
 
+    def _compile(self, tokenizer: Any) -> Template:
+        """Never by transformers itself: folding its constants can take for ever."""
+        try:
+            return self._environment.from_source(tokenizer.get_chat_template())
+        except TEMPLATE_ERRORS as error:
+            message = f"{self.name}: its chat template can't be used: {str(error)[:200] or type(error).__name__}"
+            raise BadInput(message, how_to_choose(_fitting(tokenizer))) from error
+
     # ---------------------------------------------------------------------------------------------- rendering
 
     def _render(self, messages: Sequence[Message], *, answer: bool = False) -> Marked:
@@ -152,11 +167,21 @@ class ChatTokenizer:
         return self._special.mark(skeleton.filled(hidden) if skeleton and known else self._rendered(roles, hidden, answer))
 
     def _rendered(self, roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
-        """The rendering by transformers' sandbox."""
+        """The rendering as transformers gives it, within bounds."""
         messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        if self._out_of_bounds >= _MOST_OUT_OF_BOUNDS:
+            raise BadInput("the chat template took too long or made too much for earlier rows, and is not tried again")
         try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer))
+            with self._environment.rendering():
+                return self._compiled.render(
+                    messages=messages,
+                    tools=None,
+                    documents=None,
+                    add_generation_prompt=answer,
+                    **self._tokenizer.special_tokens_map,
+                )
         except TEMPLATE_ERRORS as error:
+            self._out_of_bounds += isinstance(error, OutOfBounds)
             raise BadInput(f"the chat template refuses it: {str(error)[:200] or type(error).__name__}") from error
 
     def _prompt_opens_the_turn(self) -> None:
@@ -168,9 +193,8 @@ class ChatTokenizer:
 
     def _probe(self) -> set[int]:
         """The ids that end an assistant's turn, after checking that marked text gives the ids everybody else gets."""
-        plain = [dict(message) for message in _PROBE]
         try:
-            text = self._tokenizer.apply_chat_template(plain, tokenize=False)
+            text = self._rendered([each["role"] for each in _PROBE], [each["content"] for each in _PROBE], False)
             encoded = self.encode_conversation(_PROBE)
             self._prompt_opens_the_turn()
         except (*TEMPLATE_ERRORS, BadInput) as error:
