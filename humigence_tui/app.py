@@ -19,6 +19,7 @@ from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
 
+from humigence_tui.endings import Endings, said, terminal_notification
 from humigence_tui.painter import Painter
 from humigence_tui.safe_lines import SafeLines
 from humigence_tui.tty import Tty, TtyDriver
@@ -74,7 +75,7 @@ class HumigenceApp(App[None]):
         self._machine: Machine | None = None
         self._followed: tuple[RunFolder, ...] = ()
         self._snapshots: dict[RunFolder, Snapshot] = {}  # the newest of each run followed
-        self._ended: set[RunFolder] = set()
+        self._endings = Endings()
         for theme in themes.THEMES:
             self.register_theme(theme)
         self.theme = themes.suited(self.console.color_system)
@@ -220,21 +221,23 @@ class HumigenceApp(App[None]):
         self._snapshots[message.snapshot.run] = message.snapshot
         for page in self.pages:
             page.take_snapshot(message.snapshot)
-        self._tell_of_end(message.snapshot)
-
-    def _tell_of_end(self, snapshot: Snapshot) -> None:
-        """A bell when a run that was seen alive has ended."""
-        if snapshot.live:
-            self._ended.add(snapshot.run)
-        elif snapshot.run in self._ended:
-            self._ended.discard(snapshot.run)
-            self.bell()
 
     @on(messages.RunsNews)
     def _runs_news(self, message: messages.RunsNews) -> None:
         self._rows = message.rows
         for page in self.pages:
             page.take_runs(message.rows)
+        for row in self._endings.among(message.rows):
+            self._tell_of_end(row)
+
+    def _tell_of_end(self, row: RunRow) -> None:
+        """By a bell, by the terminal where it can, and in words where the run is not what is looked at."""
+        words, good = said(row)
+        self.bell()
+        if self._driver and not self.is_headless:
+            self._driver.write(terminal_notification(words))
+        if getattr(self.screen, "run_folder", None) != row.run:
+            self.notify(words, severity="information" if good else "warning", timeout=10, markup=False)
 
     @on(messages.MachineNews)
     def _machine_news(self, message: messages.MachineNews) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from humigence_tui.endings import said, terminal_notification
 from pipeline import events as ev
 from pipeline.runs import EventWriter
 from screens.home import HomeScreen
@@ -96,18 +97,50 @@ async def test_leaving_with_a_run_on_asks_and_stop_and_save_is_passed_on(records
     assert run.stop_request.read_text() == "save\n"
 
 
-async def test_a_run_that_is_seen_to_end_rings(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("screen", ["home", "run"])
+async def test_a_run_that_is_seen_to_end_rings(records: Records, monkeypatch: pytest.MonkeyPatch, screen: str) -> None:
     run = records.write("running")
-    app = records.app("run", run=run)
+    records.write("finished", project="other")
+    app = records.app(screen, **({"run": run} if screen == "run" else {}))
     rung: list[bool] = []
     monkeypatch.setattr(app, "bell", lambda: rung.append(True))
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await shown(pilot)
+        await until(pilot, lambda: app._rows and any(row.live for row in app._rows))
         assert not rung
         writer = EventWriter(run)
         writer.emit(ev.RunFinished(0))
         writer.close()
+        records.let_go()
         await until(pilot, lambda: rung)
+        if screen == "home":  # said in words as well, as that run is not what one looks at
+            await until(pilot, lambda: "support finished," in text_of(app))
+        assert rung == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("finished", "support finished, held-out loss 1.242"),
+        ("gate_failed", "support finished, held-out loss 2.274, 2 of its gates failed"),
+        ("stopped", "support stopped, saved at step 641"),
+        ("crashed", "support: its process is gone at step 530"),
+        ("failed", "support failed: out of GPU memory at step 131"),
+    ],
+)
+def test_how_a_run_ended_is_said_in_a_line(records: Records, name: str, words: str) -> None:
+    from humigence_tui.background.run_list import RunList
+
+    run = records.write(name)
+    row = RunList(records.workspace, lambda _: True)._row(run)
+    assert said(row)[0].startswith(words)
+
+
+def test_a_notification_cannot_carry_a_sequence_of_its_own() -> None:
+    sent = terminal_notification("evil\x1b]52;c;AAAA\x07 name" + "x" * 1000)
+    assert sent.count("\x1b") == 1
+    assert sent.count("\x07") == 1
+    assert len(sent) < 300
 
 
 def test_columns_that_do_not_fit_are_left_out_the_least_important_first() -> None:

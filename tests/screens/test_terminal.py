@@ -63,6 +63,9 @@ def test_a_killed_worker_is_seen_to_be_gone(tmp_path: Path, worker: tuple[RunFol
         terminal.says("d detach")
         os.killpg(process.pid, signal.SIGKILL)
         terminal.says("the training process is gone", "R resume")
+        # The terminal is told too, for whoever looks elsewhere: a bell, and words for its desktop.
+        terminal.wait(lambda: b"\x1b]9;faithful: its process is gone at step" in terminal.received)
+        assert b"\x07" in terminal.received
         terminal.press("\x11")
         assert terminal.ends() == 0
 
