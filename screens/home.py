@@ -244,8 +244,9 @@ def _has_results(row: RunRow) -> bool:
 def home_cells(rows: tuple[RunRow, ...]) -> tuple[Content, ...]:
     live = sum(row.live for row in rows)
     cells = [Content.assemble("● ", (f"{live} running", "bold"))] if live else []
-    disk = size(sum(row.disk_bytes for row in rows))
-    count = Content.styled(f"{len(rows):,} run{'' if len(rows) == 1 else 's'}, {disk}", "$dim") if rows else Content("")
+    measured = [row.disk_bytes for row in rows if row.disk_bytes is not None]
+    disk = f", {size(sum(measured))}" if len(measured) == len(rows) else ""
+    count = Content.styled(f"{len(rows):,} run{'' if len(rows) == 1 else 's'}{disk}", "$dim") if rows else Content("")
     return (*cells, count)
 
 
@@ -276,7 +277,7 @@ def row_of(row: RunRow, marked: bool, now: datetime) -> Row:
             symbol, word, project, Content.styled(begun(summary.started, row.run.run_id, now), "$dim"),
             Content(safe(model_name(summary.model))), Content.styled(summary.precision_mode, "$dim"), _steps(row), _held_out(row),
             Content(duration(summary.busy_seconds)) if summary.busy_seconds else Content(""), gates(row),
-            Content.styled(size(row.disk_bytes), "$dim") if row.disk_bytes else Content(""),
+            Content.styled(size(row.disk_bytes), "$dim") if row.disk_bytes is not None else Content(""),
         ),
     )  # fmt: skip
 

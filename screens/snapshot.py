@@ -28,12 +28,17 @@ Level = Literal["info", "good", "warning", "error", "dim", "output"]
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run in the list of runs. `status` is what a person is shown: `crashed` where the process is gone."""
+    """One run in the list of runs.
+
+    Attributes:
+        status: what a person is shown: `crashed` where the process is gone.
+        disk_bytes: what its folder takes; None until it was measured.
+    """
 
     run: RunFolder
     status: Status
     summary: Summary
-    disk_bytes: int = 0
+    disk_bytes: int | None = None
 
     @property
     def live(self) -> bool:

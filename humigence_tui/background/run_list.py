@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from humigence_tui.background import Post
 from pipeline import runs, state_cache
@@ -76,6 +76,8 @@ class RunList(threading.Thread):
         alive = alive and runs.is_alive(run)
         stamp = _stamp(run)
         if known is not None and known.stamp == stamp and known.row.live == alive:
+            if known.row.disk_bytes is None:
+                known.row = replace(known.row, disk_bytes=self._disk_bytes(run))
             return known.row
         self._known[run] = self._read(run, stamp, alive, known)
         return self._known[run].row
@@ -84,12 +86,16 @@ class RunList(threading.Thread):
         if not alive:
             summary = state_cache.read_summary(run)
             status = "crashed" if summary.status in ("starting", "running") else summary.status
-            return _Known(stamp, RunRow(run, status, summary, disk_bytes(run.path)))
+            return _Known(stamp, RunRow(run, status, summary, self._disk_bytes(run)))
         state, reader = (known.live if known else None) or state_cache.read(run)
         while lines := reader.read_lines():
             fold_lines(lines, state)
         summary = state_cache.summarize(state)
-        return _Known(stamp, RunRow(run, summary.status, summary, disk_bytes(run.path)), (state, reader))
+        return _Known(stamp, RunRow(run, summary.status, summary, self._disk_bytes(run)), (state, reader))
+
+    def _disk_bytes(self, run: RunFolder) -> int | None:
+        """Not before the list has been shown: it walks through every run's checkpoints."""
+        return None if self._posted is None else disk_bytes(run.path)
 
 
 def _changed(known: _Known, run: RunFolder) -> bool:

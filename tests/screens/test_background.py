@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from humigence_tui.background import run_list
 from humigence_tui.background.follower import Follower
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.run_list import RunList
 from pipeline import events as ev
 from pipeline import gpu, runs
+from pipeline.files import disk_bytes
 from pipeline.runs import EventWriter
 from pipeline.state_cache import summarize
 from screens import messages
@@ -140,6 +144,25 @@ def test_the_list_has_live_runs_on_top_and_notices_new_ended_and_deleted_ones(re
     inbox.wait(lambda: len(states()) == 2)
     thread.close()
     assert not thread.is_alive()
+
+
+def test_the_list_is_there_before_anybody_has_looked_how_large_the_runs_are(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = records.write("finished")
+    inbox, shown_before = Inbox(), list[bool]()
+
+    def measured(path: Path) -> int:
+        shown_before.append(bool(inbox.of(messages.RunsNews)))
+        return disk_bytes(path)
+
+    monkeypatch.setattr(run_list, "disk_bytes", measured)
+    thread = RunList(records.workspace, inbox.post)
+    thread.start()
+    sizes = lambda: [news.rows[0].disk_bytes for news in inbox.of(messages.RunsNews)]  # noqa: E731
+    inbox.wait(lambda: sizes() == [None, disk_bytes(run.path)])
+    thread.close()
+    assert shown_before == [True]
 
 
 def test_a_log_that_floods_is_followed_at_its_end(tmp_path: Path) -> None:
