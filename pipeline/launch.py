@@ -181,7 +181,16 @@ def _resumable(workspace: Workspace, config: Config, request: Request) -> RunFol
         raise BadInput(f"run {run.run_id} is finished: there is nothing to resume", "humigence runs show tells what came out")
     if not state.training:
         raise MissingArtifact(f"run {run.run_id} never trained", "humigence pipeline --train starts training")
+    if request.run is None:
+        _take_device(run, config)
     return run
+
+
+def _take_device(run: RunFolder, config: Config) -> None:
+    """The device is no part of a result: a run that was copied to another machine goes on with the one that is chosen there."""
+    begun = run.load_config()
+    if begun.compute != config.compute:
+        write_json(run.config, begun.model_copy(update={"compute": config.compute}).to_json())
 
 
 def _prepared(run: RunFolder, request: Request) -> RunFolder:

@@ -82,7 +82,9 @@ def holder(path: Path) -> int | None:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             return _holder_read_only(path)
         try:
             return _query(fd)

@@ -37,6 +37,8 @@ _PIECE_BYTES = 8 << 20
 # Of a log that is no log: a line is never read whole into memory whatever its length.
 _LONGEST_LINE = 64 << 20
 
+_LONGEST_LINE_BACKWARDS = 4 << 20
+
 
 def create(workspace: Workspace, config: Config, meta: dict[str, Any]) -> RunFolder:
     """A new run folder, readable by its owner only, holding `config.json` and `meta.json`."""
@@ -172,18 +174,22 @@ def _drop_torn_line(fd: int) -> None:
 
 def _last_numbers(fd: int) -> tuple[int, int]:
     """(seq, attempt) of the newest event in a log that ends with a whole line, of a kind this version knows or not."""
-    size = os.fstat(fd).st_size
-    length = _TAIL_BYTES
-    while size:
-        start = max(0, size - length)
-        lines = os.pread(fd, size - start, start).splitlines()
-        for line in reversed(lines if start == 0 else lines[1:]):
-            if numbers := _numbers(line):
-                return numbers
-        if start == 0:
-            break
-        length *= 4
-    return 0, 0
+    return next(filter(None, map(_numbers, _lines_backwards(fd))), (0, 0))
+
+
+def _lines_backwards(fd: int) -> Iterator[bytes]:
+    """The lines of a log, the last one first. One that no writer of ours can have made comes as what is left of it."""
+    end, rest = os.fstat(fd).st_size, b""
+    while end > 0:
+        start = max(0, end - _TAIL_BYTES)
+        first, *others = os.pread(fd, end - start, start).split(b"\n")
+        if others:
+            others[-1] += rest
+            yield from reversed(others)
+            rest = b""
+        rest = (first + rest)[:_LONGEST_LINE_BACKWARDS]
+        end = start
+    yield rest
 
 
 def newest_seq(run: RunFolder) -> int:

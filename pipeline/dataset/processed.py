@@ -141,11 +141,16 @@ def raw_digest(raw: Path) -> str:
     """SHA-256 of a raw file; inside `as_begun` of the file as it was then."""
     if raw in _begun_with:
         return _begun_with[raw]
-    status = raw.stat()
-    digest = _sha256(raw, status.st_size, status.st_mtime_ns)
+    digest = raw_digest_now(raw)
     if _in_a_run:
         _begun_with[raw] = digest
     return digest
+
+
+def raw_digest_now(raw: Path) -> str:
+    """SHA-256 of a raw file as it is."""
+    status = raw.stat()
+    return _sha256(raw, status.st_size, status.st_mtime_ns)
 
 
 # Raw files as the run of this process began with them, by path.

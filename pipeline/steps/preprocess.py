@@ -43,7 +43,7 @@ def run(ctx: StepContext) -> StepResult:
     folder = processed.folder_of(ctx.config, ctx.workspace, base)
     found = processed.read(folder)
     data = found or _make(ctx, base, raw, folder, digest)
-    if found and files.sha256_file(raw) != digest:
+    if found and processed.raw_digest_now(raw) != digest:
         words = "has changed since the run began: it goes on with the rows as they were prepared then"
         ctx.emit(Note(f"data.raw_path: {raw} {words}", "warning"))
     if ctx.run:
