@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import shlex
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
-from humigence_tui.cli.terminal import out, out_json, say_next
+from humigence_tui.cli.terminal import out, out_json, say, say_next
 from pipeline import config_file
+from pipeline.base_model.locate import require
 from pipeline.config import Config, Topic
-from pipeline.dataset import generate
-from pipeline.errors import BadInput
+from pipeline.dataset import generate, jsonl, source
+from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
+from pipeline.errors import BadInput, HumigenceError
 from pipeline.files import write_atomic
 from pipeline.runs import Workspace
 from pipeline.text import counted
 
+if TYPE_CHECKING:
+    from pipeline.base_model.tokenizer import ChatTokenizer
+
+_SAY_EVERY_S = 3.0
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-
-
-@app.callback()
-def _data() -> None:
-    pass
 
 
 @app.command("generate")
@@ -126,3 +130,82 @@ def _next_commands(target: Path, here: Workspace, settings: Config, config: str)
         if settings.data.source != "bundled"
         else [with_config("config set data.source local", config), setting, shown]
     )
+
+
+# ----------------------------------------------------------------------------------------------------- show, stats
+
+
+@app.command()
+def show(
+    row: Annotated[int | None, typer.Option("--row", metavar="N", min=1, help="This row only, counted from 1.")] = None,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Rows that are not used, with the reason.")] = False,
+    search: Annotated[str, typer.Option("--search", metavar="TEXT", help="Rows that hold this, whatever the case.")] = "",
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 3,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Rows as the model will see them: tokens that are trained are tinted, or in ⟦brackets⟧ where there are no colours."""
+    from humigence_tui.cli import rows
+
+    here, settings = open_project(config)
+    with source.as_file(settings, here) as path:
+        require_readable(path, missing_hint=RAW_PATH_HINT)
+        tokenizer = _tokenizer_or_none(settings, here)
+        found = rows.rows_of(path, settings, tokenizer, rows.Wanted(row, rejected, search))
+        shown = list(itertools.islice(found, limit + 1))
+        if row is not None and not shown:
+            raise BadInput(f"--row: {path} has no row {row:,}", f"it has {sum(1 for _ in jsonl.positions(path)):,}")
+    more, shown = len(shown) > limit, shown[:limit]
+    if as_json:
+        out_json([rows.row_json(each, tokenizer) for each in shown])
+        return
+    for each in shown:
+        rows.print_row(each, tokenizer, settings.data.max_seq_len)
+    if not shown:
+        say("no row is rejected" if rejected and not search else f"no row holds {search!r}" if search else "there are no rows")
+    elif more:
+        say(f"there are more: --limit {4 * limit} shows up to {4 * limit}")
+
+
+@app.command()
+def stats(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Lengths in tokens, what is trained, what is rejected and why, how full packed rows are. Nothing is written."""
+    here, settings = open_project(config)
+    base = require(settings, here)
+    from humigence_tui.cli import rows
+    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.dataset.prepare import measure
+
+    with source.as_file(settings, here) as path:
+        require_readable(path, missing_hint=RAW_PATH_HINT)
+        measured = measure(path, settings, ChatTokenizer.load(base), _progress(jsonl.count_lines(path)))
+    if as_json:
+        out_json(rows.stats_json(measured, settings))
+        return
+    for line in rows.stats_lines(measured, settings):
+        out(line)
+
+
+def _tokenizer_or_none(settings: Config, here: Workspace) -> ChatTokenizer | None:
+    """The base model's tokenizer; without it rows are shown as they are written, and why is said."""
+    try:
+        base = require(settings, here)
+        from pipeline.base_model.tokenizer import ChatTokenizer
+
+        return ChatTokenizer.load(base)
+    except HumigenceError as error:
+        say(f"▲ without the chat template: {error.message}" + (f" ({error.hint})" if error.hint else ""), "amber")
+        return None
+
+
+def _progress(total: int) -> Callable[[int, str], None]:
+    """Says now and then how far it is, for a file that takes a while."""
+    told = time.monotonic()
+
+    def tell(done: int, what: str) -> None:
+        nonlocal told
+        if time.monotonic() - told > _SAY_EVERY_S:
+            told = time.monotonic()
+            say(f"{what}  {counted(done)} of {counted(total)}", "dim")
+
+    return tell

@@ -11,8 +11,8 @@ from humigence_tui.streams import inside
 from pipeline.redact import redact
 from pipeline.text import json_text, safe
 
-Colour = Literal["green", "amber", "red", "dim", "bold"]
-_CODES: dict[Colour, str] = {"green": "32", "amber": "33", "red": "31", "dim": "2", "bold": "1"}
+Colour = Literal["green", "amber", "red", "dim", "bold", "tint"]
+_CODES: dict[Colour, str] = {"green": "32", "amber": "33", "red": "31", "dim": "2", "bold": "1", "tint": "36"}
 
 
 def colours(stream: TextIO) -> bool:
@@ -33,6 +33,11 @@ class ReaderGone(Exception):
 def out(text: str = "", colour: Colour | None = None) -> None:
     """One line of data."""
     _write(sys.stdout, paint(text, colour, sys.stdout) + "\n")
+
+
+def out_parts(parts: Sequence[tuple[str, Colour | None]]) -> None:
+    """One line of data in pieces, each in its colour."""
+    _write(sys.stdout, "".join(paint(text, colour, sys.stdout) for text, colour in parts) + "\n")
 
 
 def out_json(value: Any) -> None:

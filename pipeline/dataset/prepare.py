@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.base_model.draft import Draft, Encoded
 from pipeline.base_model.tokenizer import ChatTokenizer
@@ -23,12 +24,13 @@ from pipeline.dataset import jsonl
 from pipeline.dataset.ahead import in_order
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
+from pipeline.dataset.processed import SPLITS, packed_rows
 from pipeline.dataset.row import conversation_of, fitting_documents
 from pipeline.dataset.schemas import fitting
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import windows
-from pipeline.dataset.write import DocumentWriter, percentiles, write_conversations, write_documents
+from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
 from pipeline.errors import BadInput
 
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
@@ -93,6 +95,38 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
     conversations.unlink()
     documents.unlink()
     return _report(counts, kept, splits)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What preparing a file would come to.
+
+    Attributes:
+        report: as `prepare` returns it.
+        lengths: tokens of each conversation that is kept, before windows.
+        packed: rows that the training documents make, and the tokens one holds.
+    """
+
+    report: dict[str, Any]
+    lengths: NDArray[np.int64]
+    packed: tuple[int, int]
+
+
+def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progress) -> Measured:
+    """All that `prepare` would do but writing. Raises as it does."""
+    counts, kept = Counts(rejected=Tally(jsonl.unit(raw))), Kept()
+    with closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good:
+        for _ in good:
+            pass
+    if not kept.digests:
+        raise _nothing_good(raw, config, counts)
+    split_of = assign(kept.digests, config.data.split, config.seed)
+    owners, lengths, trained = (np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained))
+    return Measured(
+        _report(counts, kept, split_figures(split_of, owners, lengths, trained)),
+        np.array(kept.conversation_lengths, dtype=np.int64),
+        packed_rows(lengths[split_of[owners] == SPLITS.index("train")], config),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,16 +77,22 @@ class ProcessedData:
         from pipeline.planning import DataFigures
 
         lengths = self.lengths("train")
-        tokens = int(lengths.sum(dtype=np.int64))
-        capacity = row_capacity(tokens, int(lengths.max(initial=1)), config.data.max_seq_len)
+        rows, capacity = packed_rows(lengths, config)
         return DataFigures(
-            rows=len(pack(lengths, capacity, config.data.packing)),
+            rows=rows,
             row_tokens=capacity,
             conversations=self.report["splits"]["train"]["conversations"],
-            tokens=tokens,
+            tokens=int(lengths.sum(dtype=np.int64)),
             trained_tokens=int(self.trained_lengths("train").sum(dtype=np.int64)),
             exact=True,
         )
+
+
+def packed_rows(lengths: NDArray[np.int32], config: Config) -> tuple[int, int]:
+    """(rows that the training documents of these lengths make, tokens a row holds)."""
+    tokens = int(lengths.sum(dtype=np.int64))
+    capacity = row_capacity(tokens, int(lengths.max(initial=1)), config.data.max_seq_len)
+    return len(pack(lengths, capacity, config.data.packing)), capacity
 
 
 def _array(path: Path) -> NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
@@ -26,6 +27,32 @@ def conversation_of(line: Line, config: Config) -> tuple[list[Message], set[str]
 def documents_of(messages: list[Message], config: Config, tokenizer: ChatTokenizer) -> list[Encoded]:
     """The conversation in tokens, before windows. Raises `BadInput` with the reason a row is rejected for."""
     return fitting_documents(tokenizer.encode_conversation(messages), config)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A row as it would be trained. Where it can't be, `reason` says why and the rest is as far as it came.
+
+    Attributes:
+        changes: what cleaning changed.
+        documents: in tokens, before windows; none without a tokenizer.
+    """
+
+    messages: list[Message]
+    changes: set[str]
+    documents: list[Encoded]
+    reason: str = ""
+
+
+def look_at(line: Line, config: Config, tokenizer: ChatTokenizer | None) -> Look:
+    """What would become of one row. Twins are not known here: they take all rows before it."""
+    messages: list[Message] = []
+    changes: set[str] = set()
+    try:
+        messages, changes = conversation_of(line, config)
+        return Look(messages, changes, documents_of(messages, config, tokenizer) if tokenizer else [])
+    except BadInput as problem:
+        return Look(messages, changes, [], problem.message)
 
 
 def fitting_documents(encoded: list[Encoded], config: Config) -> list[Encoded]:

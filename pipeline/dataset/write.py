@@ -88,15 +88,26 @@ def write_documents(
     datasets.disable_progress_bars()
     whole = datasets.Dataset.from_file(str(path))
     split_of_document = split_of[owners]
-    figures: dict[str, Any] = {}
     for number, split in enumerate(SPLITS):
         mine = np.flatnonzero(split_of_document == number)
         # An empty split without a shard of its own could not be loaded again.
         whole.select(mine).save_to_disk(str(folder / split), num_shards=None if mine.size else 1)
         np.save(folder / f"{split}.lengths.npy", lengths[mine])
         np.save(folder / f"{split}.trained.npy", trained[mine])
-        figures[split] = _split_figures(int((split_of == number).sum()), lengths[mine], trained[mine])
-    return figures
+    return split_figures(split_of, owners, lengths, trained)
+
+
+def split_figures(
+    split_of: NDArray[np.int8], owners: NDArray[np.int32], lengths: NDArray[np.int32], trained: NDArray[np.int32]
+) -> dict[str, Any]:
+    """What a report says of each split. Columns as `write_documents` takes them."""
+    split_of_document = split_of[owners]
+    return {
+        split: _split_figures(
+            int((split_of == number).sum()), *(column[split_of_document == number] for column in (lengths, trained))
+        )
+        for number, split in enumerate(SPLITS)
+    }
 
 
 def _split_figures(conversations: int, lengths: NDArray[np.int32], trained: NDArray[np.int32]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
 from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readable import require_readable
-from pipeline.dataset.row import conversation_of, documents_of
+from pipeline.dataset.row import conversation_of, documents_of, look_at
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.errors import BadInput, HumigenceError
@@ -242,24 +242,16 @@ class Rows:
         return [int(fit[: row + 1].sum()), int(fit.sum())]
 
     def _rendered(self, row: int) -> dict[str, Any]:
-        told: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "reason": "", "changes": [], "turns": 0}
-        told["documents"] = []
-        messages: list[Message] = []
         with self._path.open("rb") as file:
-            line = self._line(file, row)
-        try:
-            messages, changes = conversation_of(line, self._config)
-            told |= {"changes": sorted(changes), "turns": sum(message["role"] != "system" for message in messages)}
-            if self._tokenizer is not None:
-                documents = documents_of(messages, self._config, self._tokenizer)
-                told["documents"] = [rendered(document, self._tokenizer) for document in documents]
-        except BadInput as problem:
-            told["reason"] = problem.message
+            look = look_at(self._line(file, row), self._config, self._tokenizer)
+        told: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "reason": look.reason}
+        told |= {"changes": sorted(look.changes), "turns": sum(message["role"] != "system" for message in look.messages)}
+        told["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
         if not told["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
             told["reason"] = TWIN_WORDS
         split = -1 if self._split_of is None else int(self._split_of[row])
         told["split"] = SPLITS[split] if split >= 0 else ""
-        told["plain"] = [] if told["documents"] else _shortened(messages) or [["", self._bare(row)[:_MOST_CHARACTERS]]]
+        told["plain"] = [] if told["documents"] else _shortened(look.messages) or [["", self._bare(row)[:_MOST_CHARACTERS]]]
         return told
 
     def _bare(self, row: int) -> str:

@@ -10,7 +10,11 @@ import pytest
 
 from humigence_tui.cli import main as cli
 from pipeline import config_file
+from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.config import Config
+from pipeline.dataset import processed
+from pipeline.runs import Workspace
+from tests.conftest import chat_row
 
 
 class Ran:
@@ -76,3 +80,120 @@ def test_generate_names_the_commands_that_lead_on(run: Any, workspace: Path) -> 
     config_file.save(Config(), config_file.DEFAULT_CONFIG)
     assert "humigence config set data.raw_path" in run("data", "generate", "--output", "x.jsonl").err
     assert "config set" not in run("data", "generate").err
+
+
+# -------------------------------------------------------------------------------------------------------- show, stats
+
+
+@pytest.fixture
+def messy(workspace: Path, tiny_chatml_model: Path) -> Path:
+    """A workspace with good rows, rejected ones and a twin; and the config that names them."""
+    good = [chat_row(f"What is {number}?", f"A number, {number}.") for number in range(6)]
+    lines = [
+        *map(json.dumps, good[:2]),
+        "{",
+        json.dumps(chat_row("only a question")),
+        *map(json.dumps, good[2:]),
+        json.dumps(good[0]),
+    ]
+    (workspace / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    document = {"model": {"local_path": str(tiny_chatml_model)}, "data": {"raw_path": "rows.jsonl"}}
+    config_file.save(config_file.parse(document, ""), config_file.DEFAULT_CONFIG)
+    return workspace
+
+
+def test_show_marks_exactly_what_is_trained(run: Any, messy: Path) -> None:
+    shown = run("data", "show", "--limit", 1)
+    assert shown.code == 0
+    assert "⟦A number, 0.<|im_end|>⟧" in shown.out and shown.out.count("⟦") == 1
+    assert "<|im_start|>user\nWhat is 0?<|im_end|>" in shown.out
+    assert shown.out.startswith("row 1    tokens ") and "there are more" in shown.err
+
+
+def test_show_tints_on_a_terminal_what_it_brackets_elsewhere(run: Any, messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("humigence_tui.cli.terminal.colours", lambda _: True)
+    monkeypatch.setattr("humigence_tui.cli.rows.colours", lambda _: True)
+    shown = run("data", "show", "--row", 1)
+    assert "\x1b[36mA number, 0.<|im_end|>\x1b[0m" in shown.out and "⟦" not in shown.out
+    assert "\x1b[2mWhat is 0?<|im_end|>\x1b[0m" in shown.out
+
+
+def test_show_as_json_has_the_ids_and_labels_that_are_trained(run: Any, messy: Path, tiny_chatml_model: Path) -> None:
+    (row,) = run("data", "show", "--row", 2, "--json").json
+    tokenizer = ChatTokenizer.from_folder(tiny_chatml_model)
+    (expected,) = tokenizer.encode_conversation(row["messages"])
+    assert (row["documents"][0]["ids"], row["documents"][0]["labels"]) == (expected.ids, expected.labels)
+    assert (row["row"], row["line"], row["used"], row["reason"]) == (2, 2, True, "")
+
+
+def test_show_rejected_gives_every_reason_and_the_twin(run: Any, messy: Path) -> None:
+    rows = run("data", "show", "--rejected", "--limit", 10, "--json").json
+    assert [(row["row"], row["reason"]) for row in rows] == [
+        (3, "not JSON: Expecting property name enclosed in double quotes"),
+        (4, "there is no assistant turn to train on"),
+        (9, "the same conversation stands further up"),
+    ]
+    assert not any(row["used"] for row in rows)
+    assert "✘ not used: there is no assistant turn to train on" in run("data", "show", "--row", 4).out
+
+
+def test_show_searches_what_is_said(run: Any, messy: Path) -> None:
+    assert [row["row"] for row in run("data", "show", "--search", "NUMBER, 3", "--json").json] == [6]
+    nothing = run("data", "show", "--search", "zebra")
+    assert nothing.code == 0 and nothing.out == "" and "no row holds 'zebra'" in nothing.err
+
+
+def test_show_says_how_many_rows_there_are_when_there_is_no_such_row(run: Any, messy: Path) -> None:
+    refused = run("data", "show", "--row", 99)
+    assert refused.code == 2 and "has no row 99" in refused.err and "it has 9" in refused.err
+
+
+def test_show_without_the_base_model_shows_what_is_written(run: Any, messy: Path) -> None:
+    run("config", "set", "model.local_path", "nowhere")
+    shown = run("data", "show", "--limit", 1)
+    assert shown.code == 0 and "What is 0?" in shown.out and "without the chat template" in shown.err
+
+
+def test_nothing_in_a_row_reaches_the_terminal_raw(run: Any, messy: Path) -> None:
+    (messy / "rows.jsonl").write_text(json.dumps(chat_row("a\x1b[2Jb", "c\u202ed")) + "\n")
+    for options in ((), ("--json",)):
+        shown = run("data", "show", *options)
+        assert shown.code == 0 and "\x1b" not in shown.out and "\u202e" not in shown.out
+
+
+def test_stats_are_those_of_the_prepared_data(run: Any, messy: Path) -> None:
+    told = run("data", "stats", "--json").json
+    assert not (messy / "data").exists(), "nothing is written"
+    assert run("preprocess").code == 0
+    here, config = Workspace(messy), config_file.load(config_file.DEFAULT_CONFIG)
+    prepared = processed.find(config, here)
+    assert prepared is not None
+    for name in ("rows", "kept", "rejected", "duplicates", "conversation_tokens", "splits"):
+        assert told[name] == prepared.report[name], name
+    figures = prepared.figures(config)
+    assert (told["packed"]["rows"], told["packed"]["row_tokens"]) == (figures.rows, figures.row_tokens)
+    assert told["packed"]["fill"] == round(figures.tokens / (figures.rows * figures.row_tokens), 4)
+    assert sum(told["histogram"]["counts"]) == told["kept"] == 6
+
+
+def test_stats_tell_a_person_lengths_shares_and_reasons(run: Any, messy: Path) -> None:
+    told = run("data", "stats").out
+    assert "rows             9\n" in told and "used             6\n" in told and "same as another  1\n" in told
+    assert "1 row: there is no assistant turn to train on (line 4)" in told
+    assert "p50 " in told and "p99 " in told and "% full" in told and "▇" in told
+
+
+def test_stats_without_the_base_model_or_without_rows_say_what_is_missing(run: Any, messy: Path) -> None:
+    (messy / "rows.jsonl").write_text("{\n")
+    refused = run("data", "stats")
+    assert refused.code == 2 and "none of its 1 row" in refused.err
+    run("config", "set", "model.local_path", "nowhere")
+    assert run("data", "stats").code == 5
+
+
+def test_rows_that_are_still_to_be_made_can_be_looked_at(run: Any, messy: Path) -> None:
+    run("config", "set", "data.source", "generated")
+    run("config", "set", "data.raw_path", "made.jsonl")
+    assert len(run("data", "show", "--limit", 5, "--json").json) == 5
+    assert run("data", "stats", "--json").json["kept"] == 240
+    assert not (messy / "made.jsonl").exists()
