@@ -51,7 +51,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Settings and machine": {
         "config": Entry("config", "View, get or set settings; list the keys."),
-        "data": Entry("data", "Make a set of rows, look at rows as the model will see them, measure a file."),
+        "data": Entry("data", "Make rows, see them as the model will, measure a file."),
         "doctor": Entry("doctor", "What this machine has, what is missing, how to mend it."),
         "version": Entry("version", "Versions of Humigence and of what it stands on."),
     },
