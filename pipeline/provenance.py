@@ -141,7 +141,7 @@ def facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
         ("git commit", _commit(entry)),
         ("versions", versions(entry)),
         ("driver", driver(entry)),
-        ("GPU", entry.get("device")),
+        ("device", entry.get("device")),
         ("environment", " ".join(f"{name}={value}" for name, value in (entry.get("environment") or {}).items())),
     ]
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
@@ -193,4 +193,8 @@ def differences(entries: list[dict[str, Any]]) -> list[str]:
 
 def _comparable(entry: dict[str, Any]) -> dict[str, str]:
     packages = {name: str(version or "") for name, version in (entry.get("packages") or {}).items()}
-    return {"commit": _commit(entry), "driver": str(entry.get("driver") or ""), "GPU": str(entry.get("device") or "")} | packages
+    return {
+        "commit": _commit(entry),
+        "driver": str(entry.get("driver") or ""),
+        "device": str(entry.get("device") or ""),
+    } | packages

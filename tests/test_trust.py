@@ -128,7 +128,7 @@ def test_a_run_says_what_it_was_made_with_and_its_card_does_too(ran: Ran) -> Non
     assert start["environment"]["HF_ENDPOINT"] == "http://[hidden]@127.0.0.1:9" and "HF_TOKEN" not in start["environment"]
     shown = humigence("runs", "show", cwd=ran.folder).stdout
     card = (ran.folder / "artifacts" / "tiny" / "model_card.md").read_text()
-    for what in ("command", "versions", "GPU", "environment"):
+    for what in ("command", "versions", "device", "environment"):
         assert re.search(rf"^{what} ", shown, re.MULTILINE) and f"| {what} |" in card, what
     assert "| seed | 7 |" in card and re.search(r"^seed +7$", shown, re.MULTILINE)
     assert str(ran.folder) not in card, "a card is there to be published"

@@ -59,7 +59,7 @@ def test_every_start_is_kept_and_what_changed_between_them_is_told(tmp_path: Pat
     provenance.record(run, entry())
     provenance.record(run, entry(packages={"torch": "2.14.0", "peft": None}, device="CPU"))
     assert [each["device"] for each in provenance.starts(run)] == ["NVIDIA H100", "CPU"]
-    assert provenance.differences(provenance.starts(run)) == ["GPU NVIDIA H100 → CPU", "torch 2.13.0 → 2.14.0"]
+    assert provenance.differences(provenance.starts(run)) == ["device NVIDIA H100 → CPU", "torch 2.13.0 → 2.14.0"]
     assert provenance.of_training(provenance.starts(run)) == provenance.starts(run)[1]
     provenance.record(run, entry(trains=True))
     provenance.record(run, entry(device="CPU"))  # judged again, on a machine without a GPU
