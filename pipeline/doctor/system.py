@@ -26,7 +26,7 @@ _ASK_S = 5.0  # longest wait for an answer of systemd's
 def checks(workspace: Path) -> Iterator[Check]:
     yield from _host()
     yield _writable("workspace", workspace, "work in a folder of yours", "cd ~ && mkdir -p humigence && cd humigence")
-    yield _disk("disk (workspace)", workspace, "humigence runs  # lists the runs and what they take")
+    yield _disk("disk (workspace)", workspace, "humigence runs prune  # shows first what it would delete")
     yield _disk("disk (Hugging Face cache)", hub_cache(), "hf cache ls  # then: hf cache rm REPO")
     yield _writable("Hugging Face cache", hub_cache(), "downloads have nowhere to go", "export HF_HOME=~/huggingface")
     yield _token()
