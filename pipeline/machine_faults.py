@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.errors import EnvironmentFault
 from pipeline.room import is_full
 
+_OURS = ("pipeline", "screens", "humigence_tui")
 _GPU_WORDS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver")
 
 
@@ -28,10 +29,18 @@ def in_words(error: BaseException, place: Path) -> EnvironmentFault | None:
         return EnvironmentFault(
             f"the disk failed (input/output error): {where}", "dmesg tells more; copy what is whole elsewhere"
         )
+    if package := _missing_package(error):
+        return EnvironmentFault(f"the package {package} is not installed", f"make install, or: pip install {package}")
     if _is_of_the_gpu(error):
         first = next(iter(str(error).splitlines()), type(error).__name__)
         return EnvironmentFault(f"the GPU failed: {first}", "nvidia-smi and dmesg tell more; then resume the run")
     return None
+
+
+def _missing_package(error: BaseException) -> str:
+    """The name of a library whose import failed; "" for any other error, and for a module of ours."""
+    name = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return "" if name in _OURS else name
 
 
 def _is_of_the_gpu(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, gpu
+from pipeline import QUIET, __version__, gpu
 from pipeline.files import read_json, write_json
 from pipeline.folders import RunFolder
 from pipeline.redact import is_secret, redact
@@ -28,8 +28,8 @@ from pipeline.redact import is_secret, redact
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 # Variables that change what runs, where, or how fast.
 _MATTERS = re.compile(
-    r"(HF|HUGGINGFACE|TRANSFORMERS|CUDA|NVIDIA|PYTORCH|TORCH|TORCHINDUCTOR|TRITON|BNB|BITSANDBYTES|OMP|MKL|CUBLAS|CUDNN|TOKENIZERS"
-    r"|HUMIGENCE)_\w+|TRAIN|VALIDATION_ONLY|LD_LIBRARY_PATH|PYTHONHASHSEED"
+    r"(HF|HUGGINGFACE|TRANSFORMERS|CUDA|PYTORCH|TORCH|TORCHINDUCTOR|TRITON|BNB|BITSANDBYTES|OMP|MKL|CUBLAS|CUDNN|TOKENIZERS"
+    r"|HUMIGENCE)_\w+|NVIDIA_VISIBLE_DEVICES|TRAIN|VALIDATION_ONLY|LD_LIBRARY_PATH|PYTHONHASHSEED"
 )
 
 
@@ -66,7 +66,8 @@ def command_line() -> str:
 
 
 def environment_that_matters(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: redact(value) for name, value in sorted(environ.items()) if _MATTERS.fullmatch(name) and not is_secret(name)}
+    matters = (name for name in sorted(environ) if _MATTERS.fullmatch(name) and not is_secret(name))
+    return {name: redact(environ[name]) for name in matters if QUIET.get(name) != environ[name]}
 
 
 def installed_version(package: str) -> str | None:

@@ -62,6 +62,12 @@ def test_no_light_module_of_the_pipeline_loads_anything_heavy() -> None:
 # ---------------------------------------------------------------------------------------------------- help
 
 
+def test_a_library_that_is_missing_is_the_machines_fault_with_its_command() -> None:
+    code = "import sys; sys.modules['pydantic'] = None; from humigence_tui.cli.main import main; sys.exit(main(['doctor']))"
+    done = python(code)
+    assert done.returncode == 4 and "the package pydantic is not installed" in done.stderr and "make install" in done.stderr
+
+
 def test_help_lists_every_command_once_with_a_line() -> None:
     done = humigence("--help", cwd=Path.cwd())
     for name, entry in cli.ENTRIES.items():

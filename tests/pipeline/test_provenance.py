@@ -43,7 +43,8 @@ def test_an_environment_is_told_without_its_secrets() -> None:
     told = provenance.environment_that_matters(
         {
             "HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQrSt", "HF_ENDPOINT": "https://me:word@mirror.example", "CUDA_VISIBLE_DEVICES": "1",
-            "HOME": "/home/ada", "WANDB_API_KEY": "0123456789", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+            "HF_HUB_DISABLE_TELEMETRY": "1", "NVIDIA_REQUIRE_CUDA": "cuda>=13.0 brand=…", "HOME": "/home/ada",
+            "WANDB_API_KEY": "0123456789", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
         }
     )  # fmt: skip
     assert told == {
