@@ -45,6 +45,16 @@ def out_json(value: Any) -> None:
     _write(sys.stdout, json_text(value) + "\n")
 
 
+def out_json_line(value: Any) -> None:
+    """One line of JSON Lines.
+
+    Raises:
+        ReaderGone: nobody reads it any more.
+    """
+    if not _write(sys.stdout, json_text(value, indent=None) + "\n"):
+        raise ReaderGone
+
+
 def out_piece(text: str) -> None:
     """A piece of streamed text, line breaks kept.
 
