@@ -76,10 +76,20 @@ def _divide_runs(workspace: Workspace, keep: int, project: str | None) -> tuple[
     old, kept, seen = list[Item](), list[Item](), dict[str, int]()
     for run in runs.runs_of(workspace, project):
         number = seen[run.project] = seen.get(run.project, 0) + 1
-        newest = f"among the {keep} newest of its project" if number <= keep else ""
+        newest = f"{_among(keep)} of its project" if number <= keep else ""
         why = why_needed(run, packed) or newest
-        (kept if why else old).append(_item("run", run.path, why or f"older than the {keep} newest of its project"))
+        (kept if why else old).append(_item("run", run.path, why or _older_than(keep)))
     return old, kept
+
+
+def _among(keep: int) -> str:
+    return "the newest" if keep == 1 else f"among the {keep} newest"
+
+
+def _older_than(keep: int) -> str:
+    if not keep:
+        return "nothing needs it"
+    return "older than the newest of its project" if keep == 1 else f"older than the {keep} newest of its project"
 
 
 def _item(kind: Kind, path: Path, why: str) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -32,14 +33,16 @@ _WORDS: dict[Kind, tuple[str, str]] = {
 def rm(run: Runs, yes: Yes = False, as_json: AsJson = False) -> None:
     """Delete runs with everything in them. Refused for a run that is on, and for one that a package was made from."""
     here = workspace()
+    if not all(run):  # `rm "$RUN"` with nothing in it: elsewhere no name is the newest run's
+        raise BadInput("the name of a run is empty", "humigence runs lists them")
     found = list(dict.fromkeys(runs.find(here, selector) for selector in run))
     for each in found:
         removal.require_removable(here, each)
-    items = [Item("run", each.path, files.disk_bytes(each.path), "named") for each in found]
-    _agreed(items, yes, f"humigence runs rm {' '.join(run)}")
+    items = [Item("run", each.path, files.disk_bytes(each.path), "you named it") for each in found]
+    _agreed(items, yes, f"humigence runs rm {shlex.join(run)}")
     for each in found:
         removal.remove_run(here, each)
-    _tell(Pruning(tuple(items), ()), as_json, dry_run=False)
+    _tell(Pruning(tuple(items), ()), as_json)
 
 
 def prune(
@@ -51,12 +54,13 @@ def prune(
     prepared data that a run that stays or a config in configs/ refers to.
     """
     here = workspace()
+    command = " ".join(["humigence runs prune", *(["--project", shlex.quote(project)] if project else []), f"--keep {keep}"])
     planned = retention.plan(here, keep=keep, project=project)
     if dry_run or not planned.remove:
-        _tell(planned, as_json, dry_run=dry_run)
+        _tell(planned, as_json, dry_run=command if dry_run else None)
         return
-    _agreed(planned.remove, yes, "humigence runs prune")
-    _tell(removal.prune(here, planned, keep=keep, project=project), as_json, dry_run=False)
+    _agreed(planned.remove, yes, command)
+    _tell(removal.prune(here, planned, keep=keep, project=project), as_json)
 
 
 def _agreed(items: Sequence[Item], yes: bool, command: str) -> None:
@@ -79,18 +83,20 @@ def _agreed(items: Sequence[Item], yes: bool, command: str) -> None:
 def _counted(items: Sequence[Item]) -> str:
     """`3 runs and 1 prepared data set, 1.2 GiB`."""
     parts = [f"{counted(number)} {_WORDS[kind][number != 1]}" for kind, number in Counter(item.kind for item in items).items()]
-    return f"{' and '.join(parts)}, {size(sum(item.size_bytes for item in items))}"
+    listed = " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+    return f"{listed}, {size(sum(item.size_bytes for item in items))}"
 
 
 def _lines(items: Sequence[Item]) -> list[str]:
     return table([(item.kind, item.name, size(item.size_bytes), item.why) for item in items], right=(2,))
 
 
-def _tell(pruned: Pruning, as_json: bool, *, dry_run: bool) -> None:
+def _tell(pruned: Pruning, as_json: bool, *, dry_run: str | None = None) -> None:
+    """`dry_run`: the command that would do it; None where it is done."""
     if as_json:
         out_json(
             {
-                "dry_run": dry_run,
+                "dry_run": dry_run is not None,
                 "removed": [_json(item) for item in pruned.remove],
                 "kept": [_json(item) for item in pruned.keep],
                 "removed_bytes": pruned.size_bytes,
@@ -103,7 +109,7 @@ def _tell(pruned: Pruning, as_json: bool, *, dry_run: bool) -> None:
         say("there is nothing to delete")
     elif dry_run:
         say(f"would delete {_counted(pruned.remove)}; nothing is deleted yet")
-        say_next("humigence runs prune")
+        say_next(dry_run)
     else:
         say(f"deleted {_counted(pruned.remove)}", "green")
     for item in pruned.keep if dry_run else ():

@@ -47,6 +47,7 @@ def test_a_dry_run_tells_what_would_go_and_what_stays_and_deletes_nothing(record
     assert told["removed_bytes"] == sum(item["bytes"] for item in told["removed"]) > 100_000
     shown = humigence("runs", "prune", "--keep", "1", "--dry-run", cwd=workspace)
     assert "would delete 2 runs" in shown.stderr and "demo/2026-11-20_09-00-00" in shown.stdout
+    assert "humigence runs prune --keep 1" in shown.stderr
     assert len(left(workspace)) == 3
 
 
@@ -88,6 +89,12 @@ def test_of_several_runs_none_goes_when_one_is_on(recorded: Recorded, workspace:
         done = humigence("runs", "rm", oldest.run_id, middle.run_id, "--yes", cwd=workspace)
     assert done.returncode == 4 and "is on" in done.stderr and "humigence runs stop demo/2026-11-21_09-00-00" in done.stderr
     assert len(left(workspace)) == 3
+
+
+def test_an_empty_name_removes_nothing(recorded: Recorded, workspace: Path) -> None:
+    three(recorded)
+    done = humigence("runs", "rm", "", "--yes", cwd=workspace)
+    assert done.returncode == 2 and len(left(workspace)) == 3
 
 
 def test_with_nothing_to_prune_it_says_so(recorded: Recorded, workspace: Path) -> None:
