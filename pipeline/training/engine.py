@@ -78,8 +78,9 @@ def _train(ctx: StepContext, trainer: HumigenceTrainer, start: Path | None) -> N
             raise
         what = first_line(error)
     free()  # out here: an error that is still handled holds the tensors it was raised among
-    saved = trainer.save_what_is_done()
-    raise training_fault(ctx.config, trainer.parts.plan.row_tokens, what, trainer.state.global_step, saved)
+    begun = checkpoint_files.step_of(start) if start else 0  # there may have been no room to read that checkpoint
+    saved, done = trainer.save_what_is_done() or begun or None, max(begun, trainer.state.global_step)
+    raise training_fault(ctx.config, trainer.parts.plan.row_tokens, what, done, saved)
 
 
 # ------------------------------------------------------------------------------------------------ the parts

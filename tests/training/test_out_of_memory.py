@@ -18,6 +18,7 @@ from pipeline.errors import EnvironmentFault, Stopped
 from pipeline.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Sampled, TrainStep
 from pipeline.files import read_json, sha256_file
 from pipeline.runs import read_state
+from pipeline.training import checkpoints
 from pipeline.training.recorder import Recorder
 from tests import tiny
 from tests.training.shortage import ERRORS, Decide, Place, once, room_for, shortage
@@ -197,6 +198,25 @@ def test_with_no_memory_left_what_is_done_is_saved_and_the_setting_named(
     assert list(state.train["loss"]) == pytest.approx([step.loss for step in untroubled.of(TrainStep)], rel=1e-5)
     weights, wanted = (load_file(newest(one) / ADAPTER_WEIGHTS) for one in (again, untroubled))
     assert all((weights[name] - wanted[name]).abs().max() < 1e-5 for name in wanted)
+
+
+def test_a_resume_that_finds_no_room_for_its_checkpoint_keeps_it(
+    root: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data, plan = training(root, tiny_model, stop_after=1)
+    with pytest.raises(Stopped):
+        run.train(data, plan)
+
+    def no_room(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "read_optimizer", no_room)
+        again, data, plan = training(root, tiny_model)
+        with pytest.raises(EnvironmentFault, match="memory ran out after 2 optimizer steps: MemoryError") as caught:
+            again.train(data, plan, resume=True)
+    assert "step 2 is saved" in caught.value.hint
+    assert trained(root, tiny_model, resume=True).of(TrainStep)[0].step == 3
 
 
 @pytest.mark.parametrize("place", ["forward", "optimizer"])
