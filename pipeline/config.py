@@ -75,6 +75,9 @@ class ComputeSection(Section):
         allowed="auto, cpu, an index or a UUID",
         pattern=r"^(auto|cpu|\d{1,3}|GPU-[0-9a-fA-F-]{4,40}|MIG-[0-9A-Za-z/-]{4,80})$",
     )
+    memory_limit_gib: float | None = setting(
+        None, "Most GPU memory to use, in GiB, where something else needs the rest; null for what is free.", gt=0, le=1024
+    )
 
     @field_validator("gpu", mode="before")
     @classmethod
@@ -189,8 +192,19 @@ class TrainSection(Section):
     micro_batch: Annotated[int, Field(ge=1, le=4096)] | Auto = setting(
         "auto", "Rows in one forward pass; auto: what fits into the free memory."
     )
+    kernels: Literal["auto", "fused", "plain"] = setting(
+        "auto",
+        "Whose layers are trained: our fused ones (several times as fast; Llama, Mistral, Qwen 2; a GPU from 2020 on) or the "
+        "model's own.",
+    )
     attention: Literal["auto", "sdpa", "varlen"] = setting(
-        "auto", "How packed documents attend: by a mask (sdpa) or by their offsets (varlen, faster; a GPU from 2020 on)."
+        "auto",
+        "How packed documents attend in the model's own layers: by a mask (sdpa) or by their offsets (varlen, faster; a GPU from "
+        "2020 on). Setting it asks for those layers.",
+    )
+    deterministic: bool = setting(
+        False,
+        "The same run gives the same bits twice on a GPU too; slower with the model's own layers, not with the fused ones.",
     )
     tokens_per_step_target: Annotated[int, Field(ge=1)] | Auto = setting(
         "auto", "Tokens per optimizer step; auto: 16 rows of max_seq_len, fewer when the data is small."

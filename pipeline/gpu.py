@@ -14,7 +14,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +89,14 @@ class Device:
     free_bytes: int = 0
     capability: tuple[int, int] | None = None
     bfloat16: bool = False  # of a CPU: whether it multiplies bfloat16 itself
+
+    def within(self, limit_gib: float | None) -> Device:
+        """A GPU as if it had this much memory only; the CPU as it is."""
+        if limit_gib is None or self.kind == "cpu":
+            return self
+        limit = round(limit_gib * GIB)
+        total, free = (min(each, limit) if self.total_bytes else limit for each in (self.total_bytes, self.free_bytes))
+        return replace(self, total_bytes=total, free_bytes=free)
 
     @property
     def torch_device(self) -> str:

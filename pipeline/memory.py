@@ -65,19 +65,17 @@ def estimate(
     checkpointing: bool,
     dropout: float = 0.0,
     device: str = "cuda",
-    fused: bool = False,
 ) -> MemoryEstimate:
     """The peak of one forward and backward pass over `rows` × `row_tokens` tokens and the optimizer step after it.
 
     Args:
         rows, row_tokens: the micro-batch, padding included.
-        fused: the norm, MLP and loss kernels keep nothing but their inputs (as Liger's do).
     """
     tokens = rows * row_tokens
     item = DTYPE_BYTES[compute_dtype]
     trained = adapter_parameters(shape, rank, target_modules)
-    layer = tokens * _kept_per_token(shape, item, target_modules, dropout, fused)
-    logits = tokens * (6 * shape.hidden if fused else _LOGIT_BYTES * shape.vocabulary)
+    layer = tokens * _kept_per_token(shape, item, target_modules, dropout)
+    logits = tokens * _LOGIT_BYTES * shape.vocabulary
     if checkpointing:
         kept = shape.layers * tokens * shape.hidden * item
         recomputed = max(0, layer - logits)  # one layer at a time, when the logits are gone
@@ -111,17 +109,17 @@ def _dequantized(shape: ModelShape, precision_mode: PrecisionMode, item: int) ->
     return item * max(inputs * outputs for inputs, outputs in linear_layers(shape).values())
 
 
-def _kept_per_token(shape: ModelShape, item: int, targets: Collection[str], dropout: float, fused: bool) -> int:
+def _kept_per_token(shape: ModelShape, item: int, targets: Collection[str], dropout: float) -> int:
     """Bytes a decoder layer keeps for its backward pass, a token.
 
     Frozen linear layers keep no input. What is kept: each norm's input (32 bits in transformers); query, key and value (repeated
     to all heads unless the kernel groups them) and the output of attention; gate, activated gate and up; the input of each
     LoRA layer, and with dropout its mask, one byte a feature.
     """
-    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    norms = 2 * shape.hidden * (item if fused else 4)
-    attention = item * (2 * query + 2 * (key if fused else query))
-    mlp = item * shape.intermediate * (2 if fused else 3)
+    query = shape.heads * shape.head_dim
+    norms = 2 * shape.hidden * 4
+    attention = item * 4 * query
+    mlp = item * shape.intermediate * 3
     return norms + attention + mlp + _lora_inputs(shape, item, targets, dropout)
 
 

@@ -11,23 +11,20 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model.shape import ModelShape
-from pipeline.config import Config, PrecisionMode
-from pipeline.errors import BadInput, EnvironmentFault
+from pipeline.base_model.shape import ModelShape, adapter_parameters
+from pipeline.computing import computing
+from pipeline.config import Config
+from pipeline.errors import BadInput
 from pipeline.events import PlanMade
 from pipeline.files import read_json, write_json
-from pipeline.gpu import GIB, Device
-from pipeline.memory import ADAPTER_BYTES, ComputeDtype, MemoryEstimate, estimate
+from pipeline.gpu import Device
+from pipeline.memory import ComputeDtype
+from pipeline.micro_batch import choose_micro_batch
 from pipeline.packing import ROWS_AN_EPOCH
 
 ROWS_PER_STEP = 16
 EVALUATIONS = 10
 SAVE_EVERY_SECONDS = 600.0
-USABLE_SHARE = 0.9  # of the free memory: the rest is fragmentation and what the formula doesn't know
-MOST_CPU_ROWS = 2  # more rows at once gain nothing on a CPU
-# Recomputing activations costs a third more work. It pays only where without it the GPU would get fewer tokens at once than keep
-# it busy.
-_BUSY_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,8 @@ class Plan:
         seconds: estimated wall time of training; 0 where unknown.
         reasons: choice -> why, in words for a person.
         inputs: fingerprint of the settings and figures it was made from.
+        kernels: "fused" trains with layers of our own, "plain" with the model's; `attention` is of the model's.
+        recomputed_layers, keep_dequantized: see `micro_batch.MicroBatch`.
     """
 
     exact: bool
@@ -87,6 +86,10 @@ class Plan:
     seconds: float = 0.0
     reasons: dict[str, str] = field(default_factory=dict)
     inputs: str = ""
+    kernels: str = "plain"
+    recomputed_layers: int = 0
+    keep_dequantized: bool = False
+    trained_parameters: int = 0
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -133,8 +136,10 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
     """
     train = config.train
     reasons: dict[str, str] = {}
+    device = device.within(config.compute.memory_limit_gib)
     wanted_rows = _rows_per_step(config, figures, reasons)
-    batch = _choose_batch(config, shape, device, wanted_rows, figures.row_tokens, reasons)
+    how = computing(config, shape, device, reasons)
+    batch = choose_micro_batch(config, shape, device, how.kernels, wanted_rows, figures.row_tokens, reasons)
     accumulation = math.ceil(wanted_rows / batch.rows)
     per_epoch = steps_per_epoch(figures.rows, batch.rows, accumulation)
     total = _total_steps(config, per_epoch, reasons)
@@ -143,7 +148,7 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
         exact=figures.exact,
         device=device.kind,
         precision_mode=train.precision_mode,
-        compute_dtype=compute_dtype(config.train.precision_mode, device),
+        compute_dtype=how.dtype,
         micro_batch=batch.rows,
         accumulation=accumulation,
         rows_per_epoch=figures.rows,
@@ -156,57 +161,23 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
         eval_every_steps=_eval_every(config, total, reasons),
         save_every_steps=None if train.save_every_steps == "auto" else train.save_every_steps,
         save_every_seconds=SAVE_EVERY_SECONDS,
-        gradient_checkpointing=batch.checkpointing,
-        attention=_attention(config, shape, device, reasons),
+        gradient_checkpointing=batch.recomputed_layers > 0,
+        attention=how.attention,
         row_tokens=figures.row_tokens,
         memory=batch.memory.components(),
         free_memory_bytes=device.free_bytes,
         seconds=train_tokens / tokens_per_second if tokens_per_second > 0 else 0.0,
         reasons=reasons,
+        kernels=how.kernels,
+        recomputed_layers=batch.recomputed_layers,
+        keep_dequantized=batch.keep_dequantized,
+        trained_parameters=adapter_parameters(shape, train.lora.r, train.lora.target_modules),
     )
 
 
 def steps_per_epoch(rows: int, micro_batch: int, accumulation: int) -> int:
     """Optimizer steps of one epoch as `transformers.Trainer` counts them: a last, smaller one for what is left over."""
     return max(1, math.ceil(math.ceil(rows / micro_batch) / accumulation))
-
-
-def compute_dtype(precision_mode: PrecisionMode, device: Device) -> ComputeDtype:
-    """What the matrix products are computed in.
-
-    On a GPU bfloat16 where it has it (capability 8), else float16. On a CPU with bfloat16 units bfloat16 too (NF4 trains 1.4
-    times as fast in two thirds of the memory, measured on SmolLM2); not for 8-bit weights, whose products are faster in 32 bits.
-    """
-    if device.kind == "cpu":
-        return "bfloat16" if device.bfloat16 and precision_mode != "lora_int8" else "float32"
-    if precision_mode == "lora_fp16" or (device.capability or (8, 0)) < (8, 0):
-        return "float16"
-    return "bfloat16"
-
-
-# Models whose attention is the plain one: grouped heads, a causal mask, at most a sliding window.
-_PLAIN_ATTENTION = ("llama", "mistral", "qwen2", "qwen3")
-
-
-def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str]) -> str:
-    """ "varlen" where torch's flash kernel can: an NVIDIA GPU of capability 8, heads it has a kernel for, 16-bit compute."""
-    wanted = config.train.attention
-    problem = _no_varlen(shape, device)
-    if wanted == "varlen" and problem:
-        raise BadInput(f"train.attention: varlen does not work here: {problem}", "humigence config set train.attention auto")
-    if wanted != "auto":
-        reasons["attention"] = "set by you (train.attention)"
-        return wanted
-    reasons["attention"] = problem or "documents attend by their offsets, without a mask"
-    return "sdpa" if problem else "varlen"
-
-
-def _no_varlen(shape: ModelShape, device: Device) -> str:
-    if device.kind != "cuda" or (device.capability or (0, 0)) < (8, 0):
-        return "it needs an NVIDIA GPU of capability 8.0 or more"
-    if shape.model_type not in _PLAIN_ATTENTION:
-        return f"not proved for {shape.model_type} models"
-    return "" if shape.head_dim % 8 == 0 and shape.head_dim <= 256 else f"no kernel for heads of {shape.head_dim}"
 
 
 # ------------------------------------------------------------------------------------------------- steps
@@ -244,144 +215,30 @@ def _eval_every(config: Config, total: int, reasons: dict[str, str]) -> int:
     return max(1, total // EVALUATIONS)
 
 
-# ------------------------------------------------------------------------------------------------- the micro-batch
-
-
-@dataclass(frozen=True)
-class _Batch:
-    rows: int
-    checkpointing: bool
-    memory: MemoryEstimate
-
-
-def _choose_batch(
-    config: Config, shape: ModelShape, device: Device, wanted_rows: int, row_tokens: int, reasons: dict[str, str]
-) -> _Batch:
-    """Micro-batch and checkpointing: what the user set, else the largest that fits."""
-
-    def batch(rows: int, checkpointing: bool) -> _Batch:
-        return _Batch(rows, checkpointing, memory_of(config, shape, device, rows, checkpointing, row_tokens))
-
-    set_rows, set_checkpointing = config.train.micro_batch, config.train.gradient_checkpointing
-    sizes = [set_rows] if set_rows != "auto" else _divisors(wanted_rows, MOST_CPU_ROWS if device.kind == "cpu" else wanted_rows)
-    modes = [set_checkpointing] if set_checkpointing != "auto" else [False, True]
-    largest = {mode: _largest_fitting([batch(rows, mode) for rows in sizes], device) for mode in modes}
-    fitting = [found for found in largest.values() if found]
-    if not fitting and set_rows == "auto":
-        raise _does_not_fit(batch(1, modes[-1]), config, shape, device, row_tokens)
-    chosen = _better(fitting, config, wanted_rows, device) if fitting else batch(sizes[0], modes[-1])
-    reasons["micro_batch"] = _why_rows(chosen, config, device, wanted_rows)
-    reasons["gradient_checkpointing"] = _why_checkpointing(chosen, config, largest)
-    return chosen
-
-
-def memory_of(
-    config: Config, shape: ModelShape, device: Device, rows: int, checkpointing: bool, row_tokens: int | None = None
-) -> MemoryEstimate:
-    """Bytes at the peak with this micro-batch; rows of `data.max_seq_len` where `row_tokens` is not given."""
-    lora = config.train.lora
-    return estimate(
-        shape,
-        precision_mode=config.train.precision_mode,
-        compute_dtype=compute_dtype(config.train.precision_mode, device),
-        rank=lora.r,
-        target_modules=lora.target_modules,
-        rows=rows,
-        row_tokens=row_tokens or config.data.max_seq_len,
-        checkpointing=checkpointing,
-        dropout=lora.dropout,
-        device=device.kind,
-    )
-
-
-def _divisors(number: int, most: int) -> list[int]:
-    """Divisors of `number` up to `most`, the largest first."""
-    return [divisor for divisor in range(min(number, most), 0, -1) if number % divisor == 0]
-
-
-def fits(memory: MemoryEstimate, device: Device) -> bool:
-    """Whether the peak stays within what may be used; always where the memory is not known."""
-    return not device.total_bytes or memory.total <= USABLE_SHARE * device.free_bytes
-
-
-def _largest_fitting(batches: list[_Batch], device: Device) -> _Batch | None:
-    return next((batch for batch in batches if fits(batch.memory, device)), None)
-
-
-def _better(fitting: list[_Batch], config: Config, wanted_rows: int, device: Device) -> _Batch:
-    """Without checkpointing, unless that leaves too few tokens at once to keep a GPU busy and checkpointing gives more."""
-    plain, *checkpointed = fitting
-    enough = min(wanted_rows * config.data.max_seq_len, _BUSY_TOKENS)
-    if device.kind == "cpu" or not checkpointed or plain.rows * config.data.max_seq_len >= enough:
-        return plain
-    return max(fitting, key=lambda batch: batch.rows)
-
-
-def _why_rows(chosen: _Batch, config: Config, device: Device, wanted_rows: int) -> str:
-    amount = f"about {_gib(chosen.memory.total)} of {_gib(device.free_bytes)} GiB free"
-    if config.train.micro_batch != "auto":
-        over = "" if fits(chosen.memory, device) else f"; it needs {amount} and may run out of memory"
-        return f"set by you (train.micro_batch){over}"
-    if not device.total_bytes:
-        return "the device does not tell its memory, so all rows of a step at once"
-    if chosen.rows == wanted_rows:
-        return f"all rows of a step fit at once: {amount}"
-    return "more rows at once gain nothing on a CPU" if device.kind == "cpu" else f"the most that fits: {amount}"
-
-
-def _why_checkpointing(chosen: _Batch, config: Config, largest: dict[bool, _Batch | None]) -> str:
-    if config.train.gradient_checkpointing != "auto":
-        return "set by you (train.gradient_checkpointing)"
-    if not chosen.checkpointing:
-        return "not needed: the activations fit"
-    plain = largest.get(False)
-    return f"without it {f'only {plain.rows} at once' if plain else 'not even one row'} would fit"
-
-
-def _does_not_fit(smallest: _Batch, config: Config, shape: ModelShape, device: Device, row_tokens: int) -> EnvironmentFault:
-    memory = smallest.memory
-    parts = ", ".join(f"{name} {_gib(size)}" for name, size in memory.components().items())
-    checkpointing = "with" if smallest.checkpointing else "without"
-    message = (
-        f"{device.name}: one row of {row_tokens:,} tokens {checkpointing} gradient checkpointing needs about "
-        f"{memory.total / GIB:.2f} GiB and {USABLE_SHARE * device.free_bytes / GIB:.2f} GiB can be used ({parts})"
-    )
-    return EnvironmentFault(message, _way_out(smallest, config, shape, device))
-
-
-def _way_out(smallest: _Batch, config: Config, shape: ModelShape, device: Device) -> str:
-    """The setting whose change helps: checkpointing, a shorter row, 4-bit weights, else less of everything else on the GPU."""
-    if not smallest.checkpointing:
-        return "humigence config set train.gradient_checkpointing auto"
-    length = config.data.max_seq_len
-    # A window must be longer than what it repeats; where that is auto, it always is.
-    shortest = max(128, 0 if config.data.window_overlap == "auto" else config.data.overlap + 1)
-    while (length := length // 2) >= shortest:
-        shorter = config.model_copy(update={"data": config.data.model_copy(update={"max_seq_len": length})})
-        if fits(memory_of(shorter, shape, device, 1, True), device):
-            return f"humigence config set data.max_seq_len {length}"
-    if config.train.precision_mode != "qlora_nf4":
-        return "humigence config set train.precision_mode qlora_nf4"
-    return "free memory on this device, choose another one (compute.gpu), or a smaller base model"
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.1f}"
-
-
 # ------------------------------------------------------------------------------------------------- for a person
 
 
 def banner(plan: Plan, shape: ModelShape, device: Device) -> str:
     """Two lines: how the run computes, and how its steps are made up."""
-    trained = plan.memory["adapter"] / ADAPTER_BYTES
-    checkpointing = "on" if plan.gradient_checkpointing else "off"
     return (
-        f"{plan.precision_mode} · compute {plan.compute_dtype} · attention {plan.attention} · checkpointing {checkpointing} · "
-        f"{trained / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters trained · {device.name}\n"
+        f"{plan.precision_mode} · compute {plan.compute_dtype} · {kernels_words(plan)} · "
+        f"checkpointing {checkpointing_words(plan)} · "
+        f"{plan.trained_parameters / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters trained · {device.name}\n"
         f"{'' if plan.exact else '≈ '}{plan.total_steps:,} steps of {plan.micro_batch} × {plan.accumulation} rows of "
         f"{plan.row_tokens:,} tokens · micro-batch: {plan.reasons['micro_batch']}"
     )
+
+
+def kernels_words(plan: Plan) -> str:
+    """`fused kernels`, or the attention of the model's own."""
+    return "fused kernels" if plan.kernels == "fused" else f"attention {plan.attention}"
+
+
+def checkpointing_words(plan: Plan) -> str:
+    """`off`, `on`, or of how many layers."""
+    if not plan.gradient_checkpointing:
+        return "off"
+    return f"of {plan.recomputed_layers} layers" if plan.kernels == "fused" else "on"
 
 
 # ------------------------------------------------------------------------------------------------- files

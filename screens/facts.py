@@ -8,8 +8,7 @@ from pipeline import config_file
 from pipeline.base_model.shape import ModelShape
 from pipeline.config import Config
 from pipeline.events import STEP_NAMES, StepName
-from pipeline.memory import ADAPTER_BYTES
-from pipeline.planning import Plan
+from pipeline.planning import Plan, checkpointing_words, kernels_words
 from pipeline.text import counted, duration
 from screens.draft import default_words, entry_words, fields
 from screens.outlook import Outlook
@@ -35,10 +34,8 @@ def changed_settings(config: Config) -> list[Fact]:
 
 def banner(plan: Plan, shape: ModelShape | None) -> tuple[str, str]:
     """How the run computes, and what of the model is trained."""
-    checkpointing = "on" if plan.gradient_checkpointing else "off"
-    parts = [f"computing in {plan.compute_dtype}", f"attention {plan.attention}", f"gradient checkpointing {checkpointing}"]
-    trained = plan.memory.get("adapter", 0) / ADAPTER_BYTES
-    share = f"{trained / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters are trained" if shape else ""
+    parts = [f"computing in {plan.compute_dtype}", kernels_words(plan), f"gradient checkpointing {checkpointing_words(plan)}"]
+    share = f"{plan.trained_parameters / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters are trained" if shape else ""
     return " · ".join([plan.precision_mode, *parts]), share
 
 

@@ -22,7 +22,7 @@ from pipeline.gpu import (
     survey,
     torch_cuda_build,
 )
-from pipeline.planning import memory_of
+from pipeline.micro_batch import memory_of
 from pipeline.text import safe, size
 from screens.widgets.choices import Option
 

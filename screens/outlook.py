@@ -15,7 +15,8 @@ from pipeline.base_model.templates import Templates
 from pipeline.config import Config
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.gpu import Device, choose_device
-from pipeline.planning import USABLE_SHARE, DataFigures, Plan, make_plan, memory_of
+from pipeline.micro_batch import USABLE_SHARE, memory_of
+from pipeline.planning import DataFigures, Plan, make_plan
 from pipeline.runs import Workspace
 from pipeline.text import counted, duration
 

@@ -8,7 +8,7 @@ from humigence_tui.cli.alone import step_result
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.terminal import out, out_json, say_next, table
 from pipeline.forecast import PLAN_FILE
-from pipeline.planning import Plan, read_plan
+from pipeline.planning import Plan, checkpointing_words, kernels_words, read_plan
 from pipeline.text import counted, duration, size
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -42,7 +42,8 @@ def plan_lines(made: Plan) -> list[str]:
         ("steps", steps, why.get("total_steps")),
         ("tokens", f"{about}{counted(made.train_tokens)} in the whole run", ""),
         ("evaluation", f"every {counted(made.eval_every_steps)} steps", why.get("eval_every_steps")),
-        ("checkpointing", "on" if made.gradient_checkpointing else "off", why.get("gradient_checkpointing")),
+        ("kernels", kernels_words(made), why.get("kernels")),
+        ("checkpointing", checkpointing_words(made), why.get("gradient_checkpointing")),
         ("time", f"{about}{duration(made.seconds)}" if made.seconds else "not known before a run here has been measured", ""),
     ]
     lines = [f"{name:<{_NAME_WIDTH}}  {amount}{f'   ({reason})' if reason else ''}" for name, amount, reason in rows]

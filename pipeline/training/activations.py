@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 
-def recompute(model: Any) -> None:
-    """Keep only what goes into each layer from now on; of a model with an adapter too, also in the middle of training.
+class Activations(Protocol):
+    """Whatever trains, asked about its activations."""
 
-    Without re-entrant backward passes, which need inputs that require gradients and lose those of the first adapter.
-    """
-    if hasattr(model, "activation_checkpointing_enable"):  # its name from transformers 5.23 on
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    def recompute(self) -> None:
+        """Keep only what goes into each layer from now on."""
 
+    def are_recomputed(self) -> bool:
+        """Whether that is on."""
 
-def are_recomputed(model: Any) -> bool:
-    """Whether that is on."""
-    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    def can_be_recomputed(self) -> bool:
+        """Whether its architecture knows how."""
 
 
-def can_be_recomputed(model: Any) -> bool:
-    """Whether its architecture knows how."""
-    return any(hasattr(module, "gradient_checkpointing") for module in model.modules())
+class ModelActivations:
+    """Those of a transformers model, with an adapter around it or without, also in the middle of training."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def recompute(self) -> None:
+        """Without re-entrant backward passes, which need inputs that require gradients and lose those of the first adapter."""
+        if hasattr(self._model, "activation_checkpointing_enable"):  # its name from transformers 5.23 on
+            self._model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def are_recomputed(self) -> bool:
+        return any(getattr(module, "gradient_checkpointing", False) for module in self._model.modules())
+
+    def can_be_recomputed(self) -> bool:
+        return any(hasattr(module, "gradient_checkpointing") for module in self._model.modules())

@@ -51,11 +51,17 @@ class Cadence(TrainerCallback):  # type: ignore[misc]
 
 
 class Bookkeeping(TrainerCallback):  # type: ignore[misc]
-    """Tells the sampler its epoch, the recorder its start, and remembers the learning rate a step was made with."""
+    """Tells the sampler its epoch, the recorder its start, and of each step that is done the learning rate it was made with.
 
-    def __init__(self, sampler: EpochSampler, recorder: Recorder, steps_per_epoch: int) -> None:
-        self.learning_rate = 0.0
+    Args:
+        step_done: told that learning rate.
+    """
+
+    def __init__(
+        self, sampler: EpochSampler, recorder: Recorder, steps_per_epoch: int, step_done: Callable[[float], None]
+    ) -> None:
         self._sampler, self._recorder, self._steps_per_epoch = sampler, recorder, steps_per_epoch
+        self._step_done, self._learning_rate = step_done, 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._recorder.start()
@@ -67,7 +73,13 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any = None, **_: Any
     ) -> None:
-        self.learning_rate = float(optimizer.param_groups[0]["lr"])
+        self._learning_rate = float(optimizer.param_groups[0]["lr"])
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._step_done(self._learning_rate)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._recorder.flush()
 
 
 class StepBounds(TrainerCallback):  # type: ignore[misc]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import judging
-from pipeline.base_model.load import add_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.context import StepContext
@@ -19,11 +18,11 @@ from pipeline.out_of_memory import OutOfMemory, first_line, free, is_out_of_memo
 from pipeline.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs import RunFolder, read_state
-from pipeline.training import activations, attention, checkpoint_files, checkpoints
+from pipeline.training import checkpoint_files, checkpoints
+from pipeline.training.build import prepare_device, trainable
 from pipeline.training.callbacks import Cadence
 from pipeline.training.early_stopping import should_stop
 from pipeline.training.evaluation import HeldOutRows
-from pipeline.training.limits import Limits
 from pipeline.training.progress import Progress
 from pipeline.training.recorder import Recorder
 from pipeline.training.rows import PackedRows
@@ -47,6 +46,7 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     run = ctx.run
     assert run is not None
     device = _device(ctx, plan)
+    prepare_device(ctx.config, device)
     rows = _rows(ctx, data, plan)
     held_out = _held_out(ctx, data)
     start = _starting_point(ctx, run, resume)
@@ -56,10 +56,20 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     step = checkpoint_files.step_of(start) if start else 0
     ended_early = step < plan.total_steps and _ended_early_before(ctx, progress)
     if step < plan.total_steps and not ended_early:
-        model = _model(ctx, base, plan, device, progress.limits)
+        model, fused = trainable(ctx.config, base, plan, device, progress.limits)
         samples = _samples(ctx, base) if held_out else None
         parts = Parts(
-            plan, ctx.config.train, ctx.config.seed, rows, held_out, samples, run.checkpoints, recorder, ctx.emit, ctx.stop
+            plan,
+            ctx.config.train,
+            ctx.config.seed,
+            rows,
+            held_out,
+            samples,
+            run.checkpoints,
+            recorder,
+            ctx.emit,
+            ctx.stop,
+            fused,
         )
         trainer = HumigenceTrainer(model, parts, cadence)
         _train(ctx, trainer, start)
@@ -117,19 +127,6 @@ def _held_out(ctx: StepContext, data: ProcessedData) -> HeldOutRows | None:
     return HeldOutRows(
         data.dataset("val"), lengths, most=most, row_tokens=ctx.config.data.max_seq_len, packing=ctx.config.data.packing
     )
-
-
-def _model(ctx: StepContext, base: BaseModel, plan: Plan, device: Device, limits: Limits) -> Any:
-    model = load_base(
-        base,
-        ctx.config.train.precision_mode,
-        device,
-        compute_dtype=plan.compute_dtype,
-        attention=attention.implementation(plan.attention),
-    )
-    if plan.gradient_checkpointing or limits.checkpointing:
-        activations.recompute(model)
-    return add_adapter(model, ctx.config.train.lora, ctx.config.seed)
 
 
 def _samples(ctx: StepContext, base: BaseModel) -> Samples | None:

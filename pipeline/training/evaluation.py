@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import torch
 from pipeline.decoding import evaluating
 from pipeline.packing import pack
 from pipeline.training import random_state
-from pipeline.training.loss import loss_sum, trained_tokens
+from pipeline.training.loss import loss_sum
 from pipeline.training.rows import Documents, PackedRows, collate
 from pipeline.training.short_memory import TrainingMemory
+
+LossOf = Callable[[dict[str, Any]], float]
 
 
 class HeldOutRows:
@@ -21,22 +25,31 @@ class HeldOutRows:
     def __init__(self, documents: Documents, lengths: np.ndarray[Any, Any], *, most: int, row_tokens: int, packing: bool) -> None:
         self.rows = PackedRows(documents, pack(lengths[:most], row_tokens, packing))
 
-    def loss(self, model: Any, device: torch.device, micro_batch: int, memory: TrainingMemory) -> tuple[float, int]:
-        """Mean loss over the trained tokens in nats, and how many there are. Leaves no trace in the model or any generator.
+    def loss(self, loss_of: LossOf, micro_batch: int, memory: TrainingMemory) -> tuple[float, int]:
+        """Mean loss over the trained tokens in nats, and how many there are.
+
+        Args:
+            loss_of: the sum of the losses of a collated micro-batch.
 
         Raises:
             OutOfMemory: one document does not fit.
         """
         total, tokens = 0.0, 0
-
-        def loss_of(part: dict[str, Any]) -> float:
-            moved = {name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}
-            logits = model(input_ids=moved["input_ids"], position_ids=moved["position_ids"], use_cache=False).logits
-            return float(loss_sum(logits, moved["labels"]).double())
-
-        with random_state.kept(), evaluating(model), torch.no_grad():
-            for start in range(0, len(self.rows), micro_batch):
-                batch = collate([self.rows[i] for i in range(start, min(start + micro_batch, len(self.rows)))])
-                total += sum(memory.held_out(batch, loss_of))
-                tokens += trained_tokens(batch["labels"])
+        for start in range(0, len(self.rows), micro_batch):
+            batch = collate([self.rows[i] for i in range(start, min(start + micro_batch, len(self.rows)))])
+            total += sum(memory.held_out(batch, loss_of))
+            tokens += batch["trained_tokens"]
         return total / tokens, tokens
+
+
+@contextmanager
+def losses_of(model: Any, device: torch.device) -> Iterator[LossOf]:
+    """What `HeldOutRows.loss` asks for, of a transformers model. Leaves no trace in the model or any generator."""
+
+    def loss_of(part: dict[str, Any]) -> float:
+        moved = {name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}
+        logits = model(input_ids=moved["input_ids"], position_ids=moved["position_ids"], use_cache=False).logits
+        return float(loss_sum(logits, moved["labels"]).double())
+
+    with random_state.kept(), evaluating(model), torch.no_grad():
+        yield loss_of

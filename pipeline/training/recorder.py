@@ -1,20 +1,55 @@
-"""From the trainer to the outside: each optimizer step as a `TrainStep` event, timed without what stands between steps."""
+"""From the trainer to the outside: each optimizer step as a `TrainStep` event, timed without what stands between steps.
+
+On a GPU a step is told once the next one is under way: whoever asks for a loss at the end of its step waits for the GPU, and the
+GPU then waits for the next step's work.
+"""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from pipeline.errors import Diverged
 from pipeline.events import Event, TrainingDiverged, TrainStep
+from pipeline.training.clock import Clock, GpuClock, WallClock
+from pipeline.training.process_memory import ProcessMemory
 from pipeline.training.progress import Progress
 
 _HINT = "lower train.lr (a tenth of it), then train again; look at the rows if it comes back"
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """What is known of an optimizer step when it has been asked for.
+
+    Attributes:
+        loss, grad_norm: numbers, or tensors of one number on the device.
+        skipped: float16's gradient scaler left the step out because the gradient overflowed, and tries a smaller scale.
+    """
+
+    step: int
+    epoch: float
+    loss: Any
+    lr: float
+    grad_norm: Any
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A step whose figures are on their way: (loss, gradient norm) in host memory once the clock has reached `end`."""
+
+    done: StepDone
+    figures: torch.Tensor
+    end: Any
+    tokens: int
+    trained: int
+    counted: bool
 
 
 class Recorder:
@@ -30,14 +65,16 @@ class Recorder:
         self.partial_window = False
         self._disturbed = False
         self._emit, self._total_steps, self._cuda = emit, total_steps, cuda
+        self._clock: Clock = GpuClock() if cuda else WallClock()
+        self._memory = ProcessMemory(cuda=cuda)
         self._steps_of_attempt = 0
-        self._mark = time.perf_counter()
+        self._pending: _Pending | None = None
+        self._mark = self._clock.mark()
 
     def start(self) -> None:
         """The first step begins now."""
-        if self._cuda:
-            torch.cuda.reset_peak_memory_stats()
-        self._mark = time.perf_counter()
+        self._memory.reset()
+        self._mark = self._clock.mark()
 
     def saw(self, tokens: int, trained: int, *, partial_window: bool) -> None:
         """The rows of the step that comes: real tokens, those with a label, and whether an epoch ended short of a full window."""
@@ -49,45 +86,66 @@ class Recorder:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside is no part of a step's time."""
-        began = time.perf_counter()
+        """What happens inside is no part of a step's time, and finds every step told."""
+        self.flush()
         try:
             yield
         finally:
-            self._mark += time.perf_counter() - began
+            self._mark = self._clock.mark()
 
-    def step(self, step: int, epoch: float, loss: float, lr: float, grad_norm: float, *, skipped: bool = False) -> None:
-        """An optimizer step is done.
-
-        Args:
-            skipped: float16's gradient scaler left it out because the gradient overflowed, and tries a smaller scale.
+    def step(self, done: StepDone) -> None:
+        """An optimizer step is done, or on a GPU asked for. Tells it, there the one before it.
 
         Raises:
-            Diverged: loss or gradient norm is no finite number.
+            Diverged: a loss or gradient norm that is told is no finite number.
         """
-        now = time.perf_counter()
-        seconds, self._mark = now - self._mark, now
         self._steps_of_attempt += 1
         counted = self._steps_of_attempt > 1 and not self.partial_window and not self._disturbed
         self._disturbed = False
-        peak = self._peak_memory_bytes()
+        figures = torch.stack([torch.as_tensor(each, dtype=torch.float32).reshape(()) for each in (done.loss, done.grad_norm)])
+        if self._cuda:
+            figures = torch.empty(2, pin_memory=True).copy_(figures, non_blocking=True)
+        # Without references to tensors of the device: what waits must not hold memory there.
+        done = replace(done, loss=None, grad_norm=None)
+        before = self._pending
+        self._pending = _Pending(done, figures, self._clock.mark(), self.seen_tokens, self.seen_trained, counted)
+        if before is not None:
+            self._tell(before)
+        if not self._cuda:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell the step that is still on its way.
+
+        Raises:
+            Diverged: see `step`.
+        """
+        waiting, self._pending = self._pending, None
+        if waiting is not None:
+            self._tell(waiting)
+
+    def _tell(self, pending: _Pending) -> None:
+        done = pending.done
+        seconds, self._mark = self._clock.between(self._mark, pending.end), pending.end
+        loss, grad_norm = pending.figures.tolist()
+        peak = self._memory.peak_bytes()
         self._emit(
             TrainStep(
-                step=step,
+                step=done.step,
                 total_steps=self._total_steps,
-                epoch=epoch,
+                epoch=done.epoch,
                 loss=loss,
-                lr=lr,
+                lr=done.lr,
                 grad_norm=grad_norm,
-                tokens=self.seen_tokens,
-                trained_tokens=self.seen_trained,
+                tokens=pending.tokens,
+                trained_tokens=pending.trained,
                 seconds=seconds,
-                counted=counted,
+                counted=pending.counted,
                 peak_memory_bytes=peak,
             )
         )
-        self._refuse_divergence(step, loss, grad_norm, skipped)
-        self.progress.add_step(seconds, self.seen_tokens, peak, counted=counted)
+        self._refuse_divergence(done.step, loss, grad_norm, done.skipped)
+        self.progress.add_step(seconds, pending.tokens, peak, counted=pending.counted)
 
     def _refuse_divergence(self, step: int, loss: float, grad_norm: float, skipped: bool) -> None:
         if not math.isfinite(loss):
@@ -100,16 +158,3 @@ class Recorder:
         """End training because a loss, of the step or held out, is no finite number."""
         self._emit(TrainingDiverged(step, "loss", value))
         raise Diverged(f"training diverged at step {step}: {what} is {value}", _HINT)
-
-    def _peak_memory_bytes(self) -> int:
-        return torch.cuda.max_memory_reserved() if self._cuda else peak_resident_bytes()
-
-
-def peak_resident_bytes() -> int:
-    """The most memory this process ever held (VmHWM of proc(5)); 0 where the system does not tell."""
-    try:
-        text = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0
-    line = next((line for line in text.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-    return int(line.split()[1]) * 1024

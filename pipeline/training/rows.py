@@ -6,6 +6,7 @@ A row holds whole documents. Labels of a document's first token are -100: the to
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -16,39 +17,54 @@ from torch.utils.data import Dataset, Sampler
 
 NOT_TRAINED = -100
 
-Document = tuple[NDArray[np.int64], NDArray[np.int64]]
+Document = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]
 """(input_ids, labels), each (tokens,)."""
 Row = list[Document]
 
 
 class Documents(Protocol):
-    """What is needed of a `datasets.Dataset` with the columns `input_ids` and `labels`."""
+    """What is needed of a `datasets.Dataset` with the columns `input_ids` and `labels`: its Arrow table."""
 
-    def __getitem__(self, indices: list[int], /) -> dict[str, Any]: ...
+    @property
+    def data(self) -> Any: ...
 
 
 class PackedRows(Dataset[Row]):
-    """Rows of documents, read from disk when asked for."""
+    """Rows of documents, as views of the memory-mapped table: nothing is read before it is used."""
 
     def __init__(self, documents: Documents, rows: Sequence[NDArray[np.int64]]) -> None:
-        self._documents, self._rows = documents, rows
+        self._ids, self._labels = (_Lists(documents.data.column(name)) for name in ("input_ids", "labels"))
+        self._rows = rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Row:
-        found = self._documents[self._rows[index].tolist()]
-        return [
-            (np.asarray(ids, dtype=np.int64), np.asarray(labels, dtype=np.int64))
-            for ids, labels in zip(found["input_ids"], found["labels"], strict=True)
-        ]
+        return [(self._ids[document], self._labels[document]) for document in self._rows[index].tolist()]
+
+
+class _Lists:
+    """A column of lists of integers as numpy arrays, without copying or turning each number into a Python object."""
+
+    def __init__(self, column: Any) -> None:
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._starts = np.cumsum([0, *map(len, chunks)]).tolist()
+        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        self._values = [chunk.values.to_numpy() for chunk in chunks]
+
+    def __getitem__(self, index: int) -> NDArray[np.integer[Any]]:
+        chunk = bisect_right(self._starts, index) - 1
+        offsets, place = self._offsets[chunk], index - self._starts[chunk]
+        found: NDArray[np.integer[Any]] = self._values[chunk][offsets[place] : offsets[place + 1]]
+        return found
 
 
 def collate(rows: Sequence[Row]) -> dict[str, Any]:
     """One micro-batch, as wide as its longest row.
 
     Returns:
-        `input_ids`, `labels`, `position_ids`: (rows, tokens) int64; `real_tokens`: how many are not padding. No attention mask.
+        `input_ids`, `labels`, `position_ids`: (rows, tokens) int64; `real_tokens`: how many are not padding, `trained_tokens` how
+        many have a label. No attention mask.
     """
     width = max(sum(len(ids) for ids, _ in row) for row in rows)
     shape = (len(rows), width)
@@ -67,7 +83,9 @@ def collate(rows: Sequence[Row]) -> dict[str, Any]:
         positions[number, start:] = np.arange(width - start)
         real += start
     tensors = {"input_ids": ids, "labels": labels, "position_ids": positions}
-    return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"real_tokens": real}
+    # Counted here: on a GPU, counting would wait for everything that was asked of it before.
+    counts = {"real_tokens": real, "trained_tokens": int((labels != NOT_TRAINED).sum())}
+    return {name: torch.from_numpy(array) for name, array in tensors.items()} | counts
 
 
 class EpochSampler(Sampler[int]):

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.events import Event, MemoryAnswer, MemoryPlace, MemoryRanOut
 from pipeline.out_of_memory import NO_ROOM, OutOfMemory, unless_short
-from pipeline.training import activations
+from pipeline.training.activations import Activations
 from pipeline.training.halving import Batch, halves, tokens_of
 from pipeline.training.limits import Limits
 from pipeline.training.random_state import RandomState
@@ -74,10 +74,16 @@ class TrainingMemory:
     """
 
     def __init__(
-        self, model: Any, limits: Limits, emit: Callable[[Event], None], step: Callable[[], int], disturbed: Callable[[], None]
+        self,
+        model: Any,
+        activations: Activations,
+        limits: Limits,
+        emit: Callable[[Event], None],
+        step: Callable[[], int],
+        disturbed: Callable[[], None],
     ) -> None:
         self.at_rest: RandomState | None = None
-        self._model, self._limits, self._emit, self._step, self._disturbed = model, limits, emit, step, disturbed
+        self._activations, self._limits, self._emit, self._step, self._disturbed = activations, limits, emit, step, disturbed
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def step_begins(self) -> None:
@@ -88,8 +94,11 @@ class TrainingMemory:
 
     # -------------------------------------------------------------------------------------------- training
 
-    def forward_backward(self, batch: Batch, work: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
+    def forward_backward(self, batch: Batch, work: Callable[[Batch], torch.Tensor], *, traceless: bool = False) -> torch.Tensor:
         """The losses of `work` over the micro-batch or its parts, added up like their gradients.
+
+        Args:
+            traceless: `work` leaves nothing behind when memory runs out in it.
 
         Raises:
             OutOfMemory: one document does not fit with its activations recomputed.
@@ -98,7 +107,7 @@ class TrainingMemory:
         losses = list(
             in_pieces(
                 batch,
-                lambda part: self._undone_when_short(part, work),
+                work if traceless else lambda part: self._undone_when_short(part, work),
                 lambda: self._limits.train_tokens,
                 self._learn_train,
                 lambda part: self._recompute(part) or self._again(part, retries),
@@ -125,9 +134,9 @@ class TrainingMemory:
 
     def _recompute(self, part: Batch) -> bool:
         """Recompute activations from now on; False when they are already. What fits then is another question than before."""
-        if activations.are_recomputed(self._model) or not activations.can_be_recomputed(self._model):
+        if self._activations.are_recomputed() or not self._activations.can_be_recomputed():
             return False
-        activations.recompute(self._model)
+        self._activations.recompute()
         self._limits.checkpointing, self._limits.train_tokens = True, None
         self._tell("training", "recompute activations", tokens_of(part))
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from pipeline.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sam
 from pipeline.out_of_memory import OutOfMemory
 from pipeline.planning import Plan
 from pipeline.training import attention, checkpoint_files, checkpoints, saving
+from pipeline.training.activations import ModelActivations
 from pipeline.training.callbacks import Bookkeeping, Cadence, StepBounds
 from pipeline.training.early_stopping import should_stop
-from pipeline.training.evaluation import HeldOutRows
-from pipeline.training.loss import loss_sum, trained_tokens
-from pipeline.training.recorder import Recorder
+from pipeline.training.evaluation import HeldOutRows, losses_of
+from pipeline.training.fused.step import FusedStep
+from pipeline.training.loss import loss_sum
+from pipeline.training.recorder import Recorder, StepDone
 from pipeline.training.rows import EpochSampler, PackedRows
 from pipeline.training.samples import Samples
 from pipeline.training.schedule import learning_rate_share
@@ -45,6 +48,7 @@ class Parts:
         held_out: None when there are no held-out rows: nothing is evaluated.
         checkpoints: the folder they go to.
         stop: whether the person asked to stop, for when a save has to wait for room.
+        fused: computes losses and gradients in place of the model; None where the model does it itself.
     """
 
     plan: Plan
@@ -57,6 +61,7 @@ class Parts:
     recorder: Recorder
     emit: Callable[[Event], None]
     stop: Callable[[], object]
+    fused: FusedStep | None = None
 
 
 class HumigenceTrainer(Trainer):  # type: ignore[misc]
@@ -71,10 +76,17 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         self.parts, self.cadence = parts, cadence
         self.ended_early = False
         self._sampler = EpochSampler(len(parts.rows), parts.seed)
-        self._bookkeeping = Bookkeeping(self._sampler, parts.recorder, parts.plan.steps_per_epoch)
+        self._bookkeeping = Bookkeeping(self._sampler, parts.recorder, parts.plan.steps_per_epoch, self._step_done)
         self._memory = TrainingMemory(
-            model, parts.recorder.progress.limits, parts.emit, lambda: self.state.global_step, parts.recorder.disturbed
+            model,
+            parts.fused.model if parts.fused else ModelActivations(model),
+            parts.recorder.progress.limits,
+            parts.emit,
+            lambda: self.state.global_step,
+            parts.recorder.disturbed,
         )
+        self._loss: torch.Tensor | None = None  # of the step being made, so far
+        self._grad_norm: Any = math.nan
         optimizer, schedule = _optimizer_and_schedule(model, parts)
         optimizer.short = self._memory.optimizer_step_done_again
         super().__init__(
@@ -84,9 +96,12 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             train_dataset=parts.rows,
             compute_loss_func=_mean_loss,
             optimizers=(optimizer, schedule),
-            callbacks=[self._bookkeeping, cadence, StepBounds(self._memory)],
+            # A step is told after it was asked whether to stop: whoever stops training has seen the steps before it.
+            callbacks=[cadence, self._bookkeeping, StepBounds(self._memory)],
         )
         self.remove_callback(PrinterCallback)
+        if parts.fused:  # the optimizer knows what is trained; the model would look at every weight, every step
+            model.zero_grad = optimizer.zero_grad
 
     # ------------------------------------------------------------------------------------------------ data
 
@@ -97,11 +112,14 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         """The micro-batches of one optimizer step, and the number of trained tokens in all of them."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, *rest)
         tokens = sum(batch.pop("real_tokens") for batch in batches)
-        trained = sum(trained_tokens(batch["labels"]) for batch in batches)
+        trained = sum(batch.pop("trained_tokens") for batch in batches)
         partial = num_batches < self.parts.plan.accumulation and self.parts.plan.steps_per_epoch > 1
         self.parts.recorder.saw(tokens, trained, partial_window=partial)
         for batch in batches:
             batch["use_cache"] = False  # with it, packed documents would see each other
+        self._loss = None
+        if self.parts.fused:
+            self.parts.fused.step_begins()
         return batches, max(1, trained)
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -110,23 +128,33 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: int | None = None) -> torch.Tensor:
         """One micro-batch, in parts where memory runs out: their losses are shares of the same mean, so they add up."""
-        step = super().training_step
-        return self._memory.forward_backward(inputs, lambda part: step(model, dict(part), num_items_in_batch))
+        step, fused, done = super().training_step, self.parts.fused, self.state.global_step
+        if fused:
+            assert num_items_in_batch is not None
+            fused.micro_batch_begins()
+            loss = self._memory.forward_backward(inputs, lambda part: fused.loss(part, num_items_in_batch, done), traceless=True)
+        else:
+            loss = self._memory.forward_backward(inputs, lambda part: step(model, dict(part), num_items_in_batch))
+        self._loss = loss if self._loss is None else self._loss + loss
+        return loss
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if self.parts.fused:  # without a walk over every module of the model
+            weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+            self._grad_norm = torch.nn.utils.clip_grad_norm_(weights, self.args.max_grad_norm)
+        else:
+            self._grad_norm = super()._clip_grad_norm(model)
+        return self._grad_norm
 
     # ----------------------------------------------------------------------------------------------- events
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Each step goes to the recorder; nothing is kept in the trainer's own history, which every checkpoint would repeat."""
-        if "loss" not in logs:
-            return
-        self.parts.recorder.step(
-            self.state.global_step,
-            float(self.state.epoch or 0.0),
-            float(logs["loss"]),
-            self._bookkeeping.learning_rate,
-            float(logs.get("grad_norm", math.nan)),
-            skipped=self._step_was_skipped(),
-        )
+        """Nothing is kept in the trainer's own history, which every checkpoint would repeat: each step goes to the recorder."""
+
+    def _step_done(self, learning_rate: float) -> None:
+        state, skipped = self.state, self._step_was_skipped()
+        done = StepDone(state.global_step, float(state.epoch or 0.0), self._loss, learning_rate, self._grad_norm, skipped)
+        self.parts.recorder.step(done)
 
     def _step_was_skipped(self) -> bool:
         scaler = self.accelerator.scaler
@@ -138,9 +166,12 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         """Held-out loss and samples, told as events; decides about the early stop."""
         parts, step = self.parts, self.state.global_step
         assert parts.held_out is not None
+        if parts.fused:
+            parts.fused.release()
         with parts.recorder.paused():
             began = time.perf_counter()
-            loss, tokens = parts.held_out.loss(self.model, self.args.device, parts.plan.micro_batch, self._memory)
+            with nullcontext(parts.fused.loss_sum) if parts.fused else losses_of(self.model, self.args.device) as loss_of:
+                loss, tokens = parts.held_out.loss(loss_of, parts.plan.micro_batch, self._memory)
             if not math.isfinite(loss):
                 parts.recorder.diverged(step, "the held-out loss", loss)
             best = parts.recorder.progress.add_evaluation(step, loss)
@@ -241,8 +272,7 @@ def _arguments(parts: Parts) -> TrainingArguments:
         use_cpu=not cuda,
         # Only for its gradient scaler: the model computes in its own type already.
         fp16=cuda and plan.compute_dtype == "float16",
-        logging_strategy="steps",
-        logging_steps=1,
+        logging_strategy="no",  # the recorder has the figures; asking for them here would wait for the GPU at each step
         logging_nan_inf_filter=False,
         save_strategy="no",
         eval_strategy="no",
@@ -251,6 +281,7 @@ def _arguments(parts: Parts) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=cuda,
+        accelerator_config={"non_blocking": cuda},
         average_tokens_across_devices=False,
         label_names=["labels"],
     )

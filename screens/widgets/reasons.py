@@ -7,6 +7,7 @@ import textwrap
 from rich.cells import cell_len
 from textual.content import Content
 
+from pipeline.planning import checkpointing_words, kernels_words
 from pipeline.text import safe
 from screens.facts import Fact, numbers
 from screens.outlook import Outlook
@@ -19,11 +20,15 @@ def reasons(outlook: Outlook, width: int) -> Content:
     if outlook.plan is None:
         lines = [Content.styled(safe(outlook.problem, lines=True), "$warning")] if outlook.problem else []
         return Content("\n").join([*lines, *([Content.styled(safe(outlook.hint), "$dim")] if outlook.hint else [])])
-    checkpointing = "on" if outlook.plan.gradient_checkpointing else "off"
+    plan = outlook.plan
     facts = [
-        *numbers(outlook.plan),
-        Fact("checkpointing", checkpointing, outlook.plan.reasons.get("gradient_checkpointing", "")),
-        Fact("computing in", outlook.plan.compute_dtype),
+        *numbers(plan),
+        Fact("checkpointing", checkpointing_words(outlook.plan), outlook.plan.reasons.get("gradient_checkpointing", "")),
+        Fact(
+            "computing in",
+            f"{outlook.plan.compute_dtype}, {kernels_words(outlook.plan)}",
+            outlook.plan.reasons.get("kernels", ""),
+        ),
     ]
     return Content("\n").join(_line(fact, width) for fact in facts)
 

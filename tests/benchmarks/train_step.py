@@ -1,93 +1,174 @@
-"""Speed and memory of the train step, read from the events of real runs: `python -m tests.benchmarks.train_step FOLDER [NAME …]`.
+"""Speed and memory of the train step, read from the events of real runs.
 
-A model of TinyLlama-1.1B's shape with random weights, conversations of log-normal length, NF4, rank 16 on q k v o, dropout as
-shipped, through `humigence train --train`. Real tokens only; the first steps are left out. Prints a row a variant. What it does
-not do: judge what was learned (the words are random).
+    python -m tests.benchmarks.train_step FOLDER [NAME …] [--json FILE] [--peers FILE] [--steps N]
+
+Each variant is a `humigence train --train` on a model of a real shape with random weights and conversations of log-normal length.
+Real tokens only; steps that warm up are left out. Prints a row a variant, with the ratio to the best peer of `--peers` (what
+`tests.benchmarks.peers` wrote on the same GPU). What it does not do: judge what was learned (the words are random).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import random
+import platform
 import statistics
 import subprocess
 import sys
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pipeline.runs import RunFolder, Workspace, read_report, read_state, runs_of
-from tests import tiny
+from tests.benchmarks import tinyllama
 
-SHAPE = {
-    "vocab_size": 32_000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-}  # fmt: skip
 CONVERSATIONS = 1500
-WARM_UP = 3
 STEP = 16_384  # tokens
-VARIANTS: dict[str, dict[str, Any]] = {
-    "shipped": {},
-    "by mask": {"attention": "sdpa", "tokens_per_step_target": STEP},
-    "by offsets": {"tokens_per_step_target": STEP},
-    "by offsets, checkpointing": {"tokens_per_step_target": STEP, "gradient_checkpointing": True},
-    "by offsets, checkpointing, 32 rows": {"tokens_per_step_target": 2 * STEP, "gradient_checkpointing": True},
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+MLP = ["gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A run: its model's shape, settings below `train`, and the GPU memory it may use."""
+
+    shape: str = "tinyllama-1.1b"
+    train: dict[str, Any] = field(default_factory=dict)
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=lambda: ATTENTION)
+    memory_gib: float | None = None
+
+    def settings(self, project: str, steps: int) -> dict[str, Any]:
+        return {
+            "project": project,
+            "model": {"local_path": self.shape},
+            "compute": {"memory_limit_gib": self.memory_gib},
+            "data": {"raw_path": f"{self.shape}.jsonl"},
+            "train": {
+                "tokens_per_step_target": STEP, "max_steps": steps, "epochs": 50, "eval_every_steps": 10_000,
+                "lora": {"dropout": self.dropout, "target_modules": self.targets},
+            } | self.train,
+            "eval": {"samples_per_eval": 0, "rows_while_training": 16},
+        }  # fmt: skip
+
+
+VARIANTS = {
+    "memory free": Variant(),
+    "at the shipped defaults (dropout 0.05)": Variant(dropout=0.05),
+    "MLP projections too": Variant(targets=ATTENTION + MLP),
+    "within 15.5 GiB": Variant(memory_gib=15.5),
+    "within 6 GiB": Variant(memory_gib=6.0),
+    "everything recomputed": Variant(train={"gradient_checkpointing": True}),
+    "deterministic": Variant(train={"deterministic": True}),
+    "lora_bf16": Variant(train={"precision_mode": "lora_bf16"}),
+    "lora_int8": Variant(train={"precision_mode": "lora_int8"}),
+    "the model's own layers": Variant(train={"kernels": "plain"}),
+    "smollm2-135m": Variant(shape="smollm2-135m"),
+    "smollm2-135m, 64 rows a step": Variant(shape="smollm2-135m", train={"tokens_per_step_target": 4 * STEP}),
 }
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, shape: str) -> None:
     """The model and the rows, once."""
-    if not (folder / "model").exists():
-        tiny.save_model(folder / "model", **SHAPE)
-    words = ["overfitting", "model", "learns", "examples", "by", "heart", "anything", "new", "parcel", "delivered"]
-    draw = random.Random(1)
-    with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
-        for number in range(CONVERSATIONS):
-            tokens = max(16, min(1000, int(draw.lognormvariate(5.4, 0.9))))
-            answer = " ".join(draw.choice(words) for _ in range(max(2, tokens // 4)))
-            messages = [{"role": "user", "content": f"Question {number}?"}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": messages}) + "\n")
+    if not (folder / shape / "config.json").exists():
+        tinyllama.save_model(folder / shape, shape)
+        tinyllama.save_conversations(folder / f"{shape}.jsonl", CONVERSATIONS, tinyllama.SHAPES[shape]["vocab_size"])
 
 
-def run(folder: Path, name: str) -> RunFolder:
-    project = name.replace(",", "").replace(" ", "-")
-    config = {
-        "project": project,
-        "model": {"local_path": "model"},
-        "data": {"raw_path": "rows.jsonl"},
-        "train": {**VARIANTS[name], "max_steps": 24, "epochs": 20, "eval_every_steps": 1000},
-        "eval": {"samples_per_eval": 0},
-    }
-    (folder / f"{project}.json").write_text(json.dumps(config))
+def run(folder: Path, name: str, steps: int) -> tuple[RunFolder, float]:
+    """The finished run, and the seconds its command took."""
+    project = "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")[:60]
+    (folder / f"{project}.json").write_text(json.dumps(VARIANTS[name].settings(project, steps)))
     command = [sys.executable, "-P", "-m", "humigence_tui.cli.main", "train", "--train", "--config", f"{project}.json"]
+    began = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name}: exit {done.returncode}\n{done.stderr}")
-    return runs_of(Workspace(folder), project)[0]
+    return runs_of(Workspace(folder), project)[0], time.perf_counter() - began
 
 
-def row(name: str, made: RunFolder) -> str:
-    """`| variant | micro-batch | tokens/s | step | peak reserved | predicted |`."""
-    train, plan = read_state(made).train, read_report(made.plan)
-    assert plan is not None
-    counted = [i for i in range(WARM_UP, len(train)) if train["counted"][i]]
+def figures(name: str, made: RunFolder, wall_seconds: float) -> dict[str, Any]:
+    train, plan, report = read_state(made).train, read_report(made.plan), read_report(made.train_report)
+    assert plan is not None and report is not None
+    counted = [i for i in range(len(train)) if train["counted"][i]]
     seconds = [train["seconds"][i] for i in counted]
-    rate = sum(train["tokens"][i] for i in counted) / sum(seconds)
-    report = read_report(made.train_report)
-    assert report is not None
-    batch = f"{plan['micro_batch']} × {plan['accumulation']}"
-    peak, predicted = (f"{size / 2**30:.1f}" for size in (report["peak_memory_bytes"], sum(plan["memory"].values())))
-    cells = (name, plan["attention"], batch, f"{rate:,.0f}", f"{statistics.median(seconds):.3f}", peak, predicted)
+    return {
+        "variant": name,
+        "kernels": plan["kernels"],
+        "micro_batch": plan["micro_batch"],
+        "accumulation": plan["accumulation"],
+        "recomputed_layers": plan["recomputed_layers"],
+        "tokens_per_second": sum(train["tokens"][i] for i in counted) / sum(seconds),
+        "step_seconds": statistics.median(seconds),
+        "first_step_seconds": train["seconds"][0],
+        "peak_gib": report["peak_memory_bytes"] / 2**30,
+        "predicted_gib": sum(plan["memory"].values()) / 2**30,
+        "wall_seconds": wall_seconds,
+        "last_loss": float(train["loss"][len(train) - 1]),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The GPU, the date and the versions: what figures mean nothing without."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
+    names = ("torch", "transformers", "peft", "bitsandbytes", "triton")
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return {"device": device, "date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "versions": found}
+
+
+def row(one: dict[str, Any], best_peer: float | None) -> str:
+    batch = f"{one['micro_batch']} × {one['accumulation']}"
+    ratio = "" if best_peer is None else f"{one['tokens_per_second'] / best_peer:.1f} ×"
+    cells = (
+        one["variant"], one["kernels"], batch, str(one["recomputed_layers"]), f"{one['tokens_per_second']:,.0f}", ratio,
+        f"{one['step_seconds']:.3f}", f"{one['first_step_seconds']:.1f}", f"{one['peak_gib']:.2f}",
+        f"{one['predicted_gib']:.2f}", f"{100 * (one['predicted_gib'] / one['peak_gib'] - 1):+.1f} %",
+    )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
-def main(folder: Path, names: list[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    prepare(folder)
-    print("| variant | attention | micro-batch × accumulation | tokens/s | step, s | peak reserved, GiB | predicted, GiB |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for name in names or VARIANTS:
-        print(row(name, run(folder, name)), flush=True)
+COLUMNS = (
+    "variant", "kernels", "micro-batch × accumulation", "layers recomputed", "tokens/s", "to the best peer", "step, s",
+    "first step, s", "peak, GiB", "predicted, GiB", "error",
+)  # fmt: skip
+HEAD = "| " + " | ".join(COLUMNS) + " |\n| --- | --- |" + " ---: |" * (len(COLUMNS) - 2)
+
+
+def best_peer(path: Path | None, shape: str) -> float | None:
+    if path is None or not path.exists():
+        return None
+    found = [each["tok_s"] for each in json.loads(path.read_text())["peers"] if each["shape"] == shape]
+    return max(found, default=None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", help="; ".join(VARIANTS))
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--peers", type=Path, help="what tests.benchmarks.peers wrote")
+    parser.add_argument("--steps", type=int, default=30)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    print(HEAD)
+    found: list[dict[str, Any]] = []
+    for name in arguments.names or VARIANTS:
+        shape = VARIANTS[name].shape
+        prepare(arguments.folder, shape)
+        found.append(figures(name, *run(arguments.folder, name, arguments.steps)))
+        print(row(found[-1], best_peer(arguments.peers, shape)), flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps({"machine": machine(), "train_step": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main()

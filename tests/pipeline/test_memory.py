@@ -28,10 +28,6 @@ def need(shape: ModelShape = TINYLLAMA, **changed: Any) -> MemoryEstimate:
     [
         # One NVIDIA H100 80GB, torch 2.11, transformers 5.17, bitsandbytes 0.50.2, dropout 0: the peak torch allocated.
         ({}, 8.2),
-        ({"fused": True}, 3.4),
-        ({"fused": True, "checkpointing": False}, 18.4),
-        ({"fused": True, "checkpointing": False, "rows": 8}, 9.6),
-        ({"fused": True, "rows": 32}, 5.9),
     ],
 )
 def test_within_a_quarter_of_what_was_measured(changed: dict[str, Any], measured_gib: float) -> None:
@@ -55,11 +51,9 @@ GROWS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@given(st.sampled_from([TINYLLAMA, SMOLLM2]), st.booleans(), st.booleans(), st.sampled_from(sorted(GROWS)), st.data())
-def test_more_of_anything_never_needs_less(
-    shape: ModelShape, checkpointing: bool, fused: bool, name: str, data: st.DataObject
-) -> None:
-    fixed = {key: data.draw(strategy) for key, strategy in GROWS.items()} | {"checkpointing": checkpointing, "fused": fused}
+@given(st.sampled_from([TINYLLAMA, SMOLLM2]), st.booleans(), st.sampled_from(sorted(GROWS)), st.data())
+def test_more_of_anything_never_needs_less(shape: ModelShape, checkpointing: bool, name: str, data: st.DataObject) -> None:
+    fixed = {key: data.draw(strategy) for key, strategy in GROWS.items()} | {"checkpointing": checkpointing}
     order = {"compute_dtype": len, "target_modules": len}.get(name, lambda value: value)
     small, large = sorted((data.draw(GROWS[name]), data.draw(GROWS[name])), key=order)
     if name == "compute_dtype":
@@ -68,10 +62,9 @@ def test_more_of_anything_never_needs_less(
 
 
 @given(st.sampled_from([TINYLLAMA, SMOLLM2]), st.integers(1, 64), st.integers(16, 8192))
-def test_checkpointing_and_fused_kernels_never_cost_memory(shape: ModelShape, rows: int, row_tokens: int) -> None:
+def test_checkpointing_never_costs_memory(shape: ModelShape, rows: int, row_tokens: int) -> None:
     size = {"rows": rows, "row_tokens": row_tokens, "dropout": 0.05}
     assert need(shape, **size, checkpointing=True).total <= need(shape, **size, checkpointing=False).total
-    assert need(shape, **size, fused=True).total <= need(shape, **size).total
 
 
 def test_dropout_costs_a_mask_and_an_input_of_its_own_for_each_layer() -> None:

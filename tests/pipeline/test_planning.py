@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from pipeline.base_model.shape import ModelShape
 from pipeline.config import Config
 from pipeline.errors import BadInput, EnvironmentFault
+from pipeline.fused_memory import estimate_fused
 from pipeline.gpu import GIB, Device
-from pipeline.planning import USABLE_SHARE, DataFigures, Plan, banner, make_plan, read_plan, steps_per_epoch, write_plan
+from pipeline.micro_batch import USABLE_SHARE
+from pipeline.planning import DataFigures, Plan, banner, make_plan, read_plan, steps_per_epoch, write_plan
 
 TINYLLAMA = ModelShape(2048, 5632, 22, 32, 4, 64, 32_000, False, 2048)
 SMOLLM2 = ModelShape(576, 1536, 30, 9, 3, 64, 49_152, True, 8192)
@@ -132,11 +135,58 @@ def test_more_free_memory_never_makes_a_smaller_micro_batch_without_checkpointin
 # ------------------------------------------------------------------------------------------------- choices
 
 
-def test_checkpointing_only_where_memory_asks_for_it() -> None:
-    plans = {free: make_plan(config(), TINYLLAMA, gpu(free), figures(5000)) for free in (80, 15.5, 6)}
+@pytest.mark.parametrize(("kernels", "small"), [("plain", 6), ("fused", 4)])
+def test_checkpointing_only_where_memory_asks_for_it(kernels: str, small: float) -> None:
+    plans = {free: make_plan(config(kernels=kernels), TINYLLAMA, gpu(free), figures(5000)) for free in (80, 15.5, small)}
     assert [plan.gradient_checkpointing for plan in plans.values()] == [False, False, True]
     assert plans[80].micro_batch == 16
-    assert "would fit" in plans[6].reasons["gradient_checkpointing"]
+    assert "would fit" in plans[small].reasons["gradient_checkpointing"]
+
+
+@given(st.floats(2, 12))
+def test_fused_kernels_recompute_no_more_layers_than_memory_asks_for(free: float) -> None:
+    plan = make_plan(config(), TINYLLAMA, gpu(free), figures(5000))
+    assume(plan.recomputed_layers)
+    fewer = memory(plan, plan.recomputed_layers - 1)
+    assert plan.peak_memory_bytes <= USABLE_SHARE * plan.free_memory_bytes < fewer
+    assert f"{plan.recomputed_layers} of 22 layers" in plan.reasons["gradient_checkpointing"] or plan.recomputed_layers == 22
+
+
+def memory(plan: Plan, recomputed_layers: int) -> int:
+    return estimate_fused(
+        TINYLLAMA, precision_mode="qlora_nf4", rank=16, target_modules=("q_proj", "k_proj", "v_proj", "o_proj"),
+        tokens=plan.micro_batch * plan.row_tokens, recomputed_layers=recomputed_layers, keep_dequantized=False, dropout=0.05,
+    ).total  # fmt: skip
+
+
+def test_weights_are_kept_in_16_bits_too_where_there_is_room() -> None:
+    assert make_plan(config(), TINYLLAMA, gpu(80), figures(5000)).keep_dequantized
+    assert not make_plan(config(), TINYLLAMA, gpu(4), figures(5000)).keep_dequantized
+    assert not make_plan(config(precision_mode="lora_bf16"), TINYLLAMA, gpu(80), figures(5000)).keep_dequantized
+
+
+@pytest.mark.parametrize(
+    ("device", "changed", "model", "because"),
+    [
+        (gpu(80), {}, TINYLLAMA, ""), (gpu(80), {"precision_mode": "lora_int8"}, TINYLLAMA, ""),
+        (cpu(), {}, TINYLLAMA, "NVIDIA GPU"), (gpu(80, (7, 5)), {}, TINYLLAMA, "capability 8.0"),
+        (gpu(80), {"precision_mode": "lora_fp16"}, TINYLLAMA, "bfloat16"), (gpu(80), {"attention": "sdpa"}, TINYLLAMA, "you set"),
+        (gpu(80), {"kernels": "plain"}, TINYLLAMA, "set by you"),
+        (gpu(80), {}, replace(TINYLLAMA, model_type="gemma2"), "gemma2"), (gpu(80), {}, replace(TINYLLAMA, head_dim=80), "80"),
+    ],
+)  # fmt: skip
+def test_fused_kernels_where_they_work_and_the_reason_where_not(
+    device: Device, changed: dict[str, Any], model: ModelShape, because: str
+) -> None:
+    plan = make_plan(config(**changed), model, device, figures(100))
+    assert plan.kernels == ("plain" if because else "fused")
+    assert because in plan.reasons["kernels"]
+
+
+@pytest.mark.parametrize("changed", [{"precision_mode": "lora_fp16"}, {"attention": "varlen"}])
+def test_fused_kernels_asked_for_where_they_do_not_work_are_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"train\.(kernels|attention)"):
+        make_plan(config(kernels="fused", **changed), TINYLLAMA, gpu(80), figures(100))
 
 
 def test_a_cpu_takes_one_or_two_rows_in_32_bits() -> None:
@@ -159,17 +209,18 @@ def test_what_does_not_fit_is_told_with_the_numbers_and_the_setting() -> None:
     with pytest.raises(
         EnvironmentFault, match=r"one row of 1,024 tokens with gradient checkpointing needs about \d+\.\d\d GiB"
     ) as error:
-        make_plan(config(), TINYLLAMA, gpu(2), figures(100))
+        make_plan(config(kernels="plain"), TINYLLAMA, gpu(2), figures(100))
     assert error.value.exit_code == 4
     setting, value = error.value.hint.removeprefix("humigence config set ").split()
     assert setting == "data.max_seq_len"
-    make_plan(config({"max_seq_len": int(value)}), TINYLLAMA, gpu(2), figures(100, int(value)))  # the advice helps
+    shorter = config({"max_seq_len": int(value)}, kernels="plain")
+    make_plan(shorter, TINYLLAMA, gpu(2), figures(100, int(value)))  # the advice helps
 
     with pytest.raises(EnvironmentFault) as heavy:
-        make_plan(config(precision_mode="lora_bf16"), TINYLLAMA, gpu(2.4), figures(100))
+        make_plan(config(precision_mode="lora_bf16"), TINYLLAMA, gpu(2.2), figures(100))
     assert heavy.value.hint == "humigence config set train.precision_mode qlora_nf4"
     with pytest.raises(EnvironmentFault) as without:
-        make_plan(config(gradient_checkpointing=False), TINYLLAMA, gpu(2.4), figures(100))
+        make_plan(config(gradient_checkpointing=False), TINYLLAMA, gpu(2), figures(100))
     assert without.value.hint == "humigence config set train.gradient_checkpointing auto"
 
 
@@ -178,7 +229,7 @@ def test_what_the_user_set_is_honoured_and_said() -> None:
         "micro_batch": 12, "gradient_checkpointing": True, "eval_every_steps": 7, "save_every_steps": 5, "max_steps": 30,
         "tokens_per_step_target": 50_000,
     }  # fmt: skip
-    plan = make_plan(config(**wanted), TINYLLAMA, gpu(4), figures(5000))
+    plan = make_plan(config(**wanted), TINYLLAMA, gpu(2), figures(5000))
     assert (plan.micro_batch, plan.accumulation, plan.gradient_checkpointing) == (12, 5, True)  # 49 rows
     assert (plan.eval_every_steps, plan.save_every_steps, plan.total_steps) == (7, 5, 30)
     assert all("set by you" in plan.reasons[key] for key in ("micro_batch", "gradient_checkpointing", "total_steps"))
@@ -217,11 +268,15 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
 def test_the_event_and_the_banner_tell_the_plan() -> None:
     plan = make_plan(config(), TINYLLAMA, gpu(15.5), figures(5000, exact=False))
     event = plan.event()
-    assert (event.exact, event.micro_batch, event.accumulation) == (False, 4, 4)
+    assert (event.exact, event.micro_batch, event.accumulation) == (False, 8, 2)
     assert event.peak_memory_bytes == sum(plan.memory.values())
     text = banner(plan, TINYLLAMA, gpu(15.5))
-    assert "≈ 313 steps of 4 × 4 rows of 1,024 tokens" in text
-    assert "qlora_nf4 · compute bfloat16 · attention varlen · checkpointing off · 4.51 M of 1,100 M parameters" in text
+    assert "≈ 313 steps of 8 × 2 rows of 1,024 tokens" in text
+    assert "qlora_nf4 · compute bfloat16 · fused kernels · checkpointing off · 4.51 M of 1,100 M parameters" in text
+    small = banner(make_plan(config(), TINYLLAMA, gpu(4), figures(5000)), TINYLLAMA, gpu(4))
+    assert "checkpointing of 12 layers" in small
+    plain = banner(make_plan(config(attention="sdpa"), TINYLLAMA, gpu(15.5), figures(5000)), TINYLLAMA, gpu(15.5))
+    assert "attention sdpa" in plain
 
 
 @pytest.mark.parametrize(
@@ -231,7 +286,7 @@ def test_the_event_and_the_banner_tell_the_plan() -> None:
     ],
 )  # fmt: skip
 def test_attention_is_by_offsets_where_the_device_has_the_kernel(device: Device, wanted: str, chosen: str) -> None:
-    plan = make_plan(config(attention=wanted), TINYLLAMA, device, figures(100))
+    plan = make_plan(config(attention=wanted, kernels="plain"), TINYLLAMA, device, figures(100))
     assert plan.attention == chosen and plan.reasons["attention"]
 
 

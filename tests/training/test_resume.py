@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from pipeline.base_model.load import ADAPTER_WEIGHTS
+from pipeline.computing import compute_dtype
 from pipeline.config import Config
 from pipeline.errors import Stopped
 from pipeline.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed, TrainEnded, TrainStep
 from pipeline.files import sha256_file
 from pipeline.gpu import cpu_device
-from pipeline.planning import Plan, compute_dtype
+from pipeline.planning import Plan
 from pipeline.runs import RunFolder, Workspace, read_state, runs_of
 from tests.processes import IMPORT_PATH
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, order_for, plan_for, prompts_file, stop_at

@@ -28,7 +28,7 @@ from pipeline.events import (
 from pipeline.files import sha256_file
 from pipeline.packing import pack
 from pipeline.training.progress import Progress
-from pipeline.training.recorder import Recorder
+from pipeline.training.recorder import Recorder, StepDone
 from pipeline.training.rows import EpochSampler
 from tests.training.tiny_training import ROW_TOKENS, MadeUpData, TinyRun, config_for, plan_for, prompts_file
 
@@ -169,9 +169,9 @@ def test_a_step_that_float16_skips_is_no_divergence() -> None:
     """The gradient scaler finds its scale by overflowing: then, and only then, a norm may be infinite."""
     told: list[Event] = []
     recorder = Recorder(told.append, Progress(), total_steps=9, cuda=False)
-    recorder.step(1, 0.1, 2.0, 1e-3, math.inf, skipped=True)
+    recorder.step(StepDone(1, 0.1, 2.0, 1e-3, math.inf, skipped=True))
     with pytest.raises(Diverged, match="step 2: the gradient norm is inf"):
-        recorder.step(2, 0.2, 2.0, 1e-3, math.inf)
+        recorder.step(StepDone(2, 0.2, 2.0, 1e-3, math.inf))
     assert [type(event) for event in told] == [TrainStep, TrainStep, TrainingDiverged]
 
 

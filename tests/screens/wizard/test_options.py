@@ -78,10 +78,10 @@ def test_modes_an_old_gpu_cant_do_say_what_they_need() -> None:
 
 
 def test_a_mode_that_does_not_fit_says_how_much_it_needs() -> None:
-    card = Device("cuda", "3 GiB", total_bytes=3 * GIB, free_bytes=3 * GIB, capability=(8, 9))
+    card = Device("cuda", "2.5 GiB", total_bytes=5 * GIB // 2, free_bytes=5 * GIB // 2, capability=(8, 9))
     options = precision_options(Config(), SHAPE, card)
     assert not option(options, "qlora_nf4").reason
-    assert option(options, "lora_bf16").reason.endswith("GiB, 3.0 GiB free")
+    assert option(options, "lora_bf16").reason.endswith("GiB, 2.5 GiB free")
 
 
 @pytest.mark.parametrize("choices", [catalogue.ROW_SCHEMAS, catalogue.EXPORT_FORMATS])

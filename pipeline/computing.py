@@ -1,0 +1,110 @@
+"""How a run computes on a device: in which type, with which kernels, and how packed documents attend. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.base_model.shape import ModelShape
+from pipeline.config import Config, PrecisionMode
+from pipeline.errors import BadInput
+from pipeline.gpu import Device
+from pipeline.memory import ComputeDtype
+
+Kernels = Literal["fused", "plain"]
+
+# Models whose attention is the plain one: grouped heads, a causal mask, at most a sliding window.
+_PLAIN_ATTENTION = ("llama", "mistral", "qwen2", "qwen3")
+# What `training.fused` is written for.
+FUSED_FAMILIES = ("llama", "mistral", "qwen2")
+FUSED_HEAD_DIMS = (32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What the matrix products are computed in; whose layers are trained, our fused ones or the model's own; and how the
+    model's own keep packed documents apart."""
+
+    dtype: ComputeDtype
+    kernels: Kernels
+    attention: str
+
+
+def computing(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str]) -> Computing:
+    """The choices for this device, each with its reason.
+
+    Raises:
+        BadInput: something was set that does not work here.
+    """
+    dtype = compute_dtype(config.train.precision_mode, device)
+    kernels = _kernels(config, shape, device, dtype, reasons)
+    if kernels == "fused":
+        return Computing(dtype, kernels, "sdpa")  # of generation; training has its own
+    return Computing(dtype, kernels, _attention(config, shape, device, reasons))
+
+
+def compute_dtype(precision_mode: PrecisionMode, device: Device) -> ComputeDtype:
+    """What the matrix products are computed in.
+
+    On a GPU bfloat16 where it has it (capability 8), else float16. On a CPU with bfloat16 units bfloat16 too (NF4 trains 1.4
+    times as fast in two thirds of the memory, measured on SmolLM2); not for 8-bit weights, whose products are faster in 32 bits.
+    """
+    if device.kind == "cpu":
+        return "bfloat16" if device.bfloat16 and precision_mode != "lora_int8" else "float32"
+    if precision_mode == "lora_fp16" or (device.capability or (8, 0)) < (8, 0):
+        return "float16"
+    return "bfloat16"
+
+
+def fused_works(config: Config, shape: ModelShape, device: Device) -> bool:
+    """Whether a plan would choose the fused kernels."""
+    wanted, attention = config.train.kernels, config.train.attention
+    dtype = compute_dtype(config.train.precision_mode, device)
+    return wanted != "plain" and attention == "auto" and not _no_fused(shape, device, dtype)
+
+
+def _kernels(config: Config, shape: ModelShape, device: Device, dtype: ComputeDtype, reasons: dict[str, str]) -> Kernels:
+    wanted, problem = config.train.kernels, _no_fused(shape, device, dtype)
+    if wanted == "fused" and config.train.attention != "auto":
+        raise BadInput("train.attention: the fused kernels have their own attention", "humigence config set train.attention auto")
+    if wanted == "fused" and problem:
+        raise BadInput(f"train.kernels: fused does not work here: {problem}", "humigence config set train.kernels auto")
+    if wanted != "auto":
+        reasons["kernels"] = "set by you (train.kernels)"
+        return wanted
+    if config.train.attention != "auto":
+        reasons["kernels"] = "the model's own layers, for the attention you set (train.attention)"
+        return "plain"
+    reasons["kernels"] = f"the model's own layers: {problem}" if problem else "fused layers with their backward pass written out"
+    return "plain" if problem else "fused"
+
+
+def _no_fused(shape: ModelShape, device: Device, dtype: ComputeDtype) -> str:
+    if device.kind != "cuda" or (device.capability or (0, 0)) < (8, 0):
+        return "the fused ones need an NVIDIA GPU of capability 8.0 or more"
+    if dtype != "bfloat16":
+        return f"the fused ones compute in bfloat16, not in {dtype}"
+    if shape.model_type not in FUSED_FAMILIES:
+        return f"the fused ones are not written for {shape.model_type} models"
+    return "" if shape.head_dim in FUSED_HEAD_DIMS else f"the fused ones have no kernel for heads of {shape.head_dim}"
+
+
+def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str]) -> str:
+    """ "varlen" where torch's flash kernel can: an NVIDIA GPU of capability 8, heads it has a kernel for, 16-bit compute."""
+    wanted = config.train.attention
+    problem = _no_varlen(shape, device)
+    if wanted == "varlen" and problem:
+        raise BadInput(f"train.attention: varlen does not work here: {problem}", "humigence config set train.attention auto")
+    if wanted != "auto":
+        reasons["attention"] = "set by you (train.attention)"
+        return wanted
+    reasons["attention"] = problem or "documents attend by their offsets, without a mask"
+    return "sdpa" if problem else "varlen"
+
+
+def _no_varlen(shape: ModelShape, device: Device) -> str:
+    if device.kind != "cuda" or (device.capability or (0, 0)) < (8, 0):
+        return "it needs an NVIDIA GPU of capability 8.0 or more"
+    if shape.model_type not in _PLAIN_ATTENTION:
+        return f"not proved for {shape.model_type} models"
+    return "" if shape.head_dim % 8 == 0 and shape.head_dim <= 256 else f"no kernel for heads of {shape.head_dim}"

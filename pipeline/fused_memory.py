@@ -1,0 +1,92 @@
+"""Peak memory of training with the fused layers: the sizes of the tensors that `training.fused` keeps.
+
+`tests/pipeline/test_fused_memory.py` holds it against measured peaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pipeline.base_model.shape import ATTENTION, ModelShape, adapter_parameters, linear_layers
+from pipeline.config import PrecisionMode
+from pipeline.memory import ADAPTER_BYTES, CONTEXT_BYTES, MemoryEstimate, weight_bytes
+
+ITEM = 2  # bfloat16
+# As `training.fused.model` cuts the logits.
+LOGIT_BYTES = 256 << 20
+_QUANTIZED = ("qlora_nf4", "lora_int8")
+# Torch's blocks beyond the tensors in them: what was measured, see the test.
+_ROUNDING = 1.02
+
+
+def estimate_fused(
+    shape: ModelShape,
+    *,
+    precision_mode: PrecisionMode,
+    rank: int,
+    target_modules: Collection[str],
+    tokens: int,
+    recomputed_layers: int,
+    keep_dequantized: bool,
+    dropout: float = 0.0,
+) -> MemoryEstimate:
+    """The peak of one forward and backward pass over `tokens` tokens and the optimizer step after it.
+
+    Args:
+        tokens: of the micro-batch, padding included.
+        recomputed_layers: so many keep their input only.
+        keep_dequantized: the quantized weights are held in 16 bits too.
+    """
+    trained = adapter_parameters(shape, rank, target_modules)
+    layer, x = tokens * _kept_per_token(shape, rank, target_modules), tokens * shape.hidden * ITEM
+    kept = recomputed_layers * x + (shape.layers - recomputed_layers) * layer
+    logits = min(LOGIT_BYTES, tokens * shape.vocabulary * ITEM) + 2 * x
+    back = tokens * ITEM * _passing_per_token(shape, target_modules, dropout)
+    if recomputed_layers:  # when the last of them runs again, nothing after it is kept any more
+        again = recomputed_layers * x + layer + back
+        activations = max(kept + max(0, back - logits), again - logits)
+    else:
+        activations = kept + max(0, back - logits)
+    weights = weight_bytes(shape, precision_mode, "bfloat16") + _dequantized(shape, precision_mode, keep_dequantized)
+    parts = MemoryEstimate(
+        weights=weights,
+        adapter=(ADAPTER_BYTES + 2 * ITEM) * trained,  # with a copy in the compute type, and the newest gradients in it
+        optimizer=4 * ADAPTER_BYTES * trained,  # gradients, AdamW's two moments, and the gradients before a micro-batch
+        activations=activations,
+        logits=logits,
+        context=0,
+    )
+    rounding = round((_ROUNDING - 1) * parts.total)
+    return MemoryEstimate(**parts.components() | {"context": CONTEXT_BYTES["cuda"] + rounding})
+
+
+def _kept_per_token(shape: ModelShape, rank: int, targets: Collection[str]) -> int:
+    """Bytes of `training.fused.layer.Kept`, a token."""
+    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    wide = 2 * shape.hidden + (query + 2 * key) + query + 2 * shape.intermediate
+    ranks = rank * sum(name in linear_layers(shape) for name in targets)
+    return ITEM * (wide + ranks) + 4 * (shape.heads + 2)
+
+
+def _passing_per_token(shape: ModelShape, targets: Collection[str], dropout: float) -> int:
+    """Features that pass through a layer's backward pass at its widest: the gradients of its output, of the activated gate and of
+    the norm before it."""
+    adapted = "down_proj" in targets and dropout > 0
+    return 2 * shape.hidden + shape.intermediate * (2 if adapted else 1)
+
+
+def _dequantized(shape: ModelShape, mode: PrecisionMode, keep: bool) -> int:
+    """Weights in 16 bits: all of them, or room for one of each shape; and NF4's scales in 32 bits."""
+    if mode not in _QUANTIZED:
+        return 0
+    if keep:
+        return ITEM * shape.linear_parameters
+    sizes = linear_layers(shape)
+    query_key_value = {(sum(sizes[name][1] for name in ATTENTION[:3]), shape.hidden)}
+    others = {
+        (sizes["o_proj"][1], sizes["o_proj"][0]),
+        (2 * shape.intermediate, shape.hidden),
+        (shape.hidden, shape.intermediate),
+    }
+    rooms = ITEM * sum(outputs * inputs for outputs, inputs in query_key_value | others)
+    return rooms + (shape.linear_parameters // 16 if mode == "qlora_nf4" else 0)

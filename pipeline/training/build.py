@@ -1,0 +1,70 @@
+"""The model of a plan, ready to be trained."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from pipeline.base_model.load import add_adapter, load_base
+from pipeline.base_model.locate import BaseModel
+from pipeline.config import Config
+from pipeline.errors import BadInput
+from pipeline.gpu import GIB, Device
+from pipeline.memory import CONTEXT_BYTES
+from pipeline.planning import Plan
+from pipeline.training import attention
+from pipeline.training.activations import ModelActivations
+from pipeline.training.fused import step as fused_step
+from pipeline.training.fused.model import FusedModel
+from pipeline.training.fused.step import FusedStep
+from pipeline.training.limits import Limits
+
+
+def prepare_device(config: Config, device: Device) -> None:
+    """Hold this process to `compute.memory_limit_gib` and `train.deterministic`, before anything is on the device."""
+    if device.kind != "cuda":
+        return
+    if config.compute.memory_limit_gib is not None:
+        blocks = config.compute.memory_limit_gib * GIB - CONTEXT_BYTES["cuda"]
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.0, blocks / total)))
+    if config.train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when its first product is computed
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what nobody wrote
+
+
+def trainable(config: Config, base: BaseModel, plan: Plan, device: Device, limits: Limits) -> tuple[Any, FusedStep | None]:
+    """A `PeftModel` of the base with a new adapter; what computes its losses and gradients where that is not the model itself.
+
+    Raises:
+        BadInput: the plan names something this version or this model doesn't have.
+    """
+    model = load_base(
+        base,
+        config.train.precision_mode,
+        device,
+        compute_dtype=plan.compute_dtype,
+        attention=attention.implementation(plan.attention),
+    )
+    if plan.kernels == "plain" and (plan.gradient_checkpointing or limits.checkpointing):
+        ModelActivations(model).recompute()
+    adapted = add_adapter(model, config.train.lora, config.seed)
+    return adapted, _fused(config, adapted, plan, limits) if plan.kernels == "fused" else None
+
+
+def _fused(config: Config, adapted: Any, plan: Plan, limits: Limits) -> FusedStep:
+    causal = adapted.get_base_model()
+    problem = fused_step.unsupported(causal, plan.row_tokens)
+    if problem:
+        raise BadInput(f"train.kernels: the fused ones do not work here: {problem}", "humigence config set train.kernels plain")
+    fused = FusedModel(
+        adapted,
+        getattr(torch, plan.compute_dtype),
+        recomputed_layers=causal.config.num_hidden_layers if limits.checkpointing else plan.recomputed_layers,
+        keep_dequantized=plan.keep_dequantized,
+        dropout=config.train.lora.dropout,
+    )
+    return FusedStep(fused, config.seed, plan.micro_batch * plan.row_tokens)

@@ -1,0 +1,29 @@
+"""Which module computes the operations on a device: the Triton kernels on a GPU, plain torch elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+MULTIPLE = 128
+"""The tokens of a micro-batch are padded to a multiple of this, so that no tile of the attention kernels is cut off."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """`dense` has the operations over tokens and features, `attention` has `attend` and `attend_backward`; see `reference`."""
+
+    dense: Any
+    attention: Any
+
+
+def operations_for(device: torch.device) -> Operations:
+    if device.type == "cuda":
+        from pipeline.training.fused import attention_kernels, kernels
+
+        return Operations(kernels, attention_kernels)
+    from pipeline.training.fused import reference
+
+    return Operations(reference, reference)
