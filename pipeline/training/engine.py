@@ -51,6 +51,8 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     held_out = _held_out(ctx, data)
     start = _starting_point(ctx, run, resume)
     progress = checkpoints.read_progress(start) if start else Progress()
+    if limits := progress.limits.in_words():
+        ctx.emit(Note(limits))
     recorder = Recorder(ctx.emit, progress, total_steps=plan.total_steps, cuda=device.kind == "cuda")
     cadence = Cadence(plan, ctx.stop, held_out=held_out is not None)
     step = checkpoint_files.step_of(start) if start else 0

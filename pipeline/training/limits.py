@@ -18,3 +18,9 @@ class Limits:
     train_tokens: int | None = None
     held_out_tokens: int | None = None
     checkpointing: bool = False
+
+    def in_words(self) -> str:
+        """What a resume keeps to; empty where there is nothing to keep to."""
+        parts = [f"at most {self.train_tokens:,} tokens at once"] if self.train_tokens else []
+        parts += ["activations recomputed"] if self.checkpointing else []
+        return f"memory ran out before: going on with {', '.join(parts)}" if parts else ""

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from pipeline.base_model.load import ADAPTER_WEIGHTS
 from pipeline.errors import EnvironmentFault, Stopped
-from pipeline.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Sampled, TrainStep
+from pipeline.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Note, Sampled, TrainStep
 from pipeline.files import read_json, sha256_file
 from pipeline.runs import read_state
 from pipeline.training import checkpoints
@@ -164,6 +164,8 @@ def test_a_resume_uses_the_limit_that_was_learned(root: Path, tiny_model: Path, 
     assert run.of(MemoryRanOut)
     again = trained(root / "stopped", tiny_model, short, resume=True)
     assert not again.happened and not again.of(MemoryRanOut)  # type: ignore[attr-defined]
+    limit = run.of(MemoryRanOut)[-1].limit
+    assert [note.text for note in again.of(Note)] == [f"memory ran out before: going on with at most {limit} tokens at once"]
     assert sha256_file(newest(again) / ADAPTER_WEIGHTS) == sha256_file(newest(whole) / ADAPTER_WEIGHTS)
 
 
