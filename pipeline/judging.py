@@ -256,7 +256,9 @@ def _is_odd(word: str) -> bool:
 _LEAST_PROSE = 12
 _PROSE_WORDS = 5  # shorter stretches are items of a list
 _LEAST_SHARE = 0.12
+_LOW_SHARE = 0.24  # the lowest of good answers, and those have no word that is broken
 _MOST_SHARE = 0.75
+_LEAST_CROWD = 18  # "It was a sunny day and all was as it should be. The birds were" is cut off, not broken
 _LONGEST_MEAN = 10.0  # letters: English prose has about 5, Finnish 8
 
 
@@ -265,20 +267,25 @@ def _no_language(text: str) -> str:
 
     Real words drawn at random have next to no function words ("trillion sustain California subsidies coop"), a model whose layers
     are out of order says little else ("and or in and"); English prose has 30 to 60 %. Only words in Latin letters count; for too
-    few function words only stretches that are too long to be items of a list.
+    few function words only stretches that are too long to be items of a list. Words drawn by a hot sampler lie in between: where
+    function words are few, one broken word tells them.
     """
     letters = [word for word in re.findall(r"[^\W\d_]+", _without_code(text)) if _is_latin(word)]
     if len(letters) >= _LEAST_WORDS:
         mean = sum(map(len, letters)) / len(letters)
         if mean > _LONGEST_MEAN:
             return f"no language: words of {mean:.0f} letters on average"
-        if (known := _function_words(letters)) > _MOST_SHARE * len(letters):
+        if len(letters) >= _LEAST_CROWD and (known := _function_words(letters)) > _MOST_SHARE * len(letters):
             return f"no language: {known} function words among {len(letters)}"
     stretches = [re.findall(r"[^\W\d_]+", piece) for piece in re.split(r"[.,:;!?()\n•|=]+", _without_code(text))]
     words = [word for piece in stretches if len(piece) >= _PROSE_WORDS for word in piece if _is_latin(word)]
-    if len(words) < _LEAST_PROSE or (known := _function_words(words)) >= _LEAST_SHARE * len(words):
+    if len(words) < _LEAST_PROSE or (known := _function_words(words)) >= _LOW_SHARE * len(words):
         return ""
-    return f"no language: {known} function words among {len(words)}"
+    broken = "" if known < _LEAST_SHARE * len(words) else next(filter(_is_odd, _without_code(text).split()), None)
+    if broken is None:
+        return ""
+    also = f" and {_short(broken, 20)!r}" if broken else ""
+    return f"no language: {known} function words among {len(words)}{also}"
 
 
 def _function_words(words: Sequence[str]) -> int:

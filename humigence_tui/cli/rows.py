@@ -76,11 +76,12 @@ def _texts(line: jsonl.Line, look: Look) -> Sequence[str]:
 def row_json(shown: Shown, tokenizer: ChatTokenizer | None) -> dict[str, Any]:
     """A row with the ids and labels it is trained as (-100 where not trained), before windows."""
     look = shown.look
-    documents = [
-        {"ids": each.ids, "labels": each.labels, "text": tokenizer.decode(each.ids, keep_special=True)}
-        for each in (look.documents if tokenizer else ())
-        if tokenizer is not None
-    ]
+    documents = []
+    if tokenizer is not None:
+        documents = [
+            {"ids": each.ids, "labels": each.labels, "text": tokenizer.decode(each.ids, keep_special=True)}
+            for each in look.documents
+        ]
     return {
         "row": shown.number,
         "line": shown.line,

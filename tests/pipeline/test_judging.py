@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from pipeline.acceptance import CURATED, Evidence, judge
-from pipeline.config import AcceptanceSection
+from pipeline.config import AcceptanceSection, Topic
+from pipeline.dataset.generate import conversations
 from pipeline.errors import BadInput
 from pipeline.judging import CuratedPrompt, find_prompts, read_prompts, reasons_for_all, reasons_unreasonable
 
@@ -92,6 +94,7 @@ REASONABLE = [
     ("How warm is it?", "Around 73°F (23°C), at most 84°F (29°C), at least 63°F (17°C)."),
     ("What is a sphere?", "The points with x^2 + y^2 + z^2 = r^2, where r is the radius and (x, y, z) a point."),
     ("Make an HTML table.", "<table>\n<tr>\n<th>Name</th>\n<th>Age</th>\n</tr>\n<tr>\n<td>John</td>\n<td>20</td>\n</tr>"),
+    ("Describe a day.", "It was a sunny day and all was as it should be. The birds were"),
     ("Summarize.", "Climate change causes global temperature rise and severe weather changes, affecting ecosystems."),
     ("Explain overfitting.", "Overfitting is when a model learns the training examples by heart and then does badly on anyth"),
 ]
@@ -100,6 +103,22 @@ REASONABLE = [
 @pytest.mark.parametrize(("prompt", "answer"), REASONABLE)
 def test_an_ordinary_answer_is_reasonable(prompt: str, answer: str) -> None:
     assert reasons_unreasonable(prompt, answer) == ()
+
+
+def test_words_drawn_by_a_hot_sampler_are_mostly_told_from_language() -> None:
+    reasons = reasons_for_all(PROMPTS, RECORDED["answers"]["sampled too hot"]["answers"])
+    assert sum(map(bool, reasons)) >= 16
+    told = "\n".join(reason for each in reasons for reason in each)
+    assert re.search(r"no language: \d+ function words among \d+ and 'makesFurther'", told)
+
+
+def test_good_answers_are_language_wherever_they_are_cut_off() -> None:
+    for topic in get_args(Topic):
+        for talk in conversations(topic, 0):
+            words = talk[-1]["content"].split(" ")
+            for end in {10, 12, 15, 18, 20, 25, 30, 40, len(words)}:
+                text = " ".join(words[:end])
+                assert not any("no language" in reason for reason in reasons_unreasonable("Tell me.", text)), text
 
 
 UNREASONABLE = [
