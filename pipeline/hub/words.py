@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.base_model.locate import hub_cache
 from pipeline.catalogue import has_token
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError
+from pipeline.room import is_full
 
 RETRY = "try again: what was fetched is kept"
 _TOKENS = "https://huggingface.co/settings/tokens"
@@ -133,7 +134,7 @@ def _no_connection(error: Exception, repo: str) -> EnvironmentFault:
 
 
 def _disk(error: OSError, repo: str) -> EnvironmentFault:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return EnvironmentFault(f"the disk is full at {hub_cache()}", "make room, or set HF_HOME to another disk; then go on")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
         return EnvironmentFault(f"the hub cache {hub_cache()} cannot be written to", "set HF_HOME to a folder of yours")

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from functools import partial
 
-from pipeline import locks
+from pipeline import locks, room
 from pipeline.base_model.locate import BaseModel, cached_snapshot, hub_cache, locate, problems_of, require
-from pipeline.catalogue import free_disk_bytes
 from pipeline.context import StepContext, StepResult
-from pipeline.errors import BadInput, EnvironmentFault, MissingArtifact, Stopped
+from pipeline.errors import BadInput, MissingArtifact, Stopped
 from pipeline.events import Note, StepProgress
 from pipeline.gpu import GIB
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently
@@ -94,7 +93,9 @@ def _download(ctx: StepContext, repo: str, revision: str | None) -> None:
     progress = _Progress(ctx, repo)
     files = _wanted_files(repo, revision, progress.line)
     progress.begin(sum(file.present() for file in files), sum(file.size for file in files))
-    _check_room(files)
+    if missing := sum(file.size - file.present() for file in files):
+        hint = "make room, or set HF_HOME to a folder on another disk"
+        room.require(hub_cache(), missing + _ROOM_TO_SPARE, f"downloading {repo}", hint)
     for file in files:
         fetch(file, progress.line)
     progress.tell()
@@ -167,11 +168,3 @@ def _what_instead(names: Iterable[str]) -> str:
     if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
         return ", only pickled ones, which can run code when loaded"
     return ""
-
-
-def _check_room(files: Sequence[RemoteFile]) -> None:
-    needed = sum(file.size - file.present() for file in files)
-    free = free_disk_bytes(hub_cache())
-    if needed and needed + _ROOM_TO_SPARE > free:
-        message = f"the download needs {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free at {hub_cache()}"
-        raise EnvironmentFault(message, "make room, or set HF_HOME to a folder on another disk")

@@ -24,12 +24,13 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.context import StepContext
 from pipeline.errors import HumigenceError
+from pipeline import room
 from pipeline.hub import fetch
 from pipeline.runs import Workspace
 from pipeline.steps import model
 fetch.WAITS_S = fetch.FIRST_WAITS_S = (0.0,) * 3
 if "little room" in sys.argv:
-    model.free_disk_bytes = lambda path: 300 << 20
+    room.free_disk_bytes = lambda path: 300 << 20
 if "stop at half" in sys.argv:
     model._EVERY_S = 0.0
 def one(section):
@@ -320,7 +321,7 @@ def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(
 def test_the_room_on_disk_is_checked_before_anything_is_fetched(place: Place) -> None:
     place.hub.announce["model.safetensors"] = 100 << 20
     answer = place.run("little room")
-    assert answer["code"] == 4 and "0.1 GiB, 0.3 GiB are free" in answer["message"] and "HF_HOME" in answer["hint"]
+    assert answer["code"] == 4 and "are needed, 300.0 MiB are free" in answer["message"] and "HF_HOME" in answer["hint"]
     assert not place.hub.ranges
 
 
