@@ -23,7 +23,8 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 class Raised:
     """One text that one place can raise. `template` is its first line."""
 
-    place: str  # pipeline/steps/model.py:82
+    file: str  # pipeline/steps/model.py
+    line: int
     error: str  # BadInput
     template: str
 
@@ -34,7 +35,7 @@ def raised(root: Path = ROOT) -> list[Raised]:
         path: ast.parse(path.read_text(encoding="utf-8")) for each in PACKAGES for path in sorted((root / each).rglob("*.py"))
     }
     family = error_classes(files.values())
-    return [found for path, tree in files.items() for found in _in_module(tree, str(path.relative_to(root)), family)]
+    return [found for path, tree in files.items() for found in raised_by(tree, str(path.relative_to(root)), family)]
 
 
 def error_classes(trees: object) -> set[str]:
@@ -50,11 +51,12 @@ def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def _in_module(tree: ast.Module, file: str, family: set[str]) -> Iterator[Raised]:
+def raised_by(tree: ast.Module, file: str, family: set[str]) -> Iterator[Raised]:
+    """Every text that a module can raise. `family` are the names of the classes of errors."""
     for node, function in _with_functions(tree, None):
         if isinstance(node, ast.Call) and _builds(node, function, family):
-            for text in sorted(_texts(_message(node), function, tree)):
-                yield Raised(f"{file}:{node.lineno}", _name(node.func), _first_line(text))
+            for text in sorted(_texts(_message(node), _scopes(function, tree))):
+                yield Raised(file, node.lineno, _name(node.func), _first_line(text))
 
 
 def _with_functions(node: ast.AST, function: _Function | None) -> Iterator[tuple[ast.AST, _Function | None]]:
@@ -73,7 +75,7 @@ def _builds(call: ast.Call, function: _Function | None, family: set[str]) -> boo
     if function is None or not isinstance(call.func, ast.Name):
         return False
     returns = function.returns is not None and _name(function.returns) in family
-    return returns and any(True for _ in _assigned(name, function))
+    return returns and any(True for _ in _assigned(name, list(ast.walk(function))))
 
 
 def _message(call: ast.Call) -> ast.expr | None:
@@ -83,23 +85,31 @@ def _message(call: ast.Call) -> ast.expr | None:
 
 # ---------------------------------------------------------------------------------------------------------- texts
 
+Scopes = tuple[list[ast.AST], ...]
+"""Statements in which a name may get its value, the innermost scope first."""
 
-def _texts(node: ast.expr | None, function: _Function | None, tree: ast.Module) -> set[str]:
-    """What an expression can say."""
+
+def _scopes(function: _Function | None, tree: ast.Module) -> Scopes:
+    inside = [list(ast.walk(function))] if function else []
+    return (*inside, [*tree.body])
+
+
+def _texts(node: ast.expr | None, scopes: Scopes, names: frozenset[str] = frozenset()) -> set[str]:
+    """What an expression can say. `names` are those being followed, which would lead round in a circle."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return {node.value}
     if isinstance(node, ast.JoinedStr):
-        return _joined([_texts(part, function, tree) for part in node.values])
+        return _joined([_texts(part, scopes, names) for part in node.values])
     if isinstance(node, ast.FormattedValue) and node.conversion < 0 and node.format_spec is None:
-        return _texts(node.value, function, tree)
+        # Without a word of its own it is only something filled in.
+        return {text if any(map(str.isalpha, text)) else ANY for text in _texts(node.value, scopes, names)}
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _joined([_texts(node.left, function, tree), _texts(node.right, function, tree)])
+        return _joined([_texts(node.left, scopes, names), _texts(node.right, scopes, names)])
     if isinstance(node, ast.IfExp):
-        return _texts(node.body, function, tree) | _texts(node.orelse, function, tree)
-    if isinstance(node, ast.Name):
-        values = list(_assigned(node.id, function)) if function else []
-        values = values or list(_assigned(node.id, tree))
-        return {text for value in values for text in _texts(value, function, tree)} or {ANY}
+        return _texts(node.body, scopes, names) | _texts(node.orelse, scopes, names)
+    if isinstance(node, ast.Name) and node.id not in names:
+        values = next((found for scope in scopes if (found := list(_assigned(node.id, scope)))), [])
+        return {text for value in values for text in _texts(value, scopes, names | {node.id})} or {ANY}
     return {ANY}
 
 
@@ -107,9 +117,9 @@ def _joined(parts: list[set[str]]) -> set[str]:
     return {"".join(choice) for choice in itertools.product(*map(sorted, parts))}
 
 
-def _assigned(name: str, scope: ast.AST) -> Iterator[ast.expr]:
+def _assigned(name: str, scope: list[ast.AST]) -> Iterator[ast.expr]:
     """What a scope assigns to a name."""
-    for node in ast.walk(scope):
+    for node in scope:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 yield from _unpacked(name, target, node.value)

@@ -8,6 +8,7 @@ import pytest
 
 from humigence_tui.cli.config import markdown_table
 from humigence_tui.cli.main import ENTRIES
+from pipeline import troubleshooting
 from pipeline.events import STEP_NAMES
 from tests.processes import ROOT
 
@@ -17,6 +18,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_table_of_settings_is_the_generated_one() -> None:
     shown = README.split("<!-- settings -->\n")[1].split("<!-- end of settings -->")[0]
     assert shown == markdown_table(), "humigence config keys --markdown makes it"
+
+
+def test_the_table_of_troubles_is_the_generated_one() -> None:
+    shown = README.split("<!-- troubles -->\n")[1].split("<!-- end of troubles -->")[0]
+    assert shown == troubleshooting.markdown_table(), "humigence errors --markdown makes it"
 
 
 @pytest.mark.parametrize("name", ENTRIES)

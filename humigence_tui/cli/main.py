@@ -36,7 +36,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "init": Entry("wizard", "Set up a run in the app: five questions, or every setting."),
         "wizard": Entry("wizard", "The same."),
         "pipeline": Entry("pipeline", "All eight steps; training only with --train or TRAIN=1."),
-        "runs": Entry("runs", "List the runs; show, follow, stop or delete them."),
+        "runs": Entry("runs", "List the runs; show, follow or stop one."),
         "infer": Entry("infer", "Ask the packaged model."),
         "tokens": Entry("tokens", "Tokens per step and second, peak memory of the last run."),
     },
@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Settings and machine": {
         "config": Entry("config", "View, get or set settings; list the keys."),
         "data": Entry("data", "Make rows, see them as the model will, measure a file."),
+        "errors": Entry("errors", "What an error you read means, and what to do."),
         "doctor": Entry("doctor", "What this machine has, what is missing, how to mend it."),
         "version": Entry("version", "Versions of Humigence and of what it stands on."),
     },

@@ -1,0 +1,96 @@
+"""The base model as it lies on this machine: files, shape, tokenizer, chat template."""
+
+from __future__ import annotations
+
+from pipeline.troubleshooting.trouble import Trouble
+
+TROUBLES = (
+    Trouble(
+        ("model.local_path: … is not there",),
+        "The path does not exist here.",
+        "`humigence config set model.local_path PATH`; `null` takes `model.repo` from the hub.",
+    ),
+    Trouble(
+        (
+            "the base model … is not on this machine…",
+            "the base model … is not on this machine completely: …",
+            "the sizes of … are not known before it is here",
+        ),
+        "It was not downloaded yet, or not completely.",
+        "`humigence model download`.",
+    ),
+    Trouble(
+        ("…: … is not a usable base model", "…: … is a file and does not end in .gguf"),
+        "Files are missing, damaged, pickled or need code of their own; each reason is told below.",
+        "`model.local_path` takes a Hugging Face folder with safetensors weights, or a .gguf file.",
+    ),
+    Trouble(
+        (
+            "…: damaged or cut short",
+            "…: not a GGUF file",
+            "…: GGUF version … (or big-endian) cannot be read; 2 and 3 can",
+            "model.safetensors.index.json is damaged",
+            "…: cannot be read as JSON (…)",
+            "…: not a JSON object",
+            "…: … is missing, so the size of the model is not known",
+            "…: ….… is missing, so the size of the model is not known",
+            "…: … weights are missing or of another shape, … first",
+            "…: the weights in … can't be read: …",
+        ),
+        "A file is not what it should be: a download was cut, a disk failed, or it is another format.",
+        "Fetch or copy it again; `humigence model check` looks.",
+    ),
+    Trouble(
+        ("… is quantized already",),
+        "An adapter is trained on the weights the quantized model was made from.",
+        "Choose the original model.",
+    ),
+    Trouble(
+        (
+            "…: has no fast tokenizer (tokenizer.json)",
+            "…: its tokenizer can't be read from …: …",
+            "…: its special tokens can't be used: …",
+            "…: its special tokens can't be told from text",
+        ),
+        "Rows can't be turned into tokens so that each character is known to belong to one of them.",
+        "Choose a model that ships a tokenizer.json.",
+    ),
+    Trouble(
+        (
+            "…: its tokenizer has no chat template",
+            "data.template: … has no chat template of its own",
+            "data.template: … needs the special token …, which … does not have",
+        ),
+        "A base model without a chat template does not know how a conversation is written.",
+        "Choose a named template with `data.template`, or an instruct version of the model.",
+    ),
+    Trouble(
+        (
+            "…: its chat template can't be used: …",
+            "…: can't be trained with its chat template: …",
+            "…: can't be trained with the chat template … (data.template): …",
+            "the chat template ends the assistant's turn with no special token, so nothing teaches it to stop",
+            "it has no generation prompt, so nothing tells where an answer begins (add_generation_prompt)",
+        ),
+        "With this chat template it is not certain which tokens are the assistant's.",
+        "Choose another template with `data.template`, or another base model.",
+    ),
+    Trouble(
+        ("data.max_seq_len: … is longer than the … positions of the model",),
+        "The model never saw positions so far.",
+        "`humigence config set data.max_seq_len N` with the number that is told.",
+    ),
+    Trouble(
+        (
+            "train.lora.target_modules: the model has no layer …; it has …",
+            "train.lora.target_modules: this model has no linear layer …; it has …",
+        ),
+        "Layers are called differently in different models.",
+        "`humigence config set train.lora.target_modules NAME,NAME` with names that are told.",
+    ),
+    Trouble(
+        ("…: no adapter for this model: …",),
+        "The adapter was trained on another base model.",
+        "Use the base model its `adapter_config.json` names.",
+    ),
+)

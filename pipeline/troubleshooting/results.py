@@ -1,0 +1,56 @@
+"""What came out: evaluation, package, answers."""
+
+from __future__ import annotations
+
+from pipeline.troubleshooting.trouble import Trouble
+
+TROUBLES = (
+    Trouble(
+        (
+            "run … has no trained adapter",
+            "project … has no trained adapter",
+            "nothing is trained with … as it is now",
+            "…: no step was trained yet",
+        ),
+        "No finished training answers to the settings as they are.",
+        "`humigence train --train`, with `--resume` when it was stopped.",
+    ),
+    Trouble(
+        (
+            "there is nothing to judge: the trained model has not been evaluated",
+            "run … has not been evaluated; its cards would be empty",
+        ),
+        "Gates and cards need the evaluation.",
+        "`humigence eval`.",
+    ),
+    Trouble(
+        (
+            "… is a file, and the package goes into a folder of that name",
+            "… is not empty and is no package of Humigence's (humigence.json is missing)",
+        ),
+        "Packing replaces its own folder only.",
+        "Move it away, or set `export.artifacts_dir`.",
+    ),
+    Trouble(
+        ("… holds no packaged adapter", "… is damaged", "… is missing", "there is no packaged model to talk to yet"),
+        "Nothing was packaged, or a file of the package is gone.",
+        "`humigence pack` makes it from the newest run.",
+    ),
+    Trouble(
+        ("the base model … is not at … any more", "the base model … is not on this machine"),
+        "An adapter needs the base model it was trained on.",
+        "Put it back, set `base.path` in the package's `humigence.json`, or `humigence model download`.",
+    ),
+    Trouble(
+        (
+            "the prompt is empty",
+            "there is no prompt",
+            "…: there is no prompt in it",
+            "the prompt is longer than … characters",
+            "the conversation is … tokens long, with an answer of … more than the model's …",
+        ),
+        "The model can't answer that.",
+        "Ask something shorter, or allow shorter answers.",
+    ),
+    Trouble(("no model is loaded",), "The chat was asked before a model was there.", "Load one first (chat does so by itself)."),
+)

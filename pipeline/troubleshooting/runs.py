@@ -1,0 +1,103 @@
+"""Starting, resuming, stopping and removing runs."""
+
+from __future__ import annotations
+
+from pipeline.troubleshooting.trouble import Trouble
+
+TROUBLES = (
+    Trouble(
+        (
+            "project … is busy: run … is on (process …)",
+            "project … is busy: another start is on (process …)",
+            "… is busy: process … works in it",
+            "… (…) is busy: process … trains on it",
+        ),
+        "One run at a time works in a project and on a GPU.",
+        "`humigence runs follow` watches it, `humigence runs stop` ends it; `--wait` queues behind it.",
+    ),
+    Trouble(
+        (
+            "no run … below …",
+            "no run yet below …",
+            "the name of a run is empty",
+            "… fits … runs: …",
+            "… is no run of this folder",
+        ),
+        "The name fits no run of this folder, or several.",
+        "`humigence runs` lists them.",
+    ),
+    Trouble(
+        ("run … is finished: there is nothing to resume", "run … never trained", "run … is not on"),
+        "The run is not in a state in which this can be done.",
+        "`humigence runs show RUN` tells its state.",
+    ),
+    Trouble(
+        ("…: a run is named, but not what to do with it", "run … is not of the project in …"),
+        "The arguments do not go together.",
+        "`--resume RUN` goes on with a run; leave `--config` out, or name the run's own.",
+    ),
+    Trouble(
+        ("the worker of run … did not start", "the worker of run … ended at once"),
+        "Its process could not load, or was killed while it did.",
+        "The run's `output.log` tells why; `humigence doctor` looks at the machine.",
+    ),
+    Trouble(
+        (
+            "the plan is for … and this is …",
+            "the plan is for … rows and the prepared data makes …",
+            "the plan names attention …; this version has …",
+            "… is not there: the run has no plan",
+            "…: not a training plan (…)",
+        ),
+        "The plan was made for other data, another device or another version.",
+        "`humigence pipeline --train` plans anew; to resume, use the device it was planned for.",
+    ),
+    Trouble(
+        ("no checkpoint below … is whole",),
+        "Every checkpoint is cut short or altered; each has checksums of its own.",
+        "Start the training again; a copy of the run folder from elsewhere can be resumed.",
+    ),
+    Trouble(
+        ("training diverged at step …: the gradient norm is …", "training diverged at step …: … is …"),
+        "The loss or a gradient is no finite number.",
+        "Lower `train.lr`; with lora_fp16 try lora_bf16. The last checkpoint is from before.",
+    ),
+    Trouble(
+        (
+            "run … is not removed: …",
+            "run … is on (process …): it is not removed",
+            "a run of project … is being started",
+            "… would be deleted, and nobody can be asked",
+            "nothing was deleted",
+        ),
+        "Nothing is deleted that a live run or a package needs, or that nobody confirmed.",
+        "Stop the run first; `--yes` deletes without asking.",
+    ),
+    Trouble(
+        (
+            "aborted",
+            "stopped before …",
+            "stopped while preparing the data",
+            "stopped while downloading",
+            "stopped while evaluating",
+            "stopped while waiting for the GPU",
+            "stopped while the disk was full: … is not written",
+            "stopped and saved after step …",
+            "aborted at step …",
+            "aborted at step …, before the first checkpoint",
+            "cancelled",
+        ),
+        "You stopped it, or a signal did. Exit code 130.",
+        "`--resume` goes on from the newest checkpoint; other steps start over.",
+    ),
+    Trouble(
+        ("…: ten thousand runs in one second",),
+        "The clock stands still, or something starts runs in a loop.",
+        "Look at `date`; wait a second.",
+    ),
+    Trouble(
+        ("a bug in humigence: …: …",),
+        "Humigence did something wrong. Exit code 1.",
+        "Report it with the run's `output.log`; `--debug` shows the traceback of a command.",
+    ),
+)
