@@ -4,6 +4,7 @@
 VENV   ?= .venv
 PYTHON ?= python3
 CONFIG ?= configs/humigence.basic.json
+CASES  ?= 20000
 
 PY        := $(VENV)/bin/python
 HUMIGENCE := $(VENV)/bin/humigence
@@ -79,6 +80,9 @@ test: $(INSTALLED) $(DEMO_MODEL) ## the whole test suite
 
 soak: $(INSTALLED) ## 200 random faults over one training run, whose weights must not change by a bit (half an hour)
 	$(PY) -m tests.faults.soak
+
+fuzz: $(INSTALLED) ## 20,000 spoilt files and settings; make fuzz CASES=N for another number
+	HUMIGENCE_FUZZ_CASES=$(CASES) $(PY) -m pytest tests/fuzz --timeout 0 --durations 0
 
 lint: $(INSTALLED) ## style, types, the direction of imports, known vulnerabilities
 	$(VENV)/bin/ruff check .

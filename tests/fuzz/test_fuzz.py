@@ -1,0 +1,162 @@
+"""Whatever a file holds: an answer or an error in words, exit code 0 or 2, nothing half-written, nothing a terminal obeys."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from humigence_tui.cli.main import main
+from pipeline.base_model import bounded, locate
+from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment
+from pipeline.base_model.gguf_header import read_header
+from pipeline.errors import BadInput
+from pipeline.judging import read_prompts
+from tests.corpus.desk import half_written, write_config
+from tests.fuzz.cases import CASES, PROPERTIES, ROW, VALUE, configs, many, originals, spoilt
+from tests.hostile_templates import CONSTRUCTS, HOSTILE
+from tests.hostile_text import control_characters
+
+
+@contextlib.contextmanager
+def room() -> Iterator[Path]:
+    """An empty folder that is the current one."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """Exit code and words of a command, after what has to hold of every one."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(list(arguments))
+    told = out.getvalue() + err.getvalue()
+    assert code in (0, 2), told
+    assert "Traceback" not in told and not control_characters(told), told
+    return code, told
+
+
+def prepared(root: Path, model: Path, name: str) -> None:
+    write_config(root, model, name, max_seq_len=64, window_overlap=8)
+    code, told = run("preprocess", "--config", "c.json")
+    assert code == 0 or name in told, told
+    assert half_written(root) == []
+    assert bool(list((root / "data" / "processed").glob("*"))) == (code == 0)
+    before, told = run("validate", "--config", "c.json")
+    assert before == 0 or code == 2, f"validate refuses what preprocess takes: {told}"
+
+
+@many
+@given(data=spoilt(originals("data")))
+def test_any_data_file(data: bytes, tiny_chatml_model: Path) -> None:
+    with room() as root:
+        (root / "rows.jsonl").write_bytes(data)
+        prepared(root, tiny_chatml_model, "rows.jsonl")
+
+
+@many
+@given(rows=VALUE.map(lambda value: [value]) | ROW.flatmap(lambda row: ROW.map(lambda other: [row, other, row])))
+def test_any_rows(rows: list[Any], tiny_chatml_model: Path) -> None:
+    with room() as root:
+        (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        prepared(root, tiny_chatml_model, "rows.jsonl")
+
+
+@many
+@given(data=spoilt(originals("configs")))
+def test_any_config_file(data: bytes) -> None:
+    with room() as root:
+        (root / "c.json").write_bytes(data)
+        code, told = run("config", "view", "--config", "c.json")
+        assert code == 0 or "c.json" in told, told
+        assert os.listdir(root) == ["c.json"]
+
+
+@many
+@given(document=configs())
+def test_any_settings(document: dict[str, Any]) -> None:
+    with room() as root:
+        (root / "c.json").write_text(json.dumps(document))
+        code, told = run("config", "view", "--config", "c.json")
+        assert code == 0 or "c.json" in told, told
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            looked = main(["validate", "--config", "c.json"])
+        assert looked in (2, 4, 5) and "Traceback" not in err.getvalue() and "bug" not in err.getvalue(), err.getvalue()
+
+
+@many
+@given(data=spoilt([b'{"prompt": "Why?", "must_mention": ["a"]}\n{"prompt": "What?"}\n', b'[{"prompt": "Why?"}]']))
+def test_any_curated_prompts(data: bytes) -> None:
+    with room() as root:
+        (root / "prompts.jsonl").write_bytes(data)
+        try:
+            prompts = read_prompts(root / "prompts.jsonl")
+        except BadInput as error:
+            assert "prompts.jsonl" in error.message
+        else:
+            assert all(prompt.prompt.strip() for prompt in prompts)
+
+
+@many
+@given(data=spoilt([b"<weights>", b"<config>", b"<tokenizer>"]))
+def test_any_model_folder(data: bytes, tiny_chatml_model: Path) -> None:
+    names = {b"<w": "model.safetensors", b"<c": "config.json", b"<t": "tokenizer_config.json"}
+    name = names.get(data[:2], "model.safetensors.index.json")
+    with room() as root:
+        folder = root / "model"
+        shutil.copytree(tiny_chatml_model, folder)
+        content = (folder / name).read_bytes() if (folder / name).exists() else b"{}"
+        (folder / name).write_bytes(content[: len(content) // 2] + data + content[len(content) // 2 + len(data) % 7 :])
+        problems = locate.problems_of(folder)
+        assert all(isinstance(problem, str) and problem for problem in problems)
+        with contextlib.suppress(BadInput):
+            locate.at(folder).weights_fingerprint()
+
+
+_GGUF = (
+    b"GGUF\x03\0\0\0" + b"\x01" + b"\0" * 7 + b"\x02" + b"\0" * 7
+    + b"\x14" + b"\0" * 7 + b"general.architecture" + b"\x08\0\0\0" + b"\x05" + b"\0" * 7 + b"llama"
+    + b"\x15" + b"\0" * 7 + b"tokenizer.ggml.tokens" + b"\x09\0\0\0"
+    + b"\x08\0\0\0" + b"\x01" + b"\0" * 7 + b"\x01" + b"\0" * 7 + b"a"
+    + b"\x11" + b"\0" * 7 + b"token_embd.weight" + b"\x02\0\0\0" + (b"\x40" + b"\0" * 7) * 2 + b"\0" * 12 + b"\0" * 64
+)  # fmt: skip
+
+
+@many
+@given(data=spoilt([_GGUF]))
+def test_any_gguf_file(data: bytes) -> None:
+    with room() as root:
+        (root / "x.gguf").write_bytes(data)
+        with contextlib.suppress(BadInput):
+            read_header(root / "x.gguf")
+
+
+@many
+@given(data=spoilt([source.encode() for source in (*CONSTRUCTS, *HOSTILE.values()) if len(source) < 2000]))
+def test_any_chat_template(data: bytes) -> None:
+    environment = BoundedEnvironment()
+    messages = [{"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."}]
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(*TEMPLATE_ERRORS):
+        patch.setattr(bounded, "MOST_SECONDS", 0.1)
+        template = environment.from_source(data.decode("utf-8", "replace"))
+        with environment.rendering():
+            assert len(template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True)) < 1 << 26
+
+
+def test_the_cases_are_divided_among_all_properties() -> None:
+    assert CASES >= PROPERTIES == sum(name.startswith("test_any_") for name in globals())
