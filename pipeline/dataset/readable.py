@@ -15,18 +15,18 @@ RAW_PATH_HINT = "humigence config set data.raw_path PATH; data.source bundled ta
 _HEAD_BYTES = 64
 # What a file of another kind begins with, what that is, and the command that makes text of it.
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "compressed with gzip", "gunzip -c {file} > rows.jsonl"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -dc {file} > rows.jsonl"),
-    (b"BZh", "compressed with bzip2", "bunzip2 -c {file} > rows.jsonl"),
-    (b"\xfd7zXZ\x00", "compressed with xz", "xz -dc {file} > rows.jsonl"),
-    (b"PK\x03\x04", "a zip archive", "unzip -p {file} > rows.jsonl"),
+    (b"\x1f\x8b", "compressed with gzip", "gunzip -c {file} > {text}"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -dc {file} > {text}"),
+    (b"BZh", "compressed with bzip2", "bunzip2 -c {file} > {text}"),
+    (b"\xfd7zXZ\x00", "compressed with xz", "xz -dc {file} > {text}"),
+    (b"PK\x03\x04", "a zip archive", "unzip -p {file} > {text}"),
     (b"PAR1", "a Parquet file", "write it as JSONL first: pandas.read_parquet(…).to_json(…, orient='records', lines=True)"),
     (b"ARROW1", "an Arrow file", "write it as JSONL first"),
     (b"SQLite format 3\x00", "an SQLite database", "write it as JSONL first"),
-    (codecs.BOM_UTF32_LE, "UTF-32 text", "iconv -f UTF-32 -t UTF-8 {file} > rows.jsonl"),
-    (codecs.BOM_UTF32_BE, "UTF-32 text", "iconv -f UTF-32 -t UTF-8 {file} > rows.jsonl"),
-    (codecs.BOM_UTF16_LE, "UTF-16 text", "iconv -f UTF-16 -t UTF-8 {file} > rows.jsonl"),
-    (codecs.BOM_UTF16_BE, "UTF-16 text", "iconv -f UTF-16 -t UTF-8 {file} > rows.jsonl"),
+    (codecs.BOM_UTF32_LE, "UTF-32 text", "iconv -f UTF-32 -t UTF-8 {file} > {text}"),
+    (codecs.BOM_UTF32_BE, "UTF-32 text", "iconv -f UTF-32 -t UTF-8 {file} > {text}"),
+    (codecs.BOM_UTF16_LE, "UTF-16 text", "iconv -f UTF-16 -t UTF-8 {file} > {text}"),
+    (codecs.BOM_UTF16_BE, "UTF-16 text", "iconv -f UTF-16 -t UTF-8 {file} > {text}"),
 )
 
 
@@ -79,9 +79,14 @@ def _not_text(path: Path) -> tuple[str, str]:
         return error.strerror or str(error), ""
     for begins, what, hint in _OTHER_FORMATS:
         if head.startswith(begins):
-            return f"is {what}, not JSON lines", hint.format(file=shlex.quote(str(path)))
+            return f"is {what}, not JSON lines", _command(hint, path)
     for name, zeros in (("UTF-16LE", head[1::2]), ("UTF-16BE", head[::2])):
         # Without a byte order mark: every second byte of Latin text is zero.
         if len(head) >= 4 and zeros.count(0) * 4 > len(zeros) * 3 and head.count(0) < len(head) * 3 // 4:
-            return f"is {name} text, not UTF-8", f"iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > rows.jsonl"
+            return f"is {name} text, not UTF-8", _command(f"iconv -f {name} -t UTF-8 {{file}} > {{text}}", path)
     return "", ""
+
+
+def _command(pattern: str, path: Path) -> str:
+    """The command with its names filled in. It must not write to the file it reads, wherever it is typed."""
+    return pattern.format(file=shlex.quote(str(path)), text=shlex.quote(f"{path.stem}-text.jsonl"))
