@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -80,7 +80,7 @@ class FixedDecoder:
         self._model, self._prompt, self._prompt_mask = model, ids, mask
         rows, self._at = ids.shape
         self._record = record
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graph: Any = None
         self._cache = StaticCache(config=_inner(model).config, max_cache_len=self._at + new_tokens)
         # What a step reads, always in the same place.
         self._ids = ids.new_zeros(rows, 1)
@@ -100,7 +100,7 @@ class FixedDecoder:
         if self._graph is not None:
             self._graph.replay()
         elif self._record:
-            self._recorded()
+            self._step_recorded()
         else:
             self._out = self._step()
         return self._out
@@ -113,17 +113,36 @@ class FixedDecoder:
             seen = torch.zeros_like(seen, dtype=kind).masked_fill_(~seen, torch.finfo(kind).min)
         return _logits(self._model, self._ids, seen, self._positions, self._cache)
 
-    def _recorded(self) -> None:
-        """The step itself, on a stream of its own where libraries set up; then the recording, which computes nothing."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            warm = self._step()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+    def _step_recorded(self) -> None:
+        """The step itself, then its recording, which computes nothing. What can't be recorded goes on step by step."""
+        with _side_stream() as stream:
             self._out = self._step()
-        self._out.copy_(warm)
+        try:
+            graph, out = _recording(self._step, stream)
+        except RuntimeError:
+            # A kernel that asks for a value, or no room for the recording: nothing has happened but that.
+            self._record = False
+            return
+        out.copy_(self._out)
+        self._graph, self._out = graph, out
+
+
+@contextmanager
+def _side_stream() -> Iterator[Any]:
+    """The stream that is recorded later: libraries set themselves up on it in a step that counts."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield stream
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+def _recording(step: Callable[[], torch.Tensor], stream: Any) -> tuple[Any, torch.Tensor]:
+    """A CUDA graph of `step`, and where its result will be after each replay."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        out = step()
+    return graph, out
 
 
 def takes_fixed_cache(model: Any) -> bool:

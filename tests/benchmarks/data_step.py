@@ -1,45 +1,59 @@
-"""How fast data is prepared, beside TRL where that is installed: `python -m tests.benchmarks.data_step [--file F] [--rows N] …`.
+"""How fast data is prepared, beside TRL where that is installed, and how memory and time grow with the rows.
 
 Read, checked, deduplicated, rendered, tokenized, masked and packed, each in a process of its own that has loaded its libraries
 and the tokenizer before the clock starts; in turn, pair by pair, so that other work on the machine troubles both alike. With
-`--scale` more sizes of ours alone, for memory and whether time grows with the rows. Not covered: whether the rows are right.
+options, as on a file of one's own: `python -m tests.benchmarks.data_step [--file F] [--rows N] [--scale N …]`. Not covered:
+whether the rows are right.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import statistics
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.measure import in_process, write_result
+from tests.benchmarks import harness
+from tests.benchmarks.harness import Figure, median
+from tests.benchmarks.measure import in_process
 from tests.benchmarks.rows import write_rows
 
 DEMO_MODEL = Path(__file__).parents[2] / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 LONGEST = 1024
-PROCESSES = 2
+PROCESSES = 2  # of TRL
+MOST_GIB = 1.0
+MOST_OF_PEER = 1 / 3  # of its time
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="rows a second that data is prepared at")
-    parser.add_argument("--file", type=Path, help="rows to measure with; made-up ones without it")
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--pairs", type=int, default=3, help="measurements of each, in turn")
-    parser.add_argument("--scale", type=int, nargs="*", default=[], help="more numbers of rows, measured once, ours alone")
-    parser.add_argument("--peer-python", default=sys.executable, help="a Python that has trl")
-    parser.add_argument("--out", type=Path, help="folder for the JSON")
-    given = parser.parse_args()
+@dataclass(frozen=True)
+class Given:
+    """What is measured.
+
+    Attributes:
+        file: rows to take, made-up ones without it.
+        pairs: measurements of each, in turn.
+        scale: more numbers of rows, ours alone, once each.
+        peer_python: a Python that has trl.
+    """
+
+    file: Path | None = None
+    rows: int = 20_000
+    pairs: int = 3
+    scale: tuple[int, ...] = (100_000,)
+    peer_python: str = sys.executable
+
+
+def measure(given: Given | None = None) -> list[Figure]:
+    given = given or Given()
     with tempfile.TemporaryDirectory(prefix="data-step-") as temporary:
         folder = Path(temporary)
         model = _model(folder)
-        result = _compared(folder, model, given)
-        result["scale"] = [_scaled(folder, model, rows, given.file) for rows in given.scale]
-    print(f"written to {write_result('data_step', result, given.out)}")
+        figures = _compared(folder, model, given)
+        for rows in given.scale:
+            figures += _scaled(folder, model, rows, given.file)
+    return figures
 
 
 def _model(folder: Path) -> Path:
@@ -50,36 +64,44 @@ def _model(folder: Path) -> Path:
     return tiny.save_model(folder / "model", template=tiny.CHATML, llama=False)
 
 
-def _compared(folder: Path, model: Path, given: argparse.Namespace) -> dict[str, Any]:
+def _compared(folder: Path, model: Path, given: Given) -> list[Figure]:
     rows = folder / "rows.jsonl"
     halves = write_rows(rows, given.rows, given.file)
     ours, theirs = [], []
     for pair in range(given.pairs):
-        ours.append(_told("humigence", _ours(rows, folder / f"ours-{pair}", model)))
+        ours.append(_ours(rows, folder / f"ours-{pair}", model))
         peer = in_process("tests.benchmarks.data_step_peer", str(halves), str(model), python=given.peer_python)
         if "missing" in peer:
-            print(peer["missing"])
+            print(f"  {peer['missing']}")
             break
-        theirs.append(_told(f"trl {peer['trl']}", peer))
-    result: dict[str, Any] = {"rows": given.rows, "model": model.name, "ours": ours, "peer": theirs}
-    result["rows_per_s"] = statistics.median(each["rows_per_s"] for each in ours)
+        theirs.append(peer)
+    figures = _figures("humigence", ours)
     if theirs:
-        ratios = [mine["rows_per_s"] / other["rows_per_s"] for mine, other in zip(ours, theirs, strict=True)]
-        costs = [other["processor_s"] / mine["processor_s"] for mine, other in zip(ours, theirs, strict=True)]
-        result["processor_ratio"] = round(statistics.median(costs), 2)
-        result["peer_rows_per_s"] = statistics.median(each["rows_per_s"] for each in theirs)
-        result["ratio"] = round(statistics.median(ratios), 2)
-        pairs = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"ratio of pairs: {pairs}; median {result['ratio']}; of processor time {result['processor_ratio']}")
-    return result
+        figures += _figures(f"TRL {theirs[0]['trl']}", theirs)
+        times = [mine["seconds"] / its["seconds"] for mine, its in zip(ours, theirs, strict=True)]
+        costs = [mine["processor_s"] / its["processor_s"] for mine, its in zip(ours, theirs, strict=True)]
+        figures.append(Figure("time / TRL's, median of pairs", median(times), "×", MOST_OF_PEER))
+        figures.append(Figure("processor time / TRL's, median of pairs", median(costs), "×"))
+    return figures
 
 
-def _scaled(folder: Path, model: Path, count: int, source: Path | None) -> dict[str, Any]:
+def _figures(who: str, measured: list[dict[str, Any]], most_gib: float | None = None) -> list[Figure]:
+    rows = measured[0]["rows"]
+    name = f"{who}, {rows:,} rows"
+    return [
+        Figure(f"{name}: rows a second, median", median([rows / each["seconds"] for each in measured]), "rows/s"),
+        Figure(f"{name}: processor time a row", median([1e6 * each["processor_s"] / rows for each in measured]), "µs"),
+        Figure(f"{name}: peak memory", max(each["peak_gib"] for each in measured), "GiB", most_gib),
+        Figure(f"{name}: packed rows are full by", 100 * measured[0]["density"], "%"),
+    ]
+
+
+def _scaled(folder: Path, model: Path, count: int, source: Path | None) -> list[Figure]:
     rows = folder / f"{count}.jsonl"
     write_rows(rows, count, source).unlink()
-    measured = _told(f"humigence, {count:,} rows", _ours(rows, folder / str(count), model))
+    measured = _ours(rows, folder / str(count), model)
     rows.unlink()
-    return {"rows": count, **measured}
+    return _figures("humigence", [measured], MOST_GIB if count <= 100_000 else None)
 
 
 def _ours(rows: Path, workspace: Path, model: Path) -> dict[str, Any]:
@@ -87,39 +109,16 @@ def _ours(rows: Path, workspace: Path, model: Path) -> dict[str, Any]:
     return in_process("tests.benchmarks.data_step_ours", str(rows), str(workspace), str(model))
 
 
-def _told(name: str, measured: dict[str, Any]) -> dict[str, Any]:
-    rate, seconds, peak = measured["rows_per_s"], measured["seconds"], measured["peak_gib"]
-    cost = 1e6 * measured["processor_s"] / (rate * seconds)
-    density = f", rows {measured['density']:.1%} full" if "density" in measured else ""
-    print(
-        f"{name}: {rate:,.0f} rows/s ({seconds:.2f} s), {cost:,.0f} µs of processor time a row, {peak:.2f} GiB{density}",
-        flush=True,
-    )
-    return measured
-
-
-def report(rows: int, seconds: float, **more: Any) -> None:
-    """What a measuring process prints."""
-    print(json.dumps({"rows_per_s": round(rows / seconds, 1), "seconds": round(seconds, 3), **more}))
-
-
-def processor_seconds() -> float:
-    """Of this process and those it has waited for: what the work costs whoever else is on the machine."""
-    return sum(sum(resource.getrusage(whose)[:2]) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-
-
-class Clock:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._began, self._processor = time.perf_counter(), processor_seconds()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
-
-    def processor_seconds(self) -> float:
-        return processor_seconds() - self._processor
+def main() -> int:
+    parser = argparse.ArgumentParser(description="how fast data is prepared")
+    parser.add_argument("--file", type=Path, help="a JSON list or JSONL of rows; made-up ones without it")
+    parser.add_argument("--rows", type=int, default=Given.rows)
+    parser.add_argument("--pairs", type=int, default=Given.pairs, help="measurements of each, in turn")
+    parser.add_argument("--scale", type=int, nargs="*", default=Given.scale, help="more numbers of rows, ours alone")
+    parser.add_argument("--peer-python", default=sys.executable, help="a Python that has trl")
+    given = Given(**vars(parser.parse_args()))
+    return 0 if harness.run("data-step", lambda: measure(given)) else 3
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,7 +14,8 @@ from pipeline.dataset import processed
 from pipeline.packing import pack
 from pipeline.runs import Workspace
 from pipeline.steps import preprocess
-from tests.benchmarks.data_step import LONGEST, Clock, report
+from tests.benchmarks.data_step import LONGEST
+from tests.benchmarks.measure import Clock, report
 
 
 def main(rows: Path, folder: Path, model: Path) -> None:

@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.data_step import LONGEST, PROCESSES, Clock, report
+from tests.benchmarks.data_step import LONGEST, PROCESSES
+from tests.benchmarks.measure import Clock, report
 
 
 def main(rows: Path, model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +51,7 @@ def write(name: str, figures: Sequence[Figure], how: dict[str, Any]) -> None:
         "date": time.strftime("%Y-%m-%d"),
         "commit": _commit(),
         "machine": {"processor": processor(), "cpus": os.cpu_count(), "python": platform.python_version()} | how,
+        "versions": versions(),
         "figures": [_spelled(figure) for figure in figures],
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -56,6 +59,15 @@ def write(name: str, figures: Sequence[Figure], how: dict[str, Any]) -> None:
 
 def _spelled(figure: Figure) -> dict[str, Any]:
     return {"name": figure.name, "value": float(f"{figure.value:.4g}"), "unit": figure.unit, "most": figure.most}
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide how fast it is, where they are installed."""
+    found = {}
+    for package in ("torch", "transformers", "tokenizers", "datasets", "peft", "bitsandbytes", "textual"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def processor() -> str:

@@ -1,4 +1,4 @@
-"""Tokens a second of generation beside transformers' plain `generate`: `python -m tests.benchmarks.inference [--out FOLDER] …`.
+"""Tokens a second of generation beside transformers' plain `generate`.
 
 A model of TinyLlama-1.1B's shape with random weights and a LoRA adapter on q k v o, in NF4 and in bf16, prompts of 30 to 200
 tokens, every answer as long as it is allowed to be. What is compared: `generate` on one prompt at a time, our stream on one
@@ -8,10 +8,9 @@ which the recording of a step shall not hold up. On the CPU a small shape stands
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
-import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,8 @@ from pipeline.base_model.locate import at
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.gpu import choose_device
 from tests import tiny
-from tests.benchmarks.measure import write_result
+from tests.benchmarks import harness
+from tests.benchmarks.harness import Figure, median
 
 SHAPES: dict[str, dict[str, int]] = {
     "cuda": {
@@ -38,6 +38,8 @@ SHAPES: dict[str, dict[str, int]] = {
 }  # fmt: skip
 MODES = {"cuda": ("qlora_nf4", "lora_bf16"), "cpu": ("lora_bf16",)}
 PROMPTS = 16
+NEW_TOKENS = {"cuda": 96, "cpu": 16}
+MOST_OF_PLAIN = 1 / 3  # of the time that `generate` takes for a token
 
 
 class NeverStops:
@@ -52,26 +54,22 @@ class NeverStops:
         return getattr(self._tokenizer, name)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="tokens a second of generation")
-    parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--out", type=Path, help="folder for the JSON")
-    given = parser.parse_args()
+def measure() -> list[Figure]:
     device = choose_device("auto")
-    rows: list[dict[str, Any]] = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="inference-") as folder:
         model_folder = tiny.save_model(Path(folder) / "model", **SHAPES[device.kind])
         for mode in MODES[device.kind]:
-            rows += _measured(model_folder, mode, device, given.new_tokens)
-    _print(device.name, rows)
-    print(f"written to {write_result('inference', {'device': device.name, 'prompts': PROMPTS, 'rows': rows}, given.out)}")
+            figures += _measured(model_folder, mode, device)
+    return figures
 
 
-def _measured(folder: Path, mode: Any, device: Any, new_tokens: int) -> list[dict[str, Any]]:
+def _measured(folder: Path, mode: Any, device: Any) -> list[Figure]:
     import torch
 
     model, tokenizer = _adapted(load_base(at(folder), mode, device)), ChatTokenizer.from_folder(folder)
     never: Any = NeverStops(tokenizer)
+    new_tokens = NEW_TOKENS[device.kind]
     draw = random.Random(1)
     prompts = [[draw.randrange(3, 600) for _ in range(draw.randint(30, 200))] for _ in range(PROMPTS)]
 
@@ -95,13 +93,16 @@ def _measured(folder: Path, mode: Any, device: Any, new_tokens: int) -> list[dic
         return len(prompts) * new_tokens
 
     rates = _rates({"generate, one prompt at a time": generate, "stream, one prompt": stream, f"batch of {PROMPTS}": batch})
-    plain = rates["generate, one prompt at a time"]
+    plain, streamed, batched = rates.values()
+    name = f"{device.name}, {mode}"
     first = _first_token_seconds(model, never, prompts[0], new_tokens)
-    rows = [
-        {"mode": mode, "way": way, "tokens_per_s": round(rate, 1), "ratio": round(rate / plain, 2)} for way, rate in rates.items()
+    least = MOST_OF_PLAIN if device.kind == "cuda" else None
+    return [
+        *(Figure(f"{name}: {way}", rate, "tokens/s") for way, rate in rates.items()),
+        Figure(f"{name}: time of a batch's token / plain generate's", plain / batched, "×", least),
+        Figure(f"{name}: time of a streamed token / plain generate's", plain / streamed, "×"),
+        *(Figure(f"{name}: token {number} of a stream after", at, "s") for number, at in enumerate(first, start=1)),
     ]
-    rows[1]["first_tokens_s"] = [round(seconds, 3) for seconds in first]
-    return rows
 
 
 def _adapted(model: Any) -> Any:
@@ -126,7 +127,7 @@ def _rates(ways: dict[str, Callable[[], int]], rounds: int = 3) -> dict[str, flo
             began = time.perf_counter()
             tokens = work()
             found[name].append(tokens / (time.perf_counter() - began))
-    return {name: statistics.median(each) for name, each in found.items()}
+    return {name: median(each) for name, each in found.items()}
 
 
 def _first_token_seconds(model: Any, tokenizer: Any, prompt: Sequence[int], new_tokens: int) -> list[float]:
@@ -147,14 +148,5 @@ def _first_token_seconds(model: Any, tokenizer: Any, prompt: Sequence[int], new_
     return times
 
 
-def _print(device: str, rows: list[dict[str, Any]]) -> None:
-    print(f"{device}\n\n| mode | way | tokens/s | ratio |\n| --- | --- | ---: | ---: |")
-    for row in rows:
-        print(f"| {row['mode']} | {row['way']} | {row['tokens_per_s']:,.0f} | {row['ratio']:.2f} |")
-    for row in rows:
-        if "first_tokens_s" in row:
-            print(f"{row['mode']}: tokens 1 to 3 of a stream after {row['first_tokens_s']} s")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if harness.run("inference", measure) else 3)

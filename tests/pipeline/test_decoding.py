@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,41 @@ def test_layers_compiled_for_training_are_not_compiled_again(tokenizer: ChatToke
     assert len(compiled) == before
     plain = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
     assert answers == infer.generate_batch(plain, tokenizer, [infer.user_prompt(tokenizer, "Hi")], 4)
+
+
+class Replayed:
+    """What a CUDA graph does, on the CPU: the same step on the same memory, its result always in the same place."""
+
+    def __init__(self, step: Callable[[], Any]) -> None:
+        self._step, self.replays = step, 0
+        self.out: Any = None
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.out.copy_(self._step())
+
+
+@pytest.mark.parametrize("recordable", [True, False])
+def test_a_replayed_step_gives_the_same_answers_and_one_that_cannot_be_recorded_too(
+    model: Any, tokenizer: ChatTokenizer, ids: list[list[int]], recordable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    graphs: list[Replayed] = []
+
+    def recording(step: Callable[[], Any], _stream: Any) -> tuple[Replayed, Any]:
+        if not recordable:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        graphs.append(Replayed(step))
+        graphs[-1].out = torch.full((len(ids), model.config.vocab_size), float("nan"))
+        return graphs[-1], graphs[-1].out
+
+    expected = infer.generate_batch(model, tokenizer, ids, TOKENS)
+    monkeypatch.setattr(decoding, "_side_stream", nullcontext)
+    monkeypatch.setattr(decoding, "_recording", recording)
+    monkeypatch.setattr(infer, "decoder", partial(FixedDecoder, record=True))
+    assert infer.generate_batch(model, tokenizer, ids, TOKENS) == expected
+    assert [graph.replays > 3 for graph in graphs] == ([True] if recordable else [])
 
 
 @pytest.mark.gpu
