@@ -5,7 +5,7 @@ Light: the wizard asks at each change what a config would take.
 
 from __future__ import annotations
 
-from pipeline import catalogue
+from pipeline import catalogue, measurements
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.config import Config
@@ -52,7 +52,11 @@ def exact_figures(config: Config, workspace: Workspace) -> DataFigures | None:
 
 
 def measured_tokens_per_second(config: Config, workspace: Workspace, device: Device) -> float:
-    """The speed of the newest run here with this model, precision mode and device; 0 when there is none."""
+    """What was measured for this config (`humigence plan --measure`), else the speed of the newest run here with this model,
+    precision mode and device; 0 when there is neither."""
+    measured = measurements.read(workspace.project(config.project), measurements.inputs_of(config, device.name))
+    if measured:
+        return measured.tokens_per_second
     model = config.model.local_path or config.model.repo
     for old in runs_of(workspace)[:_RUNS_LOOKED_AT]:
         state = read_state(old)

@@ -41,13 +41,15 @@ class Told:
 
 @dataclass(frozen=True)
 class Ended:
-    """A request is answered, cancelled, or failed for a reason a person can do something about (`message`, `hint`)."""
+    """A request is answered, cancelled, or failed for a reason a person can do something about (`message`, `hint`, and the
+    `exit_code` of a command that ends with it)."""
 
     request: int
     outcome: Outcome
     message: str = ""
     hint: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def _event(line: bytes) -> Told | Ended | None:
         return None
     if "tell" in said:
         return Told(said["id"], said["tell"], said["data"])
-    return Ended(said["id"], said["end"], said.get("message", ""), said.get("hint", ""), said.get("data") or {})
+    words = said.get("message", ""), said.get("hint", "")
+    return Ended(said["id"], said["end"], *words, said.get("data") or {}, said.get("exit_code", 0))
 
 
 def _last_lines(printed: IO[bytes]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from humigence_tui.cli.config import markdown_table
 from humigence_tui.cli.main import ENTRIES
 from pipeline import troubleshooting
 from pipeline.events import STEP_NAMES
+from tests.benchmarks import performance
 from tests.processes import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +24,11 @@ def test_the_table_of_settings_is_the_generated_one() -> None:
 def test_the_table_of_troubles_is_the_generated_one() -> None:
     shown = README.split("<!-- troubles -->\n")[1].split("<!-- end of troubles -->")[0]
     assert shown == troubleshooting.markdown_table(), "humigence errors --markdown makes it"
+
+
+def test_the_table_of_performance_is_made_from_what_was_measured() -> None:
+    shown = README.split("<!-- performance -->\n")[1].split("<!-- end of performance -->")[0]
+    assert shown == performance.table(), "python -m tests.benchmarks.performance makes it"
 
 
 @pytest.mark.parametrize("name", ENTRIES)

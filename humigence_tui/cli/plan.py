@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from humigence_tui.cli import measuring
 from humigence_tui.cli.alone import step_result
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.terminal import out, out_json, say_next, table
@@ -14,19 +17,25 @@ from pipeline.text import counted, duration, size
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _NAME_WIDTH = len("checkpointing")
+Measure = Annotated[
+    bool, typer.Option("--measure", help="Time a few steps on the real model first, and keep what that tells for the next plans.")
+]
 
 
 @app.command()
-def plan(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def plan(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False, measure: Measure = False) -> None:
     """An estimate (≈) until the data is prepared, exact after. Saved as runs/PROJECT/training_plan.json; needs no GPU."""
     here, settings = open_project(config)
+    found = measuring.measure(settings, here) if measure else None
     step_result("plan", config)
     made = read_plan(here.project(settings.project) / PLAN_FILE)
     if as_json:
-        out_json(made.to_json())
+        out_json(made.to_json() | ({"measured": found.to_json()} if found else {}))
         return
     for line in plan_lines(made):
         out(line)
+    if found:
+        out(f"{'measured':<{_NAME_WIDTH}}  {measuring.words(found)}")
     say_next(with_config("pipeline --train", config))
 
 

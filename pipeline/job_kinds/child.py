@@ -96,7 +96,7 @@ def _answer(handler: Handler, request: Request, parameters: dict[str, Any]) -> d
     except Stopped:
         return {"end": "cancelled"}
     except HumigenceError as error:
-        return {"end": "failed", "message": error.message, "hint": error.hint}
+        return {"end": "failed", "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
 
 
 def _crash(error: threading.ExceptHookArgs) -> None:

@@ -18,6 +18,7 @@ from pipeline.out_of_memory import OutOfMemory, first_line, free, is_out_of_memo
 from pipeline.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs import RunFolder, read_state
+from pipeline.text import size
 from pipeline.training import checkpoint_files, checkpoints
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.callbacks import Cadence
@@ -28,6 +29,9 @@ from pipeline.training.recorder import Recorder
 from pipeline.training.rows import PackedRows
 from pipeline.training.samples import Samples
 from pipeline.training.trainer import HumigenceTrainer, Parts
+
+# A plan that misses the peak by more than this says so.
+_TRUE_ENOUGH = 0.1
 
 
 def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, resume: bool) -> dict[str, Any]:
@@ -58,6 +62,7 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     step = checkpoint_files.step_of(start) if start else 0
     ended_early = step < plan.total_steps and _ended_early_before(ctx, progress)
     if step < plan.total_steps and not ended_early:
+        ctx.emit(Note(f"about {size(plan.peak_memory_bytes)} of memory at the peak, says the plan"))
         model, fused = trainable(ctx.config, base, plan, device, progress.limits)
         samples = _samples(ctx, base) if held_out else None
         parts = Parts(
@@ -75,6 +80,8 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
         )
         trainer = HumigenceTrainer(model, parts, cadence)
         _train(ctx, trainer, start)
+        if device.kind == "cuda":
+            ctx.emit(_prediction(plan, progress.peak_memory_bytes))
         step, ended_early = trainer.state.global_step, trainer.ended_early
     if cadence.stopped and not ended_early:
         raise _stopped(run, cadence, step)
@@ -181,6 +188,15 @@ def _stopped(run: RunFolder, cadence: Cadence, step: int) -> Stopped:
 
 
 # ----------------------------------------------------------------------------------------------- what came out
+
+
+def _prediction(plan: Plan, peak_bytes: int) -> Note:
+    """How right the plan was about memory."""
+    error = plan.peak_memory_bytes / max(1, peak_bytes) - 1
+    words = f"{size(peak_bytes)} of memory at the peak; the plan had said {size(plan.peak_memory_bytes)} ({error:+.1%})"
+    if abs(error) <= _TRUE_ENOUGH:
+        return Note(words)
+    return Note(f"{words}: more than {_TRUE_ENOUGH:.0%} off", "warning")
 
 
 def _report(ctx: StepContext, run: RunFolder, progress: Progress, steps: int, ended_early: bool) -> dict[str, Any]:

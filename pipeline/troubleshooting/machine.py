@@ -56,9 +56,15 @@ TROUBLES = (
             "memory ran out after … optimizer steps: …",
             "memory ran out while answering: … tokens of prompt, at most … of answer",
             "memory ran out while one conversation of … tokens was scored",
+            "…: the plan's micro-batch of … rows finds no room",
         ),
         "Even the smallest piece did not fit beside what else is on the device. What was trained is saved.",
         "The message names the setting; then `humigence pipeline --train --resume`.",
+    ),
+    Trouble(
+        ("the process that measures …",),
+        "The process that `humigence plan --measure` starts ended before it had an answer; its last lines stand below.",
+        "`humigence doctor`; `humigence plan` without `--measure` needs no model and no GPU.",
     ),
     Trouble(
         (

@@ -80,6 +80,7 @@ TROUBLES = (
             "stopped while preparing the data",
             "stopped while downloading",
             "stopped while evaluating",
+            "measuring was stopped",
             "stopped while waiting for the GPU",
             "stopped while the disk was full: … is not written",
             "stopped and saved after step …",

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runs import RunFolder, Workspace, read_report, read_state, runs_of
-from tests.benchmarks import tinyllama
+from tests.benchmarks import shapes
 
 CONVERSATIONS = 1500
 STEP = 16_384  # tokens
@@ -73,8 +73,8 @@ VARIANTS = {
 def prepare(folder: Path, shape: str) -> None:
     """The model and the rows, once."""
     if not (folder / shape / "config.json").exists():
-        tinyllama.save_model(folder / shape, shape)
-        tinyllama.save_conversations(folder / f"{shape}.jsonl", CONVERSATIONS, tinyllama.SHAPES[shape]["vocab_size"])
+        shapes.save_model(folder / shape, shape)
+        shapes.save_conversations(folder / f"{shape}.jsonl", CONVERSATIONS, shapes.SHAPES[shape]["vocab_size"])
 
 
 def run(folder: Path, name: str, steps: int) -> tuple[RunFolder, float]:

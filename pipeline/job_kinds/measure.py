@@ -1,0 +1,77 @@
+"""The job of measuring a plan on the real model: requests `measure`, told `loading` and `micro_batch` as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import measurements
+from pipeline.base_model.locate import BaseModel, require
+from pipeline.base_model.shape import read_shape
+from pipeline.config import Config
+from pipeline.dataset import processed
+from pipeline.errors import EnvironmentFault
+from pipeline.forecast import plan_for
+from pipeline.gpu import Device, choose_device, see_only
+from pipeline.job_kinds.child import Handler, Request
+from pipeline.measurements import Measurement
+from pipeline.out_of_memory import NO_ROOM, unless_short
+from pipeline.packing import pack
+from pipeline.planning import Plan
+from pipeline.runs import Workspace
+
+_ROWS = 256  # of the prepared ones: enough to be like the others
+
+
+def handlers() -> Mapping[str, Handler]:
+    return {"measure": measure}
+
+
+def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str, Any]:
+    """Measure the plan of `config`, keep it for the plans after it, and end with it.
+
+    Raises:
+        MissingArtifact: the base model is not here.
+        EnvironmentFault: the plan does not fit after all.
+    """
+    settings, here = Config.model_validate(config), Workspace(Path(root))
+    base, device = require(settings, here), choose_device(settings.compute.gpu)
+    see_only(device)
+    shape = read_shape(base)
+    plan = plan_for(settings, here, shape, device)
+    request.tell("loading", base=base.name, device=device.name)
+    cost = unless_short(lambda: _cost(request, settings, here, base, plan, device))
+    if cost is NO_ROOM:
+        raise EnvironmentFault(
+            f"{device.name}: the plan's micro-batch of {plan.micro_batch} rows finds no room",
+            f"humigence config set train.micro_batch {max(1, plan.micro_batch // 2)}",
+        )
+    found = Measurement(
+        inputs=measurements.inputs_of(settings, device.name),
+        device=device.name,
+        tokens_per_second=cost.tokens / cost.step_seconds,
+        step_seconds=cost.step_seconds,
+        peak_memory_bytes=cost.peak_memory_bytes,
+        predicted_memory_bytes=plan.peak_memory_bytes,
+    )
+    measurements.save(here.project(settings.project), found)
+    return found.to_json()
+
+
+def _cost(request: Request, settings: Config, here: Workspace, base: BaseModel, plan: Plan, device: Device) -> Any:
+    from pipeline.training.measure import made_up_rows, measure
+    from pipeline.training.rows import PackedRows, Row
+
+    data = processed.find(settings, here)
+    if data is not None and plan.exact:
+        packed = PackedRows(data.dataset("train"), pack(data.lengths("train"), plan.row_tokens, settings.data.packing)[:_ROWS])
+        rows: list[Row] = [packed[i] for i in range(len(packed))]
+    else:
+        rows = made_up_rows(plan.row_tokens, read_shape(base).vocabulary)
+
+    def told(done: int, of: int) -> None:
+        request.raise_if_cancelled()
+        request.tell("micro_batch", done=done, of=of)
+
+    return measure(settings, base, plan, device, rows, told)

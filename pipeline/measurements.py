@@ -1,0 +1,66 @@
+"""What `humigence plan --measure` found out, kept for the plans after it: `runs/<project>/measured.json`. Light: no torch.
+
+A measurement holds for the same model, device and whatever of the settings speed and memory depend on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.files import fingerprint, read_json, write_json
+
+FILE = "measured.json"
+# Of `train`: none of these changes what a step costs.
+_NO_MATTER = {
+    "lr", "scheduler", "warmup_ratio", "weight_decay", "grad_clip", "epochs", "max_steps", "eval_every_steps", "save_every_steps",
+    "early_stopping",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A few optimizer steps of a plan on the real model.
+
+    Attributes:
+        inputs: fingerprint of what it holds for.
+        tokens_per_second: real tokens, padding not counted.
+        step_seconds: of an optimizer step.
+        peak_memory_bytes, predicted_memory_bytes: of the process on its device, and what the plan had said.
+    """
+
+    inputs: str
+    device: str
+    tokens_per_second: float
+    step_seconds: float
+    peak_memory_bytes: int
+    predicted_memory_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inputs_of(config: Config, device_name: str) -> str:
+    """What a measurement of this config on this device is known by."""
+    train = {name: value for name, value in config.train.model_dump(mode="json").items() if name not in _NO_MATTER}
+    data = {"max_seq_len": config.data.max_seq_len, "packing": config.data.packing}
+    model = config.model.local_path or config.model.repo
+    return fingerprint("measured", model, device_name, train, data, config.compute.memory_limit_gib)
+
+
+def save(folder: Path, measurement: Measurement) -> None:
+    """Keep it in a project's folder."""
+    write_json(folder / FILE, measurement.to_json())
+
+
+def read(folder: Path, inputs: str) -> Measurement | None:
+    """The project's measurement where it holds for `inputs`; a damaged file counts as none: measuring again mends it."""
+    try:
+        document = read_json(folder / FILE)
+        found = Measurement(**{each.name: document[each.name] for each in fields(Measurement)})
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return None
+    return found if found.inputs == inputs else None

@@ -1,0 +1,122 @@
+"""A few micro-batches and optimizer steps of a plan on the real model, timed: what `humigence plan --measure` does.
+
+Nothing is kept of what they train.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.base_model.locate import BaseModel
+from pipeline.config import Config
+from pipeline.gpu import Device
+from pipeline.planning import Plan
+from pipeline.training import attention
+from pipeline.training.build import prepare_device, trainable
+from pipeline.training.clock import Clock, GpuClock, WallClock
+from pipeline.training.limits import Limits
+from pipeline.training.loss import loss_sum
+from pipeline.training.process_memory import ProcessMemory
+from pipeline.training.rows import Row
+from pipeline.training.steady_adamw import SteadyAdamW
+
+# A GPU's kernels are compiled and its fused steps recorded in the first micro-batches.
+_WARM_UP = {"cuda": 6, "cpu": 1}
+_TIMED = {"cuda": 20, "cpu": 2}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a plan's steps cost. `tokens` are the real ones of a step, on average."""
+
+    step_seconds: float
+    tokens: float
+    peak_memory_bytes: int
+
+
+def measure(
+    config: Config, base: BaseModel, plan: Plan, device: Device, rows: Sequence[Row], told: Callable[[int, int], None]
+) -> Cost:
+    """The cost of an optimizer step of `plan`.
+
+    Args:
+        rows: at least one; used again and again.
+        told: called with the micro-batches done and those there will be.
+
+    Raises:
+        BadInput: see `build.trainable`.
+        torch.OutOfMemoryError: the plan does not fit.
+    """
+    prepare_device(config, device)
+    work = _Work(config, base, plan, device)
+    clock: Clock = GpuClock() if device.kind == "cuda" else WallClock()
+    memory = ProcessMemory(cuda=device.kind == "cuda")
+    memory.reset()
+    micro, steps, tokens = list[float](), list[float](), list[int]()
+    warm_up, timed = _WARM_UP[device.kind], _TIMED[device.kind]
+    for number in range(warm_up + timed):
+        batch = [rows[(number * plan.micro_batch + i) % len(rows)] for i in range(plan.micro_batch)]
+        start = clock.mark()
+        tokens.append(work.micro_batch(batch))
+        middle = clock.mark()
+        work.optimizer_step()
+        end = clock.mark()
+        if number >= warm_up:
+            steps.append(clock.between(middle, end))
+            micro.append(clock.between(start, middle))
+        told(number + 1, warm_up + timed)
+    step_seconds = plan.accumulation * statistics.median(micro) + statistics.median(steps)
+    return Cost(step_seconds, plan.accumulation * statistics.mean(tokens), memory.peak_bytes())
+
+
+class _Work:
+    """The model of a plan with its optimizer."""
+
+    def __init__(self, config: Config, base: BaseModel, plan: Plan, device: Device) -> None:
+        self._model, self._fused = trainable(config, base, plan, device, Limits())
+        self._collate = attention.collator(plan.attention)
+        self._device = torch.device(device.torch_device)
+        self._trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        self._optimizer = SteadyAdamW(self._trained, lr=config.train.lr)
+        self._clip = config.train.grad_clip
+
+    def micro_batch(self, rows: Sequence[Row]) -> int:
+        """Forward and backward; returns the real tokens."""
+        batch = self._collate(rows)
+        tokens, trained = batch.pop("real_tokens"), max(1, batch.pop("trained_tokens"))
+        if self._fused:
+            self._fused.step_begins()
+            self._fused.micro_batch_begins()
+            self._fused.loss(batch, trained, 0)
+        else:
+            self._plain(batch, trained)
+        return int(tokens)
+
+    def _plain(self, batch: dict[str, Any], trained: int) -> None:
+        moved = {name: value.to(self._device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+        labels = moved.pop("labels")
+        loss = loss_sum(self._model(**moved, use_cache=False).logits, labels) / trained
+        torch.autograd.backward(loss)
+
+    def optimizer_step(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self._trained, self._clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+
+def made_up_rows(row_tokens: int, vocabulary: int, count: int = 32) -> list[Row]:
+    """Rows of four documents of random tokens, for when no data is prepared."""
+    draw = np.random.default_rng(0)
+
+    def document(tokens: int) -> tuple[Any, Any]:
+        ids = draw.integers(0, vocabulary, tokens)
+        return ids, ids
+
+    quarter, rest = row_tokens // 4, row_tokens - 3 * (row_tokens // 4)
+    return [[document(size) for size in (quarter, quarter, quarter, rest) if size] for _ in range(count)]
