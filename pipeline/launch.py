@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipeline import __version__, locks, machine_faults, runs
+from pipeline import __version__, locks, logout, machine_faults, runs
 from pipeline.config import Config
 from pipeline.context import StepContext
 from pipeline.errors import BadInput, EnvironmentFault, MissingArtifact
@@ -202,15 +202,26 @@ def _prepared(run: RunFolder, request: Request) -> RunFolder:
 
 
 def _spawn(workspace: Workspace, run: RunFolder) -> None:
-    """Start the worker and wait until it holds the run, or is gone."""
+    """Start the worker, out of reach of a logout where that is possible; wait until it holds the run, or is gone."""
+    scope = logout.own_scope()
+    if scope and _started(workspace, run, scope):
+        return
+    # A manager that is not there, or not allowed: then as everywhere else.
+    if not _started(workspace, run, []):
+        raise EnvironmentFault(f"the worker of run {run.run_id} ended at once", f"see {run.output_log}")
+
+
+def _started(workspace: Workspace, run: RunFolder, scope: list[str]) -> bool:
+    """False when the process ended without a word in the log."""
     environment = dict(os.environ)
     # The worker finds this package wherever it was imported from; -P keeps a folder named `pipeline` in the workspace out.
     package_root = str(Path(__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
     environment["PYTHONUNBUFFERED"] = "1"
+    before = runs.newest_seq(run)
     with run.output_log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.worker", str(run.path)],
+            [*scope, sys.executable, "-P", "-m", "pipeline.worker", str(run.path)],
             cwd=workspace.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     began = time.monotonic()
@@ -219,5 +230,4 @@ def _spawn(workspace: Workspace, run: RunFolder) -> None:
             process.kill()
             raise EnvironmentFault(f"the worker of run {run.run_id} did not start", f"see {run.output_log}")
         time.sleep(0.02)
-    if process.poll() not in (None, 0) and not runs.read_state(run).last_seq:
-        raise EnvironmentFault(f"the worker of run {run.run_id} ended at once", f"see {run.output_log}")
+    return process.poll() in (None, 0) or runs.newest_seq(run) > before

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model import locate
+from pipeline.base_model import locate, strangers
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import places
-from pipeline.errors import MissingArtifact
+from pipeline.errors import BadInput, MissingArtifact
 from pipeline.export.folder import MANIFEST
 from pipeline.files import read_json
 from pipeline.trained import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -39,8 +39,12 @@ def read(folder: Path) -> Packaged:
         MissingArtifact: there is no package, a file of it is missing, or its base model is gone; with the next thing to do.
     """
     try:
+        if problems := strangers.file_problems(folder):
+            raise BadInput(f"{folder} is no package of ours: {problems[0]}", "humigence pack makes one from the newest run")
         manifest = read_json(folder / MANIFEST)
         recorded, version = manifest["base"], manifest["format_version"]
+        if not all(isinstance(recorded[key], str | None) for key in ("name", "path", "repo", "revision", "weights_fingerprint")):
+            raise TypeError
     except FileNotFoundError as error:
         raise MissingArtifact(f"{folder} holds no packaged adapter", "humigence pack makes one from the newest run") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:

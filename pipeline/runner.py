@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import events as ev
-from pipeline import gpu, machine_faults, provenance
+from pipeline import gpu, logout, machine_faults, provenance
 from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
@@ -159,6 +159,8 @@ def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callabl
         emit(started)
         raise
     emit(replace(started, device=device.name))
+    if request.train and (words := logout.warning()):
+        emit(ev.Note(words, "warning"))
     made_with = provenance.of_this_process(
         run.path.parent.parent.parent, config.seed, device.name, request.command or provenance.command_line()
     )

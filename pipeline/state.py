@@ -27,6 +27,7 @@ class Curve:
     def __init__(self, *names: str) -> None:
         self.columns: dict[str, array[float]] = {name: array("d") for name in names}
         self._first = names[0]
+        self.cuts = 0  # how often points were taken away: what was copied before does not lead on to what is there
 
     def __len__(self) -> int:
         return len(self.columns[self._first])
@@ -50,6 +51,7 @@ class Curve:
     def cut_after(self, step: float) -> None:
         """Forget every point after `step`."""
         keep = bisect_right(self.columns[self._first], step)
+        self.cuts += keep < len(self)
         for column in self.columns.values():
             del column[keep:]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from screens import plot
 from screens.themes import SERIES
 from screens.widgets.chart import Flag, Panel, Series
@@ -21,17 +23,27 @@ METRICS = {"grad_norm": ("g", "gradient", "gradient norm"), "lr": ("r", "rate", 
 
 
 class Curves:
-    """Remembers what it has smoothed: a curve is smoothed again when it has grown or the weight has changed."""
+    """Remembers what it has smoothed: of a curve that has grown only what is new, all of another one or with another weight."""
 
     def __init__(self) -> None:
-        self._for: tuple[Columns, float] | None = None
-        self._smoothed: Floats | None = None
+        self._smoother: plot.Smoother | None = None
+        self._last: Floats | None = None  # the losses smoothed
 
     def smoothed(self, columns: Columns, weight: float) -> Floats:
-        if self._smoothed is None or self._for is None or self._for[0] is not columns or self._for[1] != weight:
-            self._smoothed = plot.smoothed(columns.loss, weight)
-            self._for = (columns, weight)
-        return self._smoothed
+        loss = columns.loss
+        if weight <= 0:
+            return loss
+        if self._smoother is None or self._smoother.weight != weight or not self._leads_on(loss):
+            self._smoother = plot.Smoother(weight)
+        self._last = loss
+        return self._smoother.upto(loss)
+
+    def _leads_on(self, loss: Floats) -> bool:
+        """Whether `loss` begins with what was smoothed last."""
+        last = self._last
+        if last is None or len(loss) < len(last):
+            return False
+        return loss is last or bool(np.array_equal(loss[: len(last)], last, equal_nan=True))
 
     def panels(self, snapshot: Snapshot, weight: float, log: bool, metrics: tuple[str, ...]) -> tuple[Panel, ...]:
         """The loss, and below it what was asked for."""

@@ -51,7 +51,7 @@ class SavedScreen(Page):
             yield Static(settings_content(changed_settings(self._config)), classes="block")
 
     def on_mount(self) -> None:
-        self.query_one(Choices).focus()
+        self.query_one(Choices).focus(scroll_visible=False)  # that it is saved stays in view
 
     @on(Choices.Pointed)
     def _pointed(self, event: Choices.Pointed) -> None:

@@ -142,7 +142,8 @@ class Freezer:
     def __init__(self, run: RunFolder) -> None:
         self._run = run
         self._columns: Columns | None = None
-        self._version: tuple[int, int, int] = (-1, -1, -1)
+        self._grown: dict[str, _Grown] = {}
+        self._version: tuple[int, ...] = ()
 
     def freeze(
         self, state: RunState, summary: Summary, status: Status, now: float, log: Sequence[LogLine], output: Sequence[LogLine],
@@ -162,29 +163,56 @@ class Freezer:
         )  # fmt: skip
 
     def _frozen_columns(self, state: RunState) -> Columns:
-        version = (len(state.train), len(state.held_out), state.attempt)
+        cuts = (state.train.cuts, state.held_out.cuts)
+        version = (len(state.train), len(state.held_out), *cuts)
         if self._columns is None or version != self._version:
-            self._columns, self._version = columns_of(state), version
+            if self._version[2:] != cuts:
+                self._grown = {}
+            self._columns, self._version = columns_of(state, self._grown), version
         return self._columns
+
+
+class _Grown:
+    """A copy of a column that grows. What was given out of it never changes: new values only come behind."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self._values = np.empty(0)
+        self._filled = 0
+
+    def upto(self, column: Sequence[float]) -> Column:
+        """All of `column`, which begins with what it held before."""
+        import numpy as np
+
+        count = len(column)
+        if count > len(self._values):
+            larger = np.empty(max(1024, count + count // 2))
+            larger[: self._filled] = self._values[: self._filled]
+            self._values = larger
+        self._values[self._filled : count] = column[self._filled :]
+        self._filled = count
+        view = self._values[:count]
+        view.flags.writeable = False
+        return view
 
 
 def _last(column: Sequence[float]) -> float | None:
     return column[-1] if len(column) else None
 
 
-def columns_of(state: RunState) -> Columns:
-    """Copies of the curves a chart draws."""
-    import numpy as np
+def columns_of(state: RunState, grown: dict[str, _Grown] | None = None) -> Columns:
+    """The curves a chart draws. `grown`: copies made before of the same curves; only what is new is copied then."""
+    known = grown if grown is not None else {}
 
-    def copied(column: Sequence[float]) -> Column:
-        values = np.array(column, dtype=np.float64)
-        values.flags.writeable = False
-        return values
+    def copied(name: str, column: Sequence[float]) -> Column:
+        return known.setdefault(name, _Grown()).upto(column)
 
     train, held_out = state.train, state.held_out
     return Columns(
-        step=copied(train["step"]), loss=copied(train["loss"]), lr=copied(train["lr"]), grad_norm=copied(train["grad_norm"]),
-        held_step=copied(held_out["step"]), held_loss=copied(held_out["loss"]),
+        step=copied("step", train["step"]), loss=copied("loss", train["loss"]), lr=copied("lr", train["lr"]),
+        grad_norm=copied("grad_norm", train["grad_norm"]), held_step=copied("held_step", held_out["step"]),
+        held_loss=copied("held_loss", held_out["loss"]),
     )  # fmt: skip
 
 

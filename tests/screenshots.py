@@ -72,7 +72,7 @@ async def shoot(folder: Path, name: str, size: str, theme: str = themes.DARK) ->
             await _wait(pilot, lambda: _shows(app))
             app.post_message(MachineNews(machine()))
             await pilot.press(*keys)
-            await pilot.pause(0.3)
+            await pilot.pause(0.5)
             (folder / f"{name}-{size}.svg").write_text(app.export_screenshot(title="humigence"), encoding="utf-8")
         for _, lock in held:
             if lock:
@@ -91,7 +91,10 @@ def _shows(app: Any) -> bool:
         return False
     if hasattr(screen, "snapshot"):
         return screen.snapshot is not None and screen.snapshot.whole
-    return len(screen._snapshots) == len(screen.runs) if hasattr(screen, "_snapshots") else screen.runs is not None
+    if hasattr(screen, "_snapshots"):
+        return len(screen._snapshots) == len(screen.runs)
+    # Where home has room, the run under the cursor is there too.
+    return screen.runs is not None and (not screen.runs or screen.has_class("-low") or bool(screen.query("RunPreview Chart")))
 
 
 async def _wait(pilot: Any, condition: Any) -> None:

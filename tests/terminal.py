@@ -108,6 +108,15 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
+    def rests(self, seconds: float) -> None:
+        """Until nothing has come from the program for so long, but what comes by itself every second."""
+        quiet = time.monotonic()
+        seen = len(self.received)
+        while time.monotonic() - quiet < seconds:
+            time.sleep(0.01)
+            if len(self.received) - seen > 2000:
+                quiet, seen = time.monotonic(), len(self.received)
+
     def wait(self, condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
         began = time.monotonic()
         while not condition():

@@ -19,8 +19,11 @@ MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 # Larger than any real one; a damaged file must not make us read for hours or take all memory.
-_MOST_ENTRIES = 1 << 24
+_MOST_ENTRIES = 1 << 17  # of metadata, of tensors
+_MOST_ITEMS = 1 << 23  # of an array: the largest vocabularies have a quarter of a million tokens, and more merges
 _MOST_STRING_BYTES = 1 << 26
+_MOST_HEADER_BYTES = 1 << 29
+_MOST_DEPTH = 8  # of arrays in arrays
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class GgufHeader:
     def number(self, key: str) -> int | None:
         """`<architecture>.<key>` as a whole number, or None."""
         value = self.metadata.get(f"{self.architecture}.{key}")
-        return int(value) if isinstance(value, int | float) else None
+        return value if type(value) is int else None
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -77,7 +80,7 @@ def _read(file: BinaryIO, path: Path) -> GgufHeader:
     if version not in (2, 3):
         raise BadInput(f"{path}: GGUF version {version} (or big-endian) cannot be read; 2 and 3 can", "convert the file again")
     tensor_count, entry_count = struct.unpack("<QQ", file.read(16))
-    _sane(max(tensor_count, entry_count))
+    _sane(max(tensor_count, entry_count), _MOST_ENTRIES)
     metadata: dict[str, Any] = {}
     lengths: dict[str, int] = {}
     digest = hashlib.sha256()
@@ -86,6 +89,7 @@ def _read(file: BinaryIO, path: Path) -> GgufHeader:
         key = _string(file)
         (kind,) = struct.unpack("<I", file.read(4))
         value, length = _value(file, kind)
+        _sane(file.tell(), min(_MOST_HEADER_BYTES, path.stat().st_size))
         if length is None:
             metadata[key] = value
         else:
@@ -103,10 +107,9 @@ def _read(file: BinaryIO, path: Path) -> GgufHeader:
     return GgufHeader(metadata, lengths, tensors, digest.hexdigest())
 
 
-def _sane(count: int) -> int:
-    if count > _MOST_ENTRIES:
+def _sane(count: int, most: int) -> None:
+    if count > most:
         raise _Absurd(count)
-    return count
 
 
 def _reread(file: BinaryIO, start: int) -> bytes:
@@ -125,14 +128,15 @@ def _string(file: BinaryIO) -> str:
     return data.decode("utf-8")
 
 
-def _value(file: BinaryIO, kind: int) -> tuple[Any, int | None]:
+def _value(file: BinaryIO, kind: int, depth: int = 0) -> tuple[Any, int | None]:
     """(value, None) of a scalar or string; (None, length) of an array, which is skipped."""
     if kind == _STRING:
         return _string(file), None
     if kind != _ARRAY:
         return _scalar(file, kind), None
     inner, count = struct.unpack("<IQ", file.read(12))
-    _sane(count)
+    _sane(count, _MOST_ITEMS)
+    _sane(depth, _MOST_DEPTH)
     if inner == _STRING:
         for _ in range(count):
             (length,) = struct.unpack("<Q", file.read(8))
@@ -141,7 +145,7 @@ def _value(file: BinaryIO, kind: int) -> tuple[Any, int | None]:
             file.seek(length, 1)
     elif inner == _ARRAY:
         for _ in range(count):
-            _value(file, _ARRAY)
+            _value(file, _ARRAY, depth + 1)
     else:
         file.seek(count * struct.calcsize("<" + _SCALARS[inner]), 1)
     return None, count

@@ -9,6 +9,7 @@ Safetensors and GGUF only: no pickle is read and no code of a model repository r
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.base_model import strangers
 from pipeline.base_model.gguf_reading import read_once
-from pipeline.base_model.shape import read_shape
+from pipeline.base_model.shape import checked_shape, read_shape
 from pipeline.base_model.widened import WidenedLinear
 from pipeline.computing import compute_dtype as compute_dtype_for
 from pipeline.config import LoraSection, PrecisionMode
@@ -38,7 +41,10 @@ if TYPE_CHECKING:
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # What a damaged or unknown model makes transformers, safetensors and gguf raise.
-_LOAD_ERRORS = (SafetensorError, OSError, ValueError, KeyError, IndexError, NotImplementedError)
+_LOAD_ERRORS = (
+    SafetensorError, OSError, ValueError, LookupError, NotImplementedError, TypeError, AttributeError, ArithmeticError,
+    AssertionError, RecursionError, ImportError, StrictDataclassError,
+)  # fmt: skip
 
 
 def load_base(
@@ -59,6 +65,7 @@ def load_base(
         BadInput: the files are damaged, incomplete, already quantized or of an architecture transformers doesn't know.
         OutOfMemory: the weights don't fit, not even with everything given back that nobody refers to.
     """
+    checked_shape(base)  # the model is made as its config says, so what that says has to be true
     compute = getattr(torch, compute_dtype or compute_dtype_for(precision_mode, device))
     for _ in range(2):  # the model that trained may still be lying about
         model = unless_short(lambda: _loaded(base, precision_mode, device, compute, attention))
@@ -138,6 +145,10 @@ def _from_folder(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
         )
     except _LOAD_ERRORS as error:
         raise _unreadable(base, error) from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):  # memory, the GPU
+            raise
+        raise _unreadable(base, RuntimeError("weights are of other shapes than config.json says")) from error
     return _complete(base, model, info)
 
 
@@ -271,19 +282,65 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
     Raises:
         BadInput: there is none, or it was made for another model.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     try:
-        config = LoraConfig.from_pretrained(str(folder.resolve(strict=True)))
-        config.inference_mode = True
+        config = _adapter_config(folder.resolve(strict=True))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its weights are read below
             adapted = get_peft_model(model, config)
         read_adapter(adapted, folder)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "an adapter belongs to the base model it was trained on"
         raise BadInput(f"{folder}: no adapter for this model: {_first_line(error)}", hint) from error
     return adapted.eval()
+
+
+# What may differ from one of our adapters to the next, and what says nothing of its weights.
+_OUR_SETTINGS = {"r", "lora_alpha", "lora_dropout", "target_modules"}
+_SAYS_NOTHING = {
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_type",
+    "peft_version",
+    "revision",
+    "task_type",
+    "auto_mapping",
+}
+
+
+def _adapter_config(folder: Path) -> Any:
+    """The `LoraConfig` of an adapter of our kind. A config can ask for more: modules to import, layers a million times over.
+
+    Raises `ValueError`, `KeyError` or `OSError`.
+    """
+    from peft import LoraConfig, TaskType
+
+    if problems := strangers.file_problems(folder):
+        raise ValueError(problems[0])
+    document = read_json(folder / "adapter_config.json")
+    if not isinstance(document, dict) or document.get("peft_type") != "LORA":
+        raise ValueError("adapter_config.json describes no LoRA adapter")
+    usual = json.loads(json.dumps(LoraConfig(task_type=TaskType.CAUSAL_LM).to_dict(), default=str))
+    unknown = [
+        name
+        for name, value in document.items()
+        if name not in _OUR_SETTINGS | _SAYS_NOTHING and value not in (usual.get(name), None, False) and value not in ([], {})
+    ]
+    if unknown:
+        raise ValueError(
+            f"adapter_config.json asks for {', '.join(sorted(unknown))[:200]}, which only plain LoRA adapters go without"
+        )
+    names = {"r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "target_modules": "target_modules"}
+    lora = LoraSection(**{ours: document[theirs] for theirs, ours in names.items()})
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        task_type=TaskType.CAUSAL_LM,
+        inference_mode=True,
+    )
 
 
 def read_adapter(adapted: Any, folder: Path) -> None:
@@ -295,7 +352,10 @@ def read_adapter(adapted: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    weights = load_file(folder / ADAPTER_WEIGHTS)
+    path = folder / ADAPTER_WEIGHTS
+    if problem := strangers.leads_out(path, folder) or strangers.weights_problem(path):
+        raise ValueError(problem)
+    weights = load_file(path)
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     if {name: tensor.shape for name, tensor in weights.items()} != {name: tensor.shape for name, tensor in wanted.items()}:
         raise ValueError(f"{ADAPTER_WEIGHTS} does not fit: it holds {len(weights)} weights, the model's adapter {len(wanted)}")

@@ -10,12 +10,12 @@ import hashlib
 import importlib.util
 import json
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.base_model import strangers
 from pipeline.base_model.gguf_header import read_header
 from pipeline.config import ChatTemplate, Config
 from pipeline.errors import BadInput, MissingArtifact
@@ -23,7 +23,7 @@ from pipeline.files import fingerprint, sha256_file
 from pipeline.runs import Workspace
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
 _TOKENIZER_FILES = (
     *_VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -152,9 +152,13 @@ def cached_snapshot(repo: str, revision: str | None) -> Path | None:
     folder = hub_cache() / ("models--" + repo.replace("/", "--"))
     wanted = revision or "main"
     commit = wanted
+    if ".." in wanted or wanted.startswith("/") or "\0" in wanted + repo:
+        return None  # of a package's manifest: it would lead out of the cache
     reference = folder / "refs" / wanted
     if reference.is_file():
-        commit = reference.read_text().strip()
+        commit = reference.read_text(encoding="ascii", errors="replace").strip()
+    if commit != Path(commit).name:
+        return None
     snapshot = folder / "snapshots" / commit
     return snapshot if commit and snapshot.is_dir() else None
 
@@ -168,13 +172,16 @@ def problems_of(folder: Path) -> list[str]:
         return ["there is no such folder"]
     if not (folder / "config.json").is_file():
         return [_instead_of_config(folder)]
-    problems: list[str] = []
+    if problems := strangers.file_problems(folder):
+        return problems
     try:
-        config = _read_config(folder)
+        config, for_tokenizer = _read_config(folder), _read_config(folder, "tokenizer_config.json")
     except BadInput as error:
         return [error.message]
     if "auto_map" in config and not _known_to_transformers(str(config.get("model_type", ""))):
-        problems.append("config.json asks for its own Python code (auto_map); Humigence never runs code from a model")
+        problems.append(strangers.code_problem(config, "config.json"))
+    if "auto_map" in for_tokenizer and not (folder / "tokenizer.json").is_file():
+        problems.append(strangers.code_problem(for_tokenizer, "tokenizer_config.json"))
     problems += _weight_problems(folder)
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         problems.append(f"no tokenizer ({', '.join(_VOCABULARIES[:3])})")
@@ -188,11 +195,14 @@ def _instead_of_config(folder: Path) -> str:
     return f"it has no config.json; for the GGUF file inside give its own path: {files[0]}" if files else "it has no config.json"
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def _read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The object in a file; empty where there is no such file."""
+    path = folder / name
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(document, dict):
         raise BadInput(f"{path}: not a JSON object")
@@ -218,11 +228,15 @@ def _weight_problems(folder: Path) -> list[str]:
         if pickles:
             return [f"its weights are pickled ({pickles[0]}), which can run code when loaded; only safetensors are read"]
         return [f"no weights ({_WEIGHTS})"]
+    if problems := [problem for name in shards if (problem := strangers.shard_problem(name))]:
+        return problems
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return [f"{missing[0]}{more} of {len(shards)} weight files is missing ({_INDEX} names it)"]
-    return [problem for name in shards if (problem := _safetensors_problem(folder / name))]
+    if problems := [problem for name in shards if (problem := strangers.leads_out(folder / name, folder))]:
+        return problems
+    return [problem for name in shards if (problem := strangers.weights_problem(folder / name))]
 
 
 def _shards(folder: Path) -> list[str]:
@@ -232,36 +246,8 @@ def _shards(folder: Path) -> list[str]:
         return [_WEIGHTS] if (folder / _WEIGHTS).is_file() else []
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BadInput(f"{_INDEX} is damaged") from error
-
-
-def _safetensors_problem(path: Path) -> str:
-    """Why the file is not whole, or "". Reads its header only."""
-    if not path.is_file():
-        return f"{path.name} is missing"
-    with path.open("rb") as file:
-        if file.read(40).startswith(b"version https://git-lfs"):
-            return f"{path.name} is a Git LFS pointer, not the weights: run git lfs pull"
-    try:
-        header, start = safetensors_header(path)
-        end = start + max((each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, struct.error):
-        return f"{path.name} is damaged"
-    size = path.stat().st_size
-    return f"{path.name} is cut short: {size:,} bytes of {end:,}" if size < end else ""
-
-
-def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
-    """(name -> dtype, shape, data_offsets; where the data starts). Raises ValueError and struct.error for a damaged file."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > min(path.stat().st_size, 100 << 20):
-            raise ValueError("the header is longer than the file")
-        header = json.loads(file.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("the header is no object")
-    return header, 8 + length
 
 
 # ------------------------------------------------------------------------------------------------- fingerprints

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base_model.gguf_header import read_header
-from pipeline.base_model.locate import BaseModel, safetensors_header
+from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.strangers import parameters_in, safetensors_header, weights_problem
 from pipeline.errors import BadInput
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -121,6 +123,27 @@ def _from_folder(base: BaseModel) -> ModelShape:
     return from_config(config, str(path), tied=_head_is_tied(base) if tied is None else bool(tied))
 
 
+def checked_shape(base: BaseModel) -> ModelShape:
+    """`read_shape`, held against the weights that are there.
+
+    A model is made as its config describes it, before its weights are read: sizes that nothing stands behind are refused. The
+    estimate of other architectures may be off, weights may be packed; four times is no error of an estimate.
+
+    Raises `BadInput`.
+    """
+    if base.kind == "folder" and (lies := [lie for file in base.weight_files() if (lie := weights_problem(file))]):
+        raise BadInput(f"{base.path}: {lies[0]}", "humigence model check; humigence model download fetches it again")
+    shape, where = read_shape(base), base.path if base.kind == "gguf" else base.path / "config.json"
+    if base.kind == "gguf":
+        held = sum(math.prod(each) for each in read_header(base.path).tensors.values())
+    else:
+        held = sum(parameters_in(safetensors_header(file)[0]) for file in base.weight_files())
+    if shape.parameters > 4 * held + (1 << 20):
+        message = f"{where}: describes {shape.parameters:,} parameters, the weights hold {held:,}"
+        raise BadInput(message, "its sizes are wrong: download the model again, or choose another")
+    return shape
+
+
 def _head_is_tied(base: BaseModel) -> bool:
     """For a config that doesn't say: tied weights are saved without the head."""
     return not any("lm_head.weight" in safetensors_header(file)[0] for file in base.weight_files())
@@ -167,10 +190,17 @@ _GGUF_LAYERS = {
 }  # fmt: skip
 
 
+# Far above any model there is: a larger number is damage or malice, and memory is taken by it.
+_LARGEST_SIZE = 1 << 24
+_LARGEST = {"num_hidden_layers": 10_000, "max_position_embeddings": 1 << 31}
+
+
 def _size(config: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
     for name in (key, *_OTHER_NAMES.get(key, ())):
         value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, (int, float)) and not (type(value) is int and 0 < value <= _LARGEST.get(key, _LARGEST_SIZE)):
+            raise BadInput(f"{where}: {name} is {str(value)[:40]}, which is no size of a model", "choose another base model")
+        if isinstance(value, int):
             return value
     if default is None:
         raise BadInput(
@@ -186,6 +216,8 @@ def _from_gguf(path: Path) -> ModelShape:
         value = header.number(key) or default
         if value is None:
             raise BadInput(f"{path}: {header.architecture}.{key} is missing, so the size of the model is not known")
+        if not 0 < value <= (_LARGEST["num_hidden_layers"] if key == "block_count" else _LARGEST_SIZE):
+            raise BadInput(f"{path}: {header.architecture}.{key} is {value}, which is no size of a model", "choose another file")
         return value
 
     hidden, heads = number("embedding_length"), number("attention.head_count")
@@ -199,6 +231,6 @@ def _from_gguf(path: Path) -> ModelShape:
         head_dim=number("attention.key_length", hidden // heads),
         vocabulary=rows or number("vocab_size", header.lengths.get("tokenizer.ggml.tokens")),
         tied_embeddings="output.weight" not in header.tensors,
-        max_positions=header.number("context_length") or 0,
+        max_positions=max(0, header.number("context_length") or 0),
         model_type=header.architecture,
     )

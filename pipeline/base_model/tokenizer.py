@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template
 
+from pipeline.base_model import strangers
 from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
 from pipeline.base_model.draft import Draft, Encoded, all_there, drafts, labelled
 from pipeline.base_model.outline import outline
@@ -237,6 +238,8 @@ def _loaded(base: BaseModel, _fingerprint: str) -> ChatTokenizer:
 def _read(folder: Path, name: str, **options: str) -> Any:
     from transformers import AutoTokenizer
 
+    if not options and (problems := strangers.file_problems(folder)):
+        raise BadInput(f"{name}: its tokenizer is not read from {folder}: {problems[0]}", "humigence model check")
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # the tokenizers library raises bare `Exception` for a damaged file

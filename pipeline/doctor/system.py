@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pipeline
-from pipeline import runs
+from pipeline import logout, runs
 from pipeline.base_model.locate import hub_cache
 from pipeline.catalogue import has_token
 from pipeline.doctor.check import Check
@@ -52,7 +52,7 @@ def _disk(name: str, path: Path, command: str) -> Check:
     value = f"{free / GIB:.1f} GiB free at {path}"
     if free < _FULL or (volume.f_files and not volume.f_favail):
         what = "full" if free < _FULL else "no more files can be made on it"
-        return Check(name, "problem", f"{what}: {value}", "a checkpoint that finds no room is lost: make some first", command)
+        return Check(name, "problem", f"{what}: {value}", "a training pauses when its disk is full: make room first", command)
     if free < _LITTLE_DISK:
         advice = "a base model, its checkpoints and the prepared data take up to 10 GiB"
         return Check(name, "warning", value, advice, command)
@@ -121,14 +121,16 @@ def _written(path: Path) -> float:
 
 def _logout_kills() -> Iterator[Check]:
     """systemd can be told to kill what a person leaves running at logout: a training with it."""
-    manager = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
-    answer = _answer("busctl", "get-property", *manager, "KillUserProcesses")
-    if answer == "b true":
-        advice = "a training ends when you log out, unless it is started outside of the login"
-        command = "loginctl enable-linger && systemd-run --user --scope humigence pipeline --train"
-        yield Check("KillUserProcesses", "warning", "yes", advice, command)
-    elif answer == "b false":
+    kills = logout.kills_at_logout()
+    if kills is None:
+        return
+    if not kills:
         yield Check("KillUserProcesses", "ok", "no: a training outlives the login")
+    elif logout.this_login().lingers:
+        yield Check("KillUserProcesses", "ok", "yes, but you linger: a training gets a scope of its own and outlives the login")
+    else:
+        advice = "a training ends when you log out; once you linger it gets a scope of its own"
+        yield Check("KillUserProcesses", "warning", "yes", advice, logout.KEEP)
 
 
 def _answer(*command: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline import acceptance, catalogue
 from pipeline.base_model import templates
 from pipeline.base_model.locate import hub_cache, locate, require
-from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers
+from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import jsonl, source
 from pipeline.dataset.jsonl import Line, read_lines
@@ -178,7 +178,7 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
     """The base model is here, or there is reason to think that it can be fetched."""
     model = ctx.config.model
     if model.local_path:
-        require(ctx.config, ctx.workspace)
+        checked_shape(require(ctx.config, ctx.workspace))
         return
     if not _REPOSITORY.match(model.repo) or ".." in model.repo:
         hint = "humigence config set model.repo OWNER/NAME"

@@ -38,7 +38,7 @@ class GpuPanel(Widget):
             self.refresh(layout=True)
 
     def _height_of(self, machine: Machine | None) -> int:
-        return len(list(machine_lines(machine, self.content_size.width, self.pid))) if machine else 0
+        return len(list(machine_lines(machine, self.content_size.width or 80, self.pid))) if machine else 0
 
     def render(self) -> Content:
         width = self.content_size.width or self.size.width
@@ -90,7 +90,8 @@ def _gpu_lines(gpu: GpuView, width: int, pid: int) -> Iterator[Content]:
         name = safe((process.name or "another container").rsplit("/", 1)[-1])
         text = f"  {name} {process.pid}"
         style = "" if process.pid == pid else "$dim"
-        yield Content.styled(f"{text[: width - 10]:<{width - 10}}{used:>10}", style)
+        room = max(0, width - 10)
+        yield Content.styled(f"{text[:room]:<{room}}{used:>10}"[: max(0, width)], style)
     if reading.power_w is not None:
         limit = "" if reading.power_limit_w is None else f"/{reading.power_limit_w:.0f}"
         yield _history("power", gpu.power, f"{reading.power_w:.0f}{limit} W", width)

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,14 @@ def _work(folder: str, faults: list[dict[str, Any]]) -> int:
 
 def _install(faults: list[dict[str, Any]]) -> None:
     """Let each fault happen at its moment: after the event that fits `when`, or while a checkpoint or the package is written."""
+    from pipeline import logout
     from pipeline.export import package
     from pipeline.runs import EventWriter
     from pipeline.training import checkpoints
 
+    for fault in faults:
+        if "login" in fault:
+            logout.this_login = partial(logout.Login, *fault["login"])
     emit, write_optimizer, manifest = EventWriter.emit, checkpoints.write_optimizer, package.Package.manifest
 
     def emit_and_act(self: EventWriter, event: Any) -> None:

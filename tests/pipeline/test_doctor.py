@@ -5,11 +5,12 @@ import os
 import time
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipeline import doctor, runs
+from pipeline import doctor, logout, runs
 from pipeline.config import Config
 from pipeline.doctor import Check, examine, gpus, software, system
 from pipeline.gpu import Survey, survey
@@ -190,10 +191,17 @@ def test_a_read_only_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert check.status == "problem" and "mounted read-only" in check.value and check.command
 
 
-def test_logind_killing_what_is_left_running_is_a_warning(tmp_path: Path, says: Callable[[str, str], None]) -> None:
+def test_logind_killing_what_is_left_running_is_a_warning(
+    tmp_path: Path, says: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     says("busctl", "b true")
+    login = logout.Login("", "", "somebody", lingers=False)
+    monkeypatch.setattr(logout, "this_login", lambda: login)
     check = looked(tmp_path)["KillUserProcesses"]
-    assert check.status == "warning" and "systemd-run --user --scope" in check.command and "enable-linger" in check.command
+    assert check.status == "warning" and "enable-linger" in check.command
+    monkeypatch.setattr(logout, "this_login", lambda: replace(login, lingers=True))
+    check = looked(tmp_path)["KillUserProcesses"]
+    assert check.status == "ok" and "scope of its own" in check.value
     says("busctl", "b false")
     assert looked(tmp_path)["KillUserProcesses"].status == "ok"
     says("busctl", "something else")

@@ -165,3 +165,15 @@ def test_a_history_has_its_newest_value_at_the_right() -> None:
     assert sparkline([math.nan, 100, 0], 2) == "█▁"
     assert sparkline([0, 0, 50, 50, 100, 100], 3) == "▁▅█"  # all of it, however narrow
     assert sparkline([1, 2], 0) == ""
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=1, max_size=80), st.lists(st.integers(1, 30), min_size=1))
+def test_a_curve_smoothed_as_it_grows_is_the_curve_smoothed_at_once(values: list[float], sizes: list[int]) -> None:
+    y, smoother, at, given_out = np.array(values), plot.Smoother(0.9), 0, []
+    for size in [*sizes, len(values)]:
+        at = min(len(values), at + size)
+        grown = smoother.upto(y[:at])
+        given_out.append((grown, grown.copy()))
+    np.testing.assert_allclose(grown, plot.smoothed(y, 0.9), rtol=1e-6, atol=1e-3)
+    for now, then in given_out:
+        np.testing.assert_array_equal(now, then)
