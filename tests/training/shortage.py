@@ -1,7 +1,7 @@
 """Memory that runs out where a test wants it: in a forward or backward pass, an optimizer step, an evaluation, a sample's answer.
 
-The errors are those of a GPU, of the CPU's allocator and of Python; they are raised inside the model's second layer and torch's
-optimizer, beneath everything of ours.
+The errors are those of a GPU, of the CPU's allocator and of Python; they are raised in the second layer, the model's own or the
+fused one, and in torch's optimizer, beneath everything that answers them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any, Literal
 import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+from pipeline.training.fused.layer import FusedLayer
+from pipeline.training.fused.model import FusedModel
 
 Place = Literal["forward", "backward", "optimizer", "held-out", "sample"]
 
@@ -76,9 +79,41 @@ def shortage(decide: Decide) -> Iterator[list[Place]]:
         return done
 
     with pytest.MonkeyPatch.context() as patched:
+        _fused(patched, chance)
         patched.setattr(LlamaDecoderLayer, "forward", forward)
         patched.setattr(torch.optim.AdamW, "step", step)
         yield happened
+
+
+def _fused(patched: pytest.MonkeyPatch, chance: Callable[[Place, int, bool], None]) -> None:
+    """The same of fused layers, which training and held-out loss both run through."""
+    model_step, held_out_sum, forward, backward = FusedModel.step, FusedModel.loss_sum, FusedLayer.forward, FusedLayer.backward
+    training, recomputed = False, False
+
+    def step(self: FusedModel, *arguments: Any) -> torch.Tensor:
+        nonlocal training, recomputed
+        training, recomputed = True, self.are_recomputed()
+        return model_step(self, *arguments)
+
+    def loss_sum(self: FusedModel, *arguments: Any) -> torch.Tensor:
+        nonlocal training
+        training = False
+        return held_out_sum(self, *arguments)
+
+    def layer_forward(self: FusedLayer, x: torch.Tensor, *more: Any) -> Any:
+        if self.number == 1:
+            chance("forward" if training else "held-out", len(x), recomputed)
+        return forward(self, x, *more)
+
+    def layer_backward(self: FusedLayer, d: torch.Tensor, *more: Any) -> torch.Tensor:
+        if self.number == 0:  # the layer above it has written its gradients
+            chance("backward", len(d), recomputed)
+        return backward(self, d, *more)
+
+    patched.setattr(FusedModel, "step", step)
+    patched.setattr(FusedModel, "loss_sum", loss_sum)
+    patched.setattr(FusedLayer, "forward", layer_forward)
+    patched.setattr(FusedLayer, "backward", layer_backward)
 
 
 def once(place: Place, number: int, error: Callable[[], Exception]) -> Decide:
