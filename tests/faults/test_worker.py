@@ -204,6 +204,35 @@ def test_a_gpu_that_vanishes_is_the_machines_fault_and_the_run_resumes(project: 
     assert project.left_behind() == untroubled
 
 
+@survives(
+    "training",
+    "memory runs out once",
+    "while the model is loaded, at the first step, in a held-out evaluation, while an answer is generated",
+    "the same is done with less at once, or again, or a sample is left out; every step is trained and the run ends",
+)
+@pytest.mark.parametrize("place", ["load", "backward", "held-out", "sample"])
+def test_memory_that_runs_out_once_is_survived(tmp_path: Path, tiny_model: Path, workers: Workers, place: str) -> None:
+    project = Project(tmp_path, tiny_model, workers, train={"max_steps": 4}, eval={"samples_per_eval": 1})
+    assert project.to_its_end({"short_of_memory_at": place, "times": 1}, until="evaluate") == 0
+    assert list(project.state.train["step"]) == [1, 2, 3, 4]
+    assert project.state.steps["evaluate"].outcome == "done"
+
+
+@survives(
+    "training",
+    "memory runs out for good",
+    "while the model is loaded, at the first step",
+    "exit 4 with what to change, no traceback and no bug; with more memory the same run resumes and ends as an untroubled one",
+)
+@pytest.mark.parametrize("place", ["load", "forward"])
+def test_memory_that_never_suffices_is_told_with_what_to_change(project: Project, untroubled: dict[str, Any], place: str) -> None:
+    assert project.to_its_end({"short_of_memory_at": place, "times": 10**6}) == 4
+    error = project.state.error
+    assert error is not None and "memory" in error.message and error.hint
+    assert project.to_its_end(resume=True) in (0, 3)
+    assert project.left_behind() == untroubled
+
+
 # -------------------------------------------------------------------------------------------------- two at a time
 
 

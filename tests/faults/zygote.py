@@ -74,6 +74,8 @@ def _install(faults: list[dict[str, Any]]) -> None:
     for fault in faults:
         if "login" in fault:
             logout.this_login = partial(logout.Login, *fault["login"])
+        if "short_of_memory_at" in fault:
+            _run_short_of_memory(fault["short_of_memory_at"], fault["times"])
     emit, write_optimizer, manifest = EventWriter.emit, checkpoints.write_optimizer, package.Package.manifest
 
     def emit_and_act(self: EventWriter, event: Any) -> None:
@@ -97,6 +99,40 @@ def _install(faults: list[dict[str, Any]]) -> None:
     EventWriter.emit = emit_and_act  # type: ignore[method-assign]
     checkpoints.write_optimizer = write_and_act
     package.Package.manifest = act_and_list  # type: ignore[method-assign]
+
+
+def _run_short_of_memory(place: str, times: int) -> None:
+    """Memory runs out the first `times` times that `place` is passed, in the model's own layers."""
+    from tests.training.shortage import ERRORS, shortage
+
+    left = [times]
+
+    def decide(here: str, _tokens: int, _recomputed: bool) -> Exception | None:
+        left[0] -= here == place
+        return ERRORS[0]() if here == place and left[0] >= 0 else None
+
+    if place == "load":
+        _run_short_while_loading(ERRORS[0], left)
+    else:
+        _for_good.append(shortage(decide))
+        _for_good[0].__enter__()
+
+
+_for_good: list[Any] = []
+
+
+def _run_short_while_loading(error: Callable[[], Exception], left: list[int]) -> None:
+    from pipeline.base_model import load
+
+    loaded = load._loaded
+
+    def chance(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise error()
+        return loaded(*arguments)
+
+    load._loaded = chance
 
 
 def _fits(event: Any, when: dict[str, Any]) -> bool:
