@@ -41,6 +41,17 @@ TROUBLES = (
         "Fetch or copy it again; `humigence model check` looks.",
     ),
     Trouble(
+        (
+            "…: describes … parameters, the weights hold …",
+            "…: … is …, which is no size of a model",
+            "…: ….… is …, which is no size of a model",
+            "… is no package of ours: …",
+        ),
+        "The files describe another model than they hold, or one that can't be: they are not what they are said to be.",
+        "Fetch the model again from where it was published; use nothing from a source you don't trust.",
+        raised_in=("pipeline/base_model/shape.py",),
+    ),
+    Trouble(
         ("… is quantized already",),
         "An adapter is trained on the weights the quantized model was made from.",
         "Choose the original model.",
@@ -49,6 +60,7 @@ TROUBLES = (
         (
             "…: has no fast tokenizer (tokenizer.json)",
             "…: its tokenizer can't be read from …: …",
+            "…: its tokenizer is not read from …: …",
             "…: its special tokens can't be used: …",
             "…: its special tokens can't be told from text",
         ),
