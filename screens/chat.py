@@ -350,7 +350,7 @@ class ChatScreen(Page):
         side: Side = "base" if self.query_one("#base").has_focus else "tuned"
         text = self.conversation.last_answer(side)
         if text:
-            self.app.copy_to_clipboard(text)
+            self.app.copy_to_clipboard(safe(text, lines=True))
             self.notify(f"The last answer of the {side} model is in the clipboard.", timeout=2)
 
     def action_clear(self) -> None:

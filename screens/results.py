@@ -147,7 +147,7 @@ class ResultsScreen(Page):
 
     def action_copy(self) -> None:
         if self.snapshot and self.snapshot.answers:
-            self.app.copy_to_clipboard(self.snapshot.answers[self.number].tuned)
+            self.app.copy_to_clipboard(safe(self.snapshot.answers[self.number].tuned, lines=True))
             self.notify("The tuned answer is in the clipboard.", timeout=2)
 
     def action_chat(self) -> None:

@@ -45,7 +45,8 @@ class OutOfBounds(TemplateError):
 class _Bounds(threading.local):
     """What is left to the rendering that goes on in this thread."""
 
-    until = float("inf")
+    until = float("inf")  # seconds this thread has computed
+    not_before = float("inf")  # on the clock on the wall, which is cheap to ask: computing can't be faster
     left = _MOST_IN_ALL
 
 
@@ -167,17 +168,23 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     @contextmanager
     def rendering(self) -> Iterator[None]:
         """The bounds hold, from their beginning, for what this thread does in the block."""
-        self.bounds.until, self.bounds.left = time.thread_time() + MOST_SECONDS, _MOST_IN_ALL
+        bounds = self.bounds
+        bounds.until, bounds.left = time.thread_time() + MOST_SECONDS, _MOST_IN_ALL
+        bounds.not_before = time.monotonic() + MOST_SECONDS
         try:
             yield
         finally:
-            self.bounds.until = float("inf")
+            bounds.until = bounds.not_before = float("inf")
 
     # ------------------------------------------------------------------------------- called by guarded templates
 
     def look(self) -> None:
-        if time.thread_time() > self.bounds.until:
-            raise OutOfBounds(f"it is not done after {MOST_SECONDS:g} seconds of computing")
+        bounds = self.bounds
+        if time.monotonic() > bounds.not_before:
+            left = bounds.until - time.thread_time()
+            if left < 0:
+                raise OutOfBounds(f"it is not done after {MOST_SECONDS:g} seconds of computing")
+            bounds.not_before = time.monotonic() + left
 
     def joined(self, *parts: Any) -> str:
         return self.join_parts([self._as_text(part) for part in parts])
@@ -214,10 +221,14 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return self.built(super().call_binop(context, operator, left, right))
 
     def call(self, context: Any, called: Any, /, *arguments: Any, **named: Any) -> Any:
+        if getattr(called, "__self__", None) is self:  # what the guarded template calls by itself
+            return called(*arguments)
         self.look()
         function = getattr(called, "__wrapped__", called)
         text = getattr(function, "__self__", None)
         if isinstance(text, (str, bytes, int, list, tuple, dict)):
+            # An iterator has no size before it has been gone through.
+            arguments = tuple(list(self._watched(each)) if isinstance(each, Iterator) else each for each in arguments)
             self._check(getattr(function, "__name__", ""), (text, *arguments), named)
         result = super().call(context, called, *arguments, **named)
         return self._passed_on(result)
