@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import PurePath
 from typing import Any
 
+from pipeline.config import Config
+from pipeline.dataset.source import made as made_rows
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package
 
@@ -18,7 +21,7 @@ def dataset_card(package: Package, report: dict[str, Any]) -> str:
         front_matter({"task_categories": ["text-generation"], "size_categories": [_size(report["kept"])], "tags": ["humigence"]}),
         f"# Data of {package.config.project}",
         "## Source",
-        _source(report),
+        origin(package.config, report),
         "## Rows",
         _rows(report),
         _rejected(report["rejected"], "rows" if report.get("json_array") else "lines"),
@@ -34,15 +37,29 @@ def _size(rows: int) -> str:
     return next((name for most, name in _SIZES if rows < most), "n>10M")
 
 
-def _source(report: dict[str, Any]) -> str:
+def origin(config: Config, report: dict[str, Any]) -> str:
+    """The file, what made it where that was Humigence, and the chat template its rows were written by."""
     # The name only: the folders above it say who and where.
     lines = [
         f"- file: {plain(PurePath(report['raw_path']).name)}",
         f"- sha256: `{report['raw_sha256']}`",
         f"- schema: {report['schema']}",
-        f"- tokenized with the chat template of {plain(report['model'])}",
     ]
-    return "\n".join(lines)
+    if made := _made_by(config, report["raw_sha256"]):
+        lines.append(f"- {made}")
+    template = report.get("template", "auto")
+    which = f"of {plain(report['model'])}" if template == "auto" else f"{template}, for {plain(report['model'])}"
+    return "\n".join([*lines, f"- tokenized with the chat template {which}"])
+
+
+def _made_by(config: Config, sha256: str) -> str:
+    """What made the file, where it is still what that makes."""
+    rows = made_rows(config)
+    if rows is None or hashlib.sha256(rows).hexdigest() != sha256:
+        return ""
+    if config.data.source == "bundled":
+        return "the demo rows that come with Humigence"
+    return f"composed of facts by `humigence data generate`, topics {', '.join(config.data.generate.topics)}, seed {config.seed}"
 
 
 def _rows(report: dict[str, Any]) -> str:

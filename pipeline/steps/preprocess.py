@@ -117,6 +117,7 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
         "json_array": is_array(raw),
         "schema": data.row_schema,
         "model": base.name,
+        "template": base.template,
         "seed": ctx.config.seed,
         "max_seq_len": data.max_seq_len,
         "over_long": data.over_long,

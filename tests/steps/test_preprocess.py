@@ -262,6 +262,7 @@ def test_rows_are_written_by_the_template_that_was_chosen(desk: Desk) -> None:
     desk.write(rows(3))
     own, chosen = desk.prepare(), desk.prepare(template="alpaca")
     assert own.folder != chosen.folder
+    assert (own.report["template"], chosen.report["template"]) == ("auto", "alpaca")
     tokenizer = ChatTokenizer.from_folder(desk.model)
     texts = [tokenizer.decode(document["input_ids"], keep_special=True) for document in chosen.dataset("train")]
     assert texts and all(text.startswith("### Instruction:\nWhat is ") for text in texts)
