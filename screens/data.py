@@ -242,7 +242,9 @@ class DataScreen(Page):
             lines.append(Content.assemble(("▲ ", "$warning"), "without the chat template: ", safe(reason)))
         elif self._opened:
             legend = Content.assemble(("trained", TRAINED), ("  ·  ", "$faint"), ("seen, not trained", MASKED))
-            lines.append(Content.assemble(legend, ("  ·  ", "$faint"), (f"template of {safe(self._opened['model'])}", "$dim")))
+            chosen = self.config.data.template
+            template = f"template of {safe(self._opened['model'])}" if chosen == "auto" else f"template {chosen} (data.template)"
+            lines.append(Content.assemble(legend, ("  ·  ", "$faint"), (template, "$dim")))
         else:
             lines.append(Content.styled("reading the tokenizer of the base model …", "$dim"))
         if self.counted is not None and not self.has_class("-beside"):

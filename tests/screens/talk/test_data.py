@@ -231,3 +231,11 @@ async def test_rows_that_are_still_to_be_made_are_shown_and_not_written(workspac
         assert screen.counted is not None and screen.counted["rows"] == 240 and screen.counted["kept"] > 200
         assert screen.row is not None and screen.row["documents"]
     assert not (workspace / "made.jsonl").exists()
+
+
+async def test_the_template_that_is_named_is_the_one_the_rows_are_written_by(rows: Path, tiny_model: Path) -> None:
+    app = stage(rows, tiny_model, data=settings(tiny_model).data.model_copy(update={"template": "alpaca"}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await screen_of(pilot)
+        await until(pilot, lambda: "template alpaca (data.template)" in text_of(app))
+        assert screen.row is not None and "### Instruction:" in row_content(screen.row, 256).plain
