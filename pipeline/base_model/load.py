@@ -322,17 +322,14 @@ def _adapter_config(folder: Path) -> Any:
     if not isinstance(document, dict) or document.get("peft_type") != "LORA":
         raise ValueError("adapter_config.json describes no LoRA adapter")
     usual = json.loads(json.dumps(LoraConfig(task_type=TaskType.CAUSAL_LM).to_dict(), default=str))
-    unknown = [
-        name
-        for name, value in document.items()
-        if name not in _OUR_SETTINGS | _SAYS_NOTHING and value not in (usual.get(name), None, False) and value not in ([], {})
-    ]
+    ours = _OUR_SETTINGS | _SAYS_NOTHING
+    unknown = [name for name, value in document.items() if name not in ours and _asks(name, value, usual)]
     if unknown:
         raise ValueError(
             f"adapter_config.json asks for {', '.join(sorted(unknown))[:200]}, which only plain LoRA adapters go without"
         )
     names = {"r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "target_modules": "target_modules"}
-    lora = LoraSection(**{ours: document[theirs] for theirs, ours in names.items()})
+    lora = LoraSection(**{our: document[theirs] for theirs, our in names.items()})
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -341,6 +338,13 @@ def _adapter_config(folder: Path) -> Any:
         task_type=TaskType.CAUSAL_LM,
         inference_mode=True,
     )
+
+
+def _asks(name: str, value: Any, usual: dict[str, Any]) -> bool:
+    """Whether a setting is more than its default; a number that this peft doesn't know belongs to something that is off."""
+    if name not in usual and isinstance(value, (int, float)) and value is not True:
+        return False
+    return value not in (usual.get(name), None, False) and value not in ([], {})
 
 
 def read_adapter(adapted: Any, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,9 @@ def test_a_local_path_into_the_hub_cache_is_its_repository(
 def test_a_snapshot_is_called_by_its_repository(tmp_path: Path, tiny_model: Path) -> None:
     snapshot = tmp_path / "models--owner--a-name" / "snapshots" / "c0ffee"
     snapshot.mkdir(parents=True)
-    for file in tiny_model.iterdir():
-        (snapshot / file.name).symlink_to(file)
+    blobs = Path(shutil.copytree(tiny_model, snapshot.parent.parent / "blobs"))
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
     assert at(snapshot).name == "owner/a-name"
 
 
