@@ -1,0 +1,87 @@
+"""The app dies, the worker dies, both die: what goes on, and what the next app shows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import runs
+from pipeline.config import Config
+from pipeline.runs import RunFolder, Workspace
+from tests.faults.declared import survives
+from tests.processes import IMPORT_PATH, ROOT
+from tests.terminal import Terminal
+
+_LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[bytes]]]:
+    """A run that is on, its worker in a session of its own."""
+    run = runs.create(Workspace(tmp_path), Config(project="faithful"), {})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.screens.fake_worker", str(run.path)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": IMPORT_PATH}, start_new_session=True,
+    )  # fmt: skip
+    yield run, process
+    process.kill()
+    process.wait()
+
+
+@survives(
+    "death",
+    "kill -9, SIGTERM, SIGINT or SIGHUP of the app",
+    "while it follows a live run",
+    "the run goes on; where the app could, it left the terminal as it was; the next app attaches to the live run",
+)
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"])
+def test_an_app_that_dies_takes_nothing_with_it(
+    tmp_path: Path, live: tuple[RunFolder, subprocess.Popen[bytes]], name: str
+) -> None:
+    run, process = live
+    with Terminal(tmp_path) as first:
+        first.says("training")
+        first.press("\r")
+        first.says("d detach", "smoothed")
+        first.process.send_signal(getattr(signal, name))
+        ended = first.ends()
+        assert (ended == -signal.SIGKILL) == (name == "SIGKILL")
+        if name in ("SIGTERM", "SIGINT"):
+            first.wait(lambda: _LEAVES_ALTERNATE_SCREEN in first.received)
+            assert b"Traceback" not in first.received
+        seen = runs.read_state(run).step
+        first.wait(lambda: runs.read_state(run).step > seen + 5)
+    assert process.poll() is None
+    with Terminal(tmp_path) as second:
+        second.says("training")
+        second.press("\r")
+        second.says("d detach", "smoothed")
+    assert process.poll() is None
+
+
+@survives(
+    "death",
+    "kill -9 of the app and the worker together",
+    "in the middle of training",
+    "the next app shows that the training process is gone, after which step, and offers to resume",
+)
+def test_after_the_death_of_both_the_next_app_says_so(tmp_path: Path, live: tuple[RunFolder, subprocess.Popen[bytes]]) -> None:
+    run, process = live
+    with Terminal(tmp_path) as first:
+        first.says("training")
+        first.process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
+        first.ends()
+    process.wait()
+    with Terminal(tmp_path) as second:
+        second.says("crashed")
+        second.press("\r")
+        second.says(f"the training process is gone after optimizer step {runs.read_state(run).step:,}", "R resume")
+        second.press("\x11")
+        assert second.ends() == 0
