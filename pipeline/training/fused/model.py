@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.out_of_memory import is_out_of_memory
 from pipeline.training.fused.adapter import FlatAdapter
 from pipeline.training.fused.graph import StepGraph
 from pipeline.training.fused.layer import FusedLayer, Kept, Tokens, layer_weights
@@ -96,7 +97,9 @@ class FusedModel:
         self._wants_graph = False
         try:
             self._graph = StepGraph(self, batch.ids, batch.targets, tokens, scale)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # a recording that is broken off does not always say it in torch's own type
+            if not is_out_of_memory(error):
+                raise
             self._graph = None
             torch.cuda.empty_cache()
 
@@ -111,6 +114,10 @@ class FusedModel:
     def replays(self) -> bool:
         """Whether micro-batches of one size are replayed."""
         return self._graph is not None
+
+    def replays_of(self, ids: torch.Tensor) -> bool:
+        """Whether that size is the one of `ids`; True as well where nothing is recorded."""
+        return self._graph is None or self._graph.fits(ids)
 
     @torch.no_grad()
     def step(self, ids: torch.Tensor, targets: torch.Tensor, tokens: Tokens, scale: torch.Tensor) -> torch.Tensor:

@@ -71,6 +71,8 @@ class FusedStep:
         key = torch.full((1,), words[0] | (words[1] >> 2) << 32, dtype=torch.int64, device=device)
         scale = torch.full((1,), 1 / trained_in_step, dtype=torch.float32, device=device)
         tokens = as_tokens(batch, device, self._tokens)
+        if not self.model.replays_of(tokens.ids):
+            self.release()  # a smaller one, asked for beside it, would need its memory twice
         with self._pace.of(tokens.ids.numel()) if self._pace else nullcontext():
             loss = self.model.loss_and_gradients(tokens, scale, key).reshape(())
         if self._pace and self._pace.wants_graph():
