@@ -15,8 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from pipeline.training.fused.operations import MULTIPLE
-from pipeline.training.fused.reference import Heads
+from pipeline.training.fused.reference import MULTIPLE, Heads
 
 
 class Tile(NamedTuple):

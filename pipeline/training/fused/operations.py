@@ -7,9 +7,6 @@ from typing import Any
 
 import torch
 
-MULTIPLE = 128
-"""The tokens of a micro-batch are padded to a multiple of this, so that no tile of the attention kernels is cut off."""
-
 
 @dataclass(frozen=True)
 class Operations:

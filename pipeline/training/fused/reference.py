@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+MULTIPLE = 128
+"""The tokens of a micro-batch are padded to a multiple of this, so that no tile of the attention kernels is cut off."""
 _UINT32 = 0xFFFFFFFF
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipeline.training.fused.graph import WORTH_IT
 from pipeline.training.fused.model import Batch, FusedModel
-from pipeline.training.fused.operations import MULTIPLE
+from pipeline.training.fused.reference import MULTIPLE
 from pipeline.training.rows import NOT_TRAINED
 
 _NEARLY = 0.9
