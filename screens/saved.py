@@ -29,6 +29,7 @@ class SavedScreen(Page):
     """
 
     CSS_PATH = "saved.tcss"
+    AUTO_FOCUS = ""  # the focus below leaves the first lines in view
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "run('plan')", "plan"),
         Binding("v", "run('validate')", "validate"),

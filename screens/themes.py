@@ -94,6 +94,9 @@ _SIXTEEN = Theme(
         "series-1": "ansi_bright_cyan", "series-2": "ansi_bright_magenta", "series-3": "ansi_bright_yellow",
         "series-4": "ansi_cyan", "series-5": "ansi_bright_blue", "series-6": "ansi_bright_white",
         "block-cursor-background": "ansi_blue", "block-cursor-foreground": "ansi_bright_white",
+        "scrollbar": "ansi_bright_black", "scrollbar-hover": "ansi_default", "scrollbar-active": "ansi_bright_magenta",
+        "scrollbar-background": "ansi_default", "scrollbar-background-hover": "ansi_default",
+        "scrollbar-background-active": "ansi_default",
         "ansi-background": "ansi_default", "ansi-foreground": "ansi_default",
     },
 )  # fmt: skip

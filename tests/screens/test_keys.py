@@ -14,11 +14,12 @@ from textual.dom import DOMNode
 
 import screens
 from humigence_tui.app import HumigenceApp
+from screens import names
 from screens.widgets.log_view import LogLines, LogView
 from screens.widgets.rows import Rows
 from screens.widgets.samples import Samples
 from tests.screens import test_keys_talk as talk_keys
-from tests.screens.conftest import Records, shown, text_of, until
+from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
 from tests.screens.wizard import test_keys as wizard_keys
 
 
@@ -195,20 +196,61 @@ async def test_a_key_does_what_it_says(records: Records, case: Case, monkeypatch
         await until(pilot, lambda: case.seen(app))
 
 
-def _declared() -> set[tuple[str, str]]:
-    """(class, key) of every binding in the screens and the app."""
+def _classes() -> list[type[DOMNode]]:
+    """Every screen and part of the app, and the app."""
     modules = [importlib.import_module(each.name) for each in pkgutil.walk_packages(screens.__path__, "screens.")]
     classes = {
         value for module in modules for value in vars(module).values() if isinstance(value, type) and issubclass(value, DOMNode)
     }
-    ours = [cls for cls in classes if cls.__module__.startswith("screens.")] + [HumigenceApp]
-    found: set[tuple[str, str]] = set()
-    for cls in ours:
-        for binding in cls.__dict__.get("BINDINGS", ()):
-            binding = Binding(*binding) if isinstance(binding, tuple) else binding
-            assert isinstance(binding, Binding)
-            found |= {(cls.__name__, key.strip()) for key in binding.key.split(",")}
+    return [cls for cls in classes if cls.__module__.startswith("screens.")] + [HumigenceApp]
+
+
+def _actions(cls: type[DOMNode]) -> dict[str, str]:
+    """Key → action, as the class itself declares them."""
+    found: dict[str, str] = {}
+    for binding in cls.__dict__.get("BINDINGS", ()):
+        binding = Binding(*binding) if isinstance(binding, tuple) else binding
+        assert isinstance(binding, Binding)
+        found |= {key.strip(): binding.action for key in binding.key.split(",")}
     return found
+
+
+def _declared() -> set[tuple[str, str]]:
+    """(class, key) of every binding in the screens and the app."""
+    return {(cls.__name__, key) for cls in _classes() for key in _actions(cls)}
+
+
+# Where letters are typed they can't be keys.
+TYPED_INTO = {"LineInput", "PathInput", "ChatScreen"}
+
+
+@pytest.mark.parametrize("cls", [cls for cls in _classes() if _actions(cls)], ids=lambda cls: cls.__name__)
+def test_an_arrow_and_its_letter_do_the_same_everywhere(cls: type[DOMNode]) -> None:
+    actions = _actions(cls)
+    for arrow, letter in (("left", "h"), ("down", "j"), ("up", "k"), ("right", "l")):
+        if cls.__name__ not in TYPED_INTO and {arrow, letter} & set(actions):
+            assert actions.get(arrow) == actions.get(letter), f"{arrow} and {letter}"
+
+
+@pytest.mark.parametrize("name", [name for name in names.NAMES if name not in ("home", "data", "chat")])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+async def test_every_screen_has_the_palette_goes_back_with_escape_and_survives_any_size(
+    records: Records, name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = records.write("finished")
+    arguments = {"run": {"run": run}, "results": {"run": run}, "compare": {"runs": (run,)}, "plan": {"config": run.load_config()}}
+    app = records.app(name, **arguments.get(name, {}))
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: on(app) == names._CLASSES[name] and app.screen.ready)
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: on(app) == "CommandPalette")
+        await pilot.press("escape")
+        await until(pilot, lambda: on(app) == names._CLASSES[name])
+        for columns, lines in ((40, 12), (1, 1), (200, 60), (20, 6), size):
+            await pilot.resize_terminal(columns, lines)
+        await until(pilot, lambda: len(lines_of(app)) == size[1] and "? keys" in lines_of(app)[-1])
+        await pilot.press("escape")
+        await until(pilot, lambda: on(app) == "HomeScreen")
 
 
 def test_no_key_is_without_a_case() -> None:
