@@ -86,5 +86,6 @@ class Question(ModalScreen[str]):
 
     def action_move(self, by: int) -> None:
         buttons = list(self.query(AnswerButton))
-        at = next((number for number, button in enumerate(buttons) if button.has_focus), 0)
-        buttons[(at + by) % len(buttons)].focus()
+        # `focus()` and `has_focus` take their turn: of two quick presses the second would start from the same answer.
+        at = next((number for number, button in enumerate(buttons) if button is self.focused), 0)
+        self.set_focus(buttons[(at + by) % len(buttons)])

@@ -143,7 +143,7 @@ class ResultsScreen(Page):
 
     def action_other_pane(self) -> None:
         base, tuned = self.query_one("#base"), self.query_one("#tuned")
-        (base if tuned.has_focus else tuned).focus()
+        self.set_focus(base if self.focused is tuned else tuned)
 
     def action_copy(self) -> None:
         if self.snapshot and self.snapshot.answers:

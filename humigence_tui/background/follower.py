@@ -110,6 +110,7 @@ class Following:
         self._log: deque[LogLine] = deque(maxlen=_LINES_KEPT)
         self._output = OutputTail(run.output_log)
         self._seen = _Seen()
+        self._unsaved = 0  # bytes of the log that no cache holds
         self.whole = False  # whether the log has been read to its end
 
     def read(self) -> bool:
@@ -121,8 +122,11 @@ class Following:
         output_changed = self._output.read()
         was_whole, self.whole = self.whole, reader.offset - before < _PIECE_BYTES // 2
         grown = reader.offset != before
-        if self.whole and grown and reader.offset - before > state_cache.WORTH_IT_BYTES:
+        self._unsaved += reader.offset - before
+        # Not while it grows: a flood would have the whole curve written four times a second.
+        if self.whole and self._unsaved > state_cache.WORTH_IT_BYTES and not (was_whole and alive):
             state_cache.save(self.run, state, reader.offset)
+            self._unsaved = 0
         changed = grown or output_changed or self.whole != was_whole or alive != self._seen.alive or self._due(alive)
         self._seen.alive = alive
         return changed

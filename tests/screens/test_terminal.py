@@ -92,6 +92,24 @@ def test_what_another_program_wrote_over_the_screen_goes_when_it_is_drawn_again(
         assert terminal.ends() == 0
 
 
+def test_quick_presses_each_count(tmp_path: Path, worker: tuple[RunFolder, subprocess.Popen[bytes]]) -> None:
+    """As a key that is held down gives them: the answer two to the right is aborting, and that is what is asked for."""
+    run, _ = worker
+    with Terminal(tmp_path) as terminal:
+        terminal.says("training")
+        terminal.press("\r")
+        terminal.says("d detach", "smoothed")
+        terminal.press("x")
+        terminal.says("stop and save")
+        terminal.press("\x1b[C\x1b[C\r")
+        terminal.wait(run.stop_request.exists)
+        terminal.wait(lambda: run.stop_request.read_text() == "abort\n")
+        terminal.press("\x11")
+        terminal.says("leave it running")
+        terminal.press("\r")
+        assert terminal.ends() == 0
+
+
 NOISY = """
 import ctypes, os, sys, threading, time
 from humigence_tui import app as app_module
