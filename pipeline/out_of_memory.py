@@ -101,7 +101,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+    if not isinstance(error, RuntimeError):
+        return False
+    # A recording of a CUDA graph that breaks off says only that; why, the error before it says.
+    before = error.__context__ if "captur" in str(error) else None
+    return any(words in str(error) for words in _SAID) or (before is not None and is_out_of_memory(before))
 
 
 def unless_short(work: Callable[[], T]) -> T | Literal[NoRoom.NO_ROOM]:

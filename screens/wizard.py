@@ -53,6 +53,7 @@ _SETTLE_S = 0.15  # typing goes on: what it costs is asked once it pauses
 _MACHINE_EVERY_S = 5.0
 # Of a list where there is little room; it scrolls with the cursor.
 _GPU_ROWS, _MODEL_ROWS = 2, 3
+_ROOM_FOR_NOTES = 40
 _SIDE_WIDTH = 57  # of the text beside the form, where there is room (wizard.tcss)
 
 
@@ -126,9 +127,17 @@ class WizardScreen(Page):
                 self.notify(safe(error.message, lines=True), title="the config can't be read", severity="error", markup=False)
             return Config()
         if loaded.notes:
-            told = safe("\n".join(loaded.notes), lines=True)
-            self.notify(told, title="a config of an older Humigence, read as", timeout=20, markup=False)
+            self._tell_older(loaded.notes)
         return loaded.config
+
+    def _tell_older(self, notes: tuple[str, ...]) -> None:
+        """What older spellings became; on a small screen that they did, and where it is told."""
+        few = (
+            f"{len(notes)} settings are written in another way today; saving writes them so.",
+            "humigence config view tells each.",
+        )
+        told = safe("\n".join(notes if self.app.size.height >= _ROOM_FOR_NOTES else few), lines=True)
+        self.notify(told, title="a config of an older Humigence", timeout=20, markup=False)
 
     def _form(self) -> ConfigForm:
         root = self.workspace.root

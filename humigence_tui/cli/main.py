@@ -36,7 +36,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "init": Entry("wizard", "Set up a run in the app: five questions, or every setting."),
         "wizard": Entry("wizard", "The same."),
         "pipeline": Entry("pipeline", "All eight steps; training only with --train or TRAIN=1."),
-        "runs": Entry("runs", "List the runs; show, follow or stop one."),
+        "runs": Entry("runs", "List the runs; show, follow, stop or delete them."),
         "infer": Entry("infer", "Ask the packaged model."),
         "tokens": Entry("tokens", "Tokens per step and second, peak memory of the last run."),
     },

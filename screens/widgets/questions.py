@@ -200,9 +200,7 @@ class DataQuestion(QuestionRow):
                 self.picker.show(path)
         self.query_one(".file").display = local
         self.bundled.display = not local
-        self.bundled.update(
-            f"  {self._made(draft)} · chat_messages · {'stands' if self._is_there(path) else 'written'} at {path}"
-        )
+        self.bundled.update(f"  {self._made(draft)} · {'at' if self._is_there(path) else 'written to'} {path}")
 
     def _made(self, draft: Draft) -> str:
         """How many rows, of what."""

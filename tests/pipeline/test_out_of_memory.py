@@ -28,7 +28,23 @@ from tests.steps.judged import config_for
 from tests.training.shortage import ERRORS
 
 
-@pytest.mark.parametrize("error", [*(make() for make in ERRORS), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def after(first: Exception, error: Exception) -> Exception:
+    """`error` as it is when it was raised while `first` was on its way."""
+    error.__context__ = first
+    return error
+
+
+BROKEN_OFF = "CUDA error: operation failed due to a previous error during capture"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(make() for make in ERRORS),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        after(torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(BROKEN_OFF)),
+    ],
+)
 def test_memory_that_ran_out_is_known_by_every_name_it_has(error: Exception) -> None:
     assert is_out_of_memory(error)
     assert unless_short(raising(error)) is NO_ROOM
@@ -41,6 +57,8 @@ def test_memory_that_ran_out_is_known_by_every_name_it_has(error: Exception) -> 
         ValueError("out of memory"),
         OSError(errno.ENOSPC, "No space left on device"),
         OutOfMemory("told already"),
+        after(RuntimeError("CUDA error: unspecified launch failure"), RuntimeError(BROKEN_OFF)),
+        after(MemoryError(), RuntimeError("the size of tensor a must match")),
         KeyboardInterrupt(),
     ],
 )

@@ -16,7 +16,7 @@ async def test_a_generated_set_is_the_third_choice_and_says_what_it_will_be(work
     async with wizard(workspace, size, config=Config()) as (screen, pilot):
         await enter(pilot, screen.data.choices, fields()["data.source"], "generated")
         await until(lambda: "240 rows of 12 topics" in str(screen.data.bundled.render()))
-        assert "written at data/raw/oa.jsonl" in str(screen.data.bundled.render())
+        assert "written to data/raw/oa.jsonl" in str(screen.data.bundled.render())
         await until(lambda: screen.outlook.model == "" and not screen.form.problems())
         await pilot.press("ctrl+s")
         await until(lambda: was_saved(workspace))

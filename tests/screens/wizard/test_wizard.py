@@ -307,15 +307,22 @@ async def test_a_config_that_cant_be_read_is_told_and_left_alone(rows: Path) -> 
     assert path.read_text() == '{"seed": "many"}'
 
 
-async def test_an_older_config_is_read_told_and_saved_in_todays_words(rows: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((160, 48), 'data.collator_windowing "drop" is data.over_long "drop" now'),
+        ((80, 24), "2 settings are written in another way"),
+    ],
+)
+async def test_an_older_config_is_read_told_and_saved_in_todays_words(rows: Path, size: tuple[int, int], said: str) -> None:
     path = rows / config_file.DEFAULT_CONFIG
     path.parent.mkdir()
     old = '{"data": {"raw_path": "data/raw/support.jsonl", "collator_windowing": "drop"}, "train": {"epochs": "auto_≈1"}}'
     path.write_text(old, encoding="utf-8")
-    async with wizard(rows) as (screen, pilot):
+    async with wizard(rows, size) as (screen, pilot):
         assert screen.draft.config().data.over_long == "drop"
         told = "\n".join(notification.message for notification in screen.app._notifications)
-        assert 'data.collator_windowing "drop" is data.over_long "drop" now' in told and "auto_≈1" in told
+        assert said in told
         await save(screen, pilot)
     assert config_file.load_noted(config_file.DEFAULT_CONFIG, rows).notes == ()
     assert path.with_name(path.name + ".bak").read_text(encoding="utf-8") == old
