@@ -139,7 +139,8 @@ class RunScreen(ChartPage):
         self.call_after_refresh(self._show_banner)
 
     def _show_banner(self) -> None:
-        words = banner(self.snapshot, 4 if self.has_class("-low") else 7) if self.snapshot else None
+        room = 4 if self.has_class("-low") else 7
+        words = banner(self.snapshot, room, self.size.width - 2) if self.snapshot else None
         tell(self.query_one("#banner", Static), words or Content(""))
         self.query_one("#banner").display = words is not None
 

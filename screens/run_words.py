@@ -70,15 +70,18 @@ def _cells(snapshot: Snapshot) -> Iterator[Content]:
 # ---------------------------------------------------------------------------------------------------- the banner
 
 
-def banner(snapshot: Snapshot, room: int) -> Content | None:
-    """What is wrong, or how it ended, and the next thing to do, in about `room` lines; None when there is nothing to say."""
-    lines = list(_banner_lines(snapshot, room))
+def banner(snapshot: Snapshot, room: int, width: int) -> Content | None:
+    """What is wrong, or how it ended, and the next thing to do, in about `room` lines; None when there is nothing to say.
+
+    Lines of the log are cut at `width`: the last ones matter most, and a long one must not push them out.
+    """
+    lines = list(_banner_lines(snapshot, room, width))
     return Content("\n").join(lines) if lines else None
 
 
-def _banner_lines(snapshot: Snapshot, room: int) -> Iterator[Content]:
+def _banner_lines(snapshot: Snapshot, room: int, width: int) -> Iterator[Content]:
     if snapshot.status == "crashed":
-        yield from _crash(snapshot, room - 3)
+        yield from _crash(snapshot, room - 3, width)
     elif snapshot.live and snapshot.paused:
         yield Content.assemble(("● ", "$warning"), (safe(snapshot.paused), "bold"))
         yield Content("  it goes on by itself when there is room")
@@ -109,7 +112,7 @@ def _banner_lines(snapshot: Snapshot, room: int) -> Iterator[Content]:
         )
 
 
-def _crash(snapshot: Snapshot, room: int) -> Iterator[Content]:
+def _crash(snapshot: Snapshot, room: int, width: int) -> Iterator[Content]:
     current = snapshot.current
     where = f" in {current.name}" if current else ""
     if snapshot.state.step and current and current.name == "train":
@@ -122,7 +125,7 @@ def _crash(snapshot: Snapshot, room: int) -> Iterator[Content]:
         return
     yield Content.styled("  The last it printed:", "$dim")
     for line in last:
-        yield Content.styled(f"  {line.text}", "$dim")
+        yield Content.styled(f"  {line.text}", "$dim").truncate(max(10, width), ellipsis=True)
 
 
 def _resume(snapshot: Snapshot) -> Iterator[Content]:

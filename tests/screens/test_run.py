@@ -213,3 +213,15 @@ async def test_a_hundred_thousand_steps_are_shown_with_the_last_one(records: Rec
         assert screen.chart.shown.span < 100
         facts = screen.query_one("#facts", Static)
         assert facts.display
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+async def test_the_last_line_of_a_crash_is_seen_whatever_long_lines_are_before_it(
+    records: Records, size: tuple[int, int]
+) -> None:
+    run = records.write("crashed")
+    run.output_log.write_text("".join(f"{number} " + "a long warning " * 40 + "\n" for number in range(9)) + "the last words\n")
+    app = records.app("run", run=run)
+    async with app.run_test(size=size) as pilot:
+        await shown(pilot)
+        await until(pilot, lambda: "R goes on from step 500" in text_of(app) and "the last words" in text_of(app))
