@@ -148,6 +148,7 @@ def test_a_read_only_disk_refuses_a_start_and_still_shows_its_runs(disk: Disk, w
     state, _ = state_cache.read(project.run)
     assert runs.status_of(project.run, state) == "finished"
     assert state_cache.read_summary(project.run).status == "finished"
+    assert not runs.is_alive(project.run)
     assert runs.summary(project.run)["state"] == "finished"
     disk.make_read_only(yes=False)
     assert project.to_its_end(until="preprocess") == 0
