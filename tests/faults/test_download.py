@@ -62,7 +62,7 @@ def test_a_download_that_does_not_fit_is_told_and_goes_on_later(
         disk.fill(leave=300 << 10)
         told = _download(address, tmp_path, cache, moment)
         assert told["code"] == 4 and "make room" in told["hint"]
-        assert ("needs" if moment == "before" else "the disk is full") in told["message"]
+        assert ("are needed" if moment == "before" else "the disk is full") in told["message"]
         disk.make_room()
         assert _download(address, tmp_path, cache, moment) == {"outcome": "done"}
     found = next(cache.rglob("snapshots/*/model.safetensors"))
