@@ -4,6 +4,7 @@
 VENV   ?= .venv
 PYTHON ?= python3
 CONFIG ?= configs/humigence.basic.json
+JOBS   ?= 2
 CASES  ?= 20000
 
 PY        := $(VENV)/bin/python
@@ -76,7 +77,7 @@ infer: $(INSTALLED) ## ask the packaged model: make infer PROMPT="Explain overfi
 # ------------------------------------------------------------------------------------------------------ the proof
 
 test: $(INSTALLED) $(DEMO_MODEL) ## the whole test suite
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 soak: $(INSTALLED) ## 200 random faults over one training run, whose weights must not change by a bit (half an hour)
 	$(PY) -m tests.faults.soak
