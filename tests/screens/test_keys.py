@@ -224,7 +224,9 @@ def _declared() -> set[tuple[str, str]]:
 TYPED_INTO = {"LineInput", "PathInput", "ChatScreen"}
 
 
-@pytest.mark.parametrize("cls", [cls for cls in _classes() if _actions(cls)], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [cls for cls in sorted(_classes(), key=lambda cls: cls.__name__) if _actions(cls)], ids=lambda cls: cls.__name__
+)
 def test_an_arrow_and_its_letter_do_the_same_everywhere(cls: type[DOMNode]) -> None:
     actions = _actions(cls)
     for arrow, letter in (("left", "h"), ("down", "j"), ("up", "k"), ("right", "l")):
