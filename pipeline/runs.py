@@ -187,7 +187,7 @@ def _lines_backwards(fd: int) -> Iterator[bytes]:
             others[-1] += rest
             yield from reversed(others)
             rest = b""
-        rest = (first + rest)[:_LONGEST_LINE_BACKWARDS]
+        rest = first + rest if len(rest) < _LONGEST_LINE_BACKWARDS else rest
         end = start
     yield rest
 

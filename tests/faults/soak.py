@@ -104,7 +104,9 @@ class Soak:
 
     def killed_at_any_time(self) -> None:
         self.project.start(resume=True)
-        time.sleep(self.random.uniform(0, 3))  # at any time is what it is about
+        until, last = time.monotonic() + self.random.uniform(0, 3), self._from() + 8
+        while time.monotonic() < until and self.project.state.step < last:
+            time.sleep(0.01)
         self.workers.kill()
 
     def asked_to_stop(self) -> None:

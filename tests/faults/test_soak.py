@@ -15,4 +15,4 @@ from tests.faults.workers import Workers
 @pytest.mark.slow
 def test_a_dozen_random_faults_change_nothing(tmp_path: Path, workers: Workers) -> None:
     told: list[str] = []
-    assert soak(tmp_path, workers, faults=12, seed=7, say=told.append, epochs=5), "\n".join(told)
+    assert soak(tmp_path, workers, faults=12, seed=7, say=told.append, epochs=12), "\n".join(told)
