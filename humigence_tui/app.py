@@ -148,6 +148,8 @@ class HumigenceApp(App[None]):
 
     @on(messages.Ready)
     def _tell_what_is_known(self, message: messages.Ready) -> None:
+        if message.page not in self.pages:  # gone, or covered again, before its message came
+            return
         if self._rows is not None:
             message.page.take_runs(self._rows)
         if self._machine is not None:

@@ -62,7 +62,8 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     step = checkpoint_files.step_of(start) if start else 0
     ended_early = step < plan.total_steps and _ended_early_before(ctx, progress)
     if step < plan.total_steps and not ended_early:
-        ctx.emit(Note(f"about {size(plan.peak_memory_bytes)} of memory at the peak, says the plan"))
+        if device.kind == "cuda":
+            ctx.emit(Note(f"about {size(plan.peak_memory_bytes)} of GPU memory at the peak, says the plan"))
         model, fused = trainable(ctx.config, base, plan, device, progress.limits)
         samples = _samples(ctx, base) if held_out else None
         parts = Parts(
@@ -193,7 +194,7 @@ def _stopped(run: RunFolder, cadence: Cadence, step: int) -> Stopped:
 def _prediction(plan: Plan, peak_bytes: int) -> Note:
     """How right the plan was about memory."""
     error = plan.peak_memory_bytes / max(1, peak_bytes) - 1
-    words = f"{size(peak_bytes)} of memory at the peak; the plan had said {size(plan.peak_memory_bytes)} ({error:+.1%})"
+    words = f"{size(peak_bytes)} of GPU memory at the peak; the plan had said {size(plan.peak_memory_bytes)} ({error:+.1%})"
     if abs(error) <= _TRUE_ENOUGH:
         return Note(words)
     return Note(f"{words}: more than {_TRUE_ENOUGH:.0%} off", "warning")
