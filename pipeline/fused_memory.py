@@ -12,8 +12,8 @@ from pipeline.config import PrecisionMode
 from pipeline.memory import ADAPTER_BYTES, CONTEXT_BYTES, MemoryEstimate, weight_bytes
 
 ITEM = 2  # bfloat16
-# As `training.fused.model` cuts the logits.
 LOGIT_BYTES = 256 << 20
+"""Logits held at once: `training.fused.model` cuts them to this."""
 _QUANTIZED = ("qlora_nf4", "lora_int8")
 # Torch's blocks beyond the tensors in them: what was measured, see the test.
 _ROUNDING = 1.02

@@ -13,15 +13,34 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyte
 
-from tests.processes import IMPORT_PATH
+from pipeline import runs
+from pipeline.config import Config
+from pipeline.runs import RunFolder, Workspace
+from tests.processes import IMPORT_PATH, ROOT
 
 PATIENCE_S = 120.0
 _APP = (sys.executable, "-m", "humigence_tui")
+
+
+@contextmanager
+def live_run(root: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[bytes]]]:
+    """A run that is on, its worker in a process and a session of its own."""
+    run = runs.create(Workspace(root), Config(project="faithful"), {})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.screens.fake_worker", str(run.path)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": IMPORT_PATH}, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield run, process
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Terminal:

@@ -5,33 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline import runs
-from pipeline.config import Config
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import RunFolder
 from tests.faults.declared import survives
-from tests.processes import IMPORT_PATH, ROOT
-from tests.terminal import Terminal
+from tests.terminal import Terminal, live_run
 
 _LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
 
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[bytes]]]:
-    """A run that is on, its worker in a session of its own."""
-    run = runs.create(Workspace(tmp_path), Config(project="faithful"), {})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.screens.fake_worker", str(run.path)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": IMPORT_PATH}, start_new_session=True,
-    )  # fmt: skip
-    yield run, process
-    process.kill()
-    process.wait()
+    with live_run(tmp_path) as found:
+        yield found
 
 
 @survives(

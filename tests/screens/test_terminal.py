@@ -12,25 +12,16 @@ from pathlib import Path
 import pytest
 
 from pipeline import runs
-from pipeline.config import Config
-from pipeline.runs import RunFolder, Workspace
-from tests.processes import IMPORT_PATH
-from tests.terminal import PATIENCE_S, Terminal
+from pipeline.runs import RunFolder
+from tests.terminal import PATIENCE_S, Terminal, live_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[bytes]]]:
-    """A live run in a process and a session of its own."""
-    run = runs.create(Workspace(tmp_path), Config(project="faithful"), {})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.screens.fake_worker", str(run.path)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": IMPORT_PATH}, start_new_session=True,
-    )  # fmt: skip
-    yield run, process
-    process.kill()
-    process.wait()
+    with live_run(tmp_path) as found:
+        yield found
 
 
 def test_a_vanished_terminal_ends_the_app_and_not_the_run(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.fused_memory import LOGIT_BYTES
 from pipeline.out_of_memory import is_out_of_memory
 from pipeline.training.fused.adapter import FlatAdapter
 from pipeline.training.fused.graph import StepGraph
@@ -19,9 +20,6 @@ from pipeline.training.fused.layer import FusedLayer, Kept, Tokens, layer_weight
 from pipeline.training.fused.linear import FusedLinear, Scratch
 from pipeline.training.fused.operations import operations_for
 from pipeline.training.fused.reference import Dropout, Heads
-
-LOGIT_BYTES = 256 << 20
-"""Logits held at once: the loss goes over the tokens in pieces, for of all the tensors of a step the logits are the largest."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ class FusedModel:
 
 
 def split_by_logits(tokens: int, vocabulary: int, item: int) -> list[slice]:
-    """Stretches of the tokens whose logits take about `LOGIT_BYTES`."""
+    """Stretches of the tokens whose logits take about `LOGIT_BYTES`: whole, they would be the largest tensor of a step."""
     together = max(128, LOGIT_BYTES // (vocabulary * item) // 128 * 128)
     return [slice(start, min(start + together, tokens)) for start in range(0, tokens, together)]
 
