@@ -1,4 +1,4 @@
-"""The machine as numbers: GPUs read through NVML, CPU and memory through psutil, and the device a run uses.
+"""GPUs as numbers, read through NVML, and the device a run uses.
 
 Every field of a reading is optional and one failure never hides the others: server cards have no fan, containers hide processes,
 unified-memory machines have no separate GPU memory. No driver and no GPU are ordinary answers, not errors.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import EnvironmentFault
+from pipeline.host import multiplies_bfloat16, read_host
 
 GIB = 1 << 30
 
@@ -64,17 +65,6 @@ class Survey:
     problem: str = ""
     driver_version: str | None = None
     cuda_version: str | None = None  # the newest CUDA the driver can run: "13.0"
-
-
-@dataclass(frozen=True)
-class HostReading:
-    """CPU and memory of this machine, within the limits of the container if there is one."""
-
-    cpu_name: str
-    cores: int
-    utilization_pct: float | None
-    memory_total_bytes: int
-    memory_available_bytes: int
 
 
 @dataclass(frozen=True)
@@ -215,45 +205,7 @@ def _process_name(nvml: Any, pid: int) -> str | None:
     return name or None
 
 
-# ------------------------------------------------------------------------------------------------- the host
-
-
-def read_host() -> HostReading:
-    """CPU and memory. The first call in a process has no utilization yet to tell (0)."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    limit, used = _container_memory()
-    total = min(memory.total, limit) if limit else memory.total
-    available = min(memory.available, max(0, limit - used)) if limit else memory.available
-    return HostReading(
-        cpu_name=_cpu_name(),
-        cores=len(os.sched_getaffinity(0)),
-        utilization_pct=psutil.cpu_percent(interval=None),
-        memory_total_bytes=int(total),
-        memory_available_bytes=int(available),
-    )
-
-
-def _container_memory(root: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
-    """(limit, used without what the page cache would give back) of this cgroup; limit 0 where there is none (cgroup v2)."""
-    try:
-        limit = (root / "memory.max").read_text().strip()
-        used = int((root / "memory.current").read_text())
-        stat = dict(line.split(" ", 1) for line in (root / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return 0, 0
-    if not limit.isdigit():
-        return 0, 0
-    return int(limit), max(0, used - int(stat.get("inactive_file", 0)))
-
-
-def _cpu_name() -> str:
-    with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
-        if found:
-            return found.group(1).strip()
-    return "CPU"
+# ------------------------------------------------------------------------------------------------- choosing
 
 
 def torch_cuda_build() -> str | None:
@@ -266,9 +218,6 @@ def torch_cuda_build() -> str | None:
         found = re.search(r"^cuda\b[^=]*=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE)
         return found.group(1) if found else None
     return None
-
-
-# ------------------------------------------------------------------------------------------------- choosing
 
 
 def see_only(device: Device) -> None:
@@ -388,15 +337,5 @@ def cpu_device() -> Device:
         f"CPU ({host.cpu_name})",
         total_bytes=host.memory_total_bytes,
         free_bytes=host.memory_available_bytes,
-        bfloat16=_cpu_has_bfloat16(),
+        bfloat16=multiplies_bfloat16(),
     )
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the processor's flags name bfloat16 products (x86: avx512_bf16, amx_bf16; Arm: bf16). False where nobody says."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return False
-    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)

@@ -15,13 +15,12 @@ from pipeline.gpu import (
     GIB,
     Device,
     GpuReading,
-    HostReading,
     Survey,
     allowed,
-    read_host,
     survey,
     torch_cuda_build,
 )
+from pipeline.host import HostReading, read_host
 from pipeline.micro_batch import memory_of
 from pipeline.text import safe, size
 from screens.widgets.choices import Option

@@ -16,7 +16,8 @@ from typing import Any
 from humigence_tui.app import HumigenceApp
 from humigence_tui.background import threads
 from pipeline import locks
-from pipeline.gpu import GIB, GpuProcess, GpuReading, HostReading, Survey
+from pipeline.gpu import GIB, GpuProcess, GpuReading, Survey
+from pipeline.host import HostReading
 from pipeline.runs import RunFolder, Workspace
 from screens import themes
 from screens.machine import Machine, MachineHistory

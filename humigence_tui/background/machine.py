@@ -7,6 +7,7 @@ import time
 
 from humigence_tui.background import Post
 from pipeline import gpu
+from pipeline.host import read_host
 from screens import messages
 from screens.machine import MachineHistory
 
@@ -30,6 +31,6 @@ class MachineWatch(threading.Thread):
         history = MachineHistory()
         while not self._closing.is_set():
             # psutil tells the CPU's load since the call before: the first one is thrown away.
-            survey, host = gpu.survey(), gpu.read_host()
+            survey, host = gpu.survey(), read_host()
             self._post(messages.MachineNews(history.add(survey, host, time.time())))
             self._closing.wait(EVERY_S)

@@ -14,7 +14,8 @@ from pipeline import logout, runs
 from pipeline.base_model.locate import hub_cache
 from pipeline.catalogue import has_token
 from pipeline.doctor.check import Check
-from pipeline.gpu import GIB, read_host
+from pipeline.gpu import GIB
+from pipeline.host import read_host
 from pipeline.runs import Workspace
 
 _FULL, _LITTLE_DISK, _LITTLE_MEMORY = GIB, 10 * GIB, 8 * GIB
