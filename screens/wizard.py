@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
-from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
-from textual.timer import Timer
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from pipeline import catalogue, config_file
 from pipeline.config import Config
@@ -32,11 +29,11 @@ from screens.options import (
     source_options,
     template_options,
 )
-from screens.outlook import Outlook, look
+from screens.outlook import Outlook
 from screens.start import Action, run_action
 from screens.widgets.config_form import ConfigForm, LineInput, Row
+from screens.widgets.cost_panel import CostPanel
 from screens.widgets.key_line import KeyLine
-from screens.widgets.memory_bar import MemoryBar
 from screens.widgets.questions import (
     DATA_FILES,
     DataQuestion,
@@ -46,15 +43,12 @@ from screens.widgets.questions import (
     SchemaQuestion,
     covered,
 )
-from screens.widgets.reasons import reasons
 from screens.widgets.title_line import TitleLine, project_name
 
-_SETTLE_S = 0.15  # typing goes on: what it costs is asked once it pauses
 _MACHINE_EVERY_S = 5.0
 # Of a list where there is little room; it scrolls with the cursor.
 _GPU_ROWS, _MODEL_ROWS = 2, 3
 _ROOM_FOR_NOTES = 40
-_SIDE_WIDTH = 57  # of the text beside the form, where there is room (wizard.tcss)
 
 
 class WizardScreen(Page):
@@ -85,11 +79,6 @@ class WizardScreen(Page):
             super().__init__()
             self.facts = facts
 
-    class Looked(Message):
-        def __init__(self, outlook: Outlook) -> None:
-            super().__init__()
-            self.outlook = outlook
-
     def __init__(
         self, config: Config | None = None, config_path: str = config_file.DEFAULT_CONFIG, *, advanced: bool = False,
         action: Action | None = None, train: bool = False,
@@ -98,10 +87,6 @@ class WizardScreen(Page):
         self._given, self._begin_advanced = config, advanced
         self.config_path, self._action, self._train = config_path, action, train
         self._facts: MachineFacts | None = None
-        self._outlook = Outlook()
-        self._settle: Timer | None = None
-        self._looking = self._look_again = False
-        self.explained = ""
         self._had_before = False
 
     # -------------------------------------------------------------------------------------------------- composing
@@ -112,10 +97,7 @@ class WizardScreen(Page):
         yield TitleLine(self.draft.entries["project"])
         with Vertical(id="body"), Container(id="work"):
             yield self._form()
-            with Vertical(id="side"):
-                yield MemoryBar(id="memory")
-                yield Static("", id="explain", markup=False)
-                yield Static("", id="why", markup=False)
+            yield CostPanel(self.draft, self.workspace, id="side")
         yield KeyLine(id="key-line")
 
     def _read_config(self) -> Config:
@@ -160,17 +142,26 @@ class WizardScreen(Page):
     @property
     def outlook(self) -> Outlook:
         """What the config would cost, as shown."""
-        return self._outlook
+        return self.costs.outlook
+
+    @property
+    def explained(self) -> str:
+        """The words about the field one is in, as shown."""
+        return self.costs.explained
 
     @property
     def form(self) -> ConfigForm:
         return self.query_one(ConfigForm)
 
+    @property
+    def costs(self) -> CostPanel:
+        return self.query_one(CostPanel)
+
     def on_mount(self) -> None:
         self.advanced = self._begin_advanced
         self.set_interval(_MACHINE_EVERY_S, self._read_machine)
         self._read_machine()
-        self._look_soon()
+        self.costs.look_soon()
         self.data.look_at_file(self.draft)
         self.gpu.choices.focus()
         self.call_after_refresh(self._fit)
@@ -209,7 +200,7 @@ class WizardScreen(Page):
         roomy = self.has_class("-high")
         self.gpu.set_window(0 if roomy else _GPU_ROWS)
         self.model.set_window(0 if roomy else _MODEL_ROWS)
-        self.query_one(MemoryBar).tall = self.has_class("-wide") and roomy
+        self.costs.set_tall(self.has_class("-wide") and roomy)
         self.set_class(self.has_class("-wide") and roomy, "-beside")
 
     # --------------------------------------------------------------------------------------------------- the project
@@ -221,13 +212,13 @@ class WizardScreen(Page):
             return
         self._name_is_ours = False
         self._tell_project()
-        self._look_soon()
+        self.costs.look_soon()
 
     def _tell_project(self) -> None:
         problem = self.draft.problems().get("project", "")
         self.query_one("#project").set_class(bool(problem), "-wrong")
         if problem:
-            self._explain("project", problem, wrong=True)
+            self.costs.explain("project", problem, wrong=True)
 
     def _name_from_data(self) -> str:
         """A project name made from the data file's; the default for the bundled demo."""
@@ -256,7 +247,7 @@ class WizardScreen(Page):
             self.data.look_at_file(self.draft)
         self._object_to_files()
         self._object_to_template()
-        self._look_soon()
+        self.costs.look_soon()
 
     def _read_machine(self) -> None:
         def work() -> None:
@@ -269,55 +260,22 @@ class WizardScreen(Page):
         first, self._facts = self._facts is None, event.facts
         self._offer()
         if not first and not self.form.problems():
-            self._look_soon()
+            self.costs.look_soon()
 
     def _offer(self) -> None:
         """Options as they stand on this machine and on the chosen device."""
         if self._facts is not None:
             self.gpu.offer(gpu_options(self._facts, self.draft.entries["compute.gpu"]))
-        device = self._outlook.device
+        device = self.outlook.device
         self.model.offer(model_options(device))
         config = None if self.draft.problems() else self.draft.config()
-        self.precision.offer(precision_options(config, self._outlook.shape, device))
-        self.form.offer("data.template", template_options(self._outlook.model, self._outlook.templates))
+        self.precision.offer(precision_options(config, self.outlook.shape, device))
+        self.form.offer("data.template", template_options(self.outlook.model, self.outlook.templates))
 
-    def _look_soon(self) -> None:
-        """Ask what this costs, once typing pauses."""
-        if self._settle is not None:
-            self._settle.stop()
-        self._settle = self.set_timer(_SETTLE_S, self._look)
-
-    def _look(self) -> None:
-        problems = self.draft.problems()
-        if problems:
-            key, text = next(iter(problems.items()))
-            self._show_outlook(replace(self._outlook, plan=None, problem=f"{key} {text}", hint=""))
-            return
-        if self._looking:
-            self._look_again = True
-            return
-        self._looking = True
-        config, workspace = self.draft.config(), self.workspace
-
-        def work() -> None:
-            self.post_message(self.Looked(look(config, workspace)))
-
-        self.run_worker(work, thread=True, group="outlook")
-
-    @on(Looked)
-    def _looked(self, event: Looked) -> None:
-        self._looking = False
-        if self._look_again:
-            self._look_again = False
-            self._look()
-        self._show_outlook(event.outlook)
+    @on(CostPanel.Looked)
+    def _looked(self, event: CostPanel.Looked) -> None:
         self._offer()
         self._object_to_template()
-
-    def _show_outlook(self, outlook: Outlook) -> None:
-        self._outlook = outlook
-        self.query_one(MemoryBar).outlook = outlook
-        self.query_one("#why", Static).update(reasons(outlook, _SIDE_WIDTH), layout=False)
 
     @on(DataQuestion.Looked)
     def _looked_at_data(self, event: DataQuestion.Looked) -> None:
@@ -335,25 +293,19 @@ class WizardScreen(Page):
 
     def _object_to_template(self) -> None:
         """What the base model's files say of the chat template that was chosen."""
-        found, chosen = self._outlook.templates, self.draft.entries["data.template"]
+        found, chosen = self.outlook.templates, self.draft.entries["data.template"]
         problem = ""
         if found is not None and chosen == "auto" and not found.own:
-            problem = f"{self._outlook.model} has no chat template of its own: choose one"
+            problem = f"{self.outlook.model} has no chat template of its own: choose one"
         elif found is not None and chosen in found.lacking:
-            problem = f"{self._outlook.model} has no token {found.lacking[chosen]}, which {chosen} needs"
+            problem = f"{self.outlook.model} has no token {found.lacking[chosen]}, which {chosen} needs"
         self.form.object("data.template", problem)
 
     # --------------------------------------------------------------------------------------------------- explanations
 
     @on(ConfigForm.Explain)
     def _explained_field(self, event: ConfigForm.Explain) -> None:
-        self._explain(event.title, event.text, wrong=event.refused)
-
-    def _explain(self, title: str, text: str, *, wrong: bool = False) -> None:
-        colour = "$warning" if wrong else "$dim"
-        self.explained = f"{title}  {text}"
-        shown = Content.assemble((f"{title}  ", "$foreground"), (safe(text), colour))
-        self.query_one("#explain", Static).update(shown, layout=False)
+        self.costs.explain(event.title, event.text, wrong=event.refused)
 
     # ------------------------------------------------------------------------------------------------- saving, leaving
 
@@ -417,4 +369,4 @@ class WizardScreen(Page):
         wrong = [row for row in self.form.rows if key in row.keys and row.display]
         if wrong and not any(row.has_focus_within for row in wrong):
             self.form.go_to(wrong[0])
-        self.call_after_refresh(self._explain, key, text, wrong=True)
+        self.call_after_refresh(self.costs.explain, key, text, wrong=True)
