@@ -72,6 +72,10 @@ class RunFolder:
         return self.path / "plan.json"
 
     @property
+    def base_model(self) -> Path:
+        return self.path / "base_model.json"
+
+    @property
     def preprocess_report(self) -> Path:
         return self.path / "preprocess.json"
 

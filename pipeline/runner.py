@@ -165,14 +165,18 @@ def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callabl
         run.path.parent.parent.parent, config.seed, device.name, request.command or provenance.command_line()
     )
     provenance.record(run, made_with | {"trains": request.train and not run.train_report.exists()})
-    with processed.as_begun(_begun_with(run, config) if request.resume else {}):
+    with processed.as_begun(*_begun_with(run, config) if request.resume else ({},)):
         return _run_on(device, request, _context(run, config, device, switch, emit))
 
 
-def _begun_with(run: RunFolder, config: Config) -> dict[Path, str]:
-    """The raw file's digest when a run that is resumed began; nothing before it has trained."""
+def _begun_with(run: RunFolder, config: Config) -> tuple[dict[Path, str], Path | None]:
+    """The raw file's digest when a run that is resumed began, and its prepared rows; nothing before it has trained."""
     report = read_report(run.preprocess_report) if run.checkpoints.is_dir() else None
-    return {processed.raw_file(config, _workspace(run)): report["raw_sha256"]} if report else {}
+    if not report:
+        return {}, None
+    workspace = _workspace(run)
+    rows = workspace.resolve(config.data.processed_dir) / report["fingerprint"]
+    return {processed.raw_file(config, workspace): report["raw_sha256"]}, rows if processed.read(rows) else None
 
 
 def _run_on(device: gpu.Device, request: Request, ctx: StepContext) -> bool:

@@ -10,11 +10,14 @@ from humigence_tui.cli.display import display
 from humigence_tui.cli.lines import Line
 from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
 from humigence_tui.cli.terminal import out_json
-from pipeline import config_file, runner, worker
+from pipeline import config_file, runner, runs, worker
+from pipeline.base_model import trained_on
+from pipeline.base_model.locate import locate
+from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
 from pipeline.errors import EXIT_OK, GatesFailed, MissingArtifact
 from pipeline.events import Envelope, Event, Note, StepName
-from pipeline.runs import RunFolder
+from pipeline.runs import RunFolder, Workspace
 from pipeline.state import RunState
 
 
@@ -33,12 +36,22 @@ def trained_run(config_path: str) -> RunFolder:
 
     Raises:
         MissingArtifact: nothing was trained with it yet.
+        BadInput: only the base model has become another since.
     """
     here, config = open_project(config_path)
     found = runner.trained_run(StepContext(config, here))
     if found is None:
+        _require_same_base(here, config)
         raise MissingArtifact(f"nothing is trained with {config_path} as it is now", with_config("train --train", config_path))
     return found
+
+
+def _require_same_base(here: Workspace, config: Config) -> None:
+    """Raises `BadInput` when the newest trained run of the config was trained on other weights under the same name."""
+    trained = next((run for run in runs.runs_of(here, config.project) if run.train_report.exists()), None)
+    base = locate(config, here)
+    if trained and base and trained.load_config().model == config.model:
+        trained_on.require_same(trained, base)
 
 
 def step_result(name: StepName, config_path: str | None, run: RunFolder | None = None) -> tuple[StepResult, RunState]:

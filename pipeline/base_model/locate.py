@@ -61,14 +61,15 @@ class BaseModel:
 
     def tokenizer_fingerprint(self) -> str:
         """Changes with the vocabulary, its settings or the chat template."""
-        own = self._own_tokenizer_fingerprint()
+        own = self.own_tokenizer_fingerprint()
         if self.template == "auto":
             return own
         from pipeline.base_model.templates import TEMPLATES  # which needs this module
 
         return fingerprint("template", own, TEMPLATES[self.template].jinja)
 
-    def _own_tokenizer_fingerprint(self) -> str:
+    def own_tokenizer_fingerprint(self) -> str:
+        """The same of what its files say, whichever template was chosen."""
         if self.kind == "gguf":
             return fingerprint("gguf tokenizer", read_header(self.path).tokenizer_digest)
         files = [self.path / name for name in _TOKENIZER_FILES] + sorted((self.path / "chat_templates").glob("*"))

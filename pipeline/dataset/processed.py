@@ -126,7 +126,12 @@ def raw_file(config: Config, workspace: Workspace) -> Path:
 
 
 def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
-    """`data/processed/<fingerprint>/` for this config, model and raw file. Reads the whole raw file the first time."""
+    """`data/processed/<fingerprint>/` for this config, model and raw file; inside `as_begun` of the run that goes on.
+
+    Reads the whole raw file the first time.
+    """
+    if _rows_begun_with:
+        return _rows_begun_with[-1]
     raw = raw_file(config, workspace)
     data = config.data
     prepared_by = {
@@ -161,22 +166,29 @@ def raw_digest_now(raw: Path) -> str:
 
 # Raw files as the run of this process began with them, by path.
 _begun_with: dict[Path, str] = {}
+_rows_begun_with: list[Path] = []
 _in_a_run: list[bool] = []
 
 
 @contextmanager
-def as_begun(known: Mapping[Path, str]) -> Iterator[None]:
+def as_begun(known: Mapping[Path, str], rows: Path | None = None) -> Iterator[None]:
     """Inside, a raw file is what it was at the first look, or what `known` says: a run stays with the rows it began with.
 
     Somebody may edit the file while the run is on. The rows prepared from it are still there, under the digest it had.
+
+    Args:
+        rows: the prepared data of a run that is resumed, where it is still there: other versions of the libraries would prepare
+            it under another name, and perhaps otherwise.
     """
     _begun_with.update(known)
+    _rows_begun_with.extend([rows] if rows else [])
     _in_a_run.append(True)
     try:
         yield
     finally:
         _in_a_run.pop()
         _begun_with.clear()
+        _rows_begun_with.clear()
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import gpu, packaged, trained
-from pipeline.base_model import locate
+from pipeline.base_model import locate, trained_on
 from pipeline.base_model.locate import BaseModel
 from pipeline.config import Config
 from pipeline.context import StepContext
@@ -63,7 +63,16 @@ class Chat:
             return self._load(request, found.base, package, package, mode, config.compute.gpu, what, found.warning)
         best = trained.require(StepContext(config, here, run))
         base, what = locate.require(config, here), f"{run.run_id}, {best.checkpoint.name}"
-        return self._load(request, base, None, best.checkpoint, config.train.precision_mode, config.compute.gpu, what, "")
+        return self._load(
+            request,
+            base,
+            None,
+            best.checkpoint,
+            config.train.precision_mode,
+            config.compute.gpu,
+            what,
+            trained_on.warning(run, base),
+        )
 
     def _load(
         self, request: Request, base: BaseModel, tokenizer: Path | None, adapter: Path, precision_mode: Any, wanted: str,

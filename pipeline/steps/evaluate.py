@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import judging, trained
-from pipeline.base_model import locate
+from pipeline.base_model import locate, trained_on
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
 from pipeline.errors import MissingArtifact, Stopped
@@ -53,7 +53,7 @@ def run(ctx: StepContext) -> StepResult:
 
     Raises:
         MissingArtifact: there is no trained adapter, no prepared data or no base model.
-        BadInput: the curated prompts can't be read.
+        BadInput: the curated prompts can't be read, or the base model is not the one that was trained on.
         Stopped: the person asked to; nothing is written, the next evaluation starts over.
     """
     result = trained.require(ctx)
@@ -106,6 +106,7 @@ def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
 
     base = locate.require(ctx.config, ctx.workspace)
     assert ctx.run is not None
+    trained_on.require_same(ctx.run, base)
     # What the run decided: the same arithmetic as in training.
     plan = read_plan(ctx.run.plan)
     device = choose_device(ctx.config.compute.gpu)

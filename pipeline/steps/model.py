@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from functools import partial
 
 from pipeline import locks, room
+from pipeline.base_model import trained_on
 from pipeline.base_model.locate import BaseModel, cached_snapshot, hub_cache, locate, problems_of, require
 from pipeline.context import StepContext, StepResult
 from pipeline.errors import BadInput, MissingArtifact, Stopped
@@ -35,15 +36,16 @@ def run(ctx: StepContext) -> StepResult:
 
     Raises:
         MissingArtifact: the local path is not there; the repository is not in the cache and the hub is switched off.
-        BadInput: the model is there and unusable; no such repository or revision; it is gated; it has no safetensors.
+        BadInput: the model is there and unusable; no such repository or revision; it is gated; it has no safetensors; it is
+            another one than the run that is resumed began with.
         EnvironmentFault: no network, the hub fails, the disk has no room.
     """
     found = locate(ctx.config, ctx.workspace)
-    if found:
-        return StepResult("unchanged", summary_of(found))
-    if not ctx.config.model.local_path:
+    if not (found or ctx.config.model.local_path):
         download(ctx)
-    return StepResult("done", summary_of(require(ctx.config, ctx.workspace)))
+    base = found or require(ctx.config, ctx.workspace)
+    trained_on.require_same(ctx.run, base)
+    return StepResult("unchanged" if found else "done", summary_of(base))
 
 
 def is_unchanged(ctx: StepContext) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.base_model import trained_on
 from pipeline.base_model.locate import locate, require
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
@@ -36,6 +37,10 @@ def run(ctx: StepContext, resume: bool = False) -> StepResult:
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
     plan = _plan(ctx)
+    if resume:
+        trained_on.require_same(ctx.run, base)
+    else:
+        trained_on.note(ctx.run, base)
     from pipeline.training.engine import train
 
     report = {"fingerprint": fingerprint(ctx)} | train(ctx, base, data, plan, resume)

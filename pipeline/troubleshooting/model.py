@@ -52,6 +52,11 @@ TROUBLES = (
         raised_in=("pipeline/base_model/shape.py",),
     ),
     Trouble(
+        ("… is not the base model that run … trains: … changed since it began",),
+        "Other weights or another tokenizer lie under the same name than when the run began.",
+        "Put them back to go on; `humigence pipeline --train` starts a new run with what is there now.",
+    ),
+    Trouble(
         ("… is quantized already",),
         "An adapter is trained on the weights the quantized model was made from.",
         "Choose the original model.",

@@ -60,6 +60,10 @@ class Workers:
         pid, self.pid = self.pid, 0
         return int(self._order(wait=pid))
 
+    def stand_still(self) -> bool:
+        """Whether the newest worker is stopped by a signal that it may go on from."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def kill(self) -> None:
         """End the newest worker, wherever it is."""
         if self.pid:

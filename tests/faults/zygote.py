@@ -67,6 +67,7 @@ def _work(folder: str, faults: list[dict[str, Any]]) -> int:
 def _install(faults: list[dict[str, Any]]) -> None:
     """Let each fault happen at its moment: after the event that fits `when`, or while a checkpoint or the package is written."""
     from pipeline import logout
+    from pipeline.dataset import processed
     from pipeline.export import package
     from pipeline.runs import EventWriter
     from pipeline.training import checkpoints
@@ -74,6 +75,8 @@ def _install(faults: list[dict[str, Any]]) -> None:
     for fault in faults:
         if "login" in fault:
             logout.this_login = partial(logout.Login, *fault["login"])
+        if "version" in fault:
+            processed.version = lambda _package, told=fault["version"]: told
         if "short_of_memory_at" in fault:
             _run_short_of_memory(fault["short_of_memory_at"], fault["times"])
     emit, write_optimizer, manifest = EventWriter.emit, checkpoints.write_optimizer, package.Package.manifest
