@@ -19,6 +19,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What libraries written in other languages say: Rust and C++ in the system's words, numpy in its own.
 _FULL_IN_WORDS = re.compile(r"No space left on device|Disk quota exceeded|\b\d+ requested and \d+ written")
 _LOOK_EVERY_S = 0.5
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def free_disk_bytes(path: Path) -> int:
@@ -33,6 +34,22 @@ def is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
     return bool(_FULL_IN_WORDS.search(str(error)))
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether the file system that holds `path` takes no writes: mounted so, or shut by the kernel after an error."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return True
+    # Newer kernels shut a damaged ext4 without the flag; proc_pid_mountinfo(5) names the device and its options.
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = _MOUNTS.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.split()[2] == number and "emergency_ro" in line.split()[-1].split(",") for line in mounts)
 
 
 def require(folder: Path, needed: int, what: str, hint: str = "make room, then start it again") -> None:

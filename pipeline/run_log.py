@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,5 +69,6 @@ class RunLog:
             self._also(event)
 
     def close(self) -> None:
-        self._reserve.release()
+        with contextlib.suppress(OSError):  # a disk that has become read-only keeps it; the next start takes it over
+            self._reserve.release()
         self._writer.close()

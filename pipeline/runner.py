@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import events as ev
-from pipeline import gpu, logout, machine_faults, provenance
+from pipeline import gone, gpu, logout, machine_faults, provenance
 from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
-from pipeline.errors import EXIT_OK, EXIT_STOPPED, GatesFailed, HumigenceError, Stopped
+from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
 from pipeline.events import STEP_NAMES, Event, StepName, StopMode
 from pipeline.gpu_lock import card_held
 from pipeline.out_of_memory import OutOfMemory, first_line, is_out_of_memory, step_fault
@@ -126,19 +126,31 @@ def execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable
         failed = _execute(run, request, switch, emit)
     except Stopped:
         mode: StopMode = "abort" if switch.asked() == "abort" else "save"
-        emit(ev.RunStopped(mode, _newest_checkpoint(run)))
-        return EXIT_STOPPED
+        return _ended(emit, run, ev.RunStopped(mode, _newest_checkpoint(run)), EXIT_STOPPED)
     except HumigenceError as error:
-        emit(ev.RunFailed(error.message, error.hint, error.exit_code))
-        return error.exit_code
+        return _ended(emit, run, ev.RunFailed(error.message, error.hint, error.exit_code), error.exit_code)
     except Exception as error:  # noqa: BLE001  the run's end must be in its log, whatever ended it
         fault = _in_words(error, run)
         with contextlib.suppress(OSError):  # the log of what is printed may be on the full disk
             traceback.print_exc()
-        emit(ev.RunFailed(fault.message, fault.hint, fault.exit_code))
-        return fault.exit_code
+        return _ended(emit, run, ev.RunFailed(fault.message, fault.hint, fault.exit_code), fault.exit_code)
     code = GatesFailed.exit_code if failed else EXIT_OK
-    emit(ev.RunFinished(code))
+    return _ended(emit, run, ev.RunFinished(code), code)
+
+
+def _ended(emit: Callable[[Event], None], run: RunFolder, event: Event, code: int) -> int:
+    """Tell how the run ended; `code`, or the code of what keeps its log from being written.
+
+    Raises:
+        EnvironmentFault: the log can't be written, so the words go to whoever called.
+    """
+    try:
+        emit(event)
+    except OSError as error:
+        told = _in_words(error, run)
+        if isinstance(event, ev.RunFailed) and event.message != told.message:
+            raise EnvironmentFault(f"{event.message}\n{told.message}", told.hint) from error
+        raise told from error
     return code
 
 
@@ -164,7 +176,7 @@ def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callabl
     made_with = provenance.of_this_process(
         run.path.parent.parent.parent, config.seed, device.name, request.command or provenance.command_line()
     )
-    provenance.record(run, made_with | {"trains": request.train and not run.train_report.exists()})
+    provenance.record(run, made_with | gone.witnesses() | {"trains": request.train and not run.train_report.exists()})
     with processed.as_begun(*_begun_with(run, config) if request.resume else ({},)):
         return _run_on(device, request, _context(run, config, device, switch, emit))
 

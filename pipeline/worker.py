@@ -9,11 +9,11 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from pipeline import locks
+from pipeline import locks, machine_faults
 from pipeline.errors import EnvironmentFault, HumigenceError, Stopped
 from pipeline.events import Event
 from pipeline.files import read_json
@@ -32,8 +32,19 @@ def main(arguments: list[str]) -> int:
     try:
         return run_held(run, request, own_process=True)
     except HumigenceError as error:
-        print(error, file=sys.stderr)  # noqa: T201  goes to output.log
-        return error.exit_code
+        return _said(error)
+    except OSError as error:
+        fault = machine_faults.in_words(error, run.path)
+        if fault is None:
+            raise
+        return _said(fault)
+
+
+def _said(error: HumigenceError) -> int:
+    """The exit code; the words are in output.log, where that can still be written."""
+    with suppress(OSError):
+        print(error, file=sys.stderr)  # noqa: T201
+    return error.exit_code
 
 
 def run_held(run: RunFolder, request: Request, *, also: Callable[[Event], None] | None = None, own_process: bool = False) -> int:

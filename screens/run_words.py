@@ -118,9 +118,12 @@ def _crash(snapshot: Snapshot, room: int, width: int) -> Iterator[Content]:
     if snapshot.state.step and current and current.name == "train":
         where = f" after optimizer step {counted(snapshot.state.step)}"
     yield Content.assemble(("✘ ", "$error"), (f"the training process is gone{where}", "bold"))
+    if snapshot.gone:
+        room -= 1
+        yield Content(f"  {snapshot.gone}").truncate(max(10, width), ellipsis=True)
     yield from _resume(snapshot)
     last = snapshot.output[-max(1, room) :]
-    if not last:
+    if not last and not snapshot.gone:
         yield Content.styled("  It printed nothing: killed from outside, or by the kernel for memory (dmesg tells).", "$dim")
         return
     yield Content.styled("  The last it printed:", "$dim")

@@ -117,6 +117,7 @@ class Snapshot:
     gates: tuple[ev.GateJudged, ...]
     log: tuple[LogLine, ...]
     output: tuple[LogLine, ...]
+    gone: str = ""  # why a crashed run's process ended, where the machine tells
 
     @property
     def live(self) -> bool:
@@ -147,7 +148,7 @@ class Freezer:
 
     def freeze(
         self, state: RunState, summary: Summary, status: Status, now: float, log: Sequence[LogLine], output: Sequence[LogLine],
-        *, whole: bool = True,
+        *, whole: bool = True, gone: str = "",
     ) -> Snapshot:  # fmt: skip
         """The snapshot of `state` at `now`."""
         train = state.train
@@ -159,7 +160,7 @@ class Freezer:
             samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=state.stopping, paused=state.paused,
             error=state.error, early_stopped=state.early_stopped, diverged=state.diverged, train_ended=state.train_ended,
             held_out_reports=tuple(state.held_out_reports), answers=tuple(state.answers), packed=tuple(state.packed),
-            gates=tuple(state.gates), log=tuple(log), output=tuple(output),
+            gates=tuple(state.gates), log=tuple(log), output=tuple(output), gone=gone,
         )  # fmt: skip
 
     def _frozen_columns(self, state: RunState) -> Columns:

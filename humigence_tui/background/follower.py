@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from humigence_tui.background import Post
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.words import log_lines, told_lines
-from pipeline import runs, state_cache
+from pipeline import gone, runs, state_cache
 from pipeline.errors import HumigenceError
 from pipeline.log_fold import fold_lines
 from pipeline.runs import EventReader, RunFolder
@@ -161,4 +161,7 @@ class Following:
         status = summary.status
         if status in ("starting", "running") and not self._seen.alive:
             status = "crashed"
-        return self._freezer.freeze(self._state, summary, status, time.time(), self._log, self._output.lines, whole=self.whole)
+        return self._freezer.freeze(
+            self._state, summary, status, time.time(), self._log, self._output.lines, whole=self.whole,
+            gone=gone.why(self.run) if status == "crashed" and self.whole else "",
+        )  # fmt: skip

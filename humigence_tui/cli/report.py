@@ -6,7 +6,7 @@ from typing import Any
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, with_config
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
-from pipeline import provenance
+from pipeline import gone, provenance
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.events import GateJudged, Verdict
 from pipeline.runs import RunFolder, status_of, summary
@@ -137,7 +137,7 @@ def _say_crashed(run: RunFolder, state: RunState) -> None:
     where = f" in step {state.current}" if state.current else ""
     at = f", after optimizer step {counted(state.step)}" if state.step else ""
     say(f"✘ crashed: the run's process ({state.pid or 'unknown'}) ended without a word{where}{at}", "red")
-    say("  most often the machine ran out of memory; the end of the log may tell")
+    say(f"  {gone.why(run) or 'most often the machine ran out of memory; the end of the log may tell'}")
     say(f"  log: {run.output_log}", "dim")
     say_next(resume_command(run) if state.training else "humigence pipeline")
 

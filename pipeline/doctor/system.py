@@ -16,6 +16,7 @@ from pipeline.catalogue import has_token
 from pipeline.doctor.check import Check
 from pipeline.gpu import GIB
 from pipeline.host import read_host
+from pipeline.room import is_read_only
 from pipeline.runs import Workspace
 
 _FULL, _LITTLE_DISK, _LITTLE_MEMORY = GIB, 10 * GIB, 8 * GIB
@@ -62,9 +63,10 @@ def _disk(name: str, path: Path, command: str) -> Check:
 
 def _writable(name: str, path: Path, advice: str, command: str) -> Check:
     there = _existing(path)
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    read_only = is_read_only(there)
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK) and not read_only:
         return Check(name, "ok", str(path))
-    why = "is on a disk that is mounted read-only" if _volume(path).f_flag & os.ST_RDONLY else "cannot be written to"
+    why = "is on a disk that is read-only (dmesg tells why)" if read_only else "cannot be written to"
     return Check(name, "problem", f"{path} {why}", advice, command)
 
 

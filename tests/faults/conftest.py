@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import launch
 from tests.faults.disks import disk as disk
+from tests.faults.disks import failing_disk as failing_disk
 from tests.faults.workers import Project, Workers
 
 

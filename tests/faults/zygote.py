@@ -153,6 +153,11 @@ def _fill(fault: dict[str, Any]) -> None:
         fill(Path(fault["file"]))
 
 
+def _shut_the_disk(fault: dict[str, Any]) -> None:
+    """As the kernel does after an error on an ext4 that is mounted with errors=remount-ro."""
+    Path(fault["trigger"]).write_text("a test")
+
+
 def _lose_the_gpu(fault: dict[str, Any]) -> None:
     import torch
 
@@ -188,6 +193,7 @@ def fill(file: Path) -> None:
 _DEEDS: dict[str, Callable[[dict[str, Any]], None]] = {
     "signal": _signal,
     "fill": _fill,
+    "shut_the_disk": _shut_the_disk,
     "lose_the_gpu": _lose_the_gpu,
     "spoil_the_weights": _spoil_the_weights,
 }

@@ -186,9 +186,9 @@ def test_a_cache_that_cannot_be_written_to_is_a_problem(tmp_path: Path, monkeypa
 
 def test_a_read_only_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system.os, "access", lambda *_: False)
-    monkeypatch.setattr(system, "_volume", lambda _: Volume(1 << 20, 1 << 20, 10, 10, os.ST_RDONLY))
+    monkeypatch.setattr(system, "is_read_only", lambda _: True)
     check = looked(tmp_path)["workspace"]
-    assert check.status == "problem" and "mounted read-only" in check.value and check.command
+    assert check.status == "problem" and "is read-only" in check.value and check.command
 
 
 def test_logind_killing_what_is_left_running_is_a_warning(

@@ -225,3 +225,16 @@ async def test_the_last_line_of_a_crash_is_seen_whatever_long_lines_are_before_i
     async with app.run_test(size=size) as pilot:
         await shown(pilot)
         await until(pilot, lambda: "R goes on from step 500" in text_of(app) and "the last words" in text_of(app))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+async def test_a_crash_is_put_down_to_a_restart_of_the_machine(records: Records, size: tuple[int, int]) -> None:
+    run = records.write("crashed")
+    run.meta.write_text('{"starts": [{"boot": "another than this one"}]}')
+    app = records.app("run", run=run)
+    async with app.run_test(size=size) as pilot:
+        await shown(pilot)
+        await until(
+            pilot, lambda: "the machine was restarted since" in text_of(app) and "R goes on from step 500" in text_of(app)
+        )
+        assert "The last it printed" in text_of(app)

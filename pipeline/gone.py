@@ -1,0 +1,50 @@
+"""Why a run's process ended without a word, as far as the machine still tells: restarted, out of memory, a disk that failed.
+
+At each start the run notes what it needs for that (`provenance`); whoever finds it crashed compares.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import provenance, room
+from pipeline.runs import RunFolder
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_VMSTAT = Path("/proc/vmstat")
+
+
+def witnesses() -> dict[str, Any]:
+    """Noted with a start: which boot of the machine this is, and how many processes the kernel has ended for memory since."""
+    return {"boot": _boot(), "killed_for_memory": _killed_for_memory()}
+
+
+def why(run: RunFolder) -> str:
+    """One sentence, or "" where nothing on this machine tells. Only worth asking of a crashed run."""
+    if room.is_read_only(run.path):
+        return "its disk is read-only now, so nothing more could be written: dmesg tells why"
+    start = (provenance.starts(run) or [{}])[-1]
+    boot, killed = start.get("boot"), start.get("killed_for_memory")
+    if boot and _boot() and boot != _boot():
+        return "the machine was restarted since (or this is another machine)"
+    now = _killed_for_memory()
+    if isinstance(killed, int) and now is not None and now > killed:
+        return "the kernel has ended a process for want of memory since the run began: most likely this one (dmesg tells)"
+    return ""
+
+
+def _boot() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _killed_for_memory() -> int | None:
+    """The kernel's counter since boot, for the whole machine and every container on it; None where it does not count."""
+    try:
+        lines = _VMSTAT.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
