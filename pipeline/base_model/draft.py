@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import compress, count
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.base_model.special_tokens import Marked, SpecialTokens
 from pipeline.dataset.conversation import NOT_TRAINED, Message
@@ -36,6 +38,33 @@ class Draft:
     text: str
     specials: int
     turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """The text of a draft in tokens: int32 ids, and where among them its special tokens are."""
+
+    ids: NDArray[np.int32]
+    places: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document to train on, as `Encoded` but for many of them: `ids` and `labels` are int32 arrays."""
+
+    ids: NDArray[np.int32]
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        labels = np.full(self.ids.size, NOT_TRAINED, dtype=np.int32)
+        for begin, end in self.spans:
+            labels[begin:end] = self.ids[begin:end]
+        return labels
+
+    @property
+    def trained(self) -> int:
+        return sum(end - begin for begin, end in self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +133,8 @@ def _turn(special: SpecialTokens, opening: Marked, end: Marked, answer: str) -> 
     raise BadInput("the chat template changes what the assistant says")
 
 
-def labelled(draft: Draft, ids: list[int], special: SpecialTokens, encode: Callable[[str], list[int]]) -> Encoded:
-    """The draft with the `ids` of its text.
+def labelled(draft: Draft, tokens: Tokenized, encode: Callable[[str], list[int]]) -> Document:
+    """The draft in the tokens of its text.
 
     Args:
         encode: marked text to ids, for the headers.
@@ -114,21 +143,21 @@ def labelled(draft: Draft, ids: list[int], special: SpecialTokens, encode: Calla
         BadInput: tokens reach across a seam between what is trained and what is not.
     """
     # Special ids come from markers only, so the n-th special id is the n-th marker.
-    places = list(compress(count(), map(special.ids.__contains__, ids)))
+    places = tokens.places
     if len(places) != draft.specials:
         raise BadInput("the tokenizer joins a special token of the chat template with the text around it")
-    spans = tuple((_begin(ids, places, turn, encode(turn.header)), places[turn.terminator] + 1) for turn in draft.turns)
-    return Encoded(ids, spans)
+    spans = tuple((_begin(tokens, turn, encode(turn.header)), places[turn.terminator] + 1) for turn in draft.turns)
+    return Document(tokens.ids, spans)
 
 
-def _begin(ids: list[int], places: list[int], turn: Turn, header: list[int]) -> int:
+def _begin(tokens: Tokenized, turn: Turn, header: list[int]) -> int:
     """The first token after the opening, whose own tokens must be those of the prompt.
 
     Text is tokenized from one special token to the next, so only the part after the last needs another look.
     """
-    before = places[turn.before] if turn.before >= 0 else 0
+    before = tokens.places[turn.before] if turn.before >= 0 else 0
     begin = before + len(header)
-    if begin == 0 or ids[before:begin] != header:
+    if begin == 0 or tokens.ids[before:begin].tolist() != header:
         raise BadInput("the first characters of an answer merge with the chat template's words before it")
     return begin
 

@@ -15,7 +15,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
+
+from pipeline.base_model.seams import seams_of
+from pipeline.base_model.words import Ids, Words
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class SpecialTokens:
         self._token_pattern = _any_of(self._markers)
         self._marker_pattern = _any_of(self._markers.values())
         self._placeholder_pattern = _any_of(self._back)
-        self._copy = Tokenizer.from_str(json.dumps(_renamed(document, self._markers), ensure_ascii=False))
+        renamed = _renamed(document, self._markers)
+        self._copy = Tokenizer.from_str(json.dumps(renamed, ensure_ascii=False))
         for token, expected in ids.items():
             if self._copy.token_to_id(self._markers[token]) != expected:
                 raise ValueError(f"the special token {token!r} can't be told from text")
@@ -54,7 +59,11 @@ class SpecialTokens:
         # The unknown token also stands for characters the vocabulary lacks, so it says nothing about the template.
         self.ids = frozenset(number for token, number in ids.items() if token != unknown)
         self.tokens = tuple(ids)
+        self._is_special = np.zeros(1 + max(self._copy.get_vocab_size(), *self.ids, 0), dtype=np.bool_)
+        self._is_special[list(self.ids)] = True
         self._unknown_marker = self._markers.get(unknown)
+        seams = seams_of(renamed)
+        self._words = Words(seams, list(self._markers.values()), self._encode_whole) if seams else None
 
     def hide(self, content: str) -> str:
         """What a person typed, special tokens replaced by placeholders for the time it passes through the template."""
@@ -71,8 +80,23 @@ class SpecialTokens:
         """Ids of marked text; nothing is added, nothing is cut."""
         return list(self._copy.encode(text, add_special_tokens=False).ids)
 
-    def encode_all(self, texts: list[str]) -> list[list[int]]:
-        """`encode` of each, without holding the interpreter while it works."""
+    @property
+    def in_words(self) -> bool:
+        """Whether `encode_all` goes word by word."""
+        return self._words is not None
+
+    def places_in(self, ids: Ids) -> list[list[int]]:
+        """Of each text, where its special tokens are."""
+        return ids.places_of(self._is_special)
+
+    def encode_all(self, texts: list[str]) -> Ids:
+        """`encode` of each, without holding the interpreter for most of the time."""
+        # A word is told from the first of a text by a NUL character, which no conversation may hold but a template might.
+        if self._words and not any("\0" in text for text in texts):
+            return self._words.encode_all(texts)
+        return Ids.of(self._encode_whole(texts))
+
+    def _encode_whole(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._copy.encode_batch_fast(texts, add_special_tokens=False)]
 
     def after(self, text: str, start: int) -> int:

@@ -18,11 +18,12 @@ from jinja2 import Template
 
 from pipeline.base_model import strangers
 from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
-from pipeline.base_model.draft import Draft, Encoded, all_there, drafts, labelled
+from pipeline.base_model.draft import Document, Draft, Encoded, Tokenized, all_there, drafts, labelled
 from pipeline.base_model.outline import outline
 from pipeline.base_model.skeleton import MOST_SHAPES, Skeletons
 from pipeline.base_model.special_tokens import Marked, SpecialTokens
 from pipeline.base_model.templates import OWN, TEMPLATES, Templates, how_to_choose
+from pipeline.base_model.words import Ids
 from pipeline.config import ChatTemplate
 from pipeline.dataset.conversation import Message, check_turns
 from pipeline.errors import BadInput
@@ -90,7 +91,10 @@ class ChatTokenizer:
         Raises:
             BadInput: it can't be rendered or can't be masked exactly; the message is fit for a report.
         """
-        return [self.labelled(draft, self._special.encode(draft.text)) for draft in self.drafts(messages)]
+        some = self.drafts(messages)
+        tokens = self._tokenized(Ids.of([self._special.encode(draft.text) for draft in some]))
+        documents = [self.labelled(*each) for each in zip(some, tokens, strict=True)]
+        return [Encoded(document.ids.tolist(), document.spans) for document in documents]
 
     def drafts(self, messages: Sequence[Message]) -> list[Draft]:
         """The first half of `encode_conversation`: what is to be tokenized, with `encode`. Raises `BadInput` as it does."""
@@ -109,13 +113,16 @@ class ChatTokenizer:
         ends = [whole if turn == len(messages) - 1 else self._render(messages[: turn + 1]) for turn in turns]
         return drafts(self._special, whole, openings, ends, [messages[turn]["content"] for turn in turns])
 
-    def encode(self, some: Sequence[Draft]) -> list[list[int]]:
-        """Ids of drafts' texts. Other threads may work meanwhile, also on this."""
-        return self._special.encode_all([draft.text for draft in some])
+    def encode(self, some: Sequence[Draft]) -> list[Tokenized]:
+        """The texts of drafts in tokens. Other threads may work meanwhile, also on this."""
+        return self._tokenized(self._special.encode_all([draft.text for draft in some]))
 
-    def labelled(self, draft: Draft, ids: list[int]) -> Encoded:
-        """The second half of `encode_conversation`, for the ids of the draft's text. Raises `BadInput` as it does."""
-        return labelled(draft, ids, self._special, self._header_ids)
+    def _tokenized(self, ids: Ids) -> list[Tokenized]:
+        return [Tokenized(*each) for each in zip(ids.each(), self._special.places_in(ids), strict=True)]
+
+    def labelled(self, draft: Draft, tokens: Tokenized) -> Document:
+        """The second half of `encode_conversation`, for the tokens of the draft's text. Raises `BadInput` as it does."""
+        return labelled(draft, tokens, self._header_ids)
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids the model is given to answer `messages`, the generation prompt at their end.

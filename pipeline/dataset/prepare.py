@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model.draft import Draft, Encoded
+from pipeline.base_model.draft import Document, Draft, Tokenized
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.config import Config, RowSchema
 from pipeline.dataset import jsonl
@@ -29,7 +29,7 @@ from pipeline.dataset.row import conversation_of, fitting_documents
 from pipeline.dataset.schemas import fitting
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
-from pipeline.dataset.windows import windows
+from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
 from pipeline.errors import BadInput
 
@@ -37,6 +37,9 @@ from pipeline.errors import BadInput
 _BATCH_CHARACTERS = 1 << 18
 _BATCH_ROWS = 1024
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
+
+Piece = tuple[Tokens, Tokens]
+"""Ids and labels of what goes into a row of tokens."""
 
 Progress = Callable[[int, str], None]
 """Called often with the rows done and what is being done; may raise `Stopped`."""
@@ -144,10 +147,10 @@ class _Read:
 
 def _good_rows(
     raw: Path, config: Config, tokenizer: ChatTokenizer, counts: Counts, kept: Kept, progress: Progress
-) -> Generator[tuple[tuple[Message, ...], list[tuple[list[int], list[int]]]]]:
+) -> Generator[tuple[tuple[Message, ...], list[Piece]]]:
     """Each conversation that is kept with its documents (ids, labels), everything counted."""
 
-    def encode(batch: list[_Read]) -> list[list[int]]:
+    def encode(batch: list[_Read]) -> list[Tokenized]:
         return tokenizer.encode([draft for row in batch for draft in row.drafts])
 
     refused: dict[bytes, str] = {}  # conversations that met their twin before it was known that they can't be used
@@ -157,9 +160,9 @@ def _good_rows(
             for row in batch:
                 counts.rows += 1
                 progress(row.number, "tokenizing")
-                ids = list(islice(remaining, len(row.drafts)))
+                tokens = list(islice(remaining, len(row.drafts)))
                 try:
-                    documents = _documents(row, ids, config, tokenizer, refused)
+                    documents = _documents(row, tokens, config, tokenizer, refused)
                 except BadInput as problem:
                     _reject(row, problem.message, config, counts, refused)
                     continue
@@ -189,12 +192,12 @@ def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[_Read
 
 
 def _documents(
-    row: _Read, ids: list[list[int]], config: Config, tokenizer: ChatTokenizer, refused: dict[bytes, str]
-) -> list[Encoded]:
+    row: _Read, tokens: list[Tokenized], config: Config, tokenizer: ChatTokenizer, refused: dict[bytes, str]
+) -> list[Document]:
     """The row's documents; none for a twin. Raises `BadInput` with the reason a row is rejected for."""
     if row.problem or row.name in refused:
         raise BadInput(row.problem or refused[row.name])
-    return fitting_documents([tokenizer.labelled(*each) for each in zip(row.drafts, ids, strict=True)], config)
+    return fitting_documents([tokenizer.labelled(*each) for each in zip(row.drafts, tokens, strict=True)], config)
 
 
 def _reject(row: _Read, reason: str, config: Config, counts: Counts, refused: dict[bytes, str]) -> None:
@@ -218,7 +221,7 @@ def _batches(rows: Iterator[_Read]) -> Iterator[list[_Read]]:
         yield batch
 
 
-def _kept(row: _Read, documents: list[Encoded], config: Config, counts: Counts, kept: Kept) -> list[tuple[list[int], list[int]]]:
+def _kept(row: _Read, documents: list[Document], config: Config, counts: Counts, kept: Kept) -> list[Piece]:
     """The row's documents as they fit into rows of tokens, counted."""
     number = row.number
     for change in sorted(row.changes):
@@ -230,17 +233,17 @@ def _kept(row: _Read, documents: list[Encoded], config: Config, counts: Counts, 
     return pieces
 
 
-def _pieces(encoded: list[Encoded], line: int, config: Config, counts: Counts) -> list[tuple[list[int], list[int]]]:
+def _pieces(documents: list[Document], line: int, config: Config, counts: Counts) -> list[Piece]:
     """The documents as they fit into rows; windows in which nothing would be trained are left out, and counted."""
     pieces = []
     longest, overlap = config.data.max_seq_len, config.data.overlap
-    for document in encoded:
+    for document in documents:
         if len(document.ids) <= longest:
             pieces.append((document.ids, document.labels))
             continue
         counts.windowed.add("in windows", line)
         for ids, labels in windows(document.ids, document.labels, longest, overlap):
-            if any(label != NOT_TRAINED for label in labels):
+            if (labels != NOT_TRAINED).any():
                 counts.windows += 1
                 pieces.append((ids, labels))
             else:
@@ -248,14 +251,14 @@ def _pieces(encoded: list[Encoded], line: int, config: Config, counts: Counts) -
     return pieces
 
 
-def _keep(kept: Kept, name: bytes, encoded: list[Encoded], pieces: list[tuple[list[int], list[int]]]) -> None:
+def _keep(kept: Kept, name: bytes, documents: list[Document], pieces: list[Piece]) -> None:
     number = len(kept.digests)
     kept.digests.append(name)
-    kept.conversation_lengths.append(max(len(document.ids) for document in encoded))
+    kept.conversation_lengths.append(max(len(document.ids) for document in documents))
     for ids, labels in pieces:
         kept.owners.append(number)
         kept.lengths.append(len(ids))
-        kept.trained.append(len(labels) - labels.count(NOT_TRAINED))
+        kept.trained.append(int(np.count_nonzero(labels != NOT_TRAINED)))
 
 
 def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.config import Config
 from pipeline.dataset.cleaning import clean
@@ -13,8 +13,10 @@ from pipeline.dataset.schemas import messages_of
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
-    from pipeline.base_model.draft import Encoded
+    from pipeline.base_model.draft import Document, Encoded
     from pipeline.base_model.tokenizer import ChatTokenizer
+
+AnyDocument = TypeVar("AnyDocument", "Encoded", "Document")
 
 
 def conversation_of(line: Line, config: Config) -> tuple[list[Message], set[str]]:
@@ -55,7 +57,7 @@ def look_at(line: Line, config: Config, tokenizer: ChatTokenizer | None) -> Look
         return Look(messages, changes, [], problem.message)
 
 
-def fitting_documents(encoded: list[Encoded], config: Config) -> list[Encoded]:
+def fitting_documents(encoded: list[AnyDocument], config: Config) -> list[AnyDocument]:
     """The documents of a conversation, where the config keeps conversations so long. Raises `BadInput` as `documents_of`."""
     if config.data.over_long == "drop" and any(len(document.ids) > config.data.max_seq_len for document in encoded):
         raise BadInput(f"longer than {config.data.max_seq_len} tokens (data.max_seq_len)")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.dataset.conversation import NOT_TRAINED
 
+Tokens = NDArray[np.int32]
 
-def windows(ids: list[int], labels: list[int], longest: int, overlap: int) -> Iterator[tuple[list[int], list[int]]]:
+
+def windows(ids: Tokens, labels: Tokens, longest: int, overlap: int) -> Iterator[tuple[Tokens, Tokens]]:
     """Pieces of at most `longest` tokens; each but the first begins with the last `overlap` tokens of the one before.
 
     What is repeated has no label, so every label stands in exactly one window. At least one token is repeated: a model
@@ -17,8 +22,9 @@ def windows(ids: list[int], labels: list[int], longest: int, overlap: int) -> It
     begin = 0
     while True:
         end = min(begin + longest, len(ids))
-        repeated = overlap if begin else 0
-        yield ids[begin:end], [NOT_TRAINED] * repeated + labels[begin + repeated : end]
+        piece = labels[begin:end].copy()
+        piece[: overlap if begin else 0] = NOT_TRAINED
+        yield ids[begin:end], piece
         if end == len(ids):
             return
         begin = end - overlap

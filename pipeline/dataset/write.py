@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ class DocumentWriter:
 
     def __init__(self, path: Path) -> None:
         self._writer = pa.RecordBatchStreamWriter(str(path), _SCHEMA)
-        self._columns: tuple[list[list[int]], list[list[int]]] = ([], [])
+        self._columns: tuple[list[NDArray[np.int32]], list[NDArray[np.int32]]] = ([], [])
         self._waiting = 0
 
     def __enter__(self) -> DocumentWriter:
@@ -34,7 +33,7 @@ class DocumentWriter:
         self._flush()
         self._writer.close()
 
-    def write(self, ids: list[int], labels: list[int]) -> None:
+    def write(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> None:
         self._columns[0].append(ids)
         self._columns[1].append(labels)
         self._waiting += len(ids)
@@ -48,11 +47,10 @@ class DocumentWriter:
         self._waiting = 0
 
 
-def _lists(column: list[list[int]]) -> pa.Array:
-    """`pa.array(column, type=_TOKENS)`, without a look at each number."""
+def _lists(column: list[NDArray[np.int32]]) -> pa.Array:
     offsets = np.zeros(len(column) + 1, dtype=np.int32)
-    np.cumsum([len(each) for each in column], out=offsets[1:])
-    values = np.fromiter(chain.from_iterable(column), dtype=np.int32, count=int(offsets[-1]))
+    np.cumsum([each.size for each in column], out=offsets[1:])
+    values = np.concatenate(column) if column else np.zeros(0, dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
