@@ -147,10 +147,10 @@ def _ended(emit: Callable[[Event], None], run: RunFolder, event: Event, code: in
     try:
         emit(event)
     except OSError as error:
-        told = _in_words(error, run)
-        if isinstance(event, ev.RunFailed) and event.message != told.message:
-            raise EnvironmentFault(f"{event.message}\n{told.message}", told.hint) from error
-        raise told from error
+        why = _in_words(error, run)
+        told = event.message if isinstance(event, ev.RunFailed) else why.message
+        hint = why.hint if told == why.message else f"it ended with: {told}\n{why.hint}"
+        raise EnvironmentFault(f"the log of the run can't be written: {why.message}", hint) from error
     return code
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_p
 from humigence_tui.cli.terminal import out, out_json, table
 from pipeline.base_model.locate import BaseModel, require
 from pipeline.base_model.shape import ModelShape, read_shape
+from pipeline.errors import BadInput
 from pipeline.text import counted
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
@@ -23,11 +25,20 @@ def download(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> in
 
 
 @app.command()
-def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Where the base model is and what shape it has; without the network. Exit code 5 when it is not here."""
+def check(
+    config: ConfigPath = DEFAULT_CONFIG,
+    contents: Annotated[bool, typer.Option("--contents", help="Also compare every byte with what the hub announced.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Where the base model is and what shape it has; without the network. Exit code 5 when it is not here.
+
+    Looks at names, sizes and headers, not at the weights' bytes: that is what --contents is for.
+    """
     here, settings = open_project(config)
     base = require(settings, here)
     found = _facts(base, read_shape(base))
+    if contents:
+        found["contents"] = _compared(base)
     if as_json:
         out_json(found)
         return
@@ -43,8 +54,30 @@ def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
         ("vocabulary", f"{counted(shape['vocabulary'])} tokens"),
         ("context", f"{counted(shape['max_positions'])} tokens"),
     ]
+    if contents:
+        rows.append(("contents", _in_words(found["contents"])))
     for line in table(rows):
         out(line)
+
+
+def _compared(base: BaseModel) -> dict[str, Any]:
+    """Raises `BadInput` when a file is not what the hub announced."""
+    from pipeline.base_model.contents import compare
+
+    told = compare(base)
+    if told.damaged:
+        names = ", ".join(path.name for path in told.damaged)
+        remove = shlex.join(["rm", *(str(path.resolve()) for path in told.damaged)])
+        hint = f"{remove}  # then: humigence model download"
+        raise BadInput(f"{base.name} is damaged: {names} is not what the hub announced", hint)
+    return {"as_announced": list(told.as_announced), "unknown": list(told.unknown)}
+
+
+def _in_words(contents: dict[str, Any]) -> str:
+    same, unknown = len(contents["as_announced"]), len(contents["unknown"])
+    if not same:
+        return "nothing to compare with: only a hub cache tells what a file should hold"
+    return f"{same} files as the hub announced them" + (f"; nothing is known of {unknown} more" if unknown else "")
 
 
 _SHAPE = ("hidden", "intermediate", "layers", "heads", "kv_heads", "head_dim", "vocabulary", "tied_embeddings", "max_positions")

@@ -81,7 +81,7 @@ TROUBLES = (
         "Give this user access, or work in a folder of yours.",
     ),
     Trouble(
-        ("the disk failed (input/output error): …",),
+        ("the disk failed (input/output error): …", "the log of the run can't be written: …"),
         "The disk, or the network that carries it, does not answer.",
         "Copy what can be read to another disk; `dmesg` tells more.",
     ),

@@ -36,9 +36,10 @@ TROUBLES = (
             "…: ….… is missing, so the size of the model is not known",
             "…: … weights are missing or of another shape, … first",
             "…: the weights in … can't be read: …",
+            "… is damaged: … is not what the hub announced",
         ),
         "A file is not what it should be: a download was cut, a disk failed, or it is another format.",
-        "Fetch or copy it again; `humigence model check` looks.",
+        "Fetch or copy it again; `humigence model check` looks, with `--contents` at every byte.",
     ),
     Trouble(
         (

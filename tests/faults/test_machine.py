@@ -17,13 +17,14 @@ from pipeline import gpu, runs, state_cache
 from pipeline.config import Config
 from pipeline.errors import EnvironmentFault
 from pipeline.events import Envelope, to_line
+from pipeline.files import write_json
 from pipeline.runs import EventWriter, RunFolder, Workspace
 from pipeline.state import RunState, Status, fold
 from pipeline.text import duration
 from screens.snapshot import Freezer, busy_now
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
-from tests.faults.workers import Project, Workers, when
+from tests.faults.workers import Project, Workers, wait_until, when
 from tests.pipeline.nvml import Card, FakeNvml
 from tests.processes import python
 
@@ -128,6 +129,33 @@ def test_a_gpu_that_vanishes_is_told_and_found_again() -> None:
     with pytest.raises(EnvironmentFault, match="GPU-a is not there"):
         gpu.choose_device("GPU-a", nvml=FakeNvml(cards[1]), environ={}, cuda_build=lambda: "13.0")
     assert gpu.choose_device("GPU-a", nvml=FakeNvml(*cards), environ={}, cuda_build=lambda: "13.0").uuid == "GPU-a"
+
+
+_WATCH_A_DRIVER_THAT_HANGS = """
+import threading, time
+from pipeline import gpu
+from humigence_tui.background.machine import MachineWatch
+asked = threading.Event()
+def hang():
+    asked.set()
+    time.sleep(1e6)
+gpu.survey = hang
+watch = MachineWatch(print)
+watch.start()
+asked.wait()
+watch.close()
+print("closed", watch.is_alive())
+"""
+
+
+@survives(
+    "machine",
+    "the driver of a lost GPU never answers",
+    "while the panel asks it, and the app is closed",
+    "the app closes all the same",
+)
+def test_a_driver_that_hangs_keeps_no_app_from_ending() -> None:
+    assert python(_WATCH_A_DRIVER_THAT_HANGS).stdout.split() == ["closed", "True"]
 
 
 # ----------------------------------------------------------------------------------------------------------- disks
@@ -279,13 +307,26 @@ def test_a_run_never_goes_on_with_other_rows(project: Project, untroubled: dict[
 
 @survives(
     "people",
-    "the config is edited",
-    "while the run is on; before a resume",
+    "the config is edited, the run's own copy of it too",
+    "while preparing, while it trains; the person's before a resume",
     "the run keeps the one it began with",
 )
 def test_an_edited_config_changes_nothing_in_a_run_that_began(project: Project, untroubled: dict[str, Any]) -> None:
-    project.to_its_end(when("train_step", step=7) | {"do": "signal", "signal": signal.SIGTERM})
     train = project.config.train.model_copy(update={"lr": 0.5})
-    project.config = project.config.model_copy(update={"train": train, "seed": 99})
+    edited = project.config.model_copy(update={"train": train, "seed": 99})
+    stops = [when("step_started", step="preprocess"), when("train_step", step=4)]
+    project.start(
+        *(moment | {"do": "signal", "signal": signal.SIGSTOP} for moment in stops),
+        when("train_step", step=7) | {"do": "signal", "signal": signal.SIGTERM},
+    )
+    own = project.run.config.read_bytes()
+    for _ in stops:
+        wait_until(project.workers.stand_still)
+        write_json(project.run.config, edited.to_json())
+        os.kill(project.workers.pid, signal.SIGCONT)
+        wait_until(lambda: not project.workers.stand_still())
+    assert project.workers.wait() == 130
+    project.run.config.write_bytes(own)
+    project.config = edited
     assert project.to_its_end(resume=True) in (0, 3)
     assert project.left_behind() == untroubled
