@@ -39,6 +39,7 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         print("humigence-tui needs a terminal\n  next:  humigence pipeline works without one", file=sys.stderr)  # noqa: T201
         return EXIT_NO_TERMINAL
+    _answer_keys_soon()
     from humigence_tui.app import HumigenceApp
     from humigence_tui.tty import own_terminal
     from pipeline.folders import Workspace
@@ -47,6 +48,15 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
         app = HumigenceApp(Workspace(workspace.resolve()), first, arguments, in_process=in_process, tty=tty)
         app.run()
     return _outlast_training(app, tty.gone)
+
+
+def _answer_keys_soon() -> None:
+    """Before Textual is imported, which reads this once."""
+    # With its 60 frames a second a key that comes after a frame which took long waits for two more: 33 ms. What has not changed
+    # is not sent again (`humigence_tui.painter`).
+    os.environ.setdefault("TEXTUAL_FPS", "240")
+    # A thread that reads a log lets the keys' go on after this many seconds, not after 5 ms.
+    sys.setswitchinterval(0.001)
 
 
 def _outlast_training(app: Any, terminal_gone: bool) -> int:

@@ -20,6 +20,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from humigence_tui.endings import Endings, said, terminal_notification
+from humigence_tui.garbage import keep_for_good
 from humigence_tui.painter import Painter
 from humigence_tui.safe_lines import SafeLines
 from humigence_tui.tty import Tty, TtyDriver
@@ -75,6 +76,7 @@ class HumigenceApp(App[None]):
         self._machine: Machine | None = None
         self._followed: tuple[RunFolder, ...] = ()
         self._snapshots: dict[RunFolder, Snapshot] = {}  # the newest of each run followed
+        self._has_drawn_curves = False
         self._endings = Endings()
         for theme in themes.THEMES:
             self.register_theme(theme)
@@ -113,6 +115,11 @@ class HumigenceApp(App[None]):
         self.threads.start()
         if self._followed:
             self.threads.follower.follow(*self._followed)
+        self._keep_what_is_loaded()
+
+    def _keep_what_is_loaded(self) -> None:
+        if self.tty and len(self.screen_stack) == 1:  # home is never closed
+            keep_for_good()
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         # Here everything that Textual draws passes on its way to the terminal.
@@ -144,7 +151,11 @@ class HumigenceApp(App[None]):
             while len(self.screen_stack) > 1:
                 self.pop_screen()
             return
-        self.push_screen(names.load(name)(**arguments))
+        is_new = not names.is_loaded(name)
+        screen = names.load(name)
+        if is_new:
+            self._keep_what_is_loaded()
+        self.push_screen(screen(**arguments))
 
     @on(messages.Ready)
     def _tell_what_is_known(self, message: messages.Ready) -> None:
@@ -220,6 +231,9 @@ class HumigenceApp(App[None]):
 
     @on(messages.SnapshotNews)
     def _snapshot_news(self, message: messages.SnapshotNews) -> None:
+        if not self._has_drawn_curves:
+            self._has_drawn_curves = True
+            self.call_after_refresh(self._keep_what_is_loaded)  # home has loaded what draws them
         self._snapshots[message.snapshot.run] = message.snapshot
         for page in self.pages:
             page.take_snapshot(message.snapshot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def load(name: str) -> type[Page]:
     module = importlib.import_module(f"screens.{name}")
     cls: type[Page] = getattr(module, _CLASSES[name])
     return cls
+
+
+def is_loaded(name: str) -> bool:
+    """Whether the screen was opened before."""
+    return f"screens.{name}" in sys.modules
 
 
 def exists(name: str) -> bool:
