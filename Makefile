@@ -17,7 +17,7 @@ DEMO_MODEL  := models/SmolLM2-135M-Instruct.Q4_1.gguf
 DEMO_PROMPT := How do I keep bread fresh?
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install gpu model validate plan preprocess train eval pack infer pipeline setup-basic setup-advanced test soak lint bench demo screenshots clean-venv
+.PHONY: help venv install gpu model validate plan preprocess train eval pack merge infer pipeline setup-basic setup-advanced test soak lint bench demo screenshots clean-venv
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -47,7 +47,7 @@ gpu: $(INSTALLED) ## is there a usable GPU? (the check exits 4 without one)
 model: $(INSTALLED) ## download the base model if it is not here
 	$(HUMIGENCE) model download --config "$(CONFIG)"
 
-validate plan preprocess eval pack: $(INSTALLED)
+validate plan preprocess eval pack merge: $(INSTALLED)
 	$(HUMIGENCE) $@ --config "$(CONFIG)"
 
 validate: ## check settings, paths, data and machine
@@ -55,6 +55,7 @@ plan: ## batch sizes, steps, time and memory
 preprocess: ## clean, split and tokenize the data
 eval: ## judge base and tuned model
 pack: ## package the adapter
+merge: ## merge the packaged adapter into its base
 
 train: $(INSTALLED) ## train
 	$(HUMIGENCE) train --train --config "$(CONFIG)"

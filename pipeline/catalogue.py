@@ -112,10 +112,12 @@ ROW_SCHEMAS = (
     Choice("parquet", "Parquet files", "not in this version: write the rows as JSONL"),
 )
 
-_FORMATS = {"peft_adapter": "the LoRA adapter, its tokenizer and cards; loads with peft"}
+_FORMATS = {
+    "peft_adapter": "the LoRA adapter, its tokenizer and cards; loads with peft. Always made: infer and chat ask it",
+    "merged": "adapter and base in one model, in the base's own precision: for vLLM, llama.cpp, transformers without peft",
+}
 EXPORT_FORMATS = (
     *(Choice(name, _FORMATS[name]) for name in typing.get_args(ExportFormat)),
-    Choice("merged_fp16", "adapter and base in one 16-bit model", "not in this version: peft's merge_and_unload makes it"),
     Choice("runtime_int8", "an 8-bit model to run", "not in this version"),
 )
 MULTI_GPU = Choice("multi_gpu", "train on several GPUs", "not in this version: one GPU, chosen by compute.gpu")

@@ -15,7 +15,7 @@ Level = Literal["basic", "advanced"]
 Auto = Literal["auto"]
 PrecisionMode = Literal["qlora_nf4", "lora_fp16", "lora_bf16", "lora_int8"]
 RowSchema = Literal["chat_messages", "instruction_output"]
-ExportFormat = Literal["peft_adapter"]
+ExportFormat = Literal["peft_adapter", "merged"]
 ChatTemplate = Literal["auto", "chatml", "llama-3", "gemma", "zephyr", "alpaca"]
 Topic = Literal[
     "animals", "arithmetic", "astronomy", "chemistry", "computing", "cooking", "geography", "health", "history", "home",
@@ -241,7 +241,20 @@ class AcceptanceSection(Section):
 
 class ExportSection(Section):
     artifacts_dir: str = setting("artifacts", "Folder for the packaged result.", min_length=1)
-    formats: tuple[ExportFormat, ...] = setting(("peft_adapter",), "What is packaged.", min_length=1)
+    formats: tuple[ExportFormat, ...] = setting(
+        ("peft_adapter",),
+        "What is packaged: the adapter, always; merged: beside it a model that needs neither adapter nor base.",
+        min_length=1,
+    )
+
+    @field_validator("formats")
+    @classmethod
+    def _with_the_adapter(cls, formats: tuple[ExportFormat, ...]) -> tuple[ExportFormat, ...]:
+        if len(set(formats)) != len(formats):
+            raise ValueError("a format is named twice")
+        if "peft_adapter" not in formats:
+            raise ValueError("peft_adapter is always among them: infer and chat ask it, and it is small")
+        return formats
 
 
 class Config(Section):

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it
     from pipeline.config import Config
 
+# What an adapter is made of, in a checkpoint and in a package, as peft calls it.
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
 
 @dataclass(frozen=True)
 class Workspace:

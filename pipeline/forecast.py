@@ -5,6 +5,8 @@ Light: the wizard asks at each change what a config would take.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline import catalogue, measurements
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape, read_shape
@@ -12,6 +14,7 @@ from pipeline.config import Config
 from pipeline.dataset.estimate import estimate_figures
 from pipeline.files import fingerprint
 from pipeline.gpu import Device
+from pipeline.package_size import asked_for, package_sizes
 from pipeline.planning import DataFigures, Plan, make_plan
 from pipeline.runs import Workspace, read_state, runs_of
 
@@ -24,7 +27,8 @@ def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: De
     """The plan as things stand: exact when the rows are prepared."""
     figures = exact_figures(config, workspace) or estimate_figures(config, workspace)
     plan = make_plan(config, shape, device, figures, measured_tokens_per_second(config, workspace, device))
-    return plan.with_inputs(plan_inputs(config, shape, figures))
+    package = asked_for(config, package_sizes(config, shape, locate(config, workspace)))
+    return replace(plan.with_inputs(plan_inputs(config, shape, figures)), package=package)
 
 
 def plan_inputs(config: Config, shape: ModelShape, figures: DataFigures) -> str:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.config import ExportFormat
-
 Document = dict[str, Any]
 
 
@@ -175,10 +173,15 @@ def _template(value: Any) -> Any:
 
 
 def _formats(value: Any) -> Any:
-    """Formats the first Humigence listed and this version does not make are left out, while one is left."""
-    missing = [each for each in ("merged_fp16", "runtime_int8") if each not in typing.get_args(ExportFormat)]
-    kept = [each for each in value if each not in missing] if isinstance(value, list) else []
-    return kept or value
+    """Of the formats the first Humigence listed, the merged model has another name, and an 8-bit one is not made."""
+    if not isinstance(value, list) or not {"merged_fp16", "runtime_int8"}.intersection(filter(_is_text, value)):
+        return value
+    kept = ["merged" if each == "merged_fp16" else each for each in value if each != "runtime_int8"]
+    return [*([] if "peft_adapter" in kept or not kept else ["peft_adapter"]), *kept] or value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 _VALUES: dict[str, Callable[[Any], Any]] = {

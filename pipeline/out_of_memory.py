@@ -66,6 +66,14 @@ def answer_fault(prompt_tokens: int, max_new_tokens: int) -> OutOfMemory:
     )
 
 
+def merge_fault(weight: str) -> OutOfMemory:
+    """There is no room for a few rows of a weight and what is added to them."""
+    return OutOfMemory(
+        f"memory ran out while merging {weight}",
+        "free memory on this machine, then humigence pack goes on; the adapter is packaged already",
+    )
+
+
 def step_fault(step: StepName, error: BaseException) -> OutOfMemory:
     """A step ran out of memory where it could not go on with less."""
     return OutOfMemory(f"memory ran out in {step}: {first_line(error)}", _STEP_HINTS.get(step, _ANY_STEP_HINT))

@@ -13,7 +13,7 @@ from pipeline.base_model.reference import places
 from pipeline.errors import BadInput, MissingArtifact
 from pipeline.export.folder import MANIFEST
 from pipeline.files import read_json
-from pipeline.trained import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Plan:
         inputs: fingerprint of the settings and figures it was made from.
         kernels: "fused" trains with layers of our own, "plain" with the model's; `attention` is of the model's.
         recomputed_layers, keep_dequantized: see `micro_batch.MicroBatch`.
+        package: bytes of what will be packaged, by format.
     """
 
     exact: bool
@@ -90,6 +91,7 @@ class Plan:
     recomputed_layers: int = 0
     keep_dequantized: bool = False
     trained_parameters: int = 0
+    package: dict[str, int] = field(default_factory=dict)
 
     @property
     def peak_memory_bytes(self) -> int:

@@ -9,10 +9,8 @@ from typing import Any
 from pipeline.context import StepContext
 from pipeline.errors import MissingArtifact
 from pipeline.files import sha256_file
+from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.runs import RunFolder, read_report
-
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pipeline import config_file
 from pipeline.base_model.shape import ModelShape
 from pipeline.config import Config
 from pipeline.events import STEP_NAMES, StepName
+from pipeline.package_size import asked_for
 from pipeline.planning import Plan, checkpointing_words, kernels_words
-from pipeline.text import counted, duration
+from pipeline.text import counted, duration, size
 from screens.draft import default_words, entry_words, fields
 from screens.outlook import Outlook
 
@@ -64,7 +65,7 @@ def steps(config: Config, outlook: Outlook, *, model_here: bool, data_ready: boo
         "preprocess": _preprocess(config, data_ready),
         "train": _train(outlook.plan),
         "evaluate": "base and tuned model on the held-out rows and the curated prompts",
-        "pack": f"{', '.join(config.export.formats)}, cards, checksums into {config.export.artifacts_dir}/{config.project}",
+        "pack": _pack(config, outlook),
         "gates": _gates(config),
     }
     needs_training: tuple[StepName, ...] = STEP_NAMES[4:]
@@ -90,6 +91,12 @@ def _train(plan: Plan | None) -> str:
     time = f", about {duration(plan.seconds)}" if plan.seconds else ""
     steps = "1 step" if plan.total_steps == 1 else f"{counted(plan.total_steps)} steps"
     return f"{about}{steps} of {plan.micro_batch} × {plan.accumulation} rows{time}"
+
+
+def _pack(config: Config, outlook: Outlook) -> str:
+    room = sum(asked_for(config, outlook.package).values()) if outlook.package else 0
+    about = f" · about {size(room)} on disk" if room else ""
+    return f"{', '.join(config.export.formats)}, cards, checksums into {config.export.artifacts_dir}/{config.project}{about}"
 
 
 def _gates(config: Config) -> str:

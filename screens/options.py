@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import catalogue
 from pipeline.base_model.shape import ModelShape
 from pipeline.base_model.templates import TEMPLATES, Templates
 from pipeline.catalogue import CuratedModel
-from pipeline.config import Config
+from pipeline.config import Config, ExportFormat
 from pipeline.gpu import (
     GIB,
     Device,
@@ -139,6 +139,23 @@ def _short(reason: str) -> str:
 def choice_options(choices: Sequence[catalogue.Choice]) -> list[Option]:
     """Schemas and formats of the catalogue; those of another version stay in the list."""
     return [Option(each.value, each.value, "", each.unavailable.partition(":")[0], _about(each)) for each in choices]
+
+
+def format_options(package: Mapping[ExportFormat, int], free_bytes: int) -> list[Option]:
+    """What can be packaged, each with the room it takes; a format that finds none says so.
+
+    Args:
+        package: bytes of each format; empty while they are not known.
+    """
+    options = []
+    for option in choice_options(catalogue.EXPORT_FORMATS):
+        needed = package.get(option.value)
+        if needed and needed > free_bytes:
+            option = replace(option, reason=f"needs {size(needed)}, {size(free_bytes)} free")
+        elif needed:
+            option = replace(option, detail=f"≈ {size(needed)}")
+        options.append(option)
+    return options
 
 
 def _about(choice: catalogue.Choice) -> str:

@@ -12,11 +12,13 @@ from pipeline.base_model import templates
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape
 from pipeline.base_model.templates import Templates
-from pipeline.config import Config
+from pipeline.config import Config, ExportFormat
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.gpu import Device, choose_device
 from pipeline.micro_batch import USABLE_SHARE, memory_of
+from pipeline.package_size import package_sizes
 from pipeline.planning import DataFigures, Plan, make_plan
+from pipeline.room import free_disk_bytes
 from pipeline.runs import Workspace
 from pipeline.text import counted, duration
 
@@ -34,6 +36,8 @@ class Outlook:
         free_bytes: what the device has free now; 0 where it does not tell.
         problem: why there is no plan, `hint` what to do about it.
         model, templates: the base model's name and what it has of chat templates; None while it is not here.
+        package: bytes of each format there is, empty where the model's sizes are not known.
+        free_disk_bytes: on the disk they go to.
     """
 
     device: Device | None = None
@@ -45,6 +49,8 @@ class Outlook:
     hint: str = ""
     model: str = ""
     templates: Templates | None = None
+    package: dict[ExportFormat, int] = field(default_factory=dict)
+    free_disk_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -79,7 +85,9 @@ def look(config: Config, workspace: Workspace) -> Outlook:
     if shape is None:
         name = config.model.local_path or config.model.repo
         return replace(outlook, problem=f"the sizes of {name} are known once it is here", hint="humigence model download")
-    return _planned(replace(outlook, shape=shape), config, workspace, shape, device)
+    free = free_disk_bytes(workspace.resolve(config.export.artifacts_dir))
+    outlook = replace(outlook, shape=shape, package=package_sizes(config, shape, base), free_disk_bytes=free)
+    return _planned(outlook, config, workspace, shape, device)
 
 
 def _planned(outlook: Outlook, config: Config, workspace: Workspace, shape: ModelShape, device: Device) -> Outlook:

@@ -22,6 +22,7 @@ from screens.draft import Draft, fields
 from screens.options import (
     MachineFacts,
     choice_options,
+    format_options,
     gpu_options,
     model_options,
     precision_options,
@@ -131,7 +132,7 @@ class WizardScreen(Page):
         questions: dict[str, list[Row]] = {
             "compute": [self.gpu], "model": [self.model], "data": [self.data, self.schema], "train": [self.precision],
         }  # fmt: skip
-        options = {"export.formats": choice_options(catalogue.EXPORT_FORMATS), "data.template": template_options("", None)}
+        options = {"export.formats": format_options({}, 0), "data.template": template_options("", None)}
         return ConfigForm(self.draft, questions, covered=covered() | {"project"}, options=options, id="form")
 
     @property
@@ -271,6 +272,7 @@ class WizardScreen(Page):
         config = None if self.draft.problems() else self.draft.config()
         self.precision.offer(precision_options(config, self.outlook.shape, device))
         self.form.offer("data.template", template_options(self.outlook.model, self.outlook.templates))
+        self.form.offer("export.formats", format_options(self.outlook.package, self.outlook.free_disk_bytes))
 
     @on(CostPanel.Looked)
     def _looked(self, event: CostPanel.Looked) -> None:

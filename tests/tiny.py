@@ -88,3 +88,47 @@ def save_model(folder: Path, *, template: str = ZEPHYR, llama: bool = True, seed
     torch.manual_seed(seed)
     LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def save_gguf(model: Path, path: Path, kind: str = "F32") -> Path:
+    """The weights of a `save_model` folder as a GGUF file, named and permuted as llama.cpp does.
+
+    Args:
+        kind: how the matrices are held, by the name of a `gguf.GGMLQuantizationType`.
+    """
+    import gguf
+    from safetensors.torch import load_file
+
+    config = json.loads((model / "config.json").read_text())
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_vocab_size(config["vocab_size"])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    held = gguf.GGMLQuantizationType[kind]
+    for name, tensor in load_file(model / "model.safetensors").items():
+        array = tensor.float().numpy()
+        if "q_proj" in name or "k_proj" in name:
+            array = _interleaved(array, heads if "q_proj" in name else kv_heads)
+        as_is = array.ndim == 1 or kind == "F32"
+        data = array if as_is else gguf.quantize(array, held)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), data, raw_dtype=None if as_is else held)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _interleaved(weights: Any, heads: int) -> Any:
+    """Rotary halves as llama.cpp stores them (convert_hf_to_gguf.py, LlamaModel.permute)."""
+    rows = weights.shape[0] // heads // 2
+    return weights.reshape(heads, 2, rows, weights.shape[1]).swapaxes(1, 2).reshape(weights.shape).copy()

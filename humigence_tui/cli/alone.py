@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from humigence_tui.cli import report
@@ -21,9 +22,19 @@ from pipeline.runs import RunFolder, Workspace
 from pipeline.state import RunState
 
 
-def run_step(name: StepName, config_path: str | None, as_json: bool, run: RunFolder | None = None) -> int:
-    """Run a step by itself and print what came out; 3 when a gate it judged failed."""
-    result, state = step_result(name, config_path, run)
+def run_step(
+    name: StepName,
+    config_path: str | None,
+    as_json: bool,
+    run: RunFolder | None = None,
+    change: Callable[[Config], Config] = lambda config: config,
+) -> int:
+    """Run a step by itself and print what came out; 3 when a gate it judged failed.
+
+    Args:
+        change: what the command asks for beyond the config.
+    """
+    result, state = step_result(name, config_path, run, change)
     if as_json:
         out_json(result_json(name, result, state))
     else:
@@ -54,11 +65,16 @@ def _require_same_base(here: Workspace, config: Config) -> None:
         trained_on.require_same(trained, base)
 
 
-def step_result(name: StepName, config_path: str | None, run: RunFolder | None = None) -> tuple[StepResult, RunState]:
+def step_result(
+    name: StepName,
+    config_path: str | None,
+    run: RunFolder | None = None,
+    change: Callable[[Config], Config] = lambda config: config,
+) -> tuple[StepResult, RunState]:
     """What the step gave back, and the fold of what it told."""
     here = workspace()
     loaded = config_file.load_noted(config_path or DEFAULT_CONFIG, here.root)
-    config, state, seen = loaded.config, RunState(), 0
+    config, state, seen = change(loaded.config), RunState(), 0
     with display() as view:
 
         def show(event: Event) -> None:

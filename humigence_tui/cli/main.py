@@ -48,6 +48,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "train": Entry("train", "Train; needs --train or TRAIN=1."),
         "eval": Entry("evaluate", "Judge base and tuned model on held-out rows and curated prompts."),
         "pack": Entry("pack", "Package the best adapter with its cards and checksums."),
+        "merge": Entry("merge", "Adapter and base in one model, for vLLM or llama.cpp."),
     },
     "Settings and machine": {
         "config": Entry("config", "View, get or set settings; list the keys."),

@@ -56,10 +56,17 @@ def plan_lines(made: Plan) -> list[str]:
         ("time", f"{about}{duration(made.seconds)}" if made.seconds else "not known before a run here has been measured", ""),
     ]
     lines = [f"{name:<{_NAME_WIDTH}}  {amount}{f'   ({reason})' if reason else ''}" for name, amount, reason in rows]
-    return lines + _memory_lines(made)
+    return lines + _memory_lines(made) + _package_lines(made)
 
 
 def _memory_lines(made: Plan) -> list[str]:
     free = f" of {size(made.free_memory_bytes)} free" if made.free_memory_bytes else ""
     parts = table([("", name, size(count)) for name, count in made.memory.items()], right=(2,))
     return [f"{'memory':<{_NAME_WIDTH}}  {size(made.peak_memory_bytes)}{free}", *(" " * _NAME_WIDTH + part for part in parts)]
+
+
+def _package_lines(made: Plan) -> list[str]:
+    """What pack will write: how much room it takes on the disk."""
+    parts = table([("", name, size(count)) for name, count in made.package.items()], right=(2,))
+    whole = f"{'package':<{_NAME_WIDTH}}  at most about {size(sum(made.package.values()))} on disk"
+    return [whole, *(" " * _NAME_WIDTH + part for part in parts)] if parts else []

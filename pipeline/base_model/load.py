@@ -31,6 +31,7 @@ from pipeline.computing import compute_dtype as compute_dtype_for
 from pipeline.config import LoraSection, PrecisionMode
 from pipeline.errors import BadInput
 from pipeline.files import read_json
+from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.gpu import Device
 from pipeline.memory import ComputeDtype, weight_bytes
 from pipeline.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short
@@ -39,7 +40,6 @@ from pipeline.text import size
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # What a damaged or unknown model makes transformers, safetensors and gguf raise.
 _LOAD_ERRORS = (
     SafetensorError, OSError, ValueError, LookupError, NotImplementedError, TypeError, AttributeError, ArithmeticError,
@@ -318,7 +318,7 @@ def _adapter_config(folder: Path) -> Any:
 
     if problems := strangers.file_problems(folder):
         raise ValueError(problems[0])
-    document = read_json(folder / "adapter_config.json")
+    document = read_json(folder / ADAPTER_CONFIG)
     if not isinstance(document, dict) or document.get("peft_type") != "LORA":
         raise ValueError("adapter_config.json describes no LoRA adapter")
     usual = json.loads(json.dumps(LoraConfig(task_type=TaskType.CAUSAL_LM).to_dict(), default=str))

@@ -1,34 +1,46 @@
 """Formats a trained model is packaged in.
 
-A format is a function that writes its files into a folder. What every package has besides (tokenizer, cards, manifest, checksums)
-is `write`'s.
+The adapter is in every package; the merged model lies in a folder of its own below it. What every package has besides (tokenizer,
+cards, manifest, checksums) is `write`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config import ExportFormat
 from pipeline.export import cards
 from pipeline.export.folder import MANIFEST, write_checksums
+from pipeline.export.merged_model import licence_files, write_merged_model
 from pipeline.export.package import Package
 from pipeline.export.peft_adapter import write_peft_adapter
 from pipeline.files import write_json
+from pipeline.merging.merge import Watch
 from pipeline.redact import redact
 
-FORMATS: dict[ExportFormat, Callable[[Path, Package], None]] = {"peft_adapter": write_peft_adapter}
 
+def write(folder: Path, package: Package, watch: Watch = lambda _: None, old: Path | None = None) -> None:
+    """Fill an empty `folder` with the package's formats and what belongs to all of them.
 
-def write(folder: Path, package: Package) -> None:
-    """Fill an empty `folder` with every format of the config and what belongs to all of them."""
+    Args:
+        watch: called with bytes as a merged model grows; may raise to end the work.
+        old: a package whose merged weights are taken over.
+    """
     from pipeline.base_model.tokenizer import ChatTokenizer
 
-    for name in package.config.export.formats:
-        FORMATS[name](folder, package)
+    write_peft_adapter(folder, package)
     ChatTokenizer.load(package.base).save(folder)
-    (folder / "model_card.md").write_text(redact(cards.model_card(package)), encoding="utf-8")
+    _write_card(folder / "model_card.md", cards.model_card(package))
     if package.data is not None:
-        (folder / "dataset_card.md").write_text(redact(cards.dataset_card(package, package.data)), encoding="utf-8")
-    write_json(folder / MANIFEST, package.manifest())
-    write_checksums(folder)
+        _write_card(folder / "dataset_card.md", cards.dataset_card(package, package.data))
+    manifest, known = package.manifest(), dict[str, str]()
+    if "merged" in package.formats:
+        merged, known = write_merged_model(folder, package, watch, old)
+        licences = [path.name for path in licence_files(package.base)]
+        _write_card(folder / "merged" / "README.md", cards.merged_card(package, merged.dtype, merged.kept, licences))
+        manifest["merged"] = merged.to_json()
+    write_json(folder / MANIFEST, manifest)
+    write_checksums(folder, known)
+
+
+def _write_card(path: Path, text: str) -> None:
+    path.write_text(redact(text), encoding="utf-8")

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline import __version__
+from pipeline import __version__, catalogue
+from pipeline.base_model.gguf_header import read_header
+from pipeline.base_model.locate import BaseModel
 from pipeline.config import Config
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
@@ -20,9 +22,11 @@ from pipeline.export.package import Package, versions
 from pipeline.provenance import publishable
 from pipeline.text import gate_needs, gate_value
 
-__all__ = ["dataset_card", "model_card"]
+__all__ = ["dataset_card", "merged_card", "model_card"]
 
 _HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
+# Of the names the hub has for licences those that are also what everybody else calls them.
+_HUB_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0")
 
 
 def model_card(package: Package) -> str:
@@ -46,20 +50,111 @@ def model_card(package: Package) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def merged_card(package: Package, dtype: str, kept: float, licences: Sequence[str]) -> str:
+    """The card of the merged model.
+
+    Args:
+        dtype: what its weights are held in; `kept` as `Tally.kept`.
+        licences: names of the base model's licence files that lie beside it.
+    """
+    licence = licence_of(package.base)
+    parts = [
+        front_matter(_merged_metadata(package, licence)),
+        f"# {package.config.project}",
+        _merged_opening(package, dtype, kept),
+        "## Licence",
+        _licence_words(package, licence, licences),
+        "## Results",
+        f"Measured with the adapter on the base model held in {package.config.train.precision_mode}; the merged weights were "
+        "not measured again.",
+        _results(package.evaluation),
+        _curated(package.evaluation["curated"]),
+        "### Acceptance gates",
+        _gates(package),
+        "## Training",
+        _training(package),
+        "## Use",
+        _MERGED_USE,
+        "## Limits",
+        _limits(package.evaluation),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def _metadata(package: Package) -> dict[str, Any]:
+    return {"library_name": "peft", **_base_named(package, "adapter"), "pipeline_tag": "text-generation", "tags": _tags(package)}
+
+
+def _base_named(package: Package, relation: str) -> dict[str, Any]:
     base = package.base.name
-    named = {"base_model": base, "base_model_relation": "adapter"} if _HUB_NAME.fullmatch(base) else {}
+    return {"base_model": base, "base_model_relation": relation} if _HUB_NAME.fullmatch(base) else {}
+
+
+def _tags(package: Package) -> list[str]:
     mode = package.config.train.precision_mode
-    tags = ["lora", *(["qlora"] if mode.startswith("qlora") else []), "peft", "humigence"]
-    return {"library_name": "peft", **named, "pipeline_tag": "text-generation", "tags": tags}
+    return ["lora", *(["qlora"] if mode.startswith("qlora") else []), "peft", "humigence"]
+
+
+def _merged_metadata(package: Package, licence: str) -> dict[str, Any]:
+    named = {"license": licence.lower()} if licence.lower() in _HUB_LICENCES else {}
+    tags = [tag for tag in _tags(package) if tag != "peft"]
+    what = {"pipeline_tag": "text-generation", "tags": tags}
+    return {"library_name": "transformers", **_base_named(package, "finetune"), **named, **what}
+
+
+def licence_of(base: BaseModel) -> str:
+    """The base model's licence where it is known: of the catalogue, or as a GGUF file says; else empty."""
+    if entry := catalogue.find(base.name):
+        return entry.licence
+    return str(read_header(base.path).metadata.get("general.license") or "") if base.kind == "gguf" else ""
+
+
+def _licence_words(package: Package, licence: str, files: Sequence[str]) -> str:
+    name = f" ({plain(licence)})" if licence else ""
+    beside = f" It lies here: {', '.join(plain(each) for each in files)}." if files else ""
+    where = "" if licence or files else " It is told where the base model was published."
+    return f"These weights are those of {plain(package.base.name)}, changed: its licence{name} holds for them.{beside}{where}"
+
+
+def _merged_opening(package: Package, dtype: str, kept: float) -> str:
+    gguf = ", which were de-quantized from a GGUF file" if package.base.kind == "gguf" else ""
+    return (
+        f"{plain(package.base.name)} with a LoRA adapter merged into its weights: a model of its own, which needs neither peft "
+        f"nor the base model. {_origin(package)}\n\n"
+        f"The adapter was added to the base model's own weights{gguf}, not to the ones training held in fewer bits; the sums "
+        f"were computed in 32 bits and rounded once, to {dtype}, which kept {100 * kept:.1f} % of what the adapter adds."
+    )
+
+
+def _origin(package: Package) -> str:
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    return (
+        f"Trained with Humigence {__version__} ({package.config.train.precision_mode}), packaged on {day} from run "
+        f"`{package.trained.run.run_id}`."
+    )
+
+
+_MERGED_USE = """With transformers, in this folder:
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(".")
+    model = AutoModelForCausalLM.from_pretrained(".")
+
+With vLLM:
+
+    vllm serve .
+
+As a GGUF file, with llama.cpp's own script:
+
+    python convert_hf_to_gguf.py . --outfile model.gguf
+
+`sha256sum -c checksums.sha256`, one folder up, verifies the files."""
 
 
 def _opening(package: Package) -> str:
-    day = datetime.now(UTC).strftime("%Y-%m-%d")
-    return (
-        f"A LoRA adapter for {plain(package.base.name)}, trained with Humigence {__version__} "
-        f"({package.config.train.precision_mode}), packaged on {day} from run `{package.trained.run.run_id}`."
-    )
+    merged = " `merged/` holds the model it makes of its base, which needs neither." if "merged" in package.formats else ""
+    return f"A LoRA adapter for {plain(package.base.name)}. {_origin(package)}{merged}"
 
 
 def _results(evaluation: dict[str, Any]) -> str:

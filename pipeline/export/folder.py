@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import BadInput
@@ -27,10 +27,15 @@ def check_target(folder: Path) -> None:
         raise BadInput(f"{folder} is not empty and is no package of Humigence's ({MANIFEST} is missing)", hint)
 
 
-def write_checksums(folder: Path) -> None:
-    """Write `checksums.sha256` over every file in `folder`; `sha256sum -c checksums.sha256` verifies it there."""
+def write_checksums(folder: Path, known: Mapping[str, str]) -> None:
+    """Write `checksums.sha256` over every file in `folder`; `sha256sum -c checksums.sha256` verifies it there.
+
+    Args:
+        known: sums by name of files that were summed as they were written.
+    """
     names = sorted(str(path.relative_to(folder)) for path in _files(folder))
-    (folder / CHECKSUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in names), encoding="utf-8")
+    lines = [f"{known.get(name) or sha256_file(folder / name)}  {name}\n" for name in names]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
@@ -43,10 +48,11 @@ def read_checksums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, separator, name in pairs if separator}
 
 
-def differing(folder: Path) -> list[str]:
-    """Names of files that are missing or are not as they were packed."""
+def differing(folder: Path, names: Collection[str] | None = None) -> list[str]:
+    """Names of files, of all or of `names`, that are missing or are not as they were packed."""
     listed = read_checksums(folder).items()
-    return [name for name, digest in listed if not (folder / name).is_file() or sha256_file(folder / name) != digest]
+    asked = [(name, digest) for name, digest in listed if names is None or name in names]
+    return [name for name, digest in asked if not (folder / name).is_file() or sha256_file(folder / name) != digest]
 
 
 def carry_over(old: Path, new: Path) -> list[str]:
@@ -59,13 +65,15 @@ def carry_over(old: Path, new: Path) -> list[str]:
     kept = []
     for path in _entries(old):
         name = str(path.relative_to(old))
-        if name == CHECKSUMS or (name in ours and not path.is_symlink() and sha256_file(path) == ours[name]):
+        if name == CHECKSUMS or _is_same(path, new / name):
+            continue
+        if name in ours and not path.is_symlink() and sha256_file(path) == ours[name]:
             continue
         if (new / name).is_file() and path.is_file() and sha256_file(path) == sha256_file(new / name):
             continue
         target = _free_name(new / name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link(path, target)
+        link(path, target)
         if name in ours:
             kept.append(str(target.relative_to(new)))
     return kept
@@ -76,8 +84,13 @@ def _free_name(path: Path) -> Path:
     return path if not os.path.lexists(path) else next(each for each in candidates if not os.path.lexists(each))
 
 
-def _link(source: Path, target: Path) -> None:
-    # A second name for the same bytes: what a person keeps here may be a model of many gigabytes.
+def _is_same(old: Path, new: Path) -> bool:
+    """Whether a file has been taken over by a second name: a model of many gigabytes is not read again to see that."""
+    return not old.is_symlink() and new.exists() and os.path.samefile(old, new)
+
+
+def link(source: Path, target: Path) -> None:
+    """A second name for the same bytes, which may be many gigabytes; a copy where the file system has none."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:

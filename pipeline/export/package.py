@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipeline import __version__, acceptance, provenance, trained
 from pipeline.base_model import locate, trained_on
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import Reference, reference_of
-from pipeline.config import Config
+from pipeline.config import Config, ExportFormat
 from pipeline.context import StepContext
 from pipeline.errors import MissingArtifact
 from pipeline.events import GateJudged
@@ -35,6 +35,7 @@ class Package:
         evaluation: `eval_report.json`.
         data: the run's report of preprocess; None where it has none.
         plan: `plan.json` as a dict; empty where the run has none.
+        formats: what is written; with the rest the same, one more changes nothing of the others.
         made_with: the start that trained (`provenance`); empty where an older version made the run.
     """
 
@@ -48,6 +49,11 @@ class Package:
     plan: dict[str, Any]
     fingerprint: str
     made_with: dict[str, Any] = field(default_factory=dict)
+    formats: tuple[ExportFormat, ...] = ("peft_adapter",)
+
+    def only(self, *formats: ExportFormat) -> Package:
+        """The same in these formats."""
+        return replace(self, formats=formats)
 
     def manifest(self) -> dict[str, Any]:
         """`humigence.json`: all that loading the adapter again needs."""
@@ -59,7 +65,7 @@ class Package:
             "run_id": self.trained.run.run_id,
             "step": self.trained.report["best_step"],
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "formats": list(self.config.export.formats),
+            "formats": list(self.formats),
             "base": {
                 "name": self.base.name,
                 "kind": self.base.kind,
@@ -102,13 +108,26 @@ def find(ctx: StepContext) -> Package | None:
     gates = tuple(acceptance.judge(evidence, ctx.config.acceptance))
     config = ctx.config.to_json()
     del config["compute"]  # the device is no part of the result, and a worker knows it by another name than the config file
+    del config["export"]["formats"]  # the manifest names them
     sources = [
         FORMAT_VERSION, result.adapter_sha256(), evaluation, config, base.weights_fingerprint(), base.tokenizer_fingerprint(),
         data, __version__,
     ]  # fmt: skip
     made_with = provenance.of_training(provenance.starts(result.run))
     reference = reference_of(base, ctx.config.model, ctx.workspace.root)
-    return Package(ctx.config, result, base, reference, evaluation, gates, data, plan, fingerprint(*sources), made_with)
+    return Package(
+        config=ctx.config,
+        trained=result,
+        base=base,
+        reference=reference,
+        evaluation=evaluation,
+        gates=gates,
+        data=data,
+        plan=plan,
+        fingerprint=fingerprint(*sources),
+        made_with=made_with,
+        formats=ctx.config.export.formats,
+    )
 
 
 def require(ctx: StepContext) -> Package:

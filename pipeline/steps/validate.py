@@ -23,9 +23,11 @@ from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas import fitting
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.events import Note
+from pipeline.files import disk_bytes
 from pipeline.forecast import known_shape
 from pipeline.gpu import GIB, choose_device, read, torch_cuda_build
 from pipeline.judging import find_prompts, read_prompts
+from pipeline.package_size import package_sizes
 from pipeline.runs import read_report, runs_of
 
 ROWS_LOOKED_AT = 100
@@ -136,7 +138,8 @@ def _not_writable(folder: Path) -> str:
 
 def _check_disk(ctx: StepContext) -> Iterator[HumigenceError]:
     """Room for the download, the prepared rows, checkpoints and the result; what shares a disk is added up."""
-    needs = [(ctx.workspace.root, _workspace_bytes(ctx)), (hub_cache(), _download_bytes(ctx))]
+    artifacts = ctx.workspace.resolve(ctx.config.export.artifacts_dir)
+    needs = [(ctx.workspace.root, _workspace_bytes(ctx)), (hub_cache(), _download_bytes(ctx)), (artifacts, _merged_bytes(ctx))]
     disks: dict[int, tuple[Path, int]] = {}
     for path, size in needs:
         device = _device_of(path)
@@ -156,6 +159,16 @@ def _workspace_bytes(ctx: StepContext) -> int:
     trained = adapter_parameters(shape, lora.r, lora.target_modules) if shape else 0
     checkpoint = 3 * 4 * trained  # the adapter and AdamW's two moments, 32 bits each
     return PREPARED_OVER_RAW * (raw.stat().st_size if raw.is_file() else 0) + (_CHECKPOINTS_KEPT + 1) * checkpoint
+
+
+def _merged_bytes(ctx: StepContext) -> int:
+    """What the merged model takes beyond the one it replaces."""
+    shape = known_shape(ctx.config, ctx.workspace)
+    if shape is None or "merged" not in ctx.config.export.formats:
+        return 0
+    there = ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project / "merged"
+    before = disk_bytes(there) if there.is_dir() else 0
+    return max(0, package_sizes(ctx.config, shape, locate(ctx.config, ctx.workspace))["merged"] - before)
 
 
 def _download_bytes(ctx: StepContext) -> int:

@@ -57,6 +57,7 @@ TROUBLES = (
             "memory ran out while answering: … tokens of prompt, at most … of answer",
             "memory ran out while one conversation of … tokens was scored",
             "…: the plan's micro-batch of … rows finds no room",
+            "memory ran out while merging …",
         ),
         "Even the smallest piece did not fit beside what else is on the device. What was trained is saved.",
         "The message names the setting; then `humigence pipeline --train --resume`.",

@@ -37,6 +37,16 @@ TROUBLES = (
         "`humigence pack` makes it from the newest run.",
     ),
     Trouble(
+        ("merging …: the sum is no finite number of type …",),
+        "The adapter holds numbers that are none, or its sum with the base exceeds the largest number of the base's type.",
+        "Train again with a lower `train.lr`; from a base model in bfloat16 where the type is float16.",
+    ),
+    Trouble(
+        ("merging …: it is of type …", "merging …: the file has …, the model …", "… ends too early"),
+        "The base model's weights are no plain numbers of 16 or 32 bits, or its file changed since training.",
+        "`humigence model check`; merge into the model that was trained on.",
+    ),
+    Trouble(
         ("the base model … is not at … any more", "the base model … is not on this machine"),
         "An adapter needs the base model it was trained on.",
         "Put it back, set `base.path` in the package's `humigence.json`, or `humigence model download`.",

@@ -80,6 +80,7 @@ TROUBLES = (
             "stopped while preparing the data",
             "stopped while downloading",
             "stopped while evaluating",
+            "stopped while merging",
             "measuring was stopped",
             "stopped while waiting for the GPU",
             "stopped while the disk was full: … is not written",

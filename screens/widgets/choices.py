@@ -70,6 +70,10 @@ def listed(options: Sequence[Option]) -> list[Cell]:
     return [Cell(index, index, 0, option.reason or option.detail) for index, option in enumerate(options)]
 
 
+def _widths(options: Sequence[Option]) -> list[int]:
+    return [len(each.label + each.reason) for each in options]
+
+
 class Choices(Widget, can_focus=True):
     """Arrows (or hjkl) move the cursor, enter or space takes what it is on. Moving past an end goes on to the next field.
 
@@ -149,9 +153,13 @@ class Choices(Widget, can_focus=True):
 
     def watch_options(self, before: tuple[Option, ...], now: tuple[Option, ...]) -> None:
         # Free memory in a detail changes all the time; only other widths can mean other rows.
-        if self.flow and [len(each.label + each.reason) for each in before] != [len(each.label + each.reason) for each in now]:
+        if self.flow and (_widths(before) != _widths(now) or self._rows_of(before) != self._rows_of(now)):
             self.refresh(layout=True)
         self._set_height()
+
+    def _rows_of(self, options: Sequence[Option]) -> int:
+        cells = flowed(options, self.content_size.width)
+        return cells[-1].row if cells else 0
 
     def _set_height(self) -> None:
         # Rows below each other do not depend on the width; told as a style, their number reaches every container.

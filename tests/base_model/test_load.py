@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +19,7 @@ from pipeline.config import LoraSection, PrecisionMode
 from pipeline.errors import BadInput
 from pipeline.gpu import Device
 from pipeline.training.checkpoints import write_adapter
+from tests import tiny
 
 CPU = Device("cpu", "CPU")
 MODES: list[PrecisionMode] = ["qlora_nf4", "lora_int8", "lora_bf16", "lora_fp16"]
@@ -33,38 +33,8 @@ def base_at(folder: Path) -> BaseModel:
 
 @pytest.fixture(scope="module")
 def gguf_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> BaseModel:
-    """The tiny model's weights in 32 bits as a GGUF file, named and permuted as llama.cpp does."""
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    config = json.loads((tiny_model / "config.json").read_text())
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(config["vocab_size"])
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    for name, tensor in load_file(tiny_model / "model.safetensors").items():
-        array = tensor.float().numpy()
-        if "q_proj" in name or "k_proj" in name:
-            array = _interleaved(array, heads if "q_proj" in name else kv_heads)
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return BaseModel(path, "gguf", "tiny")
-
-
-def _interleaved(weights: np.ndarray, heads: int) -> np.ndarray:
-    """Rotary halves as llama.cpp stores them (convert_hf_to_gguf.py, LlamaModel.permute)."""
-    rows = weights.shape[0] // heads // 2
-    return np.ascontiguousarray(weights.reshape(heads, 2, rows, weights.shape[1]).swapaxes(1, 2).reshape(weights.shape))
+    """The tiny model's weights in 32 bits as a GGUF file."""
+    return BaseModel(tiny.save_gguf(tiny_model, tmp_path_factory.mktemp("gguf") / "tiny.gguf"), "gguf", "tiny")
 
 
 def logits(model: Any) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,29 +20,8 @@ from pipeline.errors import BadInput, MissingArtifact
 from pipeline.events import Note, Packed
 from pipeline.files import read_json, write_json
 from pipeline.gpu import cpu_device
-from pipeline.steps import evaluate, gates, pack
+from pipeline.steps import gates, pack
 from tests import tiny
-from tests.steps.judged import config_for, trained_run
-
-
-@pytest.fixture(scope="module")
-def evaluated_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with an evaluated run and its base model. Read only: tests copy it."""
-    root = tmp_path_factory.mktemp("evaluated")
-    tiny.save_model(root / "base", template=tiny.CHATML, llama=False)
-    ctx, _ = trained_run(root, config_for(Path("base")))
-    evaluate.run(ctx)
-    return root
-
-
-@pytest.fixture
-def ctx(evaluated_run: Path, workspace: Path) -> StepContext:
-    from pipeline import runs
-    from pipeline.runs import Workspace
-
-    shutil.copytree(evaluated_run, workspace, dirs_exist_ok=True)
-    run = runs.find(Workspace(workspace))
-    return StepContext(run.load_config(), Workspace(workspace), run)
 
 
 @pytest.fixture

@@ -141,6 +141,21 @@ def test_too_little_room_is_told_before_anything_is_downloaded(
     assert "has 1.0 GiB free, about 2.3 GiB are needed" in error.message and isinstance(error, EnvironmentFault)
 
 
+def test_a_merged_model_without_room_is_told_before_anything_is_trained(
+    settings: dict[str, Any], workspace: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**settings, "model": {"local_path": str(tiny_model)}}
+    whole = shutil.disk_usage(workspace)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: whole._replace(free=8 << 20))
+    assert check(settings, workspace) == []
+    merged = {**settings, "export": {"formats": ["peft_adapter", "merged"]}}
+    assert "are needed" in refused(merged, workspace).message
+    there = workspace / "artifacts" / merged.get("project", "humigence") / "merged"
+    there.mkdir(parents=True)
+    (there / "model.safetensors").write_bytes(bytes(20 << 20))
+    assert check(merged, workspace) == [], "the one it takes the place of gives its room"
+
+
 def test_bf16_on_an_old_gpu_is_refused_with_the_mode_that_works(
     settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

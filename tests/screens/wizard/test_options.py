@@ -9,7 +9,7 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.config import Config
 from pipeline.gpu import GIB, Device, GpuReading, Survey
 from pipeline.host import HostReading
-from screens.options import MachineFacts, choice_options, gpu_options, model_options, precision_options
+from screens.options import MachineFacts, choice_options, format_options, gpu_options, model_options, precision_options
 from screens.widgets.choices import Option
 
 HOST = HostReading("A CPU", 8, 0.0, 32 * GIB, 20 * GIB)
@@ -90,3 +90,13 @@ def test_what_the_catalogue_has_not_is_offered_with_its_reason(choices: tuple[ca
     for choice, found in zip(choices, choice_options(choices), strict=True):
         assert bool(found.reason) == bool(choice.unavailable)
         assert choice.unavailable in found.about
+
+
+def test_a_format_tells_the_room_it_takes_and_is_not_offered_without_it() -> None:
+    package = {"peft_adapter": 20 << 20, "merged": 2 * GIB}
+    roomy = format_options(package, 3 * GIB)
+    assert option(roomy, "merged") == Option("merged", "merged", "≈ 2.0 GiB", "", option(roomy, "merged").about)
+    assert "vLLM" in option(roomy, "merged").about and option(roomy, "runtime_int8").reason == "not in this version"
+    tight = format_options(package, GIB)
+    assert option(tight, "merged").reason == "needs 2.0 GiB, 1.0 GiB free" and not option(tight, "peft_adapter").reason
+    assert not option(format_options({}, 0), "merged").reason, "not known is not too little"

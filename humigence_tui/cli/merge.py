@@ -1,0 +1,35 @@
+"""`humigence merge`: the packaged adapter and its base in one model."""
+
+from __future__ import annotations
+
+import shlex
+
+import typer
+
+from humigence_tui.cli.alone import run_step, trained_run
+from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, workspace
+from humigence_tui.cli.terminal import say_next
+from pipeline import config_file
+from pipeline.config import Config
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def merge(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
+    """A model that needs neither adapter nor base, for vLLM, llama.cpp or transformers alone, beside the packaged adapter.
+
+    Works on the newest run whose training answers to the config; nothing is trained again. No GPU is needed, and little memory.
+    With "merged" in export.formats every run makes one.
+    """
+    code = run_step("pack", config, as_json, trained_run(config), change=with_merged)
+    settings = config_file.load(config, workspace().root)
+    folder = shlex.quote(f"{settings.export.artifacts_dir}/{settings.project}/merged")
+    say_next(f"vllm serve {folder}", f"python convert_hf_to_gguf.py {folder}")
+    return code
+
+
+def with_merged(config: Config) -> Config:
+    """The config with the merged model among what is packaged."""
+    formats = tuple(dict.fromkeys((*config.export.formats, "merged")))
+    return config.model_copy(update={"export": config.export.model_copy(update={"formats": formats})})

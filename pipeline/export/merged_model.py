@@ -1,0 +1,171 @@
+"""The adapter merged into its base: a complete transformers folder that needs neither peft nor the base model.
+
+It lies in a folder of its own below the package: beside an `adapter_config.json` transformers would take its weights for the base
+and add the adapter once more.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.base_model import strangers
+from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.shape import checked_shape
+from pipeline.errors import BadInput
+from pipeline.export.folder import MANIFEST, differing, link, read_checksums
+from pipeline.export.package import Package
+from pipeline.files import fingerprint, read_json, write_json
+from pipeline.merging.adapter import Adapter
+from pipeline.merging.merge import Tally, Watch, merge_files
+
+FOLDER = "merged"
+# Raise it when the same adapter and base would be merged into other weights.
+_VERSION = 1
+_CONFIG, _GENERATION, _INDEX = "config.json", "generation_config.json", "model.safetensors.index.json"
+_SENTENCEPIECE = "tokenizer.model"
+_LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+_MOST_LICENCE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What `humigence.json` says of the merged model.
+
+    Attributes:
+        fingerprint: of what its weights were made from.
+        dtype: what they are held in.
+        kept: of what the adapter adds, the share that was not lost to rounding to that type.
+    """
+
+    fingerprint: str
+    dtype: str
+    kept: float
+
+    @classmethod
+    def from_json(cls, document: Any) -> Merged:
+        """Raises TypeError for what no version of ours wrote."""
+        return cls(**{each.name: document[each.name] for each in fields(cls) if each.name in document})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def merged_fingerprint(package: Package) -> str:
+    """Changes when the weights of the merged model would."""
+    return fingerprint("merged", _VERSION, package.trained.adapter_sha256(), package.base.weights_fingerprint())
+
+
+def ready(folder: Path, manifest: dict[str, Any], package: Package) -> Merged | None:
+    """The merged model in the package at `folder`, where its weights are those that would be made, every byte."""
+    try:
+        found = Merged.from_json(manifest["merged"])
+    except (KeyError, TypeError):
+        return None
+    files = [name for name in read_checksums(folder) if _is_taken_over(name)]
+    if found.fingerprint != merged_fingerprint(package) or not files or differing(folder, files):
+        return None
+    return found
+
+
+def _is_taken_over(name: str) -> bool:
+    within, _, file = name.partition("/")
+    return within == FOLDER and (file.endswith(".safetensors") or file in (_INDEX, _CONFIG))
+
+
+def write_merged_model(folder: Path, package: Package, watch: Watch, old: Path | None) -> tuple[Merged, dict[str, str]]:
+    """Fill `merged/` below `folder` with all but its card.
+
+    Args:
+        watch: called after each weight with its bytes; may raise.
+        old: a package whose merged model is `ready`: its weights are taken over.
+
+    Returns:
+        What came of it; sha256 by name of files that are known already.
+
+    Raises:
+        BadInput: the base model is quantized, or the adapter belongs to another.
+        OutOfMemory: there is no room for a few rows of a weight.
+    """
+    into = folder / FOLDER
+    into.mkdir()
+    if old is None:
+        tally = _merge(package, into, watch)
+        merged = Merged(merged_fingerprint(package), tally.dtype, tally.kept)
+        digests = {f"{FOLDER}/{name}": digest for name, digest in tally.digests.items()}
+    else:
+        merged = Merged.from_json(read_json(old / MANIFEST)["merged"])
+        digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name)}
+        for name in digests:
+            link(old / name, folder / name)
+    _write_tokenizer(into, package)
+    return merged, digests
+
+
+def _merge(package: Package, into: Path, watch: Watch) -> Tally:
+    base, adapter = package.base, Adapter(package.trained.checkpoint)
+    checked_shape(base)
+    if base.kind == "gguf":
+        from pipeline.merging.gguf_weights import GgufWeights, merge_gguf
+
+        weights = GgufWeights(base)
+        tally, config = merge_gguf(weights, adapter, into, watch), weights.config.to_dict()
+    else:
+        config = read_json(base.path / _CONFIG)
+        if "quantization_config" in config:
+            raise BadInput(f"{base.name} is quantized already", "merge into the model it was made from")
+        tally = merge_files(base.weight_files(), adapter, into, watch)
+        if (base.path / _INDEX).is_file() and len(tally.digests) > 1:
+            shutil.copyfile(base.path / _INDEX, into / _INDEX)
+    # Paths of this machine, and code that a repository wants run: what is merged is a model of transformers' own.
+    config = {key: value for key, value in config.items() if not key.startswith("_") and key != "auto_map"}
+    write_json(into / _CONFIG, config)
+    return tally
+
+
+def _write_tokenizer(into: Path, package: Package) -> None:
+    """The tokenizer with the chat template that trained, what ends an answer, and what comes with the base model."""
+    from pipeline.base_model.tokenizer import ChatTokenizer
+
+    tokenizer, base = ChatTokenizer.load(package.base), package.base
+    tokenizer.save(into)
+    write_json(into / _GENERATION, _generation(base.path, read_json(into / _CONFIG), tokenizer.stop_ids))
+    for path in files_along(base):
+        if not (into / path.name).exists():
+            shutil.copyfile(path, into / path.name)
+
+
+def _generation(base: Path, config: dict[str, Any], stop_ids: Collection[int]) -> dict[str, Any]:
+    """The base's `generation_config.json`, in which answers end as they did in training.
+
+    A base model, or one that is given a chat template by name, often names only the token that ends a text.
+    """
+    own = base / _GENERATION
+    if own.is_file():
+        document = read_json(own)
+    else:
+        document = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
+    named = document.get("eos_token_id")
+    ends = named if isinstance(named, list) else [] if named is None else [named]
+    if missing := sorted(set(stop_ids) - set(ends)):
+        document["eos_token_id"] = [*ends, *missing]
+    return {key: value for key, value in document.items() if not key.startswith("_from")}
+
+
+def files_along(base: BaseModel) -> list[Path]:
+    """Licences, and the vocabulary in the form in which llama.cpp reads it."""
+    if base.kind == "gguf":
+        return []
+    found = [base.path / _SENTENCEPIECE, *licence_files(base)]
+    return [path for path in found if path.is_file() and not strangers.leads_out(path, base.path)]
+
+
+def licence_files(base: BaseModel) -> list[Path]:
+    """Licences that lie beside a base model's weights."""
+    if base.kind == "gguf":
+        return []
+    found = sorted(path for pattern in _LICENCES for path in base.path.glob(pattern))
+    return [path for path in found if path.is_file() and path.stat().st_size <= _MOST_LICENCE_BYTES]

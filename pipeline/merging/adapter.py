@@ -1,0 +1,108 @@
+"""A LoRA adapter as numbers: what it adds to which layer. Read from its safetensors file, a layer at a time, without peft."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base_model import strangers
+from pipeline.errors import BadInput
+from pipeline.files import read_json
+from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from pipeline.merging.numbers import NAMES, widened
+
+_PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+# Settings under which B·A times one number is not what is added, and the values with which it is.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "bias": ("none",), "fan_in_fan_out": (False,), "use_dora": (False,), "lora_bias": (False,), "rank_pattern": ({},),
+    "alpha_pattern": ({},), "modules_to_save": ([],), "layer_replication": ([],), "use_qalora": (False,), "use_bdlora": (False,),
+    "target_parameters": ([],), "trainable_token_indices": ([],), "alora_invocation_tokens": ([],), "velora_config": ({},),
+    "init_lora_weights": (True, False, "gaussian"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What is added to one weight: `scale · up @ down`, computed in 32 bits. `down` is (rank, inputs), `up` (outputs, rank)."""
+
+    down: NDArray[np.float32]
+    up: NDArray[np.float32]
+    scale: float
+
+    def rows(self, begin: int, end: int) -> NDArray[np.float32]:
+        """(end - begin, inputs) of it."""
+        return (self.up[begin:end] @ self.down) * np.float32(self.scale)
+
+
+class Adapter:
+    """The adapter in a folder (`adapter_config.json`, `adapter_model.safetensors`).
+
+    Attributes:
+        layers: names of the layers it adds to -> (outputs, inputs), as the model's modules are called.
+
+    Raises:
+        BadInput: it can't be read, or is more than plain LoRA.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / ADAPTER_WEIGHTS
+        try:
+            self._scale = _scale(read_json(folder / ADAPTER_CONFIG))
+            if problem := strangers.leads_out(self._path, folder) or strangers.weights_problem(self._path):
+                raise ValueError(problem)
+            self._header, self._start = strangers.safetensors_header(self._path)
+            self._header.pop("__metadata__", None)
+            self.layers = self._sizes()
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+            raise self.does_not_fit(str(error)) from error
+
+    def does_not_fit(self, why: str) -> BadInput:
+        """The error for an adapter that can't be merged."""
+        hint = "an adapter belongs to the base model it was trained on"
+        return BadInput(f"{self._folder}: no adapter for this model: {why[:300]}", hint)
+
+    def of(self, layer: str) -> LowRank:
+        """What is added to the layer's weight."""
+        return LowRank(self._tensor(_PREFIX + layer + _DOWN), self._tensor(_PREFIX + layer + _UP), self._scale)
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        layers = {name[len(_PREFIX) : -len(_DOWN)] for name in self._header if name.startswith(_PREFIX) and name.endswith(_DOWN)}
+        wanted = {_PREFIX + layer + part for layer in layers for part in (_DOWN, _UP)}
+        if not layers or wanted != set(self._header):
+            raise ValueError("it holds other weights than the A and B of plain LoRA")
+        sizes = {}
+        for layer in layers:
+            down, up = (self._header[_PREFIX + layer + part] for part in (_DOWN, _UP))
+            if len(down["shape"]) != 2 or len(up["shape"]) != 2 or down["shape"][0] != up["shape"][1]:
+                raise ValueError(f"A and B of {layer} are not of one rank")
+            if not {down["dtype"], up["dtype"]} <= set(NAMES):
+                raise ValueError(f"A and B of {layer} are of type {down['dtype']}")
+            sizes[layer] = (up["shape"][0], down["shape"][1])
+        return dict(sorted(sizes.items()))
+
+    def _tensor(self, name: str) -> NDArray[np.float32]:
+        entry = self._header[name]
+        begin, end = entry["data_offsets"]
+        with self._path.open("rb") as file:
+            file.seek(self._start + begin, os.SEEK_SET)
+            return widened(file.read(end - begin), entry["dtype"]).reshape(entry["shape"])
+
+
+def _scale(config: Any) -> float:
+    """`alpha / r`, or with rsLoRA `alpha / √r` (Kalajdzievski 2023)."""
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise ValueError(f"{ADAPTER_CONFIG} describes no LoRA adapter")
+    asked = [name for name, plain in _PLAIN.items() if config.get(name) is not None and config[name] not in plain]
+    if asked:
+        raise ValueError(f"{ADAPTER_CONFIG} asks for {', '.join(asked)}, which only plain LoRA adapters go without")
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    if rank < 1 or not math.isfinite(alpha):
+        raise ValueError(f"{ADAPTER_CONFIG} has no rank and alpha")
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

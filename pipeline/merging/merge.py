@@ -1,0 +1,217 @@
+"""`W + scale · B·A` for each layer of an adapter, written beside the weights that stay as they are.
+
+Into the base's own weights, never into the 4 or 8 bits that training held them in: the adapter would be added to numbers that
+are rounded already, and the sum would have to be rounded as coarsely again, which loses much of what was taught. The sum is
+computed in 32 bits and rounded once, to the type the weight has in its file.
+
+Weights go from file to file in pieces of a few megabytes: the memory that takes does not grow with the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base_model.strangers import safetensors_header
+from pipeline.errors import BadInput
+from pipeline.merging.adapter import Adapter, LowRank
+from pipeline.merging.numbers import BYTES, NAMES, narrowed, widened
+from pipeline.out_of_memory import NO_ROOM, merge_fault, unless_short
+
+_PIECE = 1 << 21  # weights that are computed with at once: four or five arrays of 8 MiB
+_COPIED_BYTES = 8 << 20
+
+Watch = Callable[[int], None]
+"""Called after each weight with its bytes; may raise to end the work."""
+
+
+@dataclass
+class Tally:
+    """What the merging came to.
+
+    Attributes:
+        dtypes: types of the weights that were changed.
+        kept: of what the adapter adds, the share that the rounded sums differ from the base by (1 where nothing is lost to
+            rounding: a weight takes no change smaller than half of its last place).
+        digests: file name -> sha256, of files that were summed as they were written.
+        at_once: weights that are computed with at once; half as many, from there on, where memory runs out.
+    """
+
+    dtypes: set[str] = field(default_factory=set)
+    digests: dict[str, str] = field(default_factory=dict)
+    at_once: int = field(default_factory=lambda: _PIECE)
+    _added: float = 0.0
+    _arrived: float = 0.0
+
+    def count(self, before: NDArray[np.float32], after: NDArray[np.float32], added: NDArray[np.float32]) -> None:
+        self._added += float(np.vdot(added, added))
+        self._arrived += float(np.vdot(after - before, added))
+
+    @property
+    def kept(self) -> float:
+        return self._arrived / self._added if self._added else 1.0
+
+    @property
+    def dtype(self) -> str:
+        """`bfloat16`; several with commas."""
+        return ", ".join(sorted(NAMES[each] for each in self.dtypes))
+
+
+class Changes:
+    """Which weight of a model's files each layer of an adapter adds to.
+
+    Args:
+        sizes: weight -> its dimensions.
+
+    Raises:
+        BadInput: a layer is not there, or of another size.
+    """
+
+    def __init__(self, adapter: Adapter, sizes: Mapping[str, Sequence[int]]) -> None:
+        self.adapter = adapter
+        self._layers: dict[str, str] = {}
+        for layer, size in adapter.layers.items():
+            weight = _weight_of(layer, sizes)
+            if weight is None or weight in self._layers:
+                raise adapter.does_not_fit(f"the base model's files have no weight of {layer}")
+            if tuple(sizes[weight]) != size:
+                raise adapter.does_not_fit(f"{weight} is {list(sizes[weight])}, its adapter {list(size)}")
+            self._layers[weight] = layer
+
+    def of(self, weight: str) -> LowRank | None:
+        """What is added to a weight; None for one that stays as it is."""
+        layer = self._layers.get(weight)
+        return None if layer is None else self.adapter.of(layer)
+
+
+def _weight_of(layer: str, names: Collection[str]) -> str | None:
+    """A layer's weight among the names in the files: some publish a model without, or inside of, the outermost module."""
+    wanted = layer + ".weight"
+    if wanted in names:
+        return wanted
+    near = [name for name in names if name.endswith("." + wanted) or wanted.endswith("." + name)]
+    return near[0] if len(near) == 1 else None
+
+
+def merged_pieces(
+    name: str, change: LowRank, read: Callable[[int, int], NDArray[np.float32]], dtype: str, tally: Tally
+) -> Iterator[NDArray[Any]]:
+    """The merged weight as it lies in a file, some rows at a time.
+
+    Args:
+        read: rows `begin` to `end` of the base's weight, (end - begin, inputs).
+
+    Raises:
+        BadInput: a sum is no finite number of this type.
+        OutOfMemory: there is no room for one row.
+    """
+    tally.dtypes.add(dtype)
+    begin, outputs, inputs = 0, len(change.up), change.down.shape[1]
+    while begin < outputs:
+        end = min(begin + max(1, tally.at_once // inputs), outputs)
+        rows = unless_short(partial(_rows, name, change, read, dtype, tally, begin, end))
+        if rows is not NO_ROOM:
+            yield rows
+            begin = end
+        elif end - begin == 1:
+            raise merge_fault(name)
+        else:
+            tally.at_once = (end - begin) // 2 * inputs
+
+
+def _rows(
+    name: str, change: LowRank, read: Callable[[int, int], NDArray[np.float32]], dtype: str, tally: Tally, begin: int, end: int
+) -> NDArray[Any]:
+    before, added = read(begin, end), change.rows(begin, end)
+    total = before + added
+    rounded = narrowed(total, dtype)
+    after = widened(rounded, dtype).reshape(total.shape)
+    if not (np.isfinite(total).all() and np.isfinite(after).all()):
+        hint = "train again with a lower train.lr" + (", or from a base model in bfloat16" if dtype == "F16" else "")
+        raise BadInput(f"merging {name}: the sum is no finite number of type {NAMES[dtype]}", hint)
+    tally.count(before, after, added)
+    return rounded
+
+
+# ----------------------------------------------------------------------------------------------------- safetensors
+
+
+def merge_files(files: Sequence[Path], adapter: Adapter, folder: Path, watch: Watch) -> Tally:
+    """Write each of a model's safetensors files anew into `folder`: the same name, header and places, the sums in their place.
+
+    Raises:
+        BadInput: the adapter belongs to another model, a weight it adds to is no plain float, a sum is not finite.
+        OutOfMemory: not even one row of a weight finds room.
+    """
+    headers = [safetensors_header(file) for file in files]
+    tensors = {name: entry for header, _ in headers for name, entry in header.items() if name != "__metadata__"}
+    changes, tally = Changes(adapter, {name: entry["shape"] for name, entry in tensors.items()}), Tally()
+    for file, (header, start) in zip(files, headers, strict=True):
+        with file.open("rb") as source, (folder / file.name).open("xb") as target:
+            summed = _Summed(target)
+            _copy(source, summed, start)
+            for name, entry in _in_place(header):
+                size = entry["data_offsets"][1] - entry["data_offsets"][0]
+                change = changes.of(name)
+                if change is None:
+                    _copy(source, summed, size)
+                else:
+                    _merge(source, summed, name, entry, change, tally)
+                watch(size)
+        tally.digests[file.name] = summed.digest.hexdigest()
+    return tally
+
+
+class _Summed:
+    """A file whose sha256 is known when it is written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> None:
+        self.digest.update(data)
+        self._file.write(data)
+
+
+def _in_place(header: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The tensors as they follow one another; the format leaves no gap between them."""
+    tensors = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+    return sorted(tensors, key=lambda each: (each[1]["data_offsets"], each[0]))
+
+
+def _copy(source: BinaryIO, target: _Summed, count: int) -> None:
+    while count:
+        data = _read(source, min(count, _COPIED_BYTES))
+        target.write(data)
+        count -= len(data)
+
+
+def _read(source: BinaryIO, count: int) -> bytes:
+    data = source.read(count)
+    if len(data) != count:
+        raise BadInput(f"{source.name} ends too early", "humigence model check; humigence model download fetches it again")
+    return data
+
+
+def _merge(source: BinaryIO, target: _Summed, name: str, entry: dict[str, Any], change: LowRank, tally: Tally) -> None:
+    dtype = entry["dtype"]
+    if dtype not in NAMES:
+        raise BadInput(f"merging {name}: it is of type {dtype}", f"choose a base model in {', '.join(NAMES.values())}")
+    start, inputs = source.tell(), entry["shape"][1]
+    row_bytes = inputs * BYTES[dtype]
+
+    def read(begin: int, end: int) -> NDArray[np.float32]:
+        source.seek(start + begin * row_bytes)  # again where memory ran out
+        return widened(_read(source, (end - begin) * row_bytes), dtype).reshape(-1, inputs)
+
+    for piece in merged_pieces(name, change, read, dtype, tally):
+        target.write(np.ascontiguousarray(piece).data.cast("B"))
+    source.seek(start + entry["shape"][0] * row_bytes)

@@ -1,0 +1,59 @@
+"""The room a package is said to take is the room it takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from humigence_tui.cli.plan import plan_lines
+from pipeline import forecast
+from pipeline.base_model.locate import BaseModel, at
+from pipeline.base_model.shape import read_shape
+from pipeline.config import Config
+from pipeline.gpu import Device
+from pipeline.merging.adapter import Adapter
+from pipeline.merging.gguf_weights import GgufWeights, merge_gguf
+from pipeline.package_size import merged_weight_bytes, package_sizes
+from pipeline.planning import DataFigures
+from pipeline.runs import Workspace
+from tests import tiny
+from tests.merging.adapters import write_lora
+
+FIGURES = DataFigures(100, 256, 100, 20_000, 10_000, True)
+
+
+def test_a_folders_merged_model_is_as_large_as_the_base(tiny_model: Path) -> None:
+    assert merged_weight_bytes(at(tiny_model)) == (tiny_model / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
+def test_a_gguf_files_merged_model_is_as_large_as_is_said(tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    base = BaseModel(tiny.save_gguf(tiny_model, tmp_path / "tiny.gguf", kind), "gguf", "tiny")
+    adapter = write_lora(tmp_path / "adapter", {"model.layers.0.self_attn.q_proj": (64, 64)})
+    (tmp_path / "merged").mkdir()
+    merge_gguf(GgufWeights(base), Adapter(adapter), tmp_path / "merged", lambda _: None)
+    written = (tmp_path / "merged" / "model.safetensors").stat().st_size
+    assert merged_weight_bytes(base) == pytest.approx(written, abs=16_000), "but for the names of the weights"
+
+
+def test_of_a_model_that_is_not_here_the_room_is_known_from_its_sizes(tiny_model: Path) -> None:
+    shape = read_shape(at(tiny_model))
+    here, afar = (package_sizes(Config(), shape, base)["merged"] for base in (at(tiny_model), None))
+    assert here - afar == pytest.approx(2 * shape.parameters, abs=8_000), "this one is in 32 bits, most are in 16"
+
+
+def test_the_plan_tells_what_pack_will_write(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "exact_figures", lambda *_: FIGURES)
+    config = Config.model_validate({"model": {"local_path": str(tiny_model)}})
+    shape = read_shape(at(tiny_model))
+    plan = forecast.plan_for(config, Workspace(tmp_path), shape, Device("cpu", "CPU"))
+    assert list(plan.package) == ["peft_adapter"]
+    both = config.model_copy(update={"export": config.export.model_copy(update={"formats": ("peft_adapter", "merged")})})
+    plan = forecast.plan_for(both, Workspace(tmp_path), shape, Device("cpu", "CPU"))
+    assert plan.package["merged"] >= merged_weight_bytes(at(tiny_model))
+    *_, whole, adapter, merged = plan_lines(plan)
+    assert whole.startswith("package") and "on disk" in whole
+    assert "peft_adapter" in adapter and "merged" in merged and merged.endswith("MiB")
+    assert not any(line.startswith("package") for line in plan_lines(replace(plan, package={}))), "a plan of an older version"
