@@ -25,6 +25,7 @@ from humigence_tui.painter import Painter
 from humigence_tui.safe_lines import SafeLines
 from humigence_tui.tty import Tty, TtyDriver
 from pipeline.folders import RunFolder, Workspace
+from pipeline.text import safe
 from screens import base, messages, names, themes
 from screens.base import Page
 
@@ -225,7 +226,8 @@ class HumigenceApp(App[None]):
 
     @on(messages.RunRefused)
     def _run_refused(self, message: messages.RunRefused) -> None:
-        self.notify(message.error.hint, title=message.error.message, severity="error", timeout=15, markup=False)
+        title, hint = safe(message.error.message, lines=True), safe(message.error.hint, lines=True)
+        self.notify(hint, title=title, severity="error", timeout=15, markup=False)
 
     # ---------------------------------------------------------------------------------------------------- news
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,28 @@ def test_a_hostile_row_is_told_of_and_not_obeyed(workspace: Path, tiny_model: Pa
     (workspace / "c.json").write_text(
         json.dumps({"model": {"local_path": str(tiny_model)}, "compute": {"gpu": "cpu"}, "data": {"raw_path": "rows.jsonl"}})
     )
-    for command in (["validate"], ["preprocess", "--json"]):
+    assert "OWNED" in told(capsys, "data", "show", "--config", "c.json", "--limit", "99")
+    for command in (["validate"], ["preprocess", "--json"], ["data", "stats"], ["data", "show", "--rejected"]):
         assert "is not system, user or assistant" in told(capsys, *command, "--config", "c.json")
+
+
+class HostileModel:
+    """Says a sequence in pieces: none of them alone is one."""
+
+    def pieces(self, _text: str, _how: object) -> Iterator[str]:
+        yield from EVIL
+
+    def answers(self, texts: list[str], _how: object) -> list[str]:
+        return [EVIL for _ in texts]
+
+
+def test_what_a_model_answers_is_shown_and_not_obeyed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("humigence_tui.cli.infer._base_alone", lambda *_: HostileModel())
+    write_jsonl(workspace / "prompts.jsonl", [{"prompt": EVIL_TEXT}, {"prompt": "x"}])
+    for asked in (["--prompt", EVIL_TEXT], ["--prompt", "x", "--json"], ["--prompts", "prompts.jsonl"]):
+        assert "OWNED" in told(capsys, "infer", "--base", *asked)
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
