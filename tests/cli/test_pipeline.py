@@ -122,4 +122,11 @@ def test_from_training_to_an_answer_and_a_second_time_nothing_is_left_to_do(proj
         alone = command(project, step, "--json")
         assert alone.returncode in (0, 3), alone.stderr
         json.loads(alone.stdout)
-    assert Config.model_validate(json.loads((project / "mine.json").read_text())).project == "tiny"
+    merged = command(project, "merge", "--json")
+    assert merged.returncode == 0, merged.stderr
+    assert [each["folder"] for each in json.loads(merged.stdout)["packed"]] == ["artifacts/tiny", "artifacts/tiny/merged"]
+    assert (project / "artifacts" / "tiny" / "merged" / "config.json").is_file()
+    assert "vllm serve artifacts/tiny/merged" in merged.stderr
+    shown = humigence("runs", "show", cwd=project)
+    assert "merged in artifacts/tiny/merged" in shown.stdout
+    assert Config.model_validate(json.loads((project / "mine.json").read_text())).export.formats == ("peft_adapter",)

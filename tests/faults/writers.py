@@ -5,6 +5,7 @@ Nothing here imports more than the writers do, so that their deaths can be had b
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -168,7 +169,36 @@ def _pack(folder: Path, state: str) -> None:
 
 def _packed(folder: Path) -> Any:
     package = folder / "artifacts" / "demo"
-    return sorted((str(path.relative_to(package)), path.read_text()) for path in package.rglob("*") if path.is_file())
+    return sorted((str(path.relative_to(package)), files.sha256_file(path)) for path in package.rglob("*") if path.is_file())
+
+
+_LAYER = "model.layers.0.self_attn.q_proj"
+
+
+def _base_and_package(folder: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    _pack(folder, "old")
+    for name in ("base", "adapter"):
+        (folder / name).mkdir()
+    save_file({f"{_LAYER}.weight": np.ones((32, 64), np.float32), "head": np.zeros(9000)}, folder / "base" / "model.safetensors")
+    parts = {"A": np.ones((2, 64), np.float32), "B": np.ones((32, 2), np.float32)}
+    weights = {f"base_model.model.{_LAYER}.lora_{part}.weight": numbers for part, numbers in parts.items()}
+    save_file(weights, folder / "adapter" / "adapter_model.safetensors")
+    files.write_json(folder / "adapter" / "adapter_config.json", {"peft_type": "LORA", "r": 2, "lora_alpha": 4})
+
+
+def _merge(folder: Path) -> None:
+    from pipeline.merging.adapter import Adapter
+    from pipeline.merging.merge import merge_files
+
+    package = folder / "artifacts" / "demo"
+    with files.new_folder(package) as new:
+        os.link(package / "adapter_model.safetensors", new / "adapter_model.safetensors")
+        (new / "merged").mkdir()
+        tally = merge_files([folder / "base" / "model.safetensors"], Adapter(folder / "adapter"), new / "merged", lambda _: None)
+        files.write_json(new / "humigence.json", tally.digests)
 
 
 WRITERS: dict[str, Writer] = {
@@ -185,6 +215,7 @@ WRITERS: dict[str, Writer] = {
         _checkpoints, lambda folder: _checkpoint(folder, 40), _whole_checkpoints
     ),
     "a package replaced": Writer(lambda folder: _pack(folder, "old"), lambda folder: _pack(folder, "new"), _packed),
+    "a merged model added to a package": Writer(_base_and_package, _merge, _packed),
     "a package made": Writer(_first_log, lambda folder: _pack(folder, "new"), _packed),
 }
 

@@ -65,10 +65,12 @@ def _work(folder: str, faults: list[dict[str, Any]]) -> int:
 
 
 def _install(faults: list[dict[str, Any]]) -> None:
-    """Let each fault happen at its moment: after the event that fits `when`, or while a checkpoint or the package is written."""
+    """Let each fault happen at its moment: after the event that fits `when`, or while a checkpoint, a package, or a merged weight
+    is written."""
     from pipeline import logout
     from pipeline.dataset import processed
     from pipeline.export import package
+    from pipeline.merging.adapter import LowRank
     from pipeline.runs import EventWriter
     from pipeline.training import checkpoints
 
@@ -99,6 +101,15 @@ def _install(faults: list[dict[str, Any]]) -> None:
                 _DEEDS[fault["do"]](fault)
         return manifest(self)
 
+    rows = LowRank.rows
+
+    def act_and_add(self: LowRank, begin: int, end: int) -> Any:
+        for fault in faults:
+            if "in_merge" in fault:
+                _DEEDS[fault["do"]](fault)
+        return rows(self, begin, end)
+
+    LowRank.rows = act_and_add  # type: ignore[method-assign]
     EventWriter.emit = emit_and_act  # type: ignore[method-assign]
     checkpoints.write_optimizer = write_and_act
     package.Package.manifest = act_and_list  # type: ignore[method-assign]
@@ -116,6 +127,8 @@ def _run_short_of_memory(place: str, times: int) -> None:
 
     if place == "load":
         _run_short_while_loading(ERRORS[0], left)
+    elif place == "merge":
+        _run_short_while_merging(left)
     else:
         _for_good.append(shortage(decide))
         _for_good[0].__enter__()
@@ -136,6 +149,20 @@ def _run_short_while_loading(error: Callable[[], Exception], left: list[int]) ->
         return loaded(*arguments)
 
     load._loaded = chance
+
+
+def _run_short_while_merging(left: list[int]) -> None:
+    from pipeline.merging.adapter import LowRank
+
+    rows = LowRank.rows
+
+    def chance(self: LowRank, begin: int, end: int) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise MemoryError(f"Unable to allocate an array of {end - begin} rows")
+        return rows(self, begin, end)
+
+    LowRank.rows = chance  # type: ignore[method-assign]
 
 
 def _fits(event: Any, when: dict[str, Any]) -> bool:
