@@ -87,6 +87,38 @@ def test_a_whole_run_opens_no_connection_and_listens_nowhere(ran: Ran) -> None:
     assert not ran.calls
 
 
+_THE_APP_AND_A_CHAT = """
+import asyncio
+from pathlib import Path
+from humigence_tui.app import HumigenceApp
+from pipeline.folders import Workspace
+
+async def look(app):
+    async with app.run_test(size=(120, 40)) as pilot:
+        for screen in ("home", "wizard", "doctor", "chat"):
+            app.open(screen)
+            while not getattr(app.screen, "ready", False) or getattr(app.screen, "state", "ready") == "loading":
+                await pilot.pause(0.05)
+        assert app.screen.state == "ready", app.screen.trouble
+        app.screen.longest = 4
+        app.screen.query_one("#prompt").value = "Hello"
+        await pilot.press("enter")
+        while not app.screen.conversation.turns or app.screen.state == "answering":
+            await pilot.pause(0.05)
+        assert app.screen.conversation.turns[0].answers["tuned"].state == "done"
+
+asyncio.run(look(HumigenceApp(Workspace(Path.cwd()), "home", {})))
+"""
+
+
+@needs_strace
+@pytest.mark.slow
+def test_the_app_and_the_process_of_a_chat_open_no_connection_and_listen_nowhere(ran: Ran) -> None:
+    done, calls = traced([sys.executable, "-P", "-c", _THE_APP_AND_A_CHAT], ran.folder, {"HF_HUB_OFFLINE": "0"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not calls
+
+
 @needs_strace
 @pytest.mark.slow
 def test_a_download_speaks_to_the_hub_and_to_nobody_else(tiny_model: Path, tmp_path: Path) -> None:
@@ -149,5 +181,8 @@ def test_settings_are_shown_without_a_token_that_was_written_into_them(workspace
         done = humigence("config", *command, *with_config, cwd=workspace)
         assert done.returncode == 0 and token not in done.stdout + done.stderr, command
     (workspace / "mine.json").write_text(json.dumps({"model": {"token": token}, "train": {"lr": token}}))
+    for arguments in (["config", "view", "--config", f"{token}.json"], ["config", "set", token, "1"]):
+        traced_back = humigence(*arguments, "--debug", cwd=workspace)
+        assert "Traceback" in traced_back.stderr and token not in traced_back.stdout + traced_back.stderr
     wrong = humigence("config", "view", *with_config, cwd=workspace)
     assert wrong.returncode == 2 and "model.token" in wrong.stderr and token not in wrong.stderr

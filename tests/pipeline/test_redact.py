@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from pipeline.errors import BadInput
@@ -18,6 +20,8 @@ SECRET = 'kept-by-nobody/Ünïque"1234'
         ("GET /x?X-Amz-Signature=abc123&part=1", "GET /x?X-Amz-Signature=[hidden]&part=1"),
         ("GET /x?part=1&access_token=abc", "GET /x?part=1&access_token=[hidden]"),
         ("Authorization: Bearer abcdefgh.1234", "Authorization: Bearer [hidden]"),
+        ("Proxy-Authorization: Basic bmFtZTpwdw==, then", "Proxy-Authorization: Basic [hidden], then"),
+        ("{'authorization': 'Basic bmFtZTpwdw=='}", "{'authorization': 'Basic [hidden]'}"),
     ],
 )
 def test_what_looks_like_a_secret_is_hidden(text: str, left: str) -> None:
@@ -32,6 +36,7 @@ def test_what_looks_like_a_secret_is_hidden(text: str, left: str) -> None:
         "12 tokens in ?tokens=12, TOKENIZERS_PARALLELISM=false",
         "data.raw_path: /home/me/hf_rows/rows.jsonl is not there",
         "the bearer of this letter; a key, a secret, a password",
+        "authorization: basics of it; Basic training",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -70,3 +75,13 @@ assert [each.event.text for each in runs.EventReader(run).read()] == ["it is [hi
     assert done.returncode == 0, done.stderr
     assert "nobody" not in done.stdout + done.stderr
     assert done.stdout.count("[hidden]") == 4 and "also [hidden]" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["http://name:pa%20ss-word@proxy.example:3128", "name:pa%20ss-word@proxy.example:3128/"])
+def test_the_login_of_a_proxy_is_hidden_however_an_error_tells_it(address: str) -> None:
+    code = "from pipeline.redact import redact; import sys; print(redact(sys.argv[1]))"
+    sent = base64.b64encode(b"name:pa ss-word").decode()
+    for told in (address, "login name:pa ss-word refused", f"header {sent}", "the word pa ss-word is wrong", "pa%20ss-word"):
+        shown = python(code, told, HTTPS_PROXY=address).stdout
+        assert "[hidden]" in shown and "ss-word" not in shown and sent not in shown, shown
+    assert python(code, "12:30 a@b.example", NOTE="at 12:30@noon today").stdout == "12:30 a@b.example\n"
