@@ -95,8 +95,8 @@ def _train(plan: Plan | None) -> str:
 
 def _pack(config: Config, outlook: Outlook) -> str:
     room = sum(asked_for(config, outlook.package).values()) if outlook.package else 0
-    about = f" · about {size(room)} on disk" if room else ""
-    return f"{', '.join(config.export.formats)}, cards, checksums into {config.export.artifacts_dir}/{config.project}{about}"
+    about = f" (≈ {size(room)})" if room else ""
+    return f"{', '.join(config.export.formats)}{about}, cards, checksums into {config.export.artifacts_dir}/{config.project}"
 
 
 def _gates(config: Config) -> str:

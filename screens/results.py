@@ -104,7 +104,7 @@ class ResultsScreen(Page):
         held_out = self.query_one("#held-out", Static)
         tell(held_out, held_out_table(snapshot.held_out_reports))
         held_out.display = bool(snapshot.held_out_reports)
-        tell(self.query_one("#package", Static), package(snapshot.packed, self._workspace, self.run_folder.project))
+        tell(self.query_one("#package", Static), package(snapshot.packed, self._workspace, self.run_folder.project, width))
         self._show_answer()
         self.refresh_bindings()
 
@@ -230,14 +230,15 @@ def prompt_line(answers: Sequence[Answered], number: int, width: int) -> Content
     return Content.assemble(prompt, " " * max(1, width - prompt.cell_length - right.cell_length), right)
 
 
-def package(packed: Sequence[Packed], workspace: Path, project: str) -> Content:
-    """Where the package is, what is in it, and the next command."""
+def package(packed: Sequence[Packed], workspace: Path, project: str, width: int) -> Content:
+    """A line for each thing that was packaged: where it is, how large, the largest files in it; then the next command."""
     if not packed:
         return Content.styled("Nothing is packed yet: humigence pack packs the best checkpoint.", "$dim")
     lines = []
     for each in packed:
         files = "  ·  ".join(f"{safe(name)} {size(bytes_)}" for name, bytes_ in files_of(workspace / each.folder))
-        lines.append(Content.assemble((safe(each.folder), "bold"), f"   {size(each.size_bytes)}   ", (files, "$dim")))
+        line = Content.assemble((safe(each.folder), "bold"), f"   {size(each.size_bytes)}   ", (files, "$dim"))
+        lines.append(line.truncate(width, ellipsis=True))
     lines.append(Content.assemble(("next  ", "$dim"), f'humigence infer --project {safe(project)} --prompt "…"'))
     return Content("\n").join(lines)
 

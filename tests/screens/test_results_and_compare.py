@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline import config_file
-from pipeline.events import GateJudged
+from pipeline.events import GateJudged, Packed
 from screens.compare import difference_rows
 from screens.gates_words import measured, needed
+from screens.results import package
 from tests.screens.conftest import SIZES, Records, shown, text_of, until
 
 
@@ -40,6 +43,17 @@ async def test_base_and_tuned_answers_stand_side_by_side_and_their_faults_are_na
         assert "tuned  ✔" in text
         line = next(line for line in text.splitlines() if "Sorry, sorry" in line)
         assert "We are sorry your refund is late" in line
+
+
+def test_each_format_that_was_packaged_has_a_line_and_the_next_command_stays_in_sight(tmp_path: Path) -> None:
+    packed = [Packed("artifacts/demo", "peft_adapter", 9 << 20), Packed("artifacts/demo/merged", "merged", 2 << 30)]
+    for each in packed:
+        (tmp_path / each.folder).mkdir(parents=True)
+        for number in range(12):
+            (tmp_path / each.folder / f"model-{number:05d}-of-00012.safetensors").write_bytes(bytes(number))
+    adapter, merged, command = package(packed, tmp_path, "demo", 78).plain.splitlines()
+    assert adapter.startswith("artifacts/demo   9.0 MiB") and merged.startswith("artifacts/demo/merged   2.0 GiB")
+    assert max(map(len, (adapter, merged))) <= 78 and command.startswith("next  humigence infer")
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,19 @@ async def test_a_file_of_another_kind_says_what_is_wrong_with_its_first_row(rows
 # --------------------------------------------------------------------------------------------------- what can't be taken
 
 
+async def test_the_room_a_format_takes_is_told_beside_it_and_follows_the_model(rows: Path) -> None:
+    config = Config.model_validate({"model": {"repo": "HuggingFaceTB/SmolLM2-135M-Instruct"}})
+    async with wizard(rows, config=config, advanced=True) as (screen, _):
+        formats = screen.query_one("#set-export-formats Choices", Choices)
+
+        def told() -> str:
+            return next(option.detail for option in formats.options if option.value == "merged")
+
+        await until(lambda: told() == "≈ 272.6 MiB")
+        screen.form.enter({"model.repo": "TinyLlama/TinyLlama-1.1B-Chat-v1.0"})
+        await until(lambda: told() == "≈ 2.1 GiB")
+
+
 async def test_what_cant_be_taken_stays_untaken_and_says_why(rows: Path) -> None:
     async with wizard(rows, config=Config(), advanced=True) as (screen, pilot):
         tried = 0
