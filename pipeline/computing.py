@@ -102,6 +102,11 @@ def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[
     return "sdpa" if problem else "varlen"
 
 
+def attends_by_offsets(config: Config, shape: ModelShape, device: Device) -> bool:
+    """Whether a plan with the model's own layers would choose "varlen"."""
+    return config.train.attention != "sdpa" and not _no_varlen(shape, device)
+
+
 def _no_varlen(shape: ModelShape, device: Device) -> str:
     if device.kind != "cuda" or (device.capability or (0, 0)) < (8, 0):
         return "it needs an NVIDIA GPU of capability 8.0 or more"

@@ -7,11 +7,11 @@ that autograd keeps in transformers' Llama with peft's LoRA; `tests/pipeline/tes
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from pipeline.base_model.shape import ATTENTION, ModelShape, adapter_parameters, linear_layers
+from pipeline.base_model.shape import ATTENTION, MLP, ModelShape, adapter_parameters, linear_layers
 from pipeline.config import PrecisionMode
 
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
@@ -21,12 +21,18 @@ DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 # (Dettmers et al. 2023, §3: 0.127 bits a weight on top of 4).
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 ADAPTER_BYTES = 4  # peft keeps adapters in 32 bits
-# What a process holds before the first tensor: the CUDA context with cuBLAS's workspaces; on the CPU, Python with torch,
+# What a process holds before the first tensor: the CUDA context with the kernels' code; on the CPU, Python with torch,
 # transformers and peft loaded.
-CONTEXT_BYTES = {"cuda": 600 << 20, "cpu": 900 << 20}
-# The loss in transformers: logits in the compute type, a 32-bit copy, its log-softmax, and the gradient in 32 bits while the copy
-# is still there. In 16-bit compute the last two overlap with one more 16-bit tensor: 12 bytes a logit in both (measured: 12.1).
-_LOGIT_BYTES = 12
+CONTEXT_BYTES = {"cuda": 740 << 20, "cpu": 900 << 20}
+BLOCKS = 1.012
+"""Torch's blocks to the tensors in them, with segments that can grow."""
+# Where autograd recomputes, what each layer keeps stands among what it lets go of: holes, at most so many bytes of them.
+_HOLES = 320 << 20
+# The loss: all logits in the compute type, and of those that are trained the log-softmax in 32 bits, its gradient, and that once
+# more in the compute type. For float16 the trainer makes 32-bit logits of all of them first.
+_LOGIT_BYTES = {"bfloat16": (2, 10), "float16": (4, 10.5), "float32": (4, 8)}
+# Linear layers that read the same.
+_READ = dict.fromkeys(ATTENTION[:3], "the norm before attention") | dict.fromkeys(MLP[:2], "the norm before the MLP")
 
 
 @dataclass(frozen=True)
@@ -65,41 +71,62 @@ def estimate(
     checkpointing: bool,
     dropout: float = 0.0,
     device: str = "cuda",
+    by_offsets: bool = False,
+    trained_share: float = 1.0,
 ) -> MemoryEstimate:
     """The peak of one forward and backward pass over `rows` × `row_tokens` tokens and the optimizer step after it.
 
     Args:
         rows, row_tokens: the micro-batch, padding included.
+        by_offsets: attention is by the documents' offsets, without a mask.
+        trained_share: of the tokens that have a label.
     """
     tokens = rows * row_tokens
     item = DTYPE_BYTES[compute_dtype]
     trained = adapter_parameters(shape, rank, target_modules)
-    layer = tokens * _kept_per_token(shape, item, target_modules, dropout)
-    logits = tokens * _LOGIT_BYTES * shape.vocabulary
+    inputs = _Inputs(shape, precision_mode, item, device)
+    per_token = _kept_per_token(shape, item, by_offsets) + inputs.kept(target_modules, dropout) + 2 * rank * len(target_modules)
+    layer = tokens * per_token
+    all_bytes, trained_bytes = _LOGIT_BYTES[compute_dtype]
+    logits = round(tokens * (all_bytes + trained_bytes * trained_share) * shape.vocabulary)
     if checkpointing:
-        kept = shape.layers * tokens * shape.hidden * item
+        kept = shape.layers * tokens * (shape.hidden * _stream_bytes(compute_dtype) + inputs.never_let_go())
         recomputed = max(0, layer - logits)  # one layer at a time, when the logits are gone
     else:
         kept, recomputed = shape.layers * layer, 0
-    return MemoryEstimate(
+    parts = MemoryEstimate(
         weights=weight_bytes(shape, precision_mode, compute_dtype) + _dequantized(shape, precision_mode, item),
         adapter=ADAPTER_BYTES * trained,
         optimizer=3 * ADAPTER_BYTES * trained,  # the gradient and AdamW's two moments
-        activations=kept + recomputed + _mask_bytes(rows, row_tokens),
+        activations=kept + recomputed + (0 if by_offsets else _mask_bytes(rows, row_tokens)),
         logits=logits,
-        context=CONTEXT_BYTES[device],
+        context=0,
     )
+    return with_context(parts, device, min(_HOLES, parts.activations // 2) if checkpointing else 0)
+
+
+def with_context(parts: MemoryEstimate, device: str, holes: int = 0) -> MemoryEstimate:
+    """With what is held beside the tensors: by the process, and by torch in blocks larger than what is in them."""
+    rounding = round((BLOCKS - 1) * parts.total) + holes if device == "cuda" else 0
+    return replace(parts, context=CONTEXT_BYTES[device] + rounding)
 
 
 def weight_bytes(shape: ModelShape, precision_mode: PrecisionMode, compute_dtype: ComputeDtype) -> int:
-    """The frozen base. Embeddings, head and norms stay in the compute type whatever the mode."""
-    rest = (shape.embedding_parameters + shape.norm_parameters) * DTYPE_BYTES[compute_dtype]
+    """The frozen base. Embeddings and norms stay in the compute type whatever the mode, but with float16 in 32 bits."""
+    wide = _stream_bytes(compute_dtype)
+    if precision_mode in ("lora_bf16", "lora_fp16"):
+        table = shape.vocabulary * shape.hidden  # of words; a head of its own is a linear layer like the others
+        return 2 * shape.parameters + (wide - 2) * (table + shape.norm_parameters)
+    rest = (shape.embedding_parameters + shape.norm_parameters) * wide
     if precision_mode == "qlora_nf4":
         return int(shape.linear_parameters * NF4_BYTES) + rest
-    if precision_mode == "lora_int8":
-        scales = 4 * shape.layers * sum(outputs for _, outputs in linear_layers(shape).values())
-        return shape.linear_parameters + scales + rest
-    return shape.parameters * 2
+    scales = 4 * shape.layers * sum(outputs for _, outputs in linear_layers(shape).values())
+    return shape.linear_parameters + scales + rest
+
+
+def _stream_bytes(compute_dtype: ComputeDtype) -> int:
+    """Of a number that passes from layer to layer: with float16 it begins as a 32-bit embedding and stays one."""
+    return DTYPE_BYTES["bfloat16" if compute_dtype == "bfloat16" else "float32"]
 
 
 def _dequantized(shape: ModelShape, precision_mode: PrecisionMode, item: int) -> int:
@@ -109,27 +136,50 @@ def _dequantized(shape: ModelShape, precision_mode: PrecisionMode, item: int) ->
     return item * max(inputs * outputs for inputs, outputs in linear_layers(shape).values())
 
 
-def _kept_per_token(shape: ModelShape, item: int, targets: Collection[str], dropout: float) -> int:
-    """Bytes a decoder layer keeps for its backward pass, a token.
+def _kept_per_token(shape: ModelShape, item: int, by_offsets: bool) -> int:
+    """Bytes a decoder layer without adapters keeps for its backward pass, a token.
 
-    Frozen linear layers keep no input. What is kept: each norm's input (32 bits in transformers); query, key and value (repeated
-    to all heads unless the kernel groups them) and the output of attention; gate, activated gate and up; the input of each
-    LoRA layer, and with dropout its mask, one byte a feature.
+    Frozen linear layers keep no input. What is kept: each norm's input in 32 bits and its reciprocal deviation; query, key and
+    value, these repeated to all heads where a mask is used, the output of attention and the logarithm of its denominators; gate,
+    activated gate and up.
     """
-    query = shape.heads * shape.head_dim
-    norms = 2 * shape.hidden * 4
-    attention = item * 4 * query
-    mlp = item * shape.intermediate * 3
-    return norms + attention + mlp + _lora_inputs(shape, item, targets, dropout)
+    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    norms = 2 * (4 * shape.hidden + 4)
+    attention = item * 2 * (query + (key if by_offsets else query)) + 4 * shape.heads
+    return norms + attention + item * 3 * shape.intermediate
 
 
-def _lora_inputs(shape: ModelShape, item: int, targets: Collection[str], dropout: float) -> int:
-    sizes = linear_layers(shape)
-    inputs = [(name, sizes[name][0]) for name in targets if name in sizes]
-    if dropout > 0:  # each layer draws its own mask, so each keeps an input of its own
-        return sum((item + 1) * width for _, width in inputs)
-    shared = {("attention" if name in ATTENTION[:3] else name): width for name, width in inputs}
-    return sum(item * width for width in shared.values())
+class _Inputs:
+    """Inputs of a decoder layer's linear layers that are kept for its backward pass, bytes a token."""
+
+    def __init__(self, shape: ModelShape, mode: PrecisionMode, item: int, device: str) -> None:
+        self._mode, self._item, self._device = mode, item, device
+        self._widths = {name: inputs for name, (inputs, _) in linear_layers(shape).items()}
+
+    def kept(self, targets: Collection[str], dropout: float) -> int:
+        """With dropout each adapter has an input of its own and a mask of a byte a feature. Without it they share what they read
+        (the output of attention is kept anyway), unless peft casts it to the 32 bits of the adapter and autocast back: a copy
+        each. It leaves that out for quantized layers where it sees autocast on, which it looks for on the GPU only."""
+        adapted = [name for name in targets if name in self._widths]
+        frozen = self._widths if self._keeps_all() else []
+        if dropout > 0:
+            return self._shared(frozen) + sum((self._item + 1) * self._widths[name] for name in adapted)
+        if self._item < ADAPTER_BYTES and (self._device == "cpu" or self._mode in ("lora_bf16", "lora_fp16")):
+            return self._shared(frozen) + sum(self._item * self._widths[name] for name in adapted)
+        return self._shared([*frozen, *adapted])
+
+    def never_let_go(self) -> int:
+        """What stays even where a layer is recomputed: bitsandbytes keeps it where no checkpointing sees it."""
+        return self._shared(self._widths) + self._item * self._widths["o_proj"] if self._keeps_all() else 0
+
+    def _keeps_all(self) -> bool:
+        """8-bit layers keep what they read, adapted or not."""
+        return self._mode == "lora_int8" and self._device == "cuda"
+
+    def _shared(self, names: Iterable[str]) -> int:
+        """Each input once, but the output of attention."""
+        read = {_READ.get(name, name): self._widths[name] for name in names if name != "o_proj"}
+        return self._item * sum(read.values())
 
 
 def _mask_bytes(rows: int, row_tokens: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.base_model.shape import ModelShape
-from pipeline.computing import Kernels, compute_dtype, fused_works
+from pipeline.computing import Kernels, attends_by_offsets, compute_dtype, fused_works
 from pipeline.config import Config
 from pipeline.errors import EnvironmentFault
 from pipeline.fused_memory import estimate_fused
@@ -37,8 +37,11 @@ class MicroBatch:
 class _Sizes:
     """Micro-batches of one config, with the memory they take."""
 
-    def __init__(self, config: Config, shape: ModelShape, device: Device, kernels: Kernels, row_tokens: int) -> None:
-        self.config, self.shape, self.device, self.kernels, self.row_tokens = config, shape, device, kernels, row_tokens
+    def __init__(
+        self, config: Config, shape: ModelShape, device: Device, kernels: Kernels, row_tokens: int, trained_share: float = 1.0
+    ) -> None:
+        self.config, self.shape, self.device, self.kernels = config, shape, device, kernels
+        self.row_tokens, self.trained_share = row_tokens, trained_share
 
     def of(self, rows: int, recomputed_layers: int, *, keep: bool = False) -> MicroBatch:
         config, lora = self.config, self.config.train.lora
@@ -65,6 +68,8 @@ class _Sizes:
                 checkpointing=recomputed_layers > 0,
                 dropout=lora.dropout,
                 device=self.device.kind,
+                by_offsets=attends_by_offsets(config, self.shape, self.device),
+                trained_share=self.trained_share,
             )
         return MicroBatch(rows, recomputed_layers, keep, memory)
 
@@ -91,16 +96,18 @@ def choose_micro_batch(
     wanted_rows: int,
     row_tokens: int,
     reasons: dict[str, str],
+    trained_share: float = 1.0,
 ) -> MicroBatch:
     """What the user set, else the largest micro-batch that fits.
 
     Args:
         wanted_rows: of an optimizer step.
+        trained_share: of the tokens.
 
     Raises:
         EnvironmentFault: one row at a time with everything recomputed does not fit, and the user did not set its size.
     """
-    sizes = _Sizes(config, shape, device, kernels, row_tokens)
+    sizes = _Sizes(config, shape, device, kernels, row_tokens, trained_share)
     set_rows, set_checkpointing = config.train.micro_batch, config.train.gradient_checkpointing
     rows = [set_rows] if set_rows != "auto" else _divisors(wanted_rows, MOST_CPU_ROWS if device.kind == "cpu" else wanted_rows)
     modes = [set_checkpointing] if set_checkpointing != "auto" else [False, True]

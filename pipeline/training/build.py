@@ -67,4 +67,4 @@ def _fused(config: Config, adapted: Any, plan: Plan, limits: Limits) -> FusedSte
         keep_dequantized=plan.keep_dequantized,
         dropout=config.train.lora.dropout,
     )
-    return FusedStep(fused, config.seed, plan.micro_batch * plan.row_tokens)
+    return FusedStep(fused, config.seed, plan.micro_batch * plan.row_tokens, one_size=config.train.deterministic)

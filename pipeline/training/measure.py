@@ -80,6 +80,7 @@ class _Work:
 
     def __init__(self, config: Config, base: BaseModel, plan: Plan, device: Device) -> None:
         self._model, self._fused = trainable(config, base, plan, device, Limits())
+        self._model.train()  # without it the model's own layers drop nothing and recompute nothing
         self._collate = attention.collator(plan.attention)
         self._device = torch.device(device.torch_device)
         self._trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]

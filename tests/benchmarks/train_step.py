@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -58,6 +59,7 @@ VARIANTS = {
     "memory free": Variant(),
     "at the shipped defaults (dropout 0.05)": Variant(dropout=0.05),
     "MLP projections too": Variant(targets=ATTENTION + MLP),
+    "MLP projections too, dropout 0.05": Variant(targets=ATTENTION + MLP, dropout=0.05),
     "within 15.5 GiB": Variant(memory_gib=15.5),
     "within 6 GiB": Variant(memory_gib=6.0),
     "everything recomputed": Variant(train={"gradient_checkpointing": True}),
@@ -77,13 +79,17 @@ def prepare(folder: Path, shape: str) -> None:
         shapes.save_conversations(folder / f"{shape}.jsonl", CONVERSATIONS, shapes.SHAPES[shape]["vocab_size"])
 
 
-def run(folder: Path, name: str, steps: int) -> tuple[RunFolder, float]:
-    """The finished run, and the seconds its command took."""
+def run(folder: Path, name: str, variant: Variant, steps: int, **environment: str) -> tuple[RunFolder, float]:
+    """The finished run, and the seconds its command took.
+
+    Args:
+        environment: changes to this process's.
+    """
     project = "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")[:60]
-    (folder / f"{project}.json").write_text(json.dumps(VARIANTS[name].settings(project, steps)))
+    (folder / f"{project}.json").write_text(json.dumps(variant.settings(project, steps)))
     command = [sys.executable, "-P", "-m", "humigence_tui.cli.main", "train", "--train", "--config", f"{project}.json"]
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name}: exit {done.returncode}\n{done.stderr}")
     return runs_of(Workspace(folder), project)[0], time.perf_counter() - began
@@ -164,7 +170,7 @@ def main() -> None:
     for name in arguments.names or VARIANTS:
         shape = VARIANTS[name].shape
         prepare(arguments.folder, shape)
-        found.append(figures(name, *run(arguments.folder, name, arguments.steps)))
+        found.append(figures(name, *run(arguments.folder, name, VARIANTS[name], arguments.steps)))
         print(row(found[-1], best_peer(arguments.peers, shape)), flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps({"machine": machine(), "train_step": found}, indent=2) + "\n")

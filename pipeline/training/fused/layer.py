@@ -1,7 +1,9 @@
 """A decoder layer of the Llama family (Llama, Mistral, Qwen 2), forward and backward.
 
 Kept for the backward pass: the inputs of the two norms, query, key and value after rotation, the output of attention, gate and
-up. The norms' outputs and the activated gate are computed again where an adapter needs them.
+up. These two are kept as the frozen weights gave them: what an adapter of small rank adds is added wherever they are read, which
+spares a pass over the widest tensor of a layer. The norms' outputs and the activated gate are computed again where an adapter
+needs them.
 """
 
 from __future__ import annotations
@@ -85,16 +87,20 @@ class FusedLayer:
         """`x` (T, hidden) -> the layer's output and what `backward` needs."""
         dense, heads = self.operations.dense, self.heads
         normed, dropped, rstd = dense.rms_norm(x, self.norm, self.eps, self._dropout(tokens, _QKV, self.qkv))
-        qkv, h_qkv = self.qkv.forward(normed, dropped)
+        h_qkv = self.qkv.hidden(dropped)
+        qkv = self.qkv.forward(normed, h_qkv)
         dense.rotate_(qkv, tokens.cos, tokens.sin, heads.query + heads.key)
         attended, lse = self.operations.attention.attend(qkv, heads, tokens.first)
-        middle, h_o = self.o.forward(attended, self._dropped(attended, self._dropout(tokens, _O, self.o)), residual=x)
+        h_o = self.o.hidden(self._dropped(attended, self._dropout(tokens, _O, self.o)))
+        middle = self.o.forward(attended, h_o, residual=x)
         dropout = self._dropout(tokens, _GATE_UP, self.gate_up)
         normed, dropped, middle_rstd = dense.rms_norm(middle, self.middle_norm, self.eps, dropout)
-        gate_up, h_gate_up = self.gate_up.forward(normed, dropped)
-        activated = dense.swiglu(gate_up)
-        dropped = self._dropped(activated, self._dropout(tokens, _DOWN, self.down))
-        y, h_down = self.down.forward(activated, dropped, residual=middle)
+        h_gate_up = self.gate_up.hidden(dropped)
+        left_open = self.gate_up.left_open(h_gate_up)
+        gate_up = self.gate_up.forward(normed, None if any(left_open) else h_gate_up)
+        activated, dropped = dense.swiglu(gate_up, *left_open, self._dropout(tokens, _DOWN, self.down))
+        h_down = self.down.hidden(dropped)
+        y = self.down.forward(activated, h_down, residual=middle)
         return y, Kept(x, rstd, qkv, attended, lse, middle, middle_rstd, gate_up, h_qkv, h_o, h_gate_up, h_down)
 
     def _dropped(self, x: torch.Tensor, dropout: Dropout | None) -> torch.Tensor:
@@ -117,13 +123,13 @@ class FusedLayer:
 
     def _mlp_backward(self, dy: torch.Tensor, kept: Kept, tokens: Tokens) -> torch.Tensor:
         """The gradient for what lies between attention and MLP, the residual path included."""
-        dropout = self._dropout(tokens, _DOWN, self.down)
-        d = dy @ self.down.matrix()
-        dhidden = None
+        d, dhidden, down = dy @ self.down.matrix(), None, None
         if kept.h_down is not None:
             dhidden = self.down.hidden_backward(dy, kept.h_down)
-            self._add(d, self.down, dhidden, dropout)
-        dgate_up = self.operations.dense.swiglu_backward_(d, kept.gate_up, dropout, again=dhidden is not None)
+            down = self.down.product_back(dhidden)
+        left_open = self.gate_up.left_open(kept.h_gate_up)
+        dropout = self._dropout(tokens, _DOWN, self.down)
+        dgate_up = self.operations.dense.swiglu_backward_(d, kept.gate_up, *left_open, down, dropout)
         if dhidden is not None:
             self.down.down_backward(dhidden, d)
         del d

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 
 from pipeline.training.fused.adapter import LowRank
 from pipeline.training.fused.quantized import is_quantized, quantized
+from pipeline.training.fused.reference import Product
+
+# Up to this rank a product costs a kernel that reads its place anyway less than a pass of its own costs.
+_LEFT_OPEN = 32
 
 
 class Scratch:
@@ -65,39 +70,49 @@ class FusedLinear:
             return self._matrix
         return self._dequantized(self._scratch.room(self._shape, self._compute, self._device))
 
-    def forward(
-        self, x: torch.Tensor, dropped: torch.Tensor, residual: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(T, outputs), plus `residual`; and what `backward` needs of the adapters: (T, ranks).
+    def hidden(self, dropped: torch.Tensor) -> torch.Tensor | None:
+        """The adapters' first half, (T, ranks), of the layers' input with dropout; None without adapters."""
+        return None if self.low_rank is None else dropped @ self.low_rank.down.t()
+
+    def left_open(self, hidden: torch.Tensor | None) -> list[Product | None]:
+        """What the adapters add to the output of each layer where that is better left to whoever reads it; None elsewhere."""
+        if self.low_rank is None or hidden is None or max(up.shape[1] for up in self.low_rank.up) > _LEFT_OPEN:
+            return [None] * len(self.outputs)
+        low_rank, found = self.low_rank, dict[int, Product]()
+        for up, outputs, ranks in zip(low_rank.up, low_rank.outputs, low_rank.ranks, strict=True):
+            found[outputs.start] = Product(hidden[:, ranks], up.t())
+        starts = [0, *accumulate(self.outputs[:-1])]
+        return [found.get(start) for start in starts]
+
+    def forward(self, x: torch.Tensor, hidden: torch.Tensor | None, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """(T, outputs), the adapters and `residual` added.
 
         Args:
-            x: (T, inputs); `dropped` the same with dropout, which the adapters read.
+            x: (T, inputs).
+            hidden: of the same; None leaves the adapters out.
         """
-        if residual is not None:
-            if self._bias is not None:
-                residual = residual + self._bias
-            y, hidden = self._add_low_rank(residual, dropped)
-            return y.addmm_(x, self.matrix().t()) if y is not residual else torch.addmm(y, x, self.matrix().t()), hidden
-        matrix = self.matrix().t()
-        y = x @ matrix if self._bias is None else torch.addmm(self._bias, x, matrix)
-        return self._add_low_rank_(y, dropped)
+        if residual is None:
+            matrix = self.matrix().t()
+            return self._add_low_rank_(x @ matrix if self._bias is None else torch.addmm(self._bias, x, matrix), hidden)
+        if self._bias is not None:
+            residual = residual + self._bias
+        y = self._add_low_rank(residual, hidden)
+        return y.addmm_(x, self.matrix().t()) if y is not residual else torch.addmm(y, x, self.matrix().t())
 
-    def _add_low_rank(self, y: torch.Tensor, dropped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _add_low_rank(self, y: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
         """A new tensor with the adapters' outputs added, or `y` itself without adapters."""
-        if self.low_rank is None:
-            return y, None
+        if self.low_rank is None or hidden is None:
+            return y
         if len(self.low_rank.up) == 1 and self.low_rank.outputs[0] == slice(0, y.shape[1]):
-            hidden = dropped @ self.low_rank.down.t()
-            return torch.addmm(y, hidden, self.low_rank.up[0].t()), hidden
-        return self._add_low_rank_(y.clone(), dropped)
+            return torch.addmm(y, hidden, self.low_rank.up[0].t())
+        return self._add_low_rank_(y.clone(), hidden)
 
-    def _add_low_rank_(self, y: torch.Tensor, dropped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if self.low_rank is None:
-            return y, None
-        hidden = dropped @ self.low_rank.down.t()
+    def _add_low_rank_(self, y: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
+        if self.low_rank is None or hidden is None:
+            return y
         for up, outputs, ranks in zip(self.low_rank.up, self.low_rank.outputs, self.low_rank.ranks, strict=True):
             y[:, outputs].addmm_(hidden[:, ranks], up.t())
-        return y, hidden
+        return y
 
     def backward(self, dy: torch.Tensor, dropped: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """Writes the adapters' gradients; returns the gradient for `hidden`.
@@ -123,6 +138,11 @@ class FusedLinear:
         """The second half of `backward`."""
         assert self.low_rank is not None
         torch.mm(dhidden.t(), dropped, out=self.low_rank.down_gradient)
+
+    def product_back(self, dhidden: torch.Tensor) -> Product:
+        """`times_down`, not multiplied yet."""
+        assert self.low_rank is not None
+        return Product(dhidden, self.low_rank.down)
 
     def times_down(self, dhidden: torch.Tensor) -> torch.Tensor:
         assert self.low_rank is not None

@@ -84,7 +84,7 @@ class FusedModel:
             key: (1,) int64: what dropout's masks follow from.
         """
         tokens = self._tokens(batch, Dropout(self._dropout, key, 0) if self._dropout else None)
-        if self._graph is not None and self._graph.fits(batch.ids):
+        if self._graph is not None and self._graph.tokens == batch.ids.numel():
             return self._graph(batch.ids, batch.targets, tokens, scale)
         loss = self.step(batch.ids, batch.targets, tokens, scale)
         if self._wants_graph:
@@ -109,13 +109,9 @@ class FusedModel:
             torch.cuda.empty_cache()  # its activations' memory comes free with that only
 
     @property
-    def replays(self) -> bool:
-        """Whether micro-batches of one size are replayed."""
-        return self._graph is not None
-
-    def replays_of(self, ids: torch.Tensor) -> bool:
-        """Whether that size is the one of `ids`; True as well where nothing is recorded."""
-        return self._graph is None or self._graph.fits(ids)
+    def replayed_tokens(self) -> int:
+        """The size of the micro-batches that are replayed; 0 where none are."""
+        return self._graph.tokens if self._graph is not None else 0
 
     @torch.no_grad()
     def step(self, ids: torch.Tensor, targets: torch.Tensor, tokens: Tokens, scale: torch.Tensor) -> torch.Tensor:

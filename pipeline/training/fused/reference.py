@@ -8,6 +8,7 @@ where its document begins and the place behind its end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
@@ -39,6 +40,14 @@ class Dropout:
     @property
     def scale(self) -> float:
         return 1 / (1 - self.share)
+
+
+class Product(NamedTuple):
+    """`left @ right`, what an adapter adds: (T, rank) and (rank, features). Never whole in memory where a kernel can add it to
+    what it reads anyway."""
+
+    left: torch.Tensor
+    right: torch.Tensor
 
 
 def dropped(x: torch.Tensor, dropout: Dropout) -> torch.Tensor:
@@ -108,28 +117,51 @@ def rms_norm_backward(
     return (dx if residual is None else residual.float() + dx).to(x.dtype)
 
 
-def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
-    """`silu(gate) * up`; `gate_up` (T, 2 × intermediate) holds the gate first."""
-    gate, up = gate_up.float().chunk(2, -1)
-    return (functional.silu(gate) * up).to(gate_up.dtype)
+def swiglu(
+    gate_up: torch.Tensor, gate: Product | None = None, up: Product | None = None, dropout: Dropout | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`silu(gate) * up`, computed in 32 bits.
+
+    Args:
+        gate_up: (T, 2 × intermediate), the gate first.
+        gate, up: to be added to either before.
+
+    Returns:
+        (T, intermediate); the same with dropout (the same tensor without).
+    """
+    wide_gate, wide_up = _gate_and_up(gate_up, gate, up)
+    y = (functional.silu(wide_gate) * wide_up).to(gate_up.dtype)
+    return y, y if dropout is None else dropped(y, dropout)
 
 
 def swiglu_backward_(
-    d: torch.Tensor, gate_up: torch.Tensor, dropout: Dropout | None = None, *, again: bool = False
+    d: torch.Tensor,
+    gate_up: torch.Tensor,
+    gate: Product | None = None,
+    up: Product | None = None,
+    down: Product | None = None,
+    dropout: Dropout | None = None,
 ) -> torch.Tensor:
     """Writes the gradients for gate and up over `gate_up` and returns it.
 
     Args:
-        again: write what `swiglu` returned over `d`, with `dropout`.
+        d: the gradient of `swiglu`'s first result.
+        gate, up: as for `swiglu`.
+        down: the gradient of its second result. With it, that result is written over `d`.
     """
-    gate, up = gate_up.float().chunk(2, -1)
-    sigmoid, wide = torch.sigmoid(gate), d.float()
-    gradient = torch.cat([wide * up * sigmoid * (1 + gate * (1 - sigmoid)), wide * gate * sigmoid], -1)
-    if again:
-        d.copy_(swiglu(gate_up))
-        if dropout is not None:
-            d.copy_(dropped(d, dropout))
-    return gate_up.copy_(gradient)
+    wide_gate, wide_up = _gate_and_up(gate_up, gate, up)
+    sigmoid, wide = torch.sigmoid(wide_gate), d.float()
+    if down is not None:
+        more = down.left @ down.right
+        wide = wide + (more if dropout is None else dropped(more, dropout)).float()
+        d.copy_(swiglu(gate_up, gate, up, dropout)[1])
+    return gate_up.copy_(torch.cat([wide * wide_up * sigmoid * (1 + wide_gate * (1 - sigmoid)), wide * wide_gate * sigmoid], -1))
+
+
+def _gate_and_up(gate_up: torch.Tensor, gate: Product | None, up: Product | None) -> list[torch.Tensor]:
+    """Both in 32 bits."""
+    parts = zip(gate_up.float().chunk(2, -1), (gate, up), strict=True)
+    return [x if product is None else x + product.left.float() @ product.right.float() for x, product in parts]
 
 
 def rotate_(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int, *, back: bool = False) -> torch.Tensor:

@@ -35,10 +35,11 @@ class FusedStep:
     Args:
         seed: with the number of the step and of its micro-batch, what dropout follows from; a resumed run draws the same.
         tokens: of a whole micro-batch, padding included.
+        one_size: fill every micro-batch up to that, so that no result depends on how fast this machine is.
     """
 
-    def __init__(self, model: FusedModel, seed: int, tokens: int = 0) -> None:
-        self.model, self._seed, self._tokens = model, seed, tokens
+    def __init__(self, model: FusedModel, seed: int, tokens: int = 0, *, one_size: bool = False) -> None:
+        self.model, self._seed, self._tokens, self._one_size = model, seed, tokens, one_size
         self._micro_batch = -1
         self._pace = Pace() if model.device.type == "cuda" else None
 
@@ -70,14 +71,20 @@ class FusedStep:
         # Filled in on the device: a copy of a number in ordinary memory would wait for all work before it.
         key = torch.full((1,), words[0] | (words[1] >> 2) << 32, dtype=torch.int64, device=device)
         scale = torch.full((1,), 1 / trained_in_step, dtype=torch.float32, device=device)
-        tokens = as_tokens(batch, device, self._tokens)
-        if not self.model.replays_of(tokens.ids):
-            self.release()  # a smaller one, asked for beside it, would need its memory twice
+        tokens = as_tokens(batch, device, self._at_least(batch["input_ids"].numel()))
+        if self.model.replayed_tokens not in (0, tokens.ids.numel()):
+            self.release()  # a larger one, asked for beside it, would need its memory twice
         with self._pace.of(tokens.ids.numel()) if self._pace else nullcontext():
             loss = self.model.loss_and_gradients(tokens, scale, key).reshape(())
         if self._pace and self._pace.wants_graph():
             self.model.use_graph(True)
         return loss
+
+    def _at_least(self, tokens: int) -> int:
+        """How many tokens a micro-batch of so many is filled up to: nearly whole ones to a whole one, so that most have one size;
+        the last of an epoch, far smaller, where one is recorded, since to replay that is faster than to ask for less."""
+        whole = self._tokens if self._one_size or tokens >= _NEARLY * self._tokens else 0
+        return max(whole, self.model.replayed_tokens)
 
     def loss_sum(self, batch: dict[str, Any]) -> float:
         """The sum of the losses over a micro-batch of held-out rows, in nats."""
@@ -123,25 +130,22 @@ class Pace:
         self._worth_it = asked > WORTH_IT * start.elapsed_time(end) / 1000
 
 
-def as_tokens(batch: dict[str, Any], device: torch.device, whole: int = 0) -> Batch:
-    """All rows of a collated micro-batch one after another, filled up to a multiple of the kernels' tiles.
+def as_tokens(batch: dict[str, Any], device: torch.device, at_least: int = 0) -> Batch:
+    """All rows of a collated micro-batch one after another, filled up to a multiple of the kernels' tiles, and to `at_least`.
 
-    Nothing here waits for the device.
-
-    Args:
-        whole: fill up to so many tokens when nearly as many are there, so that most micro-batches have one size.
+    What fills it up is documents of a tile each, whose attention costs next to nothing. Nothing here waits for the device.
     """
     ids, labels, positions = (
         batch[name].to(device, non_blocking=True).reshape(-1) for name in ("input_ids", "labels", "position_ids")
     )
-    wanted = whole if _NEARLY * whole <= ids.numel() <= whole else ids.numel()
+    wanted = max(at_least, ids.numel())
     fill = wanted - ids.numel() + -wanted % MULTIPLE
     tokens = ids.numel() + fill
     places = torch.arange(tokens, dtype=torch.int32, device=device)
     ids = functional.pad(ids.int(), (0, fill))
     # A label belongs to the place before its token; the first of each document has none, so none crosses from one to another.
     targets = functional.pad(labels.int()[1:], (0, fill + 1), value=NOT_TRAINED)
-    positions = torch.cat([positions.int(), places[:fill]])
+    positions = torch.cat([positions.int(), places[:fill] % MULTIPLE])
     following = torch.where(positions == 0, places, tokens).roll(-1)
     following[-1:] = tokens
     last = following.flip(0).cummin(0).values.flip(0).int()

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.training.fused import reference
 from pipeline.training.fused.model import FusedModel
-from pipeline.training.fused.reference import Dropout, Heads
+from pipeline.training.fused.reference import Dropout, Heads, Product
 from pipeline.training.fused.step import FusedStep
 from tests.training.fused.conftest import micro_batch
 
@@ -61,17 +61,29 @@ def test_norms(dropout: Dropout | None, hidden: int) -> None:
         close(kernels.rms_norm_backward(*arguments), reference.rms_norm_backward(*arguments))
 
 
-def test_swiglu_rotation_dropout_and_loss(dropout: Dropout | None) -> None:
+@pytest.mark.parametrize("adapted", ["", "gate", "up", "down", "gate up down"])
+@pytest.mark.parametrize(("rows", "width", "rank"), [(64, 1500, 16), (40, 96, 4), (33, 130, 24)])
+def test_swiglu_with_what_adapters_add(dropout: Dropout | None, adapted: str, rows: int, width: int, rank: int) -> None:
     from pipeline.training.fused import kernels
 
-    gate_up, d = made(64, 2 * 1500), made(64, 1500, seed=1)
-    close(kernels.swiglu(gate_up), reference.swiglu(gate_up))
+    gate_up, d, hidden = made(rows, 2 * width), made(rows, width, seed=1), made(rows, 2 * rank, seed=2)
+    ups = made(2, width, rank, seed=3)
+    gate = Product(hidden[:, :rank], ups[0].t()) if "gate" in adapted else None
+    up = Product(hidden[:, rank:], ups[1].t()) if "up" in adapted else None
+    down = Product(made(rows, rank, seed=4), made(rank, width, seed=5)) if "down" in adapted else None
+    close(kernels.swiglu(gate_up, gate, up, dropout), reference.swiglu(gate_up, gate, up, dropout))
     results = []
     for module in (kernels, reference):
         again, gradient = d.clone(), gate_up.clone()
-        module.swiglu_backward_(again, gradient, dropout, again=True)  # type: ignore[attr-defined]
+        module.swiglu_backward_(again, gradient, gate, up, down, dropout)  # type: ignore[attr-defined]
         results.append((again, gradient))
     close(*results)
+
+
+def test_rotation_dropout_and_loss(dropout: Dropout | None) -> None:
+    from pipeline.training.fused import kernels
+
+    d = made(64, 1500, seed=1)
     if dropout is not None:
         assert torch.equal(kernels.dropped(d, dropout), reference.dropped(d, dropout))
         close(kernels.add_dropped_(d.clone(), d, dropout), reference.add_dropped_(d.clone(), d, dropout))
@@ -134,13 +146,13 @@ def test_a_recorded_micro_batch_gives_the_bits_of_one_asked_for(adapted: Callabl
     asked = [gradients_of(batch) for batch in batches]
     fused.use_graph(True)
     recorded = [gradients_of(batch) for batch in batches]
-    assert fused.replays
+    assert fused.replayed_tokens == 256
     for (loss, gradients), (wanted, wanted_gradients) in zip(recorded, asked, strict=True):
         assert loss == wanted and torch.equal(gradients, wanted_gradients)
-    odd = micro_batch([90])
-    assert gradients_of(odd)[0] > 0  # of another size: asked for
-    fused.use_graph(False)
-    assert not fused.replays
+    assert gradients_of(micro_batch([90]))[0] > 0  # a smaller one is filled up
+    assert fused.replayed_tokens == 256
+    assert gradients_of(micro_batch([90], [200], [100]))[0] > 0  # a larger one is asked for
+    assert fused.replayed_tokens == 0
 
 
 def test_whole_model_in_bfloat16_is_within_its_noise_of_32_bits(adapted: Callable[..., Any]) -> None:

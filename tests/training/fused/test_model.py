@@ -41,6 +41,7 @@ def plain_loss(model: Any, batch: dict[str, Any], divided_by: int = STEP_TOKENS)
         (ALL_LINEAR, {"family": "qwen2"}),  # biases on query, key and value
         (("q_proj", "v_proj"), {"family": "mistral", "sliding_window": None, "num_key_value_heads": 1, "head_dim": 32}),
         (ALL_LINEAR, {"attention_bias": True, "mlp_bias": True}),
+        (ALL_LINEAR, {"rank": 40}),  # too large to be left open
     ],
 )
 def test_loss_and_gradients_are_the_models_own(
@@ -69,6 +70,19 @@ def test_micro_batches_of_a_step_add_up_and_the_next_step_begins_at_zero(adapted
         losses.append(step.loss(part, STEP_TOKENS, 1))
     assert float(sum(losses)) == pytest.approx(float(whole), rel=1e-5)
     assert torch.allclose(gradients(model), wanted, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_what_fills_a_micro_batch_up_changes_nothing(adapted: Callable[..., Any]) -> None:
+    model, batch = adapted(), micro_batch([50, 70], [90])
+    asked = FusedStep(fused(model, dropout=0.3), 0).loss(batch, STEP_TOKENS, 0)
+    wanted = gradients(model)
+    model.zero_grad()
+    filled = FusedStep(fused(model, dropout=0.3), 0, 1024, one_size=True).loss(batch, STEP_TOKENS, 0)
+    assert float(filled) == pytest.approx(float(asked), rel=1e-5)
+    assert torch.allclose(gradients(model), wanted, atol=1e-5 * float(wanted.abs().max()))
+    tokens = as_tokens(batch, torch.device("cpu"), 1024)
+    assert tokens.ids.numel() == 1024
+    assert int((tokens.last - tokens.first).max()) == 128  # a long document of nothing would cost its attention
 
 
 def test_a_document_sees_nothing_of_another(adapted: Callable[..., Any]) -> None:

@@ -1,0 +1,90 @@
+"""The memory a plan predicts against what its run then took, as the driver counts it for the process.
+
+    python -m tests.benchmarks.train_memory FOLDER [--at-once N] [--json FILE]
+
+Sixteen cases: four precision modes, two shapes, with checkpointing and without, in three sizes; then the model's own layers where
+the fused ones would have been chosen. Each is a short `humigence train --train`; several at once take no more memory each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import shapes
+from tests.benchmarks.train_step import ATTENTION, MLP, Variant, figures, machine, prepare, run
+
+MODES = ("qlora_nf4", "lora_bf16", "lora_fp16", "lora_int8")
+ROWS = (4, 8, 16)
+STEPS = 8
+
+
+def case(number: int, mode: str, shape: str, checkpointing: bool, kernels: str = "auto") -> tuple[str, Variant]:
+    """A case with its name; size, dropout and what is adapted change with its number."""
+    rows, wide = ROWS[number % len(ROWS)], number % 4 == 1
+    train = {
+        "precision_mode": mode, "gradient_checkpointing": checkpointing, "micro_batch": rows,
+        "tokens_per_step_target": rows * 1024, "kernels": kernels,
+    }  # fmt: skip
+    variant = Variant(shape, train, 0.05 if number % 2 else 0.0, ATTENTION + MLP if wide else ATTENTION)
+    words = [mode, shape, f"{rows} rows"]
+    if checkpointing:
+        words.append("checkpointing")
+    if wide:
+        words.append("MLP too")
+    if kernels != "auto":
+        words.append(kernels)
+    return ", ".join(words), variant
+
+
+def cases() -> dict[str, Variant]:
+    every = list(product(MODES, shapes.SHAPES, (False, True)))
+    plain = [("qlora_nf4", False), ("qlora_nf4", True), ("lora_bf16", False), ("lora_int8", True)]
+    made = [case(number, *each) for number, each in enumerate(every)]
+    made += [case(number, mode, "tinyllama-1.1b", checked, "plain") for number, (mode, checked) in enumerate(plain)]
+    return dict(made)
+
+
+def row(one: dict[str, Any]) -> str:
+    cells = (one["variant"], one["kernels"], f"{one['peak_gib']:.2f}", f"{one['predicted_gib']:.2f}", f"{error(one):+.1f} %")
+    return "| " + " | ".join(cells) + " |"
+
+
+def error(one: dict[str, Any]) -> float:
+    """Of the prediction, in percent of what was taken."""
+    return float(100 * (one["predicted_gib"] / one["peak_gib"] - 1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for shape in shapes.SHAPES:
+        prepare(arguments.folder, shape)
+
+    def measured(named: tuple[str, Variant]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as cache:  # where a run holds the GPU's lock, which would let one run only
+            return figures(named[0], *run(arguments.folder, *named, STEPS, XDG_CACHE_HOME=cache))
+
+    print("| case | kernels | peak, GiB | predicted, GiB | error |\n| --- | --- | ---: | ---: | ---: |")
+    found: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        for one in pool.map(measured, cases().items()):
+            found.append({name: one[name] for name in ("variant", "kernels", "peak_gib", "predicted_gib")})
+            print(row(one), flush=True)
+    worst = max(abs(error(one)) for one in found)
+    print(f"\n{len(found)} cases, {sum(abs(error(one)) <= 5 for one in found)} within 5 %, the worst off by {worst:.1f} %")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine(), "train_memory": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
