@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
-from pipeline.errors import EnvironmentFault
+from pipeline.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.room import is_full
 
 _OURS = ("pipeline", "screens", "humigence_tui")
 _GPU_WORDS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver")
 
 
-def in_words(error: BaseException, place: Path) -> EnvironmentFault | None:
-    """The fault of the machine that `error` is; None where it is none.
+def in_words(error: BaseException, place: Path) -> HumigenceError | None:
+    """The fault of the machine, or of a path, that `error` is; None where it is none.
 
     Args:
         place: where it happened, for errors that don't say.
@@ -25,9 +26,15 @@ def in_words(error: BaseException, place: Path) -> EnvironmentFault | None:
         return EnvironmentFault(f"no permission: {where}", "give this user access, then start it again")
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return EnvironmentFault(f"the file system is read-only: {where}", "mount it writable, or work in another folder")
-    if isinstance(error, OSError) and error.errno == errno.EIO:
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return BadInput(f"the name is too long: {where}", "a name has 255 bytes at most: give another path")
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return BadInput(f"links lead in a circle: {where}", "ls -l shows where each leads: give another path")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return EnvironmentFault(f"too many files are open: {where}", "ulimit -n 4096, then do it again")
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
         return EnvironmentFault(
-            f"the disk failed (input/output error): {where}", "dmesg tells more; copy what is whole elsewhere"
+            f"the disk failed ({os.strerror(error.errno).lower()}): {where}", "dmesg tells more; copy what is whole elsewhere"
         )
     if package := _missing_package(error):
         return EnvironmentFault(f"the package {package} is not installed", f"make install, or: pip install {package}")

@@ -77,12 +77,22 @@ TROUBLES = (
         "`humigence runs prune` and `hf cache ls` make room; then start again or resume.",
     ),
     Trouble(
+        ("the name is too long: …", "links lead in a circle: …"),
+        "The system takes no such path.",
+        "Give another one; `ls -l` shows where links lead.",
+    ),
+    Trouble(
+        ("too many files are open: …",),
+        "This login allows too few open files; training takes some hundred.",
+        "`ulimit -n 4096`, then start again or resume.",
+    ),
+    Trouble(
         ("no permission: …", "the file system is read-only: …", "… cannot be removed: …"),
         "This user may not write there.",
         "Give this user access, or work in a folder of yours.",
     ),
     Trouble(
-        ("the disk failed (input/output error): …", "the log of the run can't be written: …"),
+        ("the disk failed (…): …", "the log of the run can't be written: …"),
         "The disk, or the network that carries it, does not answer.",
         "Copy what can be read to another disk; `dmesg` tells more.",
     ),
