@@ -1,10 +1,12 @@
-"""Why a run's process ended without a word, as far as the machine still tells: restarted, out of memory, a disk that failed.
+"""What happened to the machine since a run began, as far as it still tells: restarted, out of memory, a disk that failed, its
+clock set. Why a run's process ended without a word, above all.
 
-At each start the run notes what it needs for that (`provenance`); whoever finds it crashed compares.
+At each start the run notes what it needs for that (`provenance`); whoever looks later compares.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ _VMSTAT = Path("/proc/vmstat")
 
 
 def witnesses() -> dict[str, Any]:
-    """Noted with a start: which boot of the machine this is, and how many processes the kernel has ended for memory since."""
-    return {"boot": _boot(), "killed_for_memory": _killed_for_memory()}
+    """Noted with a start: which boot of the machine this is and when that was by its clock, and how many processes the kernel
+    has ended for memory since.
+    """
+    return {"boot": _boot(), "booted": _booted(), "killed_for_memory": _killed_for_memory()}
 
 
 def why(run: RunFolder) -> str:
@@ -32,6 +36,23 @@ def why(run: RunFolder) -> str:
     if isinstance(killed, int) and now is not None and now > killed:
         return "the kernel has ended a process for want of memory since the run began: most likely this one (dmesg tells)"
     return ""
+
+
+def clock_moved_s(run: RunFolder) -> float:
+    """Seconds by which the clock was set forward (or back: negative) since the run's last start; 0 where that is not known.
+
+    The moment the machine started lies still; told by a clock that was set in the meantime it moves.
+    """
+    start = (provenance.starts(run) or [{}])[-1]
+    booted = start.get("booted")
+    if not isinstance(booted, int | float) or not _boot() or start.get("boot") != _boot():
+        return 0.0
+    return _booted() - booted
+
+
+def _booted() -> float:
+    """When the machine started, by its clock as it is set now, in seconds since 1970."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _boot() -> str:

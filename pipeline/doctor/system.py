@@ -10,14 +10,15 @@ from datetime import datetime
 from pathlib import Path
 
 import pipeline
-from pipeline import logout, runs
+from pipeline import gone, logout, runs
 from pipeline.base_model.locate import hub_cache
 from pipeline.catalogue import has_token
 from pipeline.doctor.check import Check
 from pipeline.gpu import GIB
 from pipeline.host import read_host
 from pipeline.room import is_read_only
-from pipeline.runs import Workspace
+from pipeline.runs import RunFolder, Workspace
+from pipeline.text import duration
 
 _FULL, _LITTLE_DISK, _LITTLE_MEMORY = GIB, 10 * GIB, 8 * GIB
 _CLOCK_SLACK_S = 120.0
@@ -91,7 +92,7 @@ def _token() -> Check:
 
 
 def _clock(workspace: Path) -> Check:
-    """A clock that went back makes new runs older than the old ones, and breaks TLS."""
+    """A clock that went back makes new runs older than the old ones; a wrong one breaks TLS and what is told of times."""
     now = time.time()
     value = datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     set_it = "sudo timedatectl set-ntp true"
@@ -100,16 +101,30 @@ def _clock(workspace: Path) -> Check:
         then = datetime.fromtimestamp(newest).astimezone().strftime("%Y-%m-%d %H:%M")
         advice = f"the clock jumped back: {path} was written at {then}; runs would be listed in the wrong order"
         return Check("clock", "warning", value, advice, set_it)
+    if told := next(filter(None, map(_set_since, _newest_runs(workspace))), ""):
+        return Check("clock", "warning", value, told, set_it)
     if _answer("timedatectl", "show", "--property=NTPSynchronized", "--value") == "no":
         return Check("clock", "warning", f"{value}, not synchronized", "it may jump while a run is on", set_it)
     return Check("clock", "ok", value)
 
 
+def _set_since(run: RunFolder) -> str:
+    moved = gone.clock_moved_s(run)
+    if abs(moved) <= _CLOCK_SLACK_S:
+        return ""
+    way = "forward" if moved > 0 else "back"
+    return f"it was set {way} by {duration(abs(moved))} since run {run.project}/{run.run_id} began: its times do not fit together"
+
+
 def _dated(workspace: Path) -> Iterator[Path]:
     """Files that were certainly written in the past."""
     yield Path(pipeline.__file__)
-    for run in runs.runs_of(Workspace(workspace))[:_RUNS_LOOKED_AT]:
+    for run in _newest_runs(workspace):
         yield run.events
+
+
+def _newest_runs(workspace: Path) -> list[RunFolder]:
+    return runs.runs_of(Workspace(workspace))[:_RUNS_LOOKED_AT]
 
 
 def _written(path: Path) -> float:

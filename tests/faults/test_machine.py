@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import events as ev
-from pipeline import gpu, runs, state_cache
+from pipeline import gone, gpu, runs, state_cache
 from pipeline.config import Config
+from pipeline.doctor import system
 from pipeline.errors import EnvironmentFault
 from pipeline.events import Envelope, to_line
 from pipeline.files import write_json
@@ -90,6 +91,27 @@ def test_a_run_made_after_the_clock_was_set_back_is_the_newest(tmp_path: Path) -
     made = [runs.create(workspace, Config(project="demo"), {}) for _ in range(3)]
     assert [run.run_id for run in runs.runs_of(workspace, "demo")][:3] == [run.run_id for run in reversed(made)]
     assert runs.find(workspace, None, "demo") == made[-1]
+
+
+@survives(
+    "machine",
+    "the clock is set, forward or back, while a run is on; the machine is restarted",
+    "before a look at the machine",
+    "the doctor says by how much since which run; of another boot nothing is claimed",
+)
+@pytest.mark.parametrize(("moved", "words"), [(3 * 3600.0, "set forward by 3 h 0 m"), (-3600.0, "set back by 1 h 0 m"), (20, "")])
+def test_a_clock_that_was_set_is_told_by_the_doctor(run: RunFolder, moved: float, words: str) -> None:
+    def clock() -> str:
+        (check,) = [each for each in system.checks(run.path.parent.parent.parent) if each.name == "clock"]
+        return check.advice
+
+    noted = gone.witnesses()
+    for boot, told in ((noted["boot"], words), ("another", "")):
+        write_json(run.meta, {"starts": [noted | {"boot": boot, "booted": noted["booted"] - moved}]})
+        assert told in clock() and (told or "was set" not in clock())
+    for nothing in ({}, {"boot": noted["boot"], "booted": "noon"}):
+        write_json(run.meta, {"starts": [nothing]})
+        assert "was set" not in clock()
 
 
 @survives(
