@@ -1,13 +1,15 @@
 """What may be deleted: runs, prepared data, and what killed processes left. Never what a live run or a package needs.
 
 A run is needed while a process works in it, and while a package in an artifacts folder names it. Prepared data is needed by the
-runs that are kept, by those that are on, and by the configs of the workspace. Nothing is deleted here (see `removal`).
+runs that are kept, by those that are on, and by the configs of the workspace; outside of the workspace it stays, for others may
+need it. Nothing is deleted here (see `removal`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -64,7 +66,7 @@ def plan(workspace: Workspace, *, keep: int = KEPT_NEWEST, project: str | None =
     needed = _needed_data(workspace, staying)
     unused, used = list[Item](), list[Item]()
     for folder in _data_folders(workspace):
-        why = needed.get(folder) or needed.get(folder.parent) or _young(folder)
+        why = needed.get(folder) or needed.get(folder.parent) or _young(folder) or _shared(folder, workspace)
         (used if why else unused).append(_item("prepared data", folder, why or "no run and no config refers to it"))
     left = [_item("left over", path, "its process has died") for path in left_over(workspace, staying)]
     return Pruning((*old, *unused, *left), (*kept, *used))
@@ -188,6 +190,13 @@ def _is_past_preprocess(run: RunFolder) -> bool:
 
 def _young(folder: Path) -> str:
     return "made within the last hour" if time.time() - folder.stat().st_mtime < _NEW_S else ""
+
+
+def _shared(folder: Path, workspace: Workspace) -> str:
+    """Only the runs of this workspace are known. What lies outside of it another one may have been trained on, and resume."""
+    if folder.resolve().is_relative_to(workspace.root.resolve()):
+        return ""
+    return f"it lies outside of this folder, so runs elsewhere may need it; where none does: rm -r {shlex.quote(str(folder))}"
 
 
 # -------------------------------------------------------------------------------------------------------- leavings

@@ -51,7 +51,8 @@ def prune(
     """Delete old runs, prepared data that nothing refers to, and what killed processes left behind.
 
     What stays: the newest runs of each project (--keep), every run that is on, every run that a package was made from, and the
-    prepared data that a run that stays or a config in configs/ refers to.
+    prepared data that a run that stays or a config in configs/ refers to. Data outside of this folder stays too: runs elsewhere
+    may need it; --dry-run names it.
     """
     here = workspace()
     command = " ".join(["humigence runs prune", *(["--project", shlex.quote(project)] if project else []), f"--keep {keep}"])

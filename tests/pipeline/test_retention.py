@@ -122,6 +122,22 @@ def test_packages_and_data_are_found_where_the_configs_put_them(place: Place) ->
     assert packed.path.exists() and newer.path.exists()
 
 
+@pytest.mark.parametrize("name", ["shared", "a link"])
+def test_prepared_data_outside_of_the_workspace_stays_for_others_may_need_it(tmp_path: Path, name: str) -> None:
+    ours, theirs = Place(tmp_path / "ours"), Place(tmp_path / "theirs")
+    (tmp_path / "shared").mkdir()
+    ours.root.mkdir()
+    (ours.root / "a link").symlink_to(tmp_path / "shared")
+    where: dict[str, object] = {"data": {"processed_dir": name if name == "a link" else str(tmp_path / name)}}
+    mine, _, other = ours.run(1, data="mine", config=where), ours.run(2, config=where), theirs.run(1, data="other", config=where)
+    for data in ("mine", "other"):
+        Place(tmp_path).data(data, place="shared")
+    assert ours.prune() == {f"demo/{mine.run_id}"}
+    assert (tmp_path / "shared" / "other" / "report.json").is_file() and other.path.exists()
+    (told,) = [item.why for item in retention.plan(ours.workspace, keep=1).keep if item.name == "other"]
+    assert "outside of this folder" in told and "rm -r" in told and told.rstrip("'").endswith("/other")
+
+
 def test_prepared_data_stays_while_a_run_is_on_that_has_not_come_to_it(place: Place) -> None:
     run = place.run(1)
     place.data("perhaps")
