@@ -5,10 +5,11 @@ Held in memory are a digest and a few numbers for each conversation: about 150 M
 
 from __future__ import annotations
 
+import gc
 import json
 from array import array
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -36,6 +37,8 @@ from pipeline.errors import BadInput
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
 _BATCH_CHARACTERS = 1 << 18
 _BATCH_ROWS = 1024
+# New objects before the youngest are searched for cycles, and how often that leads to a search of the older ones and of all.
+_SEARCHES = (20_000, 10, 1_000)
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Piece = tuple[Tokens, Tokens]
@@ -154,7 +157,7 @@ def _good_rows(
         return tokenizer.encode([draft for row in batch for draft in row.drafts])
 
     refused: dict[bytes, str] = {}  # conversations that met their twin before it was known that they can't be used
-    with closing(in_order(_batches(_read(raw, config, tokenizer)), encode)) as encoded:
+    with _searched_seldom(), closing(in_order(_batches(_read(raw, config, tokenizer)), encode)) as encoded:
         for batch, in_batch in encoded:
             remaining = iter(in_batch)
             for row in batch:
@@ -170,6 +173,17 @@ def _good_rows(
                     yield row.messages, _kept(row, documents, config, counts, kept)
                 else:
                     counts.duplicates.add("seen before", row.number)
+
+
+@contextmanager
+def _searched_seldom() -> Iterator[None]:
+    """Hardly any search for cycles, of which rows make none: each goes through all that the libraries hold."""
+    before = gc.get_threshold()
+    gc.set_threshold(*_SEARCHES)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[_Read]:

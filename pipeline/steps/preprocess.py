@@ -71,11 +71,12 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
     from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.dataset.prepare import prepare
 
+    rows = count_lines(raw)  # first: a damaged array is told before anybody has waited for the tokenizer
     tokenizer = ChatTokenizer.load(base)
     room.require(folder, processed.PREPARED_OVER_RAW * raw.stat().st_size, "preparing the data")
     try:
         with files.new_folder(folder) as temporary:
-            figures = prepare(raw, temporary, ctx.config, tokenizer, _progress(ctx, count_lines(raw)))
+            figures = prepare(raw, temporary, ctx.config, tokenizer, _progress(ctx, rows))
             report = _report(ctx, base, raw, folder, figures)
             if report["raw_sha256"] != digest:
                 # Under the digest of other rows these would be taken for them ever after.

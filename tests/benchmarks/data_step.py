@@ -92,6 +92,7 @@ def _figures(who: str, measured: list[dict[str, Any]], most_gib: float | None = 
         Figure(f"{name}: rows a second, median", median([rows / each["seconds"] for each in measured]), "rows/s"),
         Figure(f"{name}: processor time a row", median([1e6 * each["processor_s"] / rows for each in measured]), "µs"),
         Figure(f"{name}: peak memory", max(each["peak_gib"] for each in measured), "GiB", most_gib),
+        Figure(f"{name}: peak memory without mapped files", max(each["own_gib"] for each in measured), "GiB"),
         Figure(f"{name}: packed rows are full by", 100 * measured[0]["density"], "%"),
     ]
 

@@ -8,36 +8,46 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 
 def in_process(module: str, *arguments: str, python: str = sys.executable) -> dict[str, Any]:
-    """The JSON that `python -m module arguments` prints last, with `peak_gib`: of it and its children, shared memory once."""
+    """The JSON that `python -m module arguments` prints last, with the memory of it and its children, shared memory once.
+
+    `peak_gib` is all that was in memory; `own_gib` leaves out what is mapped from files, which the kernel takes back as it likes.
+    """
     command = [python, "-m", module, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        peak = _peak_bytes(psutil.Process(process.pid), process)
+        peak, own = _peaks(psutil.Process(process.pid), process)
         out, err = process.communicate()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {process.returncode}\n{err[-3000:]}")
     result: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
-    return result | {"peak_gib": round(peak / 2**30, 3)}
+    return result | {"peak_gib": round(peak / 2**20, 3), "own_gib": round(own / 2**20, 3)}
 
 
-def _peak_bytes(root: psutil.Process, process: subprocess.Popen[str]) -> int:
-    peak = 0
+def _peaks(root: psutil.Process, process: subprocess.Popen[str]) -> tuple[int, int]:
+    """Of all that is in memory and of what no file holds, in KiB."""
+    peak = own = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
-            peak = max(peak, sum(_bytes(each) for each in (root, *root.children(recursive=True))))
-        time.sleep(0.5)
-    return peak
+            held = [_held(each.pid) for each in (root, *root.children(recursive=True))]
+            peak = max(peak, sum(each.get("Pss", 0) for each in held))
+            own = max(own, sum(each.get("Pss", 0) - each.get("Pss_File", 0) for each in held))
+        time.sleep(0.2)
+    return peak, own
 
 
-def _bytes(process: psutil.Process) -> int:
-    with contextlib.suppress(psutil.Error):
-        return int(process.memory_full_info().pss)
-    return 0
+def _held(pid: int) -> dict[str, int]:
+    """What the kernel adds up of a process's memory, in KiB; nothing once it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return {}
+    return {name.rstrip(":"): int(size) for name, size, _ in map(str.split, lines)}
 
 
 def processor_seconds() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.base_model.special_tokens import SpecialTokens
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.base_model.words import Ids
 from pipeline.config import Config
 from pipeline.config_file import parse
 from pipeline.context import StepContext
@@ -142,7 +145,9 @@ def test_the_same_conversation_twice_is_trained_once(desk: Desk) -> None:
     assert (report["kept"], report["duplicates"]) == (5, 6)
 
 
-def test_the_outcome_is_the_same_however_many_rows_are_on_their_way(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_outcome_is_the_same_however_many_rows_and_words_are_taken_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pipeline.dataset import ahead, prepare
 
     long, bad = chat_row("Tell me.", "word " * 300), {"messages": []}
@@ -150,6 +155,7 @@ def test_the_outcome_is_the_same_however_many_rows_are_on_their_way(desk: Desk, 
     first = desk.prepare(max_seq_len=64, over_long="drop")
     monkeypatch.setattr(prepare, "_BATCH_ROWS", 1)
     monkeypatch.setattr(ahead, "_MOST_THREADS", 1)
+    monkeypatch.setattr(SpecialTokens, "encode_all", lambda self, texts: Ids.of([self.encode(text) for text in texts]))
     before = first.folder.rename(first.folder.with_name("before"))
     second = desk.prepare(max_seq_len=64, over_long="drop")
     assert second.report == first.report
@@ -258,6 +264,13 @@ def test_a_file_without_a_good_row_is_bad_input(desk: Desk, content: bytes, mess
     assert left_behind(desk.workspace.root) == []
 
 
+def test_a_damaged_array_is_told_before_anybody_has_waited_for_the_tokenizer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    (desk.workspace.root / "rows.jsonl").write_bytes(b'[{"messages": []},\n{"mess')
+    monkeypatch.setattr(ChatTokenizer, "load", lambda base: pytest.fail("loaded"))
+    with pytest.raises(BadInput, match="the JSON array breaks off"):
+        preprocess.run(desk.context())
+
+
 def test_rows_are_written_by_the_template_that_was_chosen(desk: Desk) -> None:
     desk.write(rows(3))
     own, chosen = desk.prepare(), desk.prepare(template="alpaca")
@@ -296,10 +309,11 @@ def test_an_interrupted_preprocess_leaves_nothing(desk: Desk, how: str) -> None:
     def stop() -> Any:
         return next(asked, "save") if how == "asked" else None
 
-    context = StepContext(desk.config(), desk.workspace, emit=emit, stop=stop)
+    context, searches = StepContext(desk.config(), desk.workspace, emit=emit, stop=stop), gc.get_threshold()
     with pytest.raises(Stopped if how == "asked" else KeyboardInterrupt):
         preprocess.run(context)
     assert left_behind(desk.workspace.root) == []
+    assert gc.get_threshold() == searches
     assert processed.find(desk.config(), desk.workspace) is None
     assert preprocess.run(desk.context()).outcome == "done"
 
