@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -39,22 +40,41 @@ def run(name: str, measure: Callable[[], Sequence[Figure]]) -> bool:
     for figure in figures:
         needs = f"   needs ≤ {figure.most:g} {figure.unit}" if figure.most is not None else ""
         print(f"  {'✔' if figure.good else '✘'} {figure.name:<58}{figure.value:>10.4g} {figure.unit}{needs}", flush=True)
-    write(name, figures, {"load_before": load, "load_after": os.getloadavg()[0], "seconds": round(time.time() - began, 1)})
-    return all(figure.good for figure in figures)
-
-
-def write(name: str, figures: Sequence[Figure], how: dict[str, Any]) -> None:
-    RESULTS.mkdir(exist_ok=True)
     document = {
         "benchmark": name,
         "command": f"python -m tests.benchmarks {name}",
+        "figures": [_spelled(each) for each in figures],
+    }
+    load_after, seconds = os.getloadavg()[0], round(time.time() - began, 1)
+    write_result(RESULTS / f"{name}.json", document, load_before=load, load_after=load_after, seconds=seconds)
+    return all(figure.good for figure in figures)
+
+
+def write_result(path: Path, document: dict[str, Any], **how: object) -> None:
+    """Write what was measured, and what it means nothing without: the machine, the versions, the commit. The one way to keep a
+    result; `tests.benchmarks.performance` reads it.
+
+    Args:
+        how: more about the circumstances, beside the machine.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"machine": machine() | how, **document}, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """What this was measured on, and when. `device` is the GPU, where the process has looked for one."""
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if torch is not None and on_gpu else processor(),
+        "processor": processor(),
+        "cpus": os.cpu_count(),
         "date": time.strftime("%Y-%m-%d"),
         "commit": _commit(),
-        "machine": {"processor": processor(), "cpus": os.cpu_count(), "python": platform.python_version()} | how,
+        "python": platform.python_version(),
         "versions": versions(),
-        "figures": [_spelled(figure) for figure in figures],
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _spelled(figure: Figure) -> dict[str, Any]:
@@ -64,7 +84,7 @@ def _spelled(figure: Figure) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of the libraries that decide how fast it is, where they are installed."""
     found = {}
-    for package in ("torch", "transformers", "tokenizers", "datasets", "peft", "bitsandbytes", "textual"):
+    for package in ("torch", "triton", "transformers", "tokenizers", "datasets", "peft", "bitsandbytes", "textual"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
