@@ -77,11 +77,11 @@ def followed(view: View, low: float, high: float) -> View:
 # ------------------------------------------------------------------------------------------------ thin and smooth
 
 
-def in_view(x: Floats, y: Floats, first: float, last: float) -> tuple[Floats, Floats]:
-    """The points in view and one on either side, so that a line runs to the edges."""
+def in_view(x: Floats, first: float, last: float) -> tuple[int, int]:
+    """From where to where the points in view are, with one on either side, so that a line runs to the edges."""
     begin = max(0, int(np.searchsorted(x, first, "left")) - 1)
     end = min(len(x), int(np.searchsorted(x, last, "right")) + 1)
-    return x[begin:end], y[begin:end]
+    return begin, end
 
 
 def thinned(x: Floats, y: Floats, columns: int) -> tuple[Floats, Floats]:
@@ -179,12 +179,15 @@ class Scale:
             return shares
 
 
-def fitted(columns: Sequence[Floats], log: bool = False, outliers: float = 0.0) -> Scale:
+def fitted(columns: Sequence[Floats], log: bool = False, outliers: float = 0.0, body: Sequence[Floats] | None = None) -> Scale:
     """The scale that holds all values, or all but the highest `outliers` (a share): one spike must not flatten a curve.
 
     On a log scale only positive values count; without any the scale is straight.
+
+    Args:
+        body: what the share is of, where `columns` have the extremes only.
     """
-    values = np.concatenate([column[np.isfinite(column)] for column in columns]) if columns else np.empty(0)
+    values = _finite(columns)
     positive = values[values > 0]
     log = log and len(positive) > 0
     values = positive if log else values
@@ -192,12 +195,21 @@ def fitted(columns: Sequence[Floats], log: bool = False, outliers: float = 0.0) 
         return Scale(0.0, 1.0)
     low, high = float(values.min()), float(values.max())
     if outliers and len(values) > 20:
-        body = float(np.quantile(values[:: 1 + len(values) // 5000], 1 - outliers))
-        high = body + 0.3 * (body - low) if high > body + (body - low) else high
+        most = float(np.quantile(_sampled(values if body is None else _finite(body)), 1 - outliers))
+        high = most + 0.3 * (most - low) if high > most + (most - low) else high
     if log:
         return Scale(low / 1.05, max(high, low * 1.02) * 1.05, True)
     room = 0.04 * (high - low) or abs(high) * 0.05 or 0.5
     return Scale(low - room, high + room)
+
+
+def _finite(columns: Sequence[Floats]) -> Floats:
+    return np.concatenate([column[np.isfinite(column)] for column in columns]) if columns else np.empty(0)
+
+
+def _sampled(values: Floats) -> Floats:
+    """Enough of them to tell how they are spread."""
+    return values[:: 1 + len(values) // 5000]
 
 
 def ticks(scale: Scale, most: int) -> list[float]:

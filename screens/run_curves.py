@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from screens import plot
+from screens.extremes import leads_on
 from screens.themes import SERIES
 from screens.widgets.chart import Flag, Panel, Series
 
@@ -43,7 +44,7 @@ class Curves:
         last = self._last
         if last is None or len(loss) < len(last):
             return False
-        return loss is last or bool(np.array_equal(loss[: len(last)], last, equal_nan=True))
+        return leads_on(last, loss) or bool(np.array_equal(loss[: len(last)], last, equal_nan=True))
 
     def panels(self, snapshot: Snapshot, weight: float, log: bool, metrics: tuple[str, ...]) -> tuple[Panel, ...]:
         """The loss, and below it what was asked for."""

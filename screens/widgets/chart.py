@@ -1,6 +1,7 @@
 """A chart of curves over optimizer steps, in braille: zoom, pan, log scale, a reading at the pointer.
 
-It is given `Panel`s of `Series` with every point they have, and thins them to its own width each time it draws.
+It is given `Panel`s of `Series` with every point they have, and thins them to its own width when they, or what is in view of
+them, have changed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from screens import plot
+from screens.extremes import LONG, Extremes
 from screens.plot import Floats, Scale, View
 
 Kind = Literal["dots", "line", "marks"]
@@ -70,11 +72,13 @@ class Panel:
 
 @dataclass
 class _Box:
-    """Rows of one panel: cells, a colour for each (-1: none), and characters that replace braille."""
+    """Rows of one panel: cells, a colour for each (-1: none), characters that replace braille, and the labels of its axis."""
 
     cells: NDArray[np.uint8]
     colours: NDArray[np.int8]
     marks: dict[tuple[int, int], str] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=dict)
+    is_empty: bool = False
 
 
 class Chart(Widget):
@@ -93,6 +97,9 @@ class Chart(Widget):
         self._strips: list[Strip] = []
         self._styles: dict[tuple[str, bool], Style] = {}  # of one drawing
         self._drawn_for: object = None
+        self._boxes: list[_Box] = []
+        self._plotted_for: object = None
+        self._extremes: dict[tuple[str, str], Extremes] = {}  # of a series in a panel
 
     # ---------------------------------------------------------------------------------------------- zoom and pan
 
@@ -153,7 +160,7 @@ class Chart(Widget):
     def render_line(self, y: int) -> Strip:
         # A frame is drawn when its first line is asked for after something changed.
         key = (self.panels, self.shown, self.pointer, self.size, self.app.theme, self.limits)
-        if self._drawn_for is None or any(a is not b and a != b for a, b in zip(self._drawn_for, key, strict=True)):  # type: ignore[call-overload]
+        if _differs(self._drawn_for, key):
             self._drawn_for = key
             self._strips = self._draw(self.size)
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self._style("foreground"))
@@ -170,30 +177,47 @@ class Chart(Widget):
         self._styles.clear()
         if size.width < _LABEL_WIDTH + 10 or size.height < 4 or not self.panels:
             return []
-        strips: list[Strip] = []
         panels = self.panels if size.height >= 9 + _LEAST_PANEL_ROWS else self.panels[-1:]
-        heights = panel_heights(len(panels), size.height - 2)
-        for panel, height in zip(panels, heights, strict=True):
-            strips += self._draw_panel(panel, size.width, height)
+        key = (self.panels, self.shown, size)  # moving the pointer plots nothing anew
+        if _differs(self._plotted_for, key):
+            self._plotted_for = key
+            heights = panel_heights(len(panels), size.height - 2)
+            self._boxes = [self._plot(panel, height - 1) for panel, height in zip(panels, heights, strict=True)]
+        strips: list[Strip] = []
+        for panel, box in zip(panels, self._boxes, strict=True):
+            strips += self._draw_panel(panel, box, size.width)
         strips += self._draw_axis(size.width)
         return strips
 
-    def _draw_panel(self, panel: Panel, width: int, height: int) -> list[Strip]:
-        """A row of title and legend, then `height - 1` rows of plot."""
-        rows = height - 1
+    def _plot(self, panel: Panel, rows: int) -> _Box:
         view = self.shown
-        parts = [plot.in_view(series.x, series.y, view.first, view.last) for series in panel.series]
-        scale = plot.fitted([y for _, y in parts], panel.log, panel.outliers)
+        parts = [self._in_view(panel, series) for series in panel.series]
+        scale = plot.fitted([y for _, y, _ in parts], panel.log, panel.outliers, [body for _, _, body in parts])
         box = _Box(np.zeros((rows, self._plot_width), np.uint8), np.full((rows, self._plot_width), -1, np.int8))
-        for number, (series, (x, y)) in enumerate(zip(panel.series, parts, strict=True)):
+        for number, (series, (x, y, _)) in enumerate(zip(panel.series, parts, strict=True)):
             self._paint(box, number, series, (x - view.first) / view.span, scale.share(y), rows)
+        box.is_empty = not any(np.isfinite(y).any() for _, y, _ in parts)
+        box.labels = {} if box.is_empty else axis_labels(scale, rows)
+        return box
+
+    def _in_view(self, panel: Panel, series: Series) -> tuple[Floats, Floats, Floats]:
+        """(x, y, y) of the points that are seen; of very many the lowest and the highest of each few hundred, and some of all."""
+        begin, end = plot.in_view(series.x, self.shown.first, self.shown.last)
+        x, y = series.x[begin:end], series.y[begin:end]
+        if len(y) <= LONG:
+            return x, y, y
+        extremes = self._extremes.setdefault((panel.title, series.name), Extremes())
+        kept = extremes.within(series.y, begin, end)
+        return series.x[kept], series.y[kept], y[:: len(y) // LONG + 1]
+
+    def _draw_panel(self, panel: Panel, box: _Box, width: int) -> list[Strip]:
+        """A row of title and legend, then the rows of the plot."""
+        rows = len(box.cells)
         colours = [self._style(series.colour) for series in panel.series]
-        has_points = any(np.isfinite(y).any() for _, y in parts)
-        labels = axis_labels(scale, rows) if has_points else {}
         lines = [self._draw_title(panel, width)]
         for row in range(rows):
-            middle = panel.empty if not has_points and row == rows // 2 else ""
-            lines.append(self._draw_row(box, row, labels.get(row, ""), colours, middle))
+            middle = panel.empty if box.is_empty and row == rows // 2 else ""
+            lines.append(self._draw_row(box, row, box.labels.get(row, ""), colours, middle))
         return self._with_flags(lines, panel) if panel.flags else lines
 
     def _paint(self, box: _Box, number: int, series: Series, x: Floats, y: Floats, rows: int) -> None:
@@ -276,6 +300,10 @@ class Chart(Widget):
             Strip([Segment(pad + "└" + line, faint)]).adjust_cell_length(width, faint),
             Strip([Segment(pad + " " + text, dim)]).adjust_cell_length(width, dim),
         ]
+
+
+def _differs(before: object, key: tuple[object, ...]) -> bool:
+    return not isinstance(before, tuple) or any(a is not b and a != b for a, b in zip(before, key, strict=True))
 
 
 def _thinned_line(x: Floats, y: Floats, width: int) -> tuple[Floats, Floats]:

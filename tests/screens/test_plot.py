@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from screens import plot
+from screens.extremes import Extremes
 from screens.plot import Canvas, Scale, View
 from screens.widgets.chart import axis, axis_labels, panel_heights
 from screens.widgets.gpu_panel import sparkline
@@ -177,3 +178,37 @@ def test_a_curve_smoothed_as_it_grows_is_the_curve_smoothed_at_once(values: list
     np.testing.assert_allclose(grown, plot.smoothed(y, 0.9), rtol=1e-6, atol=1e-3)
     for now, then in given_out:
         np.testing.assert_array_equal(now, then)
+
+
+long_curves = st.integers(0, 1500).flatmap(
+    lambda length: hnp.arrays(
+        np.float64, length, elements=st.floats(-1e6, 1e6) | st.just(math.nan) | st.just(math.inf), fill=st.just(1.0)
+    )
+)
+
+
+@given(long_curves, st.lists(st.integers(0, 1500), max_size=3), st.integers(0, 1500), st.integers(0, 1500))
+def test_the_extremes_of_any_part_are_its_own_however_the_curve_has_grown(
+    y: np.ndarray, seen: list[int], begin: int, end: int
+) -> None:
+    extremes = Extremes()
+    for length in sorted(min(each, len(y)) for each in seen):
+        extremes.within(y[:length], 0, length)
+    begin, end = sorted((min(begin, len(y)), min(end, len(y))))
+    kept = extremes.within(y, begin, end)
+    part, found = y[begin:end], y[kept]
+    assert (np.diff(kept) >= 0).all()
+    assert all(begin <= at < end for at in kept)
+    assert np.isfinite(part).all() == np.isfinite(found).all()
+    if np.isfinite(part).any():
+        assert found[np.isfinite(found)].min() == part[np.isfinite(part)].min()
+        assert found[np.isfinite(found)].max() == part[np.isfinite(part)].max()
+
+
+def test_another_curve_is_not_taken_for_the_one_before() -> None:
+    extremes = Extremes()
+    first, second = np.zeros(1000), np.zeros(1000)
+    second[300], second[700] = -1.0, 1.0
+    extremes.within(first, 0, 1000)
+    found = second[extremes.within(second, 0, 1000)]
+    assert (found.min(), found.max()) == (-1.0, 1.0)
