@@ -24,7 +24,7 @@ from tests.terminal import Terminal
 
 PAST_RUNS = 1000
 HOURS, STEPS_PER_HOUR = 24, 18_000  # five optimizer steps a second
-EVENTS_PER_S, FLOOD_S = 5000, 20
+EVENTS_PER_S, FLOOD_S = 5000, 600
 LOG_BYTES = 2 << 30
 SIZE = {"columns": 160, "lines": 48}
 _STEP_LINE = (
@@ -145,7 +145,10 @@ def events_flood(folder: Path) -> Iterator[Figure]:
             terminal.says("1 running")
             terminal.press("\r")
             terminal.says("smoothed")
-            _press_for(answers, FLOOD_S)
+            _press_for(answers, FLOOD_S / 10)
+            early, running = (memory_mb(terminal), runs.read_state(run).step), threads(terminal)
+            _press_for(answers, 0.9 * FLOOD_S)
+            late, more = (memory_mb(terminal), runs.read_state(run).step), threads(terminal) - running
             worker.wait()
             ended = time.monotonic()
             last = runs.read_state(run).step
@@ -157,7 +160,11 @@ def events_flood(folder: Path) -> Iterator[Figure]:
     yield Figure(f"{EVENTS_PER_S:,} events/s: emitted", last / (FLOOD_S + 8), "events/s")
     yield Figure(f"{EVENTS_PER_S:,} events/s: a key is answered, median", 1e3 * median(answers.seconds), "ms")
     yield Figure(f"{EVENTS_PER_S:,} events/s: 99th percentile", 1e3 * quantile(answers.seconds, 0.99), "ms", MOST_MS)
+    yield Figure(f"{EVENTS_PER_S:,} events/s: keys without an answer", answers.unanswered, "keys", 0)
     yield Figure(f"{EVENTS_PER_S:,} events/s: the screen is behind at the end", behind, "s", 2.0)
+    yield Figure(f"{EVENTS_PER_S:,} events/s: memory at the end", late[0], "MB")
+    yield Figure(f"{EVENTS_PER_S:,} events/s: growth, an event", 1e6 * (late[0] - early[0]) / (late[1] - early[1]), "bytes", 200)
+    yield Figure(f"{EVENTS_PER_S:,} events/s: threads more at the end", more, "threads", 0)
 
 
 def _press_for(answers: Answers, seconds: float) -> None:
