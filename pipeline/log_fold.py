@@ -33,9 +33,17 @@ def fold_lines(lines: Sequence[bytes], state: RunState, told: Callable[[Envelope
             if are_steps and _fold_steps(piece, state):
                 continue
             for envelope in filter(None, map(readable, piece)):
-                state.apply(envelope)
-                if told and not are_steps:
+                if _applied(envelope, state) and told and not are_steps:
                     told(envelope)
+
+
+def _applied(envelope: Envelope, state: RunState) -> bool:
+    """Fold one event in, unless a value in it is of a kind that no writer of ours puts there."""
+    try:
+        state.apply(envelope)
+    except (TypeError, ValueError, KeyError):
+        return False
+    return True
 
 
 def _is_step(line: bytes) -> bool:
@@ -55,7 +63,7 @@ def _fold_steps(lines: list[bytes], state: RunState) -> bool:
         if len(steps) != len(lines) or not all(before < after for before, after in pairwise(numbers)):
             return False
         # A number that is not finite is spelled as text, which no column takes.
-        columns = {name: array("d", _column(steps, name)) for name in state.train.columns}
+        columns = {name: array("d", _column(steps, name)) for name in state.train.names}
         peak = max(step.get("peak_memory_bytes", 0) for step in steps)
         total, last_event = steps[-1]["total_steps"], steps[-1]["time"]
     except (ValueError, KeyError, TypeError, OverflowError):

@@ -6,54 +6,18 @@ What a person is shown is the fold and whether the run's lock is held (`runs.sta
 from __future__ import annotations
 
 import math
-from array import array
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
 from pipeline import events as ev
+from pipeline.curve import Curve
 from pipeline.events import STEP_NAMES, Envelope, Event, StepName, StepOutcome
 
 Status = Literal["starting", "running", "finished", "stopped", "failed", "crashed"]
 _NOTES_KEPT = 1000
-
-
-class Curve:
-    """Columns of numbers that grow together, ordered by their first one (the optimizer step)."""
-
-    def __init__(self, *names: str) -> None:
-        self.columns: dict[str, array[float]] = {name: array("d") for name in names}
-        self._first = names[0]
-        self.cuts = 0  # how often points were taken away: what was copied before does not lead on to what is there
-
-    def __len__(self) -> int:
-        return len(self.columns[self._first])
-
-    def __getitem__(self, name: str) -> array[float]:
-        return self.columns[name]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Curve) and self.columns == other.columns
-
-    def append(self, **values: float) -> None:
-        """One point; a value for every column."""
-        for name, column in self.columns.items():
-            column.append(values[name])
-
-    def extend(self, columns: Mapping[str, array[float]]) -> None:
-        """Many points; a column of equal length for every name."""
-        for name, column in self.columns.items():
-            column.extend(columns[name])
-
-    def cut_after(self, step: float) -> None:
-        """Forget every point after `step`."""
-        keep = bisect_right(self.columns[self._first], step)
-        self.cuts += keep < len(self)
-        for column in self.columns.values():
-            del column[keep:]
 
 
 @dataclass
@@ -72,7 +36,7 @@ class StepState:
 
 
 def _train_curve() -> Curve:
-    return Curve("step", "epoch", "loss", "lr", "grad_norm", "tokens", "trained_tokens", "seconds", "counted", "time")
+    return Curve("step", "loss", "lr", "grad_norm", "tokens", "trained_tokens", "seconds", "counted")
 
 
 @dataclass
@@ -100,7 +64,7 @@ class RunState:
     steps: dict[StepName, StepState] = field(default_factory=lambda: {name: StepState() for name in STEP_NAMES})
     plan: ev.PlanMade | None = None
     train: Curve = field(default_factory=_train_curve)
-    held_out: Curve = field(default_factory=lambda: Curve("step", "loss", "tokens", "time"))
+    held_out: Curve = field(default_factory=lambda: Curve("step", "loss"))
     total_steps: int = 0
     samples: list[ev.Sampled] = field(default_factory=list)
     checkpoints: list[ev.CheckpointSaved] = field(default_factory=list)
@@ -272,17 +236,17 @@ def _resumed(state: RunState, event: ev.Resumed, _: Envelope) -> None:
     state.saved_step = event.from_step or None
 
 
-def _train_step(state: RunState, event: ev.TrainStep, envelope: Envelope) -> None:
+def _train_step(state: RunState, event: ev.TrainStep, _: Envelope) -> None:
     state.train.append(
-        step=event.step, epoch=event.epoch, loss=event.loss, lr=event.lr, grad_norm=event.grad_norm, tokens=event.tokens,
-        trained_tokens=event.trained_tokens, seconds=event.seconds, counted=event.counted, time=envelope.time,
+        step=event.step, loss=event.loss, lr=event.lr, grad_norm=event.grad_norm, tokens=event.tokens,
+        trained_tokens=event.trained_tokens, seconds=event.seconds, counted=event.counted,
     )  # fmt: skip
     state.total_steps = event.total_steps
     state.peak_memory_bytes = max(state.peak_memory_bytes, event.peak_memory_bytes)
 
 
-def _evaluated(state: RunState, event: ev.Evaluated, envelope: Envelope) -> None:
-    state.held_out.append(step=event.step, loss=event.loss, tokens=event.tokens, time=envelope.time)
+def _evaluated(state: RunState, event: ev.Evaluated, _: Envelope) -> None:
+    state.held_out.append(step=event.step, loss=event.loss)
 
 
 def _sampled(state: RunState, event: ev.Sampled, _: Envelope) -> None:

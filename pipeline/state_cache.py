@@ -1,30 +1,29 @@
 """A run's fold, kept beside its log, so that a long run or a list of a thousand opens at once. Deleting it changes nothing.
 
 `state.cache` is two lines of JSON: how far in the log the fold reaches and what a list shows of the run; then the whole
-`RunState`, its curves as base64 of their doubles. It is never trusted: another version, a log that is shorter or different
-at that place, or damage, and the log is read again.
+`RunState` but for its curves, which follow as the bytes of their doubles. It is never trusted: another version, a log that is
+shorter or different at that place, or damage, and the log is read again.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import tempfile
-from array import array
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline import __version__
+from pipeline.curve import Curve
 from pipeline.events import Envelope, Event, from_line, to_line
 from pipeline.log_fold import fold_lines
 from pipeline.runs import EventReader, RunFolder
-from pipeline.state import Curve, RunState, Status, StepState
+from pipeline.state import RunState, Status, StepState
 
 _MARK_BYTES = 4096
 # A short log is folded faster than its cache is written.
@@ -81,7 +80,7 @@ def summarize(state: RunState) -> Summary:
 
 def busy_seconds(state: RunState) -> float:
     """Time spent in steps, all attempts: what lay between two attempts is not counted."""
-    trained = sum(state.train["seconds"])
+    trained = state.train.total("seconds")
     return sum(max(step.seconds, trained) if name == "train" else step.seconds for name, step in state.steps.items())
 
 
@@ -120,12 +119,15 @@ def save(run: RunFolder, state: RunState, offset: int) -> None:
     summary = dataclasses.asdict(summarize(state))
     finite = {key: value for key, value in summary.items() if not isinstance(value, float) or value - value == 0}
     head = {"version": _version(state), "offset": offset, "mark": _mark(run.events, offset), "summary": finite}
-    text = json.dumps(head, allow_nan=False) + "\n" + json.dumps(_encoded(state), allow_nan=False) + "\n"
+    columns: list[memoryview[float]] = []
+    text = json.dumps(head, allow_nan=False) + "\n" + json.dumps(_encoded(state, columns), allow_nan=False) + "\n"
     # Not flushed to disk: after a power cut a damaged cache is noticed and made again.
     with contextlib.suppress(OSError):
         fd, temporary = tempfile.mkstemp(prefix=".state.", suffix=".tmp", dir=run.path)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(fd, "wb") as file:
+            file.write(text.encode())
+            for column in columns:
+                file.write(column)
         os.replace(temporary, path_of(run))
 
 
@@ -147,7 +149,7 @@ def cached(run: RunFolder) -> tuple[RunState, EventReader] | None:
     try:
         with path_of(run).open("rb") as file:
             file.readline()
-            state = _decoded(json.loads(file.readline()))
+            state = _decoded(json.loads(file.readline()), file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return (state, EventReader(run, head["offset"])) if isinstance(state, RunState) else None
@@ -174,61 +176,68 @@ def _mark(log: Path, offset: int) -> str:
 def _version(state: RunState) -> str:
     """Changes with the program and with the shape of the fold."""
     names = [field.name for cls in (RunState, StepState, Summary) for field in dataclasses.fields(cls)]
-    shape = [*names, *state.train.columns, *state.held_out.columns]
-    return hashlib.sha256(" ".join((__version__, *shape)).encode()).hexdigest()[:16]
+    shape = [*names, *state.train.names, *state.held_out.names]
+    return hashlib.sha256(" ".join((__version__, "columns behind", *shape)).encode()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------------------------------------------------ JSON form
 
 
-def _encoded(value: Any) -> Any:
-    """`value` as JSON; what JSON has no word for is an object with one key that names it."""
+def _encoded(value: Any, columns: list[memoryview[float]]) -> Any:
+    """`value` as JSON; what JSON has no word for is an object with one key that names it.
+
+    Args:
+        columns: takes those of the curves met on the way, in the order in which `_decoded` wants them.
+    """
     if isinstance(value, Event):
         return {"event": to_line(Envelope(0, 0.0, 0, value))}
     if isinstance(value, Curve):
-        return {"curve": {name: base64.b64encode(column.tobytes()).decode() for name, column in value.columns.items()}}
+        columns += [value[name] for name in value.names]
+        return {"curve": [len(value), *value.names]}
     if isinstance(value, (RunState, StepState)):
-        fields = {field.name: _encoded(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field.name: _encoded(getattr(value, field.name), columns) for field in dataclasses.fields(value)}
         return {type(value).__name__: fields}
     if isinstance(value, deque):
-        return {"deque": [value.maxlen, [_encoded(each) for each in value]]}
+        return {"deque": [value.maxlen, [_encoded(each, columns) for each in value]]}
     if isinstance(value, tuple):
-        return {"tuple": [_encoded(each) for each in value]}
+        return {"tuple": [_encoded(each, columns) for each in value]}
     if isinstance(value, dict):
-        return {"dict": {key: _encoded(each) for key, each in value.items()}}
-    return [_encoded(each) for each in value] if isinstance(value, list) else value
+        return {"dict": {key: _encoded(each, columns) for key, each in value.items()}}
+    return [_encoded(each, columns) for each in value] if isinstance(value, list) else value
 
 
-def _decoded(value: Any) -> Any:
+def _decoded(value: Any, file: BinaryIO) -> Any:
+    """What `_encoded` was given; `file` is where the columns begin."""
     if isinstance(value, list):
-        return [_decoded(each) for each in value]
+        return [_decoded(each, file) for each in value]
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()
-    return _DECODERS[kind](inner)
+    return _DECODERS[kind](inner, file)
 
 
-def _event(line: str) -> Event:
+def _event(line: str, _: BinaryIO) -> Event:
     envelope = from_line(line)
     if envelope is None:
         raise ValueError("an event of another version")
     return envelope.event
 
 
-def _curve(columns: dict[str, str]) -> Curve:
-    curve = Curve(*columns)
-    for name, text in columns.items():
-        curve.columns[name] = array("d")
-        curve.columns[name].frombytes(base64.b64decode(text))
+def _curve(told: list[Any], file: BinaryIO) -> Curve:
+    points, *names = told
+    if points * len(names) > _size(Path(file.name)):
+        raise ValueError("more points than there can be")
+    curve = Curve(*names)
+    curve.fill(points, file.readinto)  # type: ignore[attr-defined]  # a file has it, though not every BinaryIO
     return curve
 
 
 _DECODERS: dict[str, Any] = {
     "event": _event,
     "curve": _curve,
-    "RunState": lambda fields: RunState(**{name: _decoded(each) for name, each in fields.items()}),
-    "StepState": lambda fields: StepState(**{name: _decoded(each) for name, each in fields.items()}),
-    "deque": lambda parts: deque((_decoded(each) for each in parts[1]), maxlen=parts[0]),
-    "tuple": lambda parts: tuple(_decoded(each) for each in parts),
-    "dict": lambda parts: {key: _decoded(each) for key, each in parts.items()},
+    "RunState": lambda fields, file: RunState(**{name: _decoded(each, file) for name, each in fields.items()}),
+    "StepState": lambda fields, file: StepState(**{name: _decoded(each, file) for name, each in fields.items()}),
+    "deque": lambda parts, file: deque((_decoded(each, file) for each in parts[1]), maxlen=parts[0]),
+    "tuple": lambda parts, file: tuple(_decoded(each, file) for each in parts),
+    "dict": lambda parts, file: {key: _decoded(each, file) for key, each in parts.items()},
 }

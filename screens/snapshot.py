@@ -1,6 +1,7 @@
 """What screens show of runs, as frozen values: made in a worker thread, read by widgets.
 
-A `Snapshot` shares nothing that changes with the fold it was made of: its columns are copies that cannot be written to.
+A `Snapshot` shares nothing that changes with the fold it was made of: its columns end where the fold ended then, and cannot be
+written to.
 """
 
 from __future__ import annotations
@@ -138,12 +139,11 @@ class Snapshot:
 
 
 class Freezer:
-    """Makes snapshots of one growing fold; columns that have not grown are not copied again."""
+    """Makes snapshots of one growing fold; while no point has come the columns are the same ones."""
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
         self._columns: Columns | None = None
-        self._grown: dict[str, _Grown] = {}
         self._version: tuple[int, ...] = ()
 
     def freeze(
@@ -164,56 +164,24 @@ class Freezer:
         )  # fmt: skip
 
     def _frozen_columns(self, state: RunState) -> Columns:
-        cuts = (state.train.cuts, state.held_out.cuts)
-        version = (len(state.train), len(state.held_out), *cuts)
+        version = (len(state.train), len(state.held_out), state.train.cuts, state.held_out.cuts)
         if self._columns is None or version != self._version:
-            if self._version[2:] != cuts:
-                self._grown = {}
-            self._columns, self._version = columns_of(state, self._grown), version
+            self._columns, self._version = columns_of(state), version
         return self._columns
-
-
-class _Grown:
-    """A copy of a column that grows. What was given out of it never changes: new values only come behind."""
-
-    def __init__(self) -> None:
-        import numpy as np
-
-        self._values = np.empty(0)
-        self._filled = 0
-
-    def upto(self, column: Sequence[float]) -> Column:
-        """All of `column`, which begins with what it held before."""
-        import numpy as np
-
-        count = len(column)
-        if count > len(self._values):
-            larger = np.empty(max(1024, count + count // 2))
-            larger[: self._filled] = self._values[: self._filled]
-            self._values = larger
-        self._values[self._filled : count] = column[self._filled :]
-        self._filled = count
-        view = self._values[:count]
-        view.flags.writeable = False
-        return view
 
 
 def _last(column: Sequence[float]) -> float | None:
     return column[-1] if len(column) else None
 
 
-def columns_of(state: RunState, grown: dict[str, _Grown] | None = None) -> Columns:
-    """The curves a chart draws. `grown`: copies made before of the same curves; only what is new is copied then."""
-    known = grown if grown is not None else {}
-
-    def copied(name: str, column: Sequence[float]) -> Column:
-        return known.setdefault(name, _Grown()).upto(column)
+def columns_of(state: RunState) -> Columns:
+    """The curves a chart draws, where the fold has them: nothing is copied."""
+    import numpy as np
 
     train, held_out = state.train, state.held_out
     return Columns(
-        step=copied("step", train["step"]), loss=copied("loss", train["loss"]), lr=copied("lr", train["lr"]),
-        grad_norm=copied("grad_norm", train["grad_norm"]), held_step=copied("held_step", held_out["step"]),
-        held_loss=copied("held_loss", held_out["loss"]),
+        step=np.asarray(train["step"]), loss=np.asarray(train["loss"]), lr=np.asarray(train["lr"]),
+        grad_norm=np.asarray(train["grad_norm"]), held_step=np.asarray(held_out["step"]), held_loss=np.asarray(held_out["loss"]),
     )  # fmt: skip
 
 

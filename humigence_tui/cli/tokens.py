@@ -42,11 +42,11 @@ def figures(run: runs.RunFolder, state: RunState) -> dict[str, Any]:
         "run": run_name(run),
         "device": state.device,
         "steps": count,
-        "tokens": sum(state.train["tokens"]),
-        "tokens_per_step": sum(state.train["tokens"]) / count,
-        "trained_tokens_per_step": sum(state.train["trained_tokens"]) / count,
+        "tokens": state.train.total("tokens"),
+        "tokens_per_step": state.train.total("tokens") / count,
+        "trained_tokens_per_step": state.train.total("trained_tokens") / count,
         "tokens_per_second": state.tokens_per_second(last=count),
-        "seconds": sum(state.train["seconds"]),
+        "seconds": state.train.total("seconds"),
         "peak_memory_bytes": state.peak_memory_bytes,
     }
 

@@ -38,7 +38,8 @@ def one_by_one(lines: list[bytes]) -> RunState:
 
 def everything(state: RunState) -> str:
     """All of a state as text: NaN equals itself."""
-    return json.dumps(state_cache._encoded(state))
+    columns: list[memoryview[float]] = []
+    return json.dumps([state_cache._encoded(state, columns), [list(column) for column in columns]])
 
 
 @given(logs(finite=False), st.lists(st.tuples(st.integers(0, 60), st.sampled_from(DAMAGE)), max_size=3), st.integers(1, 9))
@@ -109,3 +110,14 @@ def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch:
     assert most <= (1 << 16) + (1 << 14)
     assert reader.offset == run.events.stat().st_size
     assert runs.read_state(run).step == 640
+
+
+@pytest.mark.parametrize(
+    "damage", [(b'"loss":2.0', b'"loss":' + b"1" * 400), (b'"loss":2.0', b'"loss":null'), (b'"tokens":', b'"tokens":[],"x":')]
+)
+def test_a_step_with_a_value_of_another_kind_hides_itself_and_not_the_run(damage: tuple[bytes, bytes]) -> None:
+    lines = lines_of(log(STARTED, *(train_step(step) for step in range(1, 6))))
+    lines[3] = lines[3].replace(*damage)
+    state = RunState()
+    fold_lines(lines, state)
+    assert list(state.train["step"]) == [1, 2, 4, 5]

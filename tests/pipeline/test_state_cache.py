@@ -33,20 +33,22 @@ def test_a_run_that_has_gone_on_is_read_from_where_the_cache_ends(tmp_path: Path
     assert state_cache.read_summary(run).step == 401
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]\n[]\n", '{"version": 1}\n', "cut", "other log", "other version"])
+@pytest.mark.parametrize("damage", ["", "{", "[]\n[]\n", '{"version": 1}\n', "cut", "other log", "other version", "many points"])
 def test_a_cache_that_does_not_fit_changes_nothing(tmp_path: Path, damage: str) -> None:
     run = write(Workspace(tmp_path), "finished")
     state = runs.read_state(run)
     state_cache.save(run, state, run.events.stat().st_size)
     path = state_cache.path_of(run)
-    text = path.read_text()
+    whole = path.read_bytes()
     if damage == "cut":
-        path.write_text(text[: len(text) // 2])
+        path.write_bytes(whole[: len(whole) * 3 // 4])
     elif damage == "other log":
         run.events.write_bytes(run.events.read_bytes()[:5000].rpartition(b"\n")[0] + b"\n")
     elif damage == "other version":
-        head, rest = text.split("\n", 1)
-        path.write_text(json.dumps({**json.loads(head), "version": "old"}) + "\n" + rest)
+        head, rest = whole.split(b"\n", 1)
+        path.write_bytes(json.dumps({**json.loads(head), "version": "old"}).encode() + b"\n" + rest)
+    elif damage == "many points":
+        path.write_bytes(whole.replace(b'{"curve": [', b'{"curve": [9999999999'))
     else:
         path.write_text(damage)
     expected = runs.read_state(run)
