@@ -7,9 +7,9 @@ import sys
 
 from tests.benchmarks import harness
 
-# Each module has `measure()`, which gives its figures. Those that need a GPU or a model are commands of their own.
+# Each module has `measure()`, which gives its figures.
 NAMES = ("app-start", "app-keys", "app-bytes", "app-long-run", "app-load", "start-up", "data-step")
-ON_REQUEST = ("inference",)  # on the CPU it tells little
+ON_REQUEST = ("inference", "train-step", "train-memory", "app-open")  # on the CPU they tell little
 
 
 def main(names: list[str]) -> int:

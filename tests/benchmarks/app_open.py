@@ -1,9 +1,10 @@
 """What the open app costs a run: real tokens a second of one training while it is watched and while it is not, in turn.
 
+    make bench WHAT=app-open
     python -m tests.benchmarks.app_open FOLDER [--pairs N] [--seconds S] [--json FILE]
 
-The training is the one `tests.benchmarks.train_step` calls "at the shipped defaults". The app runs in a terminal of 160 × 48
-whose screen is read, as over SSH; its start belongs to the time it is open.
+The training is the one `tests.benchmarks.train_step` calls "at the shipped defaults", or a small one without a GPU. The app runs
+in a terminal of 160 × 48 whose screen is read, as over SSH; its start belongs to the time it is open.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.gpu import choose_device
 from pipeline.runs import RunFolder, Workspace, read_state, request_stop, runs_of
-from tests.benchmarks.train_step import VARIANTS, machine, prepare
+from tests.benchmarks.harness import Figure
+from tests.benchmarks.train_step import ON_THE_CPU, VARIANTS, machine, prepare
 from tests.terminal import Terminal
 
 PROJECT = "watched"
+PAIRS, SECONDS = 5, 10.0
 _STEPS = 100_000  # it is stopped when all is seen
 _WARM_STEPS = 10
 
@@ -38,28 +43,39 @@ class Stretch(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each stretch")
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each stretch")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    folder: Path = arguments.folder
-    variant = VARIANTS["at the shipped defaults (dropout 0.05)"]
-    folder.mkdir(parents=True, exist_ok=True)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    ratios = watched_to_alone(arguments.folder, arguments.pairs, arguments.seconds)
+    if arguments.json:
+        figures = {"machine": machine(), "pairs": ratios, "median": statistics.median(ratios)}
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure() -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="app-open-") as folder:
+        ratios = watched_to_alone(Path(folder), PAIRS, SECONDS)
+    return [Figure("slower with the app open, the median pair", 100 * (1 - statistics.median(ratios)), "%", 1.0)]
+
+
+def watched_to_alone(folder: Path, pairs: int, seconds: float) -> list[float]:
+    """The ratio of the rates of each pair of stretches."""
+    cuda = choose_device("auto").kind == "cuda"
+    (variant,) = [VARIANTS["at the shipped defaults (dropout 0.05)"]] if cuda else ON_THE_CPU.values()
     prepare(folder, variant.shape)
     (folder / f"{PROJECT}.json").write_text(json.dumps(variant.settings(PROJECT, _STEPS)))
     command = [sys.executable, "-P", "-m", "humigence_tui.cli.main", "train", "--train", "--config", f"{PROJECT}.json"]
     training = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         run = _warm(folder, training)
-        stretches = [each for _ in range(arguments.pairs) for each in _pair(folder, arguments.seconds)]
+        stretches = [each for _ in range(pairs) for each in _pair(folder, seconds)]
     finally:
         for run in runs_of(Workspace(folder), PROJECT)[:1]:
             request_stop(run, "abort")
         training.wait()
-    ratios = _report(run, stretches)
-    if arguments.json:
-        figures = {"machine": machine(), "pairs": ratios, "median": statistics.median(ratios)}
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return _report(run, stretches)
 
 
 def _warm(folder: Path, training: subprocess.Popen[bytes]) -> RunFolder:
@@ -94,6 +110,8 @@ def _report(run: RunFolder, stretches: Sequence[Stretch]) -> list[float]:
             for i in range(len(train))
             if stretch.begin <= train["time"][i] - train["seconds"][i] and train["time"][i] <= stretch.end
         ]
+        if not inside:
+            raise SystemExit("a step takes longer here than a stretch: give more --seconds")
         rates.append(sum(train["tokens"][i] for i in inside) / sum(train["seconds"][i] for i in inside))
     ratios = [watched / alone for watched, alone in zip(rates[::2], rates[1::2], strict=True)]
     for watched, alone, ratio in zip(rates[::2], rates[1::2], ratios, strict=True):

@@ -1,29 +1,35 @@
 """Speed and memory of the train step, read from the events of real runs.
 
+    make bench WHAT=train-step
     python -m tests.benchmarks.train_step FOLDER [NAME …] [--json FILE] [--peers FILE] [--steps N]
 
-Each variant is a `humigence train --train` on a model of a real shape with random weights and conversations of log-normal length.
-Real tokens only; steps that warm up are left out. Prints a row a variant, with the ratio to the best peer of `--peers` (what
+The first runs every variant and, where they are installed, the peers; without a GPU one small model. Each variant is a
+`humigence train --train` on a model of a real shape with random weights and conversations of log-normal length. Real tokens only;
+steps that warm up are left out. Prints a row a variant, with the ratio to the best peer of `--peers` (a file that
 `tests.benchmarks.peers` wrote on the same GPU). What it does not do: judge what was learned (the words are random).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline.gpu import choose_device
 from pipeline.runs import RunFolder, Workspace, read_report, read_state, runs_of
 from tests.benchmarks import shapes
+from tests.benchmarks.harness import Figure
 
 CONVERSATIONS = 1500
 STEP = 16_384  # tokens
@@ -69,6 +75,15 @@ VARIANTS = {
     "the model's own layers": Variant(train={"kernels": "plain"}),
     "smollm2-135m": Variant(shape="smollm2-135m"),
     "smollm2-135m, 64 rows a step": Variant(shape="smollm2-135m", train={"tokens_per_step_target": 4 * STEP}),
+}
+ON_THE_CPU = {"small, on the CPU": Variant(shape="small", train={"tokens_per_step_target": 1024})}
+# What ours is held against, on the same work: arguments of `tests.benchmarks.peers`, at the sizes that were best for each.
+PEERS = {
+    "unsloth": (("--micro-batch", "64", "--no-packing"), ("--shape", "smollm2-135m", "--micro-batch", "64", "--no-packing")),
+    "trl": (
+        ("--micro-batch", "16", "--no-packing", "--liger"),
+        ("--shape", "smollm2-135m", "--micro-batch", "64", "--no-packing", "--liger", "--checkpointing"),
+    ),
 }
 
 
@@ -154,6 +169,35 @@ def best_peer(path: Path | None, shape: str) -> float | None:
         return None
     found = [each["tok_s"] for each in json.loads(path.read_text())["peers"] if each["shape"] == shape]
     return max(found, default=None)
+
+
+def measure() -> list[Figure]:
+    """Every variant that this machine can run, and the peers that are installed."""
+    cuda = choose_device("auto").kind == "cuda"
+    variants, steps = (VARIANTS, 30) if cuda else (ON_THE_CPU, 4)
+    found: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="train-step-") as place:
+        folder = Path(place)
+        peers = _peers(folder) if cuda else None
+        for name, variant in variants.items():
+            prepare(folder, variant.shape)
+            ours = figures(name, *run(folder, name, variant, steps))
+            found.append(Figure(f"{name}: rate", ours["tokens_per_second"], "tok/s"))
+            best = best_peer(peers, variant.shape)
+            if best:
+                found.append(Figure(f"{name}: to the best peer", ours["tokens_per_second"] / best, "×"))
+            found.append(Figure(f"{name}: peak", ours["peak_gib"], "GiB"))
+    return found
+
+
+def _peers(folder: Path) -> Path:
+    """The file with what the installed peers reach here."""
+    results = folder / "peers.json"
+    for name in filter(importlib.util.find_spec, PEERS):
+        for arguments in PEERS[name]:
+            command = [sys.executable, "-m", "tests.benchmarks.peers", name, *arguments, "--out", str(results)]
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return results
 
 
 def main() -> None:
