@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from humigence_tui.streams import safe_streams
-from pipeline import __version__
+from humigence_tui.streams import open_standard_streams, safe_streams
+from pipeline import __version__, machine_faults
 
 EXIT_NO_TERMINAL = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
+    open_standard_streams()
     with safe_streams():
         return _main(arguments)
 
@@ -27,7 +28,15 @@ def _main(arguments: list[str] | None) -> int:
     parser.add_argument("--workspace", type=Path, default=Path(), help="folder with runs, data and artifacts (default: this one)")
     parser.add_argument("--version", action="version", version=f"humigence {__version__}")
     given = parser.parse_args(arguments)
-    return show(given.workspace, in_process=given.in_process)
+    try:
+        workspace = given.workspace.resolve()
+    except OSError as error:
+        fault = machine_faults.in_words(error, given.workspace)
+        if fault is None:
+            raise
+        print(fault, file=sys.stderr)  # noqa: T201
+        return fault.exit_code
+    return show(workspace, in_process=given.in_process)
 
 
 def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None = None, *, in_process: bool = False) -> int:

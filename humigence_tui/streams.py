@@ -7,6 +7,7 @@ the stream inside. Everything else that knows `sys.stdout` and `sys.stderr` goes
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -36,6 +37,19 @@ def inside(stream: Any) -> TextIO:
     """The stream itself, for who has made everything safe already."""
     found: TextIO = stream.inside if isinstance(stream, SafeStream) else stream
     return found
+
+
+def open_standard_streams() -> None:
+    """Started with some of them closed (`>&-`, a careless daemon), a process would give their numbers to the files it opens next,
+    and whatever a library prints would end up in those.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  as long as the process lives
 
 
 @contextlib.contextmanager

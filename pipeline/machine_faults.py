@@ -22,6 +22,12 @@ def in_words(error: BaseException, place: Path) -> HumigenceError | None:
     where = getattr(error, "filename", None) or place
     if is_full(error):
         return EnvironmentFault(f"the disk is full: {where}", "make room, then start it again: what is whole is kept")
+    if isinstance(error, FileNotFoundError) and not _in_a_folder():
+        return BadInput("the current folder is not there any more", "cd into one that is")
+    if isinstance(error, UnicodeEncodeError) and not _is_utf8(place):
+        return BadInput(
+            f"the name of a folder is not UTF-8: {place.absolute()}", "mv it to a name that is: the libraries can't write there"
+        )
     if isinstance(error, PermissionError):
         return EnvironmentFault(f"no permission: {where}", "give this user access, then start it again")
     if isinstance(error, OSError) and error.errno == errno.EROFS:
@@ -42,6 +48,22 @@ def in_words(error: BaseException, place: Path) -> HumigenceError | None:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         return EnvironmentFault(f"the GPU failed: {first}", "nvidia-smi and dmesg tell more; then resume the run")
     return None
+
+
+def _in_a_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _missing_package(error: BaseException) -> str:

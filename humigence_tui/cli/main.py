@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from humigence_tui.cli import terminal
-from humigence_tui.streams import safe_streams
+from humigence_tui.streams import open_standard_streams, safe_streams
 from pipeline import __version__, machine_faults
 from pipeline.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, HumigenceError
 from pipeline.redact import hide_in
@@ -107,6 +107,7 @@ def _humigence(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     if arguments is None:  # the process is this command's alone
+        open_standard_streams()
         hide_in("stderr")
     _never_fail_to_print()
     with safe_streams():

@@ -82,6 +82,16 @@ TROUBLES = (
         "Give another one; `ls -l` shows where links lead.",
     ),
     Trouble(
+        ("the current folder is not there any more",),
+        "It was deleted, or moved away, after this shell went into it.",
+        "`cd` into a folder that is there.",
+    ),
+    Trouble(
+        ("the name of a folder is not UTF-8: …",),
+        "The libraries that write prepared data take no such path.",
+        "`mv` the folder to another name; a run in it goes on there.",
+    ),
+    Trouble(
         ("too many files are open: …",),
         "This login allows too few open files; training takes some hundred.",
         "`ulimit -n 4096`, then start again or resume.",
