@@ -20,7 +20,7 @@ from pipeline.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed,
 from pipeline.files import sha256_file
 from pipeline.gpu import cpu_device
 from pipeline.planning import Plan
-from pipeline.runs import RunFolder, Workspace, read_state, runs_of
+from pipeline.runs import EventReader, RunFolder, Workspace, read_state, runs_of
 from tests.processes import IMPORT_PATH
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, order_for, plan_for, prompts_file, stop_at
 
@@ -47,7 +47,10 @@ def left_behind(folder: RunFolder) -> dict[str, Any]:
     """Adapter and optimizer hashes of the newest checkpoint, and the folded curves."""
     newest = max(folder.checkpoints.glob("step-*"))
     state = read_state(folder)
-    columns = {name: list(state.train[name]) for name in ("step", "epoch", "loss", "lr", "grad_norm", "tokens", "trained_tokens")}
+    columns = {name: list(state.train[name]) for name in ("step", "loss", "lr", "grad_norm", "tokens", "trained_tokens")}
+    told = [envelope.event for envelope in EventReader(folder).read()]
+    epochs = {event.step: event.epoch for event in told if isinstance(event, TrainStep)}  # as the newest attempt has told them
+    columns["epoch"] = [epochs[step] for step in columns["step"]]
     held_out = {name: list(state.held_out[name]) for name in ("step", "loss")}
     hashes = {name: sha256_file(newest / name) for name in (ADAPTER_WEIGHTS, "optimizer.safetensors")}
     samples = [(sample.step, sample.prompt, sample.answer) for sample in state.samples]
