@@ -70,7 +70,7 @@ def merge_fault(weight: str) -> OutOfMemory:
     """There is no room for a few rows of a weight and what is added to them."""
     return OutOfMemory(
         f"memory ran out while merging {weight}",
-        "free memory on this machine, then humigence pack goes on; the adapter is packaged already",
+        "free memory on this machine, then humigence merge goes on; the adapter is packaged already",
     )
 
 

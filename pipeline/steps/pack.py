@@ -99,7 +99,7 @@ def _write(ctx: StepContext, folder: Path, package: Package, needed: int, old: P
     from pipeline import export
 
     merging = "merged" in package.formats and old is None
-    hint = "make room, then humigence pack goes on; the adapter is packaged already" if merging else _MAKE_ROOM
+    hint = "make room, then humigence merge goes on; the adapter is packaged already" if merging else _MAKE_ROOM
     room.require(folder, needed, "the merged model" if merging else "the package", hint)
     watch = _Progress(ctx, merged_weight_bytes(package.base) if merging else 0)
     with new_folder(folder) as new:
@@ -129,7 +129,7 @@ class _Progress:
             return
         self._told = time.monotonic()
         if self._ctx.stop():
-            raise Stopped("stopped while merging", "humigence pack goes on; the adapter is packaged already")
+            raise Stopped("stopped while merging", "humigence merge goes on; the adapter is packaged already")
         self._ctx.emit(StepProgress("pack", min(self._done, self._total), self._total, "bytes", "merging"))
 
 

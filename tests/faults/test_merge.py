@@ -87,7 +87,7 @@ def test_a_merging_that_dies_or_finds_no_memory_costs_nothing_else(tmp_path: Pat
     assert _adapter_is_whole(project)
     assert project.to_its_end({"short_of_memory_at": "merge", "times": 10**6}, resume=True) == 4
     error = project.state.error
-    assert error.message.startswith("memory ran out while merging model.layers.0") and "humigence pack" in error.hint
+    assert error.message.startswith("memory ran out while merging model.layers.0") and "humigence merge" in error.hint
     assert _adapter_is_whole(project)
     assert project.to_its_end({"short_of_memory_at": "merge", "times": 1}) in (0, 3)
     assert project.state.steps["train"].outcome == "unchanged"

@@ -60,10 +60,16 @@ FAMILIES = [
 
 @pytest.mark.parametrize(("family", "dtype", "targets", "shape"), FAMILIES, ids=[f"{each[0]}-{each[1]}" for each in FAMILIES])
 def test_transformers_alone_computes_with_the_merged_model_what_base_and_adapter_compute(
-    tmp_path: Path, family: str, dtype: torch.dtype, targets: tuple[str, ...], shape: dict[str, Any]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    dtype: torch.dtype,
+    targets: tuple[str, ...],
+    shape: dict[str, Any],
 ) -> None:
     from transformers import AutoModelForCausalLM
 
+    monkeypatch.setattr(merge, "_PIECE", 700)  # many pieces a weight
     base = save_base(tmp_path / "base", family, dtype, shard="60KB", **shape)
     adapted = save_adapter(tmp_path / "adapter", base, targets)
     tally = merged(base, tmp_path / "adapter", tmp_path / "merged")
@@ -146,7 +152,8 @@ def torch_save(weights: dict[str, torch.Tensor], folder: Path) -> None:
 
 def bare_base(folder: Path, name: str = f"{LAYER}.weight", size: tuple[int, int] = (16, 8), dtype: Any = np.float32) -> Path:
     folder.mkdir()
-    save_file({name: np.ones(size, dtype), "model.norm.weight": np.ones(8, np.float32)}, folder / "model.safetensors")
+    numbers = np.random.default_rng(1).standard_normal(size).astype(dtype)
+    save_file({name: numbers, "model.norm.weight": np.ones(8, np.float32)}, folder / "model.safetensors")
     (folder / "config.json").write_text("{}")
     return folder
 
@@ -156,7 +163,8 @@ def test_a_weight_is_found_where_the_outermost_module_is_named_otherwise(tmp_pat
     base, adapter = bare_base(tmp_path / "base", name), write_lora(tmp_path / "adapter", {LAYER: (16, 8)})
     merged(base, adapter, tmp_path / "merged")
     change = Adapter(adapter).of(LAYER)
-    assert np.allclose(load_file(tmp_path / "merged" / "model.safetensors")[name], 1 + 2 * change.up @ change.down)
+    before, after = (load_file(folder / "model.safetensors")[name] for folder in (base, tmp_path / "merged"))
+    assert np.allclose(after, before + 2 * change.up @ change.down)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +244,7 @@ def test_where_not_even_a_row_finds_memory_it_is_told_with_what_to_do(tmp_path: 
     base, adapter = bare_base(tmp_path / "base"), write_lora(tmp_path / "adapter", {LAYER: (16, 8)})
     with pytest.raises(OutOfMemory, match=f"while merging {LAYER}.weight") as caught:
         merged(base, adapter, tmp_path / "merged")
-    assert "humigence pack" in caught.value.hint
+    assert "humigence merge" in caught.value.hint
 
 
 def test_memory_does_not_grow_with_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

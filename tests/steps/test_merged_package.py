@@ -232,7 +232,7 @@ def test_without_room_for_the_merged_model_the_adapter_is_packaged_all_the_same(
     events: list[Event] = []
     with pytest.raises(EnvironmentFault, match="the merged model: about") as caught:
         pack.run(replace(both, emit=events.append))
-    assert "humigence pack goes on" in caught.value.hint
+    assert "humigence merge goes on" in caught.value.hint
     assert [event.format for event in events if isinstance(event, Packed)] == ["peft_adapter"]
     assert adapter_is_whole(both, package)
 
