@@ -93,7 +93,7 @@ def find(workspace: Workspace, selector: str | None = None, project: str | None 
         BadInput: several fit.
     """
     if selector and (Path(selector) / "config.json").is_file():
-        return RunFolder(Path(selector).resolve())
+        return _at(workspace, Path(selector))
     found = runs_of(workspace, project)
     if selector:
         found = [run for run in found if run.run_id.startswith(selector) or f"{run.project}/{run.run_id}".startswith(selector)]
@@ -105,6 +105,13 @@ def find(workspace: Workspace, selector: str | None = None, project: str | None 
         names = ", ".join(f"{run.project}/{run.run_id}" for run in found[:5])
         raise BadInput(f"{selector!r} fits {len(found)} runs: {names}", "give more of the name")
     return (exact or found)[0]
+
+
+def _at(workspace: Workspace, path: Path) -> RunFolder:
+    """The run in a folder; by its name in the workspace where it is one of its runs, whatever links the path goes through."""
+    name = path.resolve().name
+    same = (run for run in runs_of(workspace) if run.run_id == name and run.path.samefile(path))
+    return next(same, RunFolder(Path(os.path.abspath(path))))
 
 
 # -------------------------------------------------------------------------------------------------- the log

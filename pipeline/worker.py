@@ -27,7 +27,8 @@ REQUEST_FILE = "request.json"
 
 def main(arguments: list[str]) -> int:
     hide_in("stdout", "stderr")
-    run = RunFolder(Path(arguments[0]).resolve())
+    # Links are not followed: the workspace is told from the path, and `runs` may be a link to another disk.
+    run = RunFolder(Path(arguments[0]).absolute())
     request = Request(**read_json(run.path / REQUEST_FILE))
     try:
         return run_held(run, request, own_process=True)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import events as ev
-from pipeline import gone, gpu, runs, state_cache
+from pipeline import gone, gpu, retention, runs, state_cache
 from pipeline.config import Config
 from pipeline.doctor import system
 from pipeline.errors import EnvironmentFault
@@ -202,6 +202,25 @@ def test_a_read_only_disk_refuses_a_start_and_still_shows_its_runs(disk: Disk, w
     assert runs.summary(project.run)["state"] == "finished"
     disk.make_read_only(yes=False)
     assert project.to_its_end(until="preprocess") == 0
+
+
+@survives(
+    "machine",
+    "`runs` is a link to another disk",
+    "from the start to the package, and when runs are removed",
+    "rows, package and base model are those of the workspace; a run that a package was made from stays",
+)
+def test_runs_may_lie_on_another_disk(tmp_path: Path, tiny_model: Path, workers: Workers) -> None:
+    project = Project(tmp_path / "work", tiny_model, workers, train={"max_steps": 2})
+    (tmp_path / "other disk").mkdir()
+    (project.root / "runs").symlink_to(tmp_path / "other disk")
+    assert project.to_its_end() in (0, 3)
+    assert (project.root / "artifacts" / "tiny" / "humigence.json").is_file()
+    assert (project.root / "data" / "processed").is_dir()
+    assert [path.name for path in tmp_path.iterdir() if path.name in ("artifacts", "data")] == []
+    assert retention.plan(project.workspace, keep=0).remove == ()
+    real = tmp_path / "other disk" / "tiny" / project.run.run_id
+    assert runs.find(project.workspace, str(real)) == project.run
 
 
 _OPEN_A_LONG_LOG = """
