@@ -68,12 +68,14 @@ def ready(folder: Path, manifest: dict[str, Any], package: Package) -> Merged | 
     files = [name for name in read_checksums(folder) if _is_taken_over(name)]
     if found.fingerprint != merged_fingerprint(package) or not files or differing(folder, files):
         return None
+    if any((folder / name).is_symlink() for name in (FOLDER, *files)):  # they are taken over, and what they lead to is not ours
+        return None
     return found
 
 
 def _is_taken_over(name: str) -> bool:
     within, _, file = name.partition("/")
-    return within == FOLDER and (file.endswith(".safetensors") or file in (_INDEX, _CONFIG))
+    return within == FOLDER and "/" not in file and (file.endswith(".safetensors") or file in (_INDEX, _CONFIG))
 
 
 def write_merged_model(folder: Path, package: Package, watch: Watch, old: Path | None) -> tuple[Merged, dict[str, str]]:

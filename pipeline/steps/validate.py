@@ -23,7 +23,6 @@ from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas import fitting
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.events import Note
-from pipeline.files import disk_bytes
 from pipeline.forecast import known_shape
 from pipeline.gpu import GIB, choose_device, read, torch_cuda_build
 from pipeline.judging import find_prompts, read_prompts
@@ -167,7 +166,7 @@ def _merged_bytes(ctx: StepContext) -> int:
     if shape is None or "merged" not in ctx.config.export.formats:
         return 0
     there = ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project / "merged"
-    before = disk_bytes(there) if there.is_dir() else 0
+    before = sum(file.stat().st_size for file in there.glob("*.safetensors"))
     return max(0, package_sizes(ctx.config, shape, locate(ctx.config, ctx.workspace))["merged"] - before)
 
 

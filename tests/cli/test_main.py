@@ -115,6 +115,7 @@ def test_nothing_asked_shows_the_help(workspace: Path) -> None:
         ("infer --prompt x", 5, "humigence pack"),
         ("eval", 5, "train"),
         ("pack", 5, "train"),
+        ("merge", 5, "train"),
         ("model check", 5, "humigence model download"),
     ],
 )

@@ -23,7 +23,7 @@ from pipeline.context import StepContext
 from pipeline.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.events import Event, Note, Packed, StepProgress
 from pipeline.export import merged_model
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, sha256_file, write_json
 from pipeline.gpu import cpu_device
 from pipeline.merging import merge
 from pipeline.merging.adapter import LowRank
@@ -201,6 +201,21 @@ def test_merged_weights_that_were_altered_are_made_anew(both: StepContext, packa
     pack.run(both)
     assert weights(package).read_bytes() == whole
     assert pack.is_unchanged(both)
+
+
+def test_weights_that_lie_elsewhere_are_not_taken_over(both: StepContext, package: Path, workspace: Path) -> None:
+    """A list of checksums from a stranger, or a link, must not lead out of the package."""
+    pack.run(both)
+    moved = workspace / "elsewhere.safetensors"
+    weights(package).rename(moved)
+    weights(package).symlink_to(moved)
+    pack.run(with_formats(both, "peft_adapter", "merged", curated_threshold=0.9))
+    assert weights(package).is_file() and not weights(package).is_symlink()
+    listed = (package / "checksums.sha256").read_text()
+    (package / "checksums.sha256").write_text(listed + f"{sha256_file(moved)}  merged/../../../elsewhere.safetensors\n")
+    pack.run(both)
+    assert "elsewhere" not in (package / "checksums.sha256").read_text()
+    assert sorted(path.name for path in package.parent.iterdir()) == ["demo"] and moved.stat().st_nlink == 1
 
 
 def test_infer_still_asks_the_adapter(both: StepContext, package: Path) -> None:
