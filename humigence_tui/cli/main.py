@@ -111,7 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
         hide_in("stderr")
     _never_fail_to_print()
     with safe_streams():
-        return _run(arguments)
+        code = _run(arguments)
+        terminal.let_go_of_talk()
+    return code
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -136,7 +138,7 @@ def _run(arguments: list[str] | None) -> int:
     except Exception as error:  # noqa: BLE001  # the boundary: a bug of ours is told in one line
         if debug:
             _traceback()
-        if fault := machine_faults.in_words(error, Path()):
+        if fault := machine_faults.in_words(error, Path(os.environ.get("PWD", "."))):
             _complain(fault.message, fault.hint)
             return fault.exit_code
         _complain(f"this is a bug: {type(error).__name__}: {error}", "run the same command with --debug to see where")

@@ -80,9 +80,26 @@ def _write(stream: TextIO, text: str) -> bool:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _to_nowhere(stream)
+        return False
+    except OSError:
+        # Talk is no result. It may go to a log on the very disk whose room the run waits for: then it follows when there is some.
+        if stream is not inside(sys.stderr):
+            raise
         return False
     return True
+
+
+def let_go_of_talk() -> None:
+    """What could not be said until now never will be, and must not change the exit code when Python tries again at the end."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _to_nowhere(inside(sys.stderr))
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say_next(*commands: str) -> None:

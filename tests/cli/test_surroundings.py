@@ -49,6 +49,20 @@ def test_a_folder_that_was_deleted_under_the_shell_is_told(program: str, tmp_pat
     assert "the current folder is not there any more" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("config set seed 7 2>/dev/full", 0),
+        ("runs show nothing 2>/dev/full", 5),
+        ("config set sed 7 2>/dev/full", 2),
+        ("config keys >/dev/full", 4),
+        ("config keys >/dev/full 2>/dev/full", 4),
+    ],
+)
+def test_a_full_disk_under_the_talk_changes_no_exit_code_one_under_the_data_does(line: str, code: int, tmp_path: Path) -> None:
+    assert shell(f"{HUMIGENCE} {line}", tmp_path).returncode == code
+
+
 def test_what_the_system_refuses_is_put_into_words(tmp_path: Path) -> None:
     odd = tmp_path / os.fsdecode(b"not utf-8 \xff")
     lone = UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
