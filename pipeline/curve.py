@@ -87,7 +87,7 @@ class Curve:
 
     def _make_room(self, points: int) -> None:
         if points > len(self._columns[self.names[0]]):
-            self._move(points + points // 2)
+            self._move(points + points // 4)
 
     def _move(self, room: int) -> None:
         """Into new columns; the views that were given out keep the old ones."""

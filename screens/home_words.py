@@ -43,6 +43,8 @@ def status_of(row: RunRow) -> tuple[Content, Content]:
     if row.live:
         word = {"train": "training", "evaluate": "evaluating"}.get(summary.current, summary.current or row.status)
         return Content("●"), Content.styled(word, "bold")
+    if not row.is_read:
+        return Content.styled("·", "$dim"), Content.styled("being read", "$dim")
     if row.status == "finished":
         if summary.gates_failed:
             return Content.styled("✘", "$error"), Content("finished")
@@ -80,6 +82,8 @@ def _steps(row: RunRow) -> Content:
 
 
 def _held_out(row: RunRow) -> Content:
+    if not row.is_read:
+        return Content("")
     best = row.summary.best_loss
     return Content(loss(best)) if best is not None else Content.styled("–", "$faint")
 
@@ -93,7 +97,7 @@ def gates(row: RunRow) -> Content:
         return Content.assemble((f"{symbol} ", style), f"{summary.gates_passed} of {judged}")
     if row.live and summary.total_steps:
         return Content(f"{100 * summary.step / summary.total_steps:3.0f} %")
-    return Content.styled("–", "$faint")
+    return Content.styled("–", "$faint") if row.is_read else Content("")
 
 
 def model_name(model: str) -> str:
@@ -103,9 +107,13 @@ def model_name(model: str) -> str:
 
 def begun(started: float | None, run_id: str, now: datetime) -> str:
     """`09:31` today, `22 Nov 09:31` this year, `22 Nov 2024` before."""
-    if started is None:
-        return run_id[:16].replace("_", " ")
-    at = datetime.fromtimestamp(started)
+    if started is None:  # as its name says
+        try:
+            at = datetime.strptime(run_id[:19], "%Y-%m-%d_%H-%M-%S")
+        except ValueError:
+            return run_id
+    else:
+        at = datetime.fromtimestamp(started)
     if at.date() == now.date():
         return at.strftime("%H:%M")
     return at.strftime("%d %b %H:%M" if at.year == now.year else "%d %b %Y").lstrip("0")

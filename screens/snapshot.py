@@ -34,12 +34,14 @@ class RunRow:
     Attributes:
         status: what a person is shown: `crashed` where the process is gone.
         disk_bytes: what its folder takes; None until it was measured.
+        is_read: false while only its name is known, and whether it is on.
     """
 
     run: RunFolder
     status: Status
     summary: Summary
     disk_bytes: int | None = None
+    is_read: bool = True
 
     @property
     def live(self) -> bool:

@@ -48,6 +48,10 @@ class Follower(threading.Thread):
         """Call `start` here, which gives (run, whether it stands already), and follow what comes of it."""
         self._tasks.put(lambda: self._launch(start))
 
+    def is_reading(self, run: RunFolder) -> bool:
+        """Whether the log of this run is being read here, not to its end yet."""
+        return any(following.run == run and not following.whole for following in self._following)
+
     def close(self) -> None:
         """End the thread; returns when it is gone."""
         self._tasks.put(None)

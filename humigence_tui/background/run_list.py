@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from humigence_tui.background import Post
@@ -16,8 +18,12 @@ from screens import messages
 from screens.snapshot import RunRow
 
 EVERY_S = 1.0
-# A list of a thousand runs that was never cached takes a while: what is known is shown meanwhile.
-_POST_EVERY_RUNS = 100
+# A list of a thousand runs that was never cached takes a while: names are shown at once, the rest as it becomes known.
+_POST_EVERY_S = 0.25
+_MANY_RUNS = 100
+_MUCH_TO_READ = 2 << 20
+# A log that takes more than a second to read keeps nobody waiting.
+_LONG_LOG = 64 << 20
 
 
 @dataclass
@@ -30,9 +36,13 @@ class _Known:
 class RunList(threading.Thread):
     """Daemon; `close` ends it in good order."""
 
-    def __init__(self, workspace: Workspace, post: Post) -> None:
+    def __init__(
+        self, workspace: Workspace, post: Post, is_read_elsewhere: Callable[[RunFolder], bool] = lambda run: False
+    ) -> None:
+        """`is_read_elsewhere`: tells of a run whose log another thread is reading; its cache is waited for."""
         super().__init__(name="humigence-runs", daemon=True)
         self._workspace, self._post = workspace, post
+        self._is_read_elsewhere = is_read_elsewhere
         self._woken = threading.Event()
         self._closing = False
         self._known: dict[RunFolder, _Known] = {}
@@ -58,17 +68,29 @@ class RunList(threading.Thread):
         found = runs.runs_of(self._workspace)
         for gone in set(self._known) - set(found):
             del self._known[gone]
-        rows: list[RunRow] = []
-        for number, run in enumerate(found, start=1):
+        rows: dict[RunFolder, RunRow] = {}
+        takes_long = self._posted is None and _takes_long(found)
+        if takes_long:
+            rows = {run: _named(run) for run in found}
+            self._post(messages.RunsNews(in_order(rows.values())))
+        posted = time.monotonic()
+        for run in found:
             if self._closing:
                 return
-            rows.append(self._row(run))
-            if number % _POST_EVERY_RUNS == 0 and self._posted is None:
-                self._post(messages.RunsNews(in_order(rows)))
-        ordered = in_order(rows)
+            rows[run] = _named(run) if self._waits(run) else self._row(run)
+            if takes_long and time.monotonic() - posted > _POST_EVERY_S:
+                self._post(messages.RunsNews(in_order(rows.values())))
+                posted = time.monotonic()
+        ordered = in_order([rows[run] for run in found])
         if ordered != self._posted:
             self._posted = ordered
             self._post(messages.RunsNews(ordered))
+
+    def _waits(self, run: RunFolder) -> bool:
+        """Whether a long log without a cache is left for later: no list was shown yet, or it is being read elsewhere."""
+        if run in self._known or _bytes_to_read(run) < _LONG_LOG:
+            return False
+        return self._posted is None or self._is_read_elsewhere(run)
 
     def _row(self, run: RunFolder) -> RunRow:
         known = self._known.get(run)
@@ -98,6 +120,19 @@ class RunList(threading.Thread):
         return None if self._posted is None else disk_bytes(run.path)
 
 
+def _named(run: RunFolder) -> RunRow:
+    return RunRow(run, "running" if runs.is_alive(run) else "finished", state_cache.Summary(), is_read=False)
+
+
+def _takes_long(found: Sequence[RunFolder]) -> bool:
+    return len(found) >= _MANY_RUNS or sum(map(_bytes_to_read, found)) > _MUCH_TO_READ
+
+
+def _bytes_to_read(run: RunFolder) -> int:
+    """Of the log of a run that has no cache."""
+    return 0 if state_cache.path_of(run).exists() else _stamp(run)[1]
+
+
 def _changed(known: _Known, run: RunFolder) -> bool:
     return known.stamp != _stamp(run)
 
@@ -110,6 +145,6 @@ def _stamp(run: RunFolder) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def in_order(rows: list[RunRow]) -> tuple[RunRow, ...]:
+def in_order(rows: Iterable[RunRow]) -> tuple[RunRow, ...]:
     """Live runs on top, then the newest first."""
     return tuple(sorted(rows, key=lambda row: not row.live))

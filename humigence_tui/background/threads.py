@@ -19,7 +19,7 @@ _OWN_MAPPING_BYTES = 256 << 10
 class Threads:
     def __init__(self, workspace: Workspace, post: Post) -> None:
         self.follower = Follower(post)
-        self.run_list = RunList(workspace, post)
+        self.run_list = RunList(workspace, post, self.follower.is_reading)
         self.machine = MachineWatch(post)
 
     def start(self) -> None:

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
+from humigence_tui.background import follower as follower_module
 from humigence_tui.background import run_list
 from humigence_tui.background.follower import Follower
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.run_list import RunList
 from pipeline import events as ev
-from pipeline import gpu, runs
+from pipeline import gpu, runs, state_cache
 from pipeline.files import disk_bytes
-from pipeline.runs import EventWriter
-from pipeline.state_cache import summarize
+from pipeline.runs import EventWriter, RunFolder
+from pipeline.state_cache import Summary, summarize
 from screens import messages
 from screens.machine import MachineHistory
 from tests.screens.conftest import Records
@@ -163,6 +164,59 @@ def test_the_list_is_there_before_anybody_has_looked_how_large_the_runs_are(
     inbox.wait(lambda: sizes() == [None, disk_bytes(run.path)])
     thread.close()
     assert shown_before == [True]
+
+
+def told(inbox: Inbox) -> list[list[tuple[str, str, bool]]]:
+    return [[(row.run.run_id, row.status, row.is_read) for row in news.rows] for news in inbox.of(messages.RunsNews)]
+
+
+def test_a_long_list_is_there_by_its_names_before_any_log_is_read(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, live = records.write("finished"), records.write("running", run_id="2020-01-01_00-00-00")
+    monkeypatch.setattr(run_list, "_MANY_RUNS", 2)
+    inbox, shown_before, read = Inbox(), list[int](), state_cache.read_summary
+
+    def read_summary(run: RunFolder) -> Summary:
+        shown_before.append(len(told(inbox)))
+        return read(run)
+
+    monkeypatch.setattr(state_cache, "read_summary", read_summary)
+    thread = RunList(records.workspace, inbox.post)
+    thread._look()
+    assert shown_before == [1]
+    assert told(inbox)[0] == [(live.run_id, "running", False), (done.run_id, "finished", False)]
+    assert told(inbox)[-1] == [(live.run_id, "running", True), (done.run_id, "finished", True)]
+
+
+def test_a_log_of_gigabytes_keeps_the_others_waiting_neither_in_the_list_nor_is_it_read_twice(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, long = records.write("stopped", run_id="2020-01-01_00-00-00"), records.write("finished")
+    monkeypatch.setattr(run_list, "_LONG_LOG", short.events.stat().st_size + 1)
+    assert long.events.stat().st_size > short.events.stat().st_size
+    inbox, elsewhere = Inbox(), {long}
+    thread = RunList(records.workspace, inbox.post, elsewhere.__contains__)
+    first = [(long.run_id, "finished", False), (short.run_id, "stopped", True)]
+    for _ in range(2):
+        thread._look()
+        assert told(inbox)[-1] == first
+    elsewhere.clear()
+    thread._look()
+    assert told(inbox)[-1] == [(long.run_id, "finished", True), (short.run_id, "stopped", True)]
+
+
+def test_the_follower_tells_whose_log_it_is_reading(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, inbox, seen = records.write("resumed"), Inbox(), list[bool]()
+    monkeypatch.setattr(follower_module, "_PIECE_BYTES", 4096)
+    follower = Follower(inbox.post)
+    read = follower_module.Following.read
+    monkeypatch.setattr(
+        follower_module.Following, "read", lambda following: (seen.append(follower.is_reading(run)), read(following))[1]
+    )
+    follower.start()
+    follower.follow(run)
+    inbox.wait(lambda: inbox.newest and inbox.newest.whole)
+    assert seen[0] and not follower.is_reading(run)
+    follower.close()
 
 
 def test_a_log_that_floods_is_followed_at_its_end(tmp_path: Path) -> None:

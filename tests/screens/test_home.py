@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from humigence_tui.endings import said, terminal_notification
 from pipeline import events as ev
 from pipeline.runs import EventWriter
+from pipeline.state_cache import Summary
 from screens.home import HomeScreen
+from screens.home_words import row_of, status_of
+from screens.snapshot import RunRow
 from screens.widgets.rows import Column, Rows, widths
 from tests.recordings.make import SHORT
 from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
@@ -184,3 +189,12 @@ async def test_the_data_of_a_run_is_a_key_away_and_that_of_the_config_without_on
         await pilot.press("i")
         await until(pilot, lambda: type(app.screen).__name__ == "DataScreen")
         assert app.screen.config.data.raw_path == run.load_config().data.raw_path  # type: ignore[attr-defined]
+
+
+def test_a_run_that_is_not_read_yet_says_so_and_offers_nothing(records: Records) -> None:
+    run = records.write("stopped")
+    row = RunRow(run, "finished", Summary(), is_read=False)
+    assert [part.plain for part in status_of(row)] == ["·", "being read"]
+    assert not row.resumable
+    cells = [cell.plain for cell in row_of(row, False, datetime(2027, 1, 1)).cells]
+    assert [cell for cell in cells if cell] == ["·", "being read", "support", "22 Nov 2025"]
