@@ -48,9 +48,9 @@ def evidence_of(run: RunFolder) -> Evidence | None:
     if report is None:
         return None
     train = read_state(run).train
-    counted = [i for i in range(len(train)) if train["counted"][i] and train["tokens"][i] > 0]
-    seconds, tokens = ([train[name][i] for i in counted] for name in ("seconds", "tokens"))
-    return Evidence(report["val"], report["curated"], seconds, tokens)
+    steps = zip(train["seconds"], train["tokens"], train["counted"], strict=True)
+    counted = [(seconds, tokens) for seconds, tokens, is_counted in steps if is_counted and tokens > 0]
+    return Evidence(report["val"], report["curated"], [seconds for seconds, _ in counted], [tokens for _, tokens in counted])
 
 
 def judge(evidence: Evidence, acceptance: AcceptanceSection) -> list[GateJudged]:

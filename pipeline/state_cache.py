@@ -114,6 +114,12 @@ def read_summary(run: RunFolder) -> Summary:
     return summarize(state)
 
 
+def unread_bytes(run: RunFolder) -> int:
+    """How much of the log would have to be read, which the cache does not hold."""
+    head = _head(run)
+    return max(0, _size(run.events) - (head["offset"] if head else 0))
+
+
 def save(run: RunFolder, state: RunState, offset: int) -> None:
     """Write the cache; a folder that can't be written to just has none."""
     summary = dataclasses.asdict(summarize(state))

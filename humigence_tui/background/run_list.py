@@ -87,8 +87,8 @@ class RunList(threading.Thread):
             self._post(messages.RunsNews(ordered))
 
     def _waits(self, run: RunFolder) -> bool:
-        """Whether a long log without a cache is left for later: no list was shown yet, or it is being read elsewhere."""
-        if run in self._known or _bytes_to_read(run) < _LONG_LOG:
+        """Whether a long log that no cache holds is left for later: no list was shown yet, or it is being read elsewhere."""
+        if run in self._known or _stamp(run)[1] < _LONG_LOG or state_cache.unread_bytes(run) < _LONG_LOG:
             return False
         return self._posted is None or self._is_read_elsewhere(run)
 
@@ -125,12 +125,7 @@ def _named(run: RunFolder) -> RunRow:
 
 
 def _takes_long(found: Sequence[RunFolder]) -> bool:
-    return len(found) >= _MANY_RUNS or sum(map(_bytes_to_read, found)) > _MUCH_TO_READ
-
-
-def _bytes_to_read(run: RunFolder) -> int:
-    """Of the log of a run that has no cache."""
-    return 0 if state_cache.path_of(run).exists() else _stamp(run)[1]
+    return len(found) >= _MANY_RUNS or sum(map(state_cache.unread_bytes, found)) > _MUCH_TO_READ
 
 
 def _changed(known: _Known, run: RunFolder) -> bool:
