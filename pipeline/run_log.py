@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.errors import EnvironmentFault
 from pipeline.events import Event
 from pipeline.folders import RunFolder
 from pipeline.room import Reserve, is_full, wait_for
 from pipeline.runs import EventWriter
 
 # More than one line: with less it would stop again at the next.
+_CHILDREN_DIE_S = 5.0  # forked loaders of a killed worker hold the log open a moment longer than it
 _ENOUGH_BYTES = 1 << 20
 
 
@@ -23,12 +26,21 @@ class RunLog:
     """
 
     def __init__(self, run: RunFolder, also: Callable[[Event], None] | None = None) -> None:
-        """`also` sees each event after it is in the log."""
+        """`also` sees each event after it is in the log. Raises `EnvironmentFault` when another process writes it."""
         self._also = also
         self.stop: Callable[[], object] = lambda: None
         self._folder: Path = run.path
         self._reserve = Reserve(run.path / ".reserve")
         self._writer = EventWriter(run)
+        began = time.monotonic()
+        while not self._writer.is_alone():
+            if time.monotonic() - began > _CHILDREN_DIE_S:
+                self._writer.close()
+                raise EnvironmentFault(
+                    f"run {run.run_id} is busy: another process writes its log, though its lock file is gone",
+                    "pgrep -af pipeline.worker  # shows it; kill PID lets it save and stop",
+                )
+            time.sleep(0.1)
         self._reserve.hold()
 
     def emit(self, event: Event) -> None:

@@ -273,6 +273,8 @@ def _in_words(error: Exception, run: RunFolder) -> HumigenceError:
     """An exception that is not ours, told so that a person can act on it."""
     if is_out_of_memory(error):
         return OutOfMemory(f"memory ran out: {first_line(error)}", "free memory on this machine, then resume the run")
+    if not run.events.exists():
+        return EnvironmentFault(f"the folder of the run was deleted while it was on: {run.path}", "start it again")
     if fault := machine_faults.in_words(error, run.path):
         return fault
     return HumigenceError(f"a bug in humigence: {type(error).__name__}: {error}", f"the traceback is in {run.output_log}")

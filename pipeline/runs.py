@@ -5,6 +5,7 @@ Nothing here imports torch, so the command line and the app can look at a thousa
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -126,6 +127,19 @@ class EventWriter:
         self.seq, last_attempt = _last_numbers(self._fd)
         self.attempt = last_attempt + 1
         self._redact = redactor()
+
+    def is_alone(self) -> bool:
+        """Whether no other process writes this log; if so, none will that asks, as long as this writer is open.
+
+        The run's lock is a file of its own, and somebody may have deleted that for a stale one. The log nobody deletes.
+        """
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without such locks: the run's own lock has to do
+            return True
+        return True
 
     def emit(self, event: Event) -> None:
         """Write one event; on disk when this returns, unless a power cut may lose it without harm."""

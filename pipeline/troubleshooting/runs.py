@@ -11,6 +11,7 @@ TROUBLES = (
             "project … is busy: another start is on (process …)",
             "… is busy: process … works in it",
             "… (…) is busy: process … trains on it",
+            "run … is busy: another process writes its log, though its lock file is gone",
         ),
         "One run at a time works in a project and on a GPU.",
         "`humigence runs follow` watches it, `humigence runs stop` ends it; `--wait` queues behind it.",
@@ -91,6 +92,11 @@ TROUBLES = (
         ),
         "You stopped it, or a signal did. Exit code 130.",
         "`--resume` goes on from the newest checkpoint; other steps start over.",
+    ),
+    Trouble(
+        ("the folder of the run was deleted while it was on: …",),
+        "Somebody removed it, or moved it elsewhere; `humigence runs rm` would have refused.",
+        "Put it back where it was moved and resume, or start the training again.",
     ),
     Trouble(
         ("…: ten thousand runs in one second",),

@@ -14,7 +14,7 @@ from pipeline.errors import EnvironmentFault
 from pipeline.events import Resumed
 from pipeline.runs import EventReader
 from tests.faults.declared import survives
-from tests.faults.workers import Project, Workers, when
+from tests.faults.workers import Project, Workers, wait_until, when
 
 pytestmark = pytest.mark.slow
 
@@ -254,4 +254,46 @@ def test_a_second_worker_in_the_folder_is_refused(project: Project, untroubled: 
     os.kill(first, signal.SIGCONT)
     project.workers.pid = first
     assert project.workers.wait() in (0, 3)
+    assert project.left_behind() == untroubled
+
+
+@survives(
+    "people",
+    "the lock files are deleted as if they were stale",
+    "while a run is on, before a start and a resume",
+    "the second process finds the log in use and is refused (exit 4); the first ends as an untroubled one",
+)
+def test_deleted_lock_files_let_no_second_worker_in(project: Project, untroubled: dict[str, Any]) -> None:
+    project.start(when("train_step", step=3) | {"do": "signal", "signal": signal.SIGSTOP})
+    first, run = project.workers.pid, project.run
+    wait_until(project.workers.stand_still)
+    for lock in project.root.rglob(".*lock"):
+        lock.unlink()
+    before = run.events.read_bytes()
+    assert project.to_its_end(resume=True) == 4
+    assert "another process writes its log" in run.output_log.read_text()
+    assert run.events.read_bytes() == before
+    os.kill(first, signal.SIGCONT)
+    project.workers.pid = first
+    assert project.workers.wait() in (0, 3)
+    assert project.left_behind() == untroubled
+
+
+@survives(
+    "people",
+    "the folder of a run is deleted, or moved away",
+    "while it trains",
+    "exit 4, told as that and not as a bug; nothing is made in its place; moved back, it ends as an untroubled one",
+)
+def test_a_run_folder_that_is_taken_away_is_told(project: Project, untroubled: dict[str, Any]) -> None:
+    project.start(when("train_step", step=4) | {"do": "signal", "signal": signal.SIGSTOP})
+    wait_until(project.workers.stand_still)
+    run = project.run
+    away = run.path.rename(project.root / "away")
+    os.kill(project.workers.pid, signal.SIGCONT)
+    assert project.workers.wait() == 4
+    assert not run.path.exists()
+    assert "the folder of the run was deleted while it was on" in (away / "events.jsonl").read_text()
+    away.rename(run.path)
+    assert project.to_its_end(resume=True) in (0, 3)
     assert project.left_behind() == untroubled
