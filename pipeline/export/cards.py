@@ -35,19 +35,27 @@ def model_card(package: Package) -> str:
         front_matter(_metadata(package)),
         f"# {package.config.project}",
         _opening(package),
-        "## Results",
-        _results(package.evaluation),
-        _curated(package.evaluation["curated"]),
-        "### Acceptance gates",
-        _gates(package),
-        "## Training",
-        _training(package),
+        *_evidence(package),
         "## Use",
         _use(package),
         "## Limits",
         _limits(package.evaluation),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _evidence(package: Package, note: str = "") -> list[str]:
+    """What was measured, how it was judged, and how it came about; after a note of what was measured."""
+    return [
+        "## Results",
+        note,
+        _results(package.evaluation),
+        _curated(package.evaluation["curated"]),
+        "### Acceptance gates",
+        _gates(package),
+        "## Training",
+        _training(package),
+    ]
 
 
 def merged_card(package: Package, dtype: str, kept: float, licences: Sequence[str]) -> str:
@@ -64,15 +72,11 @@ def merged_card(package: Package, dtype: str, kept: float, licences: Sequence[st
         _merged_opening(package, dtype, kept),
         "## Licence",
         _licence_words(package, licence, licences),
-        "## Results",
-        f"Measured with the adapter on the base model held in {package.config.train.precision_mode}; the merged weights were "
-        "not measured again.",
-        _results(package.evaluation),
-        _curated(package.evaluation["curated"]),
-        "### Acceptance gates",
-        _gates(package),
-        "## Training",
-        _training(package),
+        *_evidence(
+            package,
+            f"Measured with the adapter on the base model held in {package.config.train.precision_mode}; the merged weights were "
+            "not measured again.",
+        ),
         "## Use",
         _MERGED_USE,
         "## Limits",

@@ -24,6 +24,8 @@ from pipeline.package_size import merged_weight_bytes
 
 _BESIDE_WEIGHTS = 8 << 20  # tokenizer, cards, manifest
 _MERGED = "merged"
+_MAKE_ROOM = "make room, then start it again"
+_MERGE_LATER = "humigence merge goes on; the adapter is packaged already"
 _EVERY_S = 0.5
 # Below it the person is told: half of what was taught is lost to rounding.
 _LEAST_KEPT = 0.5
@@ -90,7 +92,7 @@ def _pack(ctx: StepContext, folder: Path, package: Package) -> None:
         _write(ctx, folder, adapter, _adapter_bytes(package))
     _tell(ctx, folder, "peft_adapter")
     if "merged" in package.formats:
-        _write(ctx, folder, package, merged_weight_bytes(package.base) + _BESIDE_WEIGHTS)
+        _write(ctx, folder, package, merged_weight_bytes(package.base) + _adapter_bytes(package))
         _tell(ctx, folder, "merged")
         _tell_what_was_lost(ctx, _manifest(folder)["merged"])
 
@@ -99,7 +101,7 @@ def _write(ctx: StepContext, folder: Path, package: Package, needed: int, old: P
     from pipeline import export
 
     merging = "merged" in package.formats and old is None
-    hint = "make room, then humigence merge goes on; the adapter is packaged already" if merging else _MAKE_ROOM
+    hint = f"make room, then {_MERGE_LATER}" if merging else _MAKE_ROOM
     room.require(folder, needed, "the merged model" if merging else "the package", hint)
     watch = _Progress(ctx, merged_weight_bytes(package.base) if merging else 0)
     with new_folder(folder) as new:
@@ -110,9 +112,6 @@ def _write(ctx: StepContext, folder: Path, package: Package, needed: int, old: P
         edited = carry_over(folder, new) if folder.exists() else []
     for name in edited:
         ctx.emit(Note(f"{_shown(ctx, folder)}: a file of the older package had been edited; it is kept as {name}", "warning"))
-
-
-_MAKE_ROOM = "make room, then start it again"
 
 
 class _Progress:
@@ -129,7 +128,7 @@ class _Progress:
             return
         self._told = time.monotonic()
         if self._ctx.stop():
-            raise Stopped("stopped while merging", "humigence merge goes on; the adapter is packaged already")
+            raise Stopped("stopped while merging", _MERGE_LATER)
         self._ctx.emit(StepProgress("pack", min(self._done, self._total), self._total, "bytes", "merging"))
 
 
