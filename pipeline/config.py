@@ -253,7 +253,7 @@ class ExportSection(Section):
         if len(set(formats)) != len(formats):
             raise ValueError("a format is named twice")
         if "peft_adapter" not in formats:
-            raise ValueError("peft_adapter is always among them: infer and chat ask it, and it is small")
+            raise ValueError("peft_adapter is always among them (peft_adapter,merged): infer and chat ask it")
         return formats
 
 

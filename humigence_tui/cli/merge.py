@@ -20,7 +20,7 @@ def merge(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     """A model that needs neither adapter nor base, for vLLM, llama.cpp or transformers alone, beside the packaged adapter.
 
     Works on the newest run whose training answers to the config; nothing is trained again. No GPU is needed, and little memory.
-    With "merged" in export.formats every run makes one.
+    With export.formats peft_adapter,merged every run makes one.
     """
     code = run_step("pack", config, as_json, trained_run(config), change=with_merged)
     settings = config_file.load(config, workspace().root)
