@@ -11,9 +11,11 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from functools import reduce
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 _LEAST_ROOM = 256
 _BYTES = 8  # of a double
+_MANY_BYTES = 64 << 10
 
 
 class Curve:
@@ -87,7 +89,7 @@ class Curve:
 
     def _make_room(self, points: int) -> None:
         if points > len(self._columns[self.names[0]]):
-            self._move(points + points // 4)
+            self._move(2 * points)
 
     def _move(self, room: int) -> None:
         """Into new columns; the views that were given out keep the old ones."""
@@ -98,5 +100,7 @@ class Curve:
 
 
 def _room_for(points: int) -> memoryview[float]:
-    """Memory for so many doubles; what is not written yet takes none."""
-    return memoryview(bytearray(_BYTES * max(points, _LEAST_ROOM))).cast("d")
+    """Memory for so many doubles. Where there are many, what is not written yet takes none of it."""
+    size = _BYTES * max(points, _LEAST_ROOM)
+    many = size > _MANY_BYTES
+    return memoryview(mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS) if many else bytearray(size)).cast("d")

@@ -13,6 +13,7 @@ from screens.plot import Floats
 Indices = NDArray[np.intp]
 
 _BLOCK = 256
+_TOGETHER = 4096  # blocks: what it takes of memory meanwhile
 # Fewer points than this are drawn one by one.
 LONG = 1 << 16
 
@@ -42,11 +43,14 @@ class Extremes:
         if not leads_on(self._y, y):  # another curve
             self._pairs, self._broken = self._pairs[:0], self._broken[:0]
         self._y = y
-        known, blocks = len(self._pairs), len(y) // _BLOCK
-        if blocks == known:
-            return
-        begin = np.arange(known, blocks) * _BLOCK
-        table = y[known * _BLOCK : blocks * _BLOCK].reshape(-1, _BLOCK)
+        blocks = len(y) // _BLOCK
+        for first in range(len(self._pairs), blocks, _TOGETHER):
+            self._add(y, first, min(first + _TOGETHER, blocks))
+
+    def _add(self, y: Floats, first: int, last: int) -> None:
+        """The blocks from `first` to `last`."""
+        begin = np.arange(first, last) * _BLOCK
+        table = y[first * _BLOCK : last * _BLOCK].reshape(-1, _BLOCK)
         finite = np.isfinite(table)
         low = np.where(finite, table, np.inf).argmin(axis=1) + begin
         high = np.where(finite, table, -np.inf).argmax(axis=1) + begin

@@ -124,13 +124,14 @@ class Following:
         before = reader.offset
         fold_lines(reader.read_lines(_PIECE_BYTES), state, lambda envelope: self._log.extend(log_lines(envelope, state)))
         output_changed = self._output.read()
-        was_whole, self.whole = self.whole, reader.offset - before < _PIECE_BYTES // 2
+        was_whole, whole = self.whole, reader.offset - before < _PIECE_BYTES // 2
         grown = reader.offset != before
         self._unsaved += reader.offset - before
         # Not while it grows: a flood would have the whole curve written four times a second.
-        if self.whole and self._unsaved > state_cache.WORTH_IT_BYTES and not (was_whole and alive):
+        if whole and self._unsaved > state_cache.WORTH_IT_BYTES and not (was_whole and alive):
             state_cache.save(self.run, state, reader.offset)
             self._unsaved = 0
+        self.whole = whole  # from now on others read the cache
         changed = grown or output_changed or self.whole != was_whole or alive != self._seen.alive or self._due(alive)
         self._seen.alive = alive
         return changed

@@ -207,12 +207,12 @@ def big_logs(folder: Path) -> Iterator[Figure]:
     with Terminal(workspace.root, **SIZE) as terminal:
         began = time.monotonic()
         terminal.says("1 run", "smoothed")
-        yield Figure("2 GB of events, no cache: a first curve after", time.monotonic() - began, "s")
+        yield Figure("2 GB of events, no cache: a first curve after", time.monotonic() - began, "s", 1.0)
         while f"{steps:,}" not in terminal.text:
             most = max(most, memory_mb(terminal))
             time.sleep(0.2)
         yield Figure(f"2 GB of events, {steps:,} steps: all after", time.monotonic() - began, "s")
-        yield Figure("2 GB of events: most memory, share of the log", max(most, memory_mb(terminal)) * 1e6 / LOG_BYTES, "×", 1.0)
+        yield Figure("2 GB of events: most memory, share of the log", max(most, memory_mb(terminal)) * 1e6 / LOG_BYTES, "×", 0.5)
         leave(terminal)
 
 

@@ -209,7 +209,8 @@ def test_a_log_of_gigabytes_keeps_the_others_waiting_neither_in_the_list_nor_is_
 
 
 def test_the_follower_tells_whose_log_it_is_reading(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, inbox, seen = records.write("resumed"), Inbox(), list[bool]()
+    run, inbox, seen, saved = records.write("resumed"), Inbox(), list[bool](), list[bool]()
+    monkeypatch.setattr(state_cache, "save", lambda run, *_: saved.append(follower.is_reading(run)))
     monkeypatch.setattr(follower_module, "_PIECE_BYTES", 4096)
     follower = Follower(inbox.post)
     read = follower_module.Following.read
@@ -220,6 +221,7 @@ def test_the_follower_tells_whose_log_it_is_reading(records: Records, monkeypatc
     follower.follow(run)
     inbox.wait(lambda: inbox.newest and inbox.newest.whole)
     assert seen[0] and not follower.is_reading(run)
+    assert saved == [True]  # nobody reads the log while its cache is being written
     follower.close()
 
 
