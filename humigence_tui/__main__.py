@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from humigence_tui.streams import open_standard_streams, safe_streams
-from pipeline import __version__, machine_faults
+from pipeline import __version__
 
 EXIT_NO_TERMINAL = 4
 
@@ -31,6 +31,8 @@ def _main(arguments: list[str] | None) -> int:
     try:
         workspace = given.workspace.resolve()
     except OSError as error:
+        from pipeline import machine_faults  # the first screen does without
+
         fault = machine_faults.in_words(error, given.workspace)
         if fault is None:
             raise
