@@ -5,11 +5,10 @@ Held in memory are a digest and a few numbers for each conversation: about 150 M
 
 from __future__ import annotations
 
-import gc
 import json
 from array import array
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,16 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model.draft import Document, Draft, Tokenized
+from pipeline.base_model.draft import Document, Tokenized
 from pipeline.base_model.tokenizer import ChatTokenizer
-from pipeline.config import Config, RowSchema
+from pipeline.config import Config
 from pipeline.dataset import jsonl
 from pipeline.dataset.ahead import in_order
-from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
+from pipeline.dataset.garbage import searched_seldom
 from pipeline.dataset.processed import SPLITS, packed_rows
-from pipeline.dataset.row import conversation_of, fitting_documents
-from pipeline.dataset.schemas import fitting
+from pipeline.dataset.row import Drafted, drafted, labelled_documents
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import Tokens, windows
@@ -37,8 +35,6 @@ from pipeline.errors import BadInput
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
 _BATCH_CHARACTERS = 1 << 18
 _BATCH_ROWS = 1024
-# New objects before the youngest are searched for cycles, and how often that leads to a search of the older ones and of all.
-_SEARCHES = (20_000, 10, 1_000)
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Piece = tuple[Tokens, Tokens]
@@ -135,29 +131,16 @@ def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progr
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A row on its way: rejected (`problem`), drafted, or with neither the twin of an earlier one."""
-
-    number: int
-    schema: RowSchema | None
-    problem: str = ""
-    name: bytes = b""
-    messages: tuple[Message, ...] = ()
-    changes: frozenset[str] = frozenset()
-    drafts: tuple[Draft, ...] = ()
-
-
 def _good_rows(
     raw: Path, config: Config, tokenizer: ChatTokenizer, counts: Counts, kept: Kept, progress: Progress
 ) -> Generator[tuple[tuple[Message, ...], list[Piece]]]:
     """Each conversation that is kept with its documents (ids, labels), everything counted."""
 
-    def encode(batch: list[_Read]) -> list[Tokenized]:
+    def encode(batch: list[Drafted]) -> list[Tokenized]:
         return tokenizer.encode([draft for row in batch for draft in row.drafts])
 
     refused: dict[bytes, str] = {}  # conversations that met their twin before it was known that they can't be used
-    with _searched_seldom(), closing(in_order(_batches(_read(raw, config, tokenizer)), encode)) as encoded:
+    with searched_seldom(), closing(in_order(_batches(_read(raw, config, tokenizer)), encode)) as encoded:
         for batch, in_batch in encoded:
             remaining = iter(in_batch)
             for row in batch:
@@ -175,46 +158,26 @@ def _good_rows(
                     counts.duplicates.add("seen before", row.number)
 
 
-@contextmanager
-def _searched_seldom() -> Iterator[None]:
-    """Hardly any search for cycles, of which rows make none: each goes through all that the libraries hold."""
-    before = gc.get_threshold()
-    gc.set_threshold(*_SEARCHES)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
-def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[_Read]:
+def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[Drafted]:
     """Every row of the file, all done but the tokens."""
     met: set[bytes] = set()
     for line in jsonl.read_lines(raw):
-        schema = fitting(line.row)
-        try:
-            messages, changes = conversation_of(line, config)
-            name = digest(messages)
-            if name in met:
-                yield _Read(line.number, schema, name=name)
-                continue
-            drafts = tuple(tokenizer.drafts(messages))
-        except BadInput as problem:
-            yield _Read(line.number, schema, problem.message)
-            continue
-        met.add(name)
-        yield _Read(line.number, schema, "", name, tuple(messages), frozenset(changes), drafts)
+        row = drafted(line, config, tokenizer, met)
+        if row.drafts:
+            met.add(row.name)
+        yield row
 
 
 def _documents(
-    row: _Read, tokens: list[Tokenized], config: Config, tokenizer: ChatTokenizer, refused: dict[bytes, str]
+    row: Drafted, tokens: list[Tokenized], config: Config, tokenizer: ChatTokenizer, refused: dict[bytes, str]
 ) -> list[Document]:
     """The row's documents; none for a twin. Raises `BadInput` with the reason a row is rejected for."""
     if row.problem or row.name in refused:
         raise BadInput(row.problem or refused[row.name])
-    return fitting_documents([tokenizer.labelled(*each) for each in zip(row.drafts, tokens, strict=True)], config)
+    return labelled_documents(row, tokens, config, tokenizer)
 
 
-def _reject(row: _Read, reason: str, config: Config, counts: Counts, refused: dict[bytes, str]) -> None:
+def _reject(row: Drafted, reason: str, config: Config, counts: Counts, refused: dict[bytes, str]) -> None:
     counts.rejected.add(reason, row.number)
     if row.name:
         refused[row.name] = reason
@@ -223,8 +186,8 @@ def _reject(row: _Read, reason: str, config: Config, counts: Counts, refused: di
         counts.other_schema[row.schema] = counts.other_schema.get(row.schema, 0) + 1
 
 
-def _batches(rows: Iterator[_Read]) -> Iterator[list[_Read]]:
-    batch, characters = list[_Read](), 0
+def _batches(rows: Iterator[Drafted]) -> Iterator[list[Drafted]]:
+    batch, characters = list[Drafted](), 0
     for row in rows:
         batch.append(row)
         characters += sum(len(draft.text) for draft in row.drafts)
@@ -235,7 +198,7 @@ def _batches(rows: Iterator[_Read]) -> Iterator[list[_Read]]:
         yield batch
 
 
-def _kept(row: _Read, documents: list[Document], config: Config, counts: Counts, kept: Kept) -> list[Piece]:
+def _kept(row: Drafted, documents: list[Document], config: Config, counts: Counts, kept: Kept) -> list[Piece]:
     """The row's documents as they fit into rows of tokens, counted."""
     number = row.number
     for change in sorted(row.changes):

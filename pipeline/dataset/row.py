@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.config import Config
-from pipeline.dataset.cleaning import clean
+from pipeline.config import Config, RowSchema
+from pipeline.dataset.cleaning import clean, digest
 from pipeline.dataset.conversation import Message
 from pipeline.dataset.jsonl import Line
-from pipeline.dataset.schemas import messages_of
+from pipeline.dataset.schemas import fitting, messages_of
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
-    from pipeline.base_model.draft import Document, Encoded
+    from pipeline.base_model.draft import Document, Draft, Encoded, Tokenized
     from pipeline.base_model.tokenizer import ChatTokenizer
 
 AnyDocument = TypeVar("AnyDocument", "Encoded", "Document")
@@ -24,6 +25,42 @@ def conversation_of(line: Line, config: Config) -> tuple[list[Message], set[str]
     if line.problem:
         raise BadInput(line.problem)
     return clean(messages_of(line.row, config.data.row_schema))
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A row of many on its way: rejected (`problem`), drafted, or with neither the twin of an earlier one."""
+
+    number: int
+    schema: RowSchema | None
+    problem: str = ""
+    name: bytes = b""
+    messages: tuple[Message, ...] = ()
+    changes: frozenset[str] = frozenset()
+    drafts: tuple[Draft, ...] = ()
+
+
+def drafted(line: Line, config: Config, tokenizer: ChatTokenizer, met: Container[bytes]) -> Drafted:
+    """The row, all done but the tokens. `met` are the digests of conversations that stand further up."""
+    schema = fitting(line.row)
+    try:
+        messages, changes = conversation_of(line, config)
+        name = digest(messages)
+        if name in met:
+            return Drafted(line.number, schema, name=name)
+        drafts = tuple(tokenizer.drafts(messages))
+    except BadInput as problem:
+        return Drafted(line.number, schema, problem.message)
+    return Drafted(line.number, schema, "", name, tuple(messages), frozenset(changes), drafts)
+
+
+def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config, tokenizer: ChatTokenizer) -> list[Document]:
+    """The documents of a drafted row, before windows. Raises `BadInput` with the reason it is rejected for.
+
+    Args:
+        tokens: of each draft.
+    """
+    return fitting_documents([tokenizer.labelled(*each) for each in zip(row.drafts, tokens, strict=True)], config)
 
 
 def documents_of(messages: list[Message], config: Config, tokenizer: ChatTokenizer) -> list[Encoded]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -23,9 +24,10 @@ from pipeline.config import Config
 from pipeline.dataset import jsonl, source
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
+from pipeline.dataset.garbage import searched_seldom
 from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readable import require_readable
-from pipeline.dataset.row import conversation_of, documents_of, look_at
+from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.errors import BadInput, HumigenceError
@@ -33,7 +35,7 @@ from pipeline.job_kinds.child import Handler, Request
 from pipeline.runs import Workspace
 
 if TYPE_CHECKING:
-    from pipeline.base_model.draft import Encoded
+    from pipeline.base_model.draft import Document, Encoded
     from pipeline.base_model.tokenizer import ChatTokenizer
 
 Only = Literal["all", "rejected", "train", "val", "test"]
@@ -42,6 +44,9 @@ TWIN_WORDS = "the same conversation stands further up"
 _TELL_EVERY_S = 0.25
 _MOST_CHARACTERS = 40_000  # of a row; more can't be read on a screen
 _FINEST_BINS = 64
+# Looked at together: a person who asks for a row waits for them.
+_ROWS_AT_ONCE = 256
+_BYTES_AT_ONCE = 1 << 18
 
 
 def handlers() -> Mapping[str, Handler]:
@@ -118,17 +123,13 @@ class Rows:
 
     def _count(self, index: threading.Thread) -> None:
         told = time.monotonic()
-        with self._path.open("rb") as file:
+        with self._path.open("rb") as file, searched_seldom():
             while len(self._codes) < len(self._positions) or index.is_alive():
                 if len(self._codes) == len(self._positions):
                     index.join(0.02)
                     continue
                 self._nobody_waits.wait()
-                row = len(self._codes)
-                line = self._line(file, row)
-                code = self._judged(line)
-                self._how_many[code] += 1
-                self._codes.append(code)
+                self._judge([self._line(file, row) for row in self._next()])
                 if time.monotonic() - told > _TELL_EVERY_S:
                     told = time.monotonic()
                     self._tell_counted()
@@ -138,25 +139,56 @@ class Rows:
     def _line(self, file: BinaryIO, row: int) -> jsonl.Line:
         return jsonl.line_at(file, self._lines[row], self._positions[row], in_array=self._in_array)
 
-    def _judged(self, line: jsonl.Line) -> int:
-        try:
-            messages, _ = conversation_of(line, self._config)
-            name = digest(messages)
-            if name in self._digests:
-                return TWIN
-            if self._tokenizer is not None:
-                self._measure(documents_of(messages, self._config, self._tokenizer))
-        except BadInput as problem:
-            self._rejected.add(problem.message, line.number)
-            return REJECTED
+    def _next(self) -> range:
+        """The rows to look at together: as many as are soon done, one at least."""
+        first = end = len(self._codes)
+        known, within = len(self._positions), self._positions[first] + _BYTES_AT_ONCE
+        while end == first or (end < known and end - first < _ROWS_AT_ONCE and self._positions[end] < within):
+            end += 1
+        return range(first, end)
+
+    def _judge(self, lines: Sequence[jsonl.Line]) -> None:
+        for code in self._judged_bare(lines) if self._tokenizer is None else self._judged(lines, self._tokenizer):
+            self._how_many[code] += 1
+            self._codes.append(code)
+
+    def _judged_bare(self, lines: Sequence[jsonl.Line]) -> Iterator[int]:
+        for line in lines:
+            try:
+                messages, _ = conversation_of(line, self._config)
+                yield self._kept_or_twin(digest(messages))
+            except BadInput as problem:
+                yield self._reject(problem.message, line.number)
+
+    def _judged(self, lines: Sequence[jsonl.Line], tokenizer: ChatTokenizer) -> Iterator[int]:
+        rows = [drafted(line, self._config, tokenizer, self._digests) for line in lines]
+        tokens = iter(tokenizer.encode([draft for row in rows for draft in row.drafts]))
+        for row in rows:
+            its_tokens = list(islice(tokens, len(row.drafts)))
+            try:
+                if row.problem:
+                    raise BadInput(row.problem)
+                if row.name not in self._digests:
+                    self._measure(labelled_documents(row, its_tokens, self._config, tokenizer))
+                yield self._kept_or_twin(row.name)
+            except BadInput as problem:
+                yield self._reject(problem.message, row.number)
+
+    def _kept_or_twin(self, name: bytes) -> int:
+        if name in self._digests:
+            return TWIN
         self._digests[name] = None
         return KEPT
 
-    def _measure(self, documents: Sequence[Encoded]) -> None:
+    def _reject(self, reason: str, line: int) -> int:
+        self._rejected.add(reason, line)
+        return REJECTED
+
+    def _measure(self, documents: Sequence[Document]) -> None:
         length = max(len(document.ids) for document in documents)
         self._lengths.append(length)
         self._tokens += length
-        self._trained_tokens += sum(end - begin for document in documents for begin, end in document.spans)
+        self._trained_tokens += sum(document.trained for document in documents)
 
     def _divide(self) -> None:
         """Which split each row goes to: known once every row has been read. Without a tokenizer some may yet be rejected."""
