@@ -12,10 +12,10 @@ from screens.plot import Floats
 
 Indices = NDArray[np.intp]
 
-_BLOCK = 256
-_TOGETHER = 4096  # blocks: what it takes of memory meanwhile
+_BLOCK = 32
+_TOGETHER = 32_768  # blocks: what it takes of memory meanwhile
 # Fewer points than this are drawn one by one.
-LONG = 1 << 16
+LONG = 1 << 17
 
 
 class Extremes:

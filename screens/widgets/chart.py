@@ -231,7 +231,7 @@ class Chart(Widget):
         x, y = (
             plot.thinned(x, y, self._plot_width * plot.CELL_COLUMNS)
             if series.kind == "dots"
-            else _thinned_line(x, y, self._plot_width)
+            else _thinned_line(x, y, 8 * self._plot_width)  # finer than what is seen: groups need not end where columns do
         )
         if series.kind == "dots":
             canvas.points(x, np.clip(y, 0, 1))
