@@ -79,15 +79,20 @@ class HumigenceApp(App[None]):
         self._snapshots: dict[RunFolder, Snapshot] = {}  # the newest of each run followed
         self._has_drawn_curves = False
         self._endings = Endings()
-        for theme in themes.THEMES:
+        for theme in (*themes.THEMES, themes.NO_COLOR):
             self.register_theme(theme)
-        self.theme = themes.suited(self.console.color_system)
+        self.theme = themes.NO_COLOR.name if self.no_color else themes.suited(self.console.color_system)
 
     def get_default_screen(self) -> Screen[None]:
         return names.load("home")()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Every line of every widget passes these on its way to the terminal."""
+        if self.no_color:
+            from humigence_tui.no_color import AttributesOnly
+
+            # Textual's own filter would make greys of the colours, which are colours still.
+            return [AttributesOnly(), self._safe_lines]
         return [*super().get_line_filters(), self._safe_lines]
 
     def on_mount(self) -> None:
@@ -266,6 +271,9 @@ class HumigenceApp(App[None]):
     # ---------------------------------------------------------------------------------------------------- actions
 
     def action_next_theme(self) -> None:
+        if self.no_color:
+            self.notify("NO_COLOR is set: the app has one look.", timeout=3)
+            return
         order = [theme.name for theme in themes.THEMES]
         self.theme = order[(order.index(self.theme) + 1) % len(order)] if self.theme in order else order[0]
 

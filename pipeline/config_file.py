@@ -168,13 +168,18 @@ def _problem(detail: dict[str, Any]) -> Problem:
     if detail["type"] == "string_unicode":
         return Problem(location, "holds half a character (a lone surrogate)")
     value = detail.get("input")
-    found = "" if isinstance(value, BaseModel) else f", not {_short(value)}"
+    found = "" if isinstance(value, BaseModel) or value == "" else f", not {_short(value)}"
     field = field_at(location)
     allowed = allowed_values(field) if field else ""
     if detail["type"] == "value_error" or not allowed:
         message = detail["msg"].removeprefix("Value error, ")
         return Problem(location, f"{message[:1].lower()}{message[1:]}")
-    return Problem(location, f"must be {allowed}{found}")
+    return Problem(location, f"must be {with_article(allowed)}{found}")
+
+
+def with_article(allowed: str) -> str:
+    """`a whole number ≥ 1`, inside a sentence."""
+    return f"a {allowed}" if allowed.startswith(("whole number", "number", "list")) else allowed
 
 
 def _dotted(location: tuple[str | int, ...]) -> str:

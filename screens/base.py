@@ -15,12 +15,14 @@ from textual.content import Content
 from textual.reactive import var
 from textual.screen import Screen
 
+from pipeline.text import safe
 from screens.messages import Open, Ready
 from screens.widgets.key_line import KeyLine
 from screens.widgets.top_line import TopLine
 
 if TYPE_CHECKING:
     from pipeline.folders import Workspace
+    from screens.copying import Copyable
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
 
@@ -39,7 +41,13 @@ class Page(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "back"),
+        Binding("Y", "copy_one", "copy…", tooltip="copy a command, a path, an answer, an error: asks which"),
         Binding("question_mark", "keys", "keys"),
+        Binding("f1", "keys", "keys", show=False),  # where letters are typed
+        # Textual's own, in our words.
+        Binding("ctrl+c,super+c", "screen.copy_text", "copy the text that the mouse has marked", show=False),
+        Binding("tab", "app.focus_next", "next part", show=False),
+        Binding("shift+tab", "app.focus_previous", "part before", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW_COLUMNS, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW_ROWS, "-high")]  # noqa: RUF012
@@ -98,6 +106,25 @@ class Page(Screen[None]):
         from screens.keys import KeysScreen
 
         self.app.push_screen(KeysScreen(self))
+
+    def copyables(self) -> list[Copyable]:
+        """What of this screen a person may want elsewhere, the likeliest first."""
+        return []
+
+    def action_copy_one(self) -> None:
+        """Ask what to copy, and copy it through the terminal."""
+        offered = [each for each in self.copyables() if each.text]
+        if not offered:
+            self.notify("There is nothing to copy here.", timeout=2)
+            return
+        from screens.copying import CopyScreen
+
+        self.app.push_screen(CopyScreen(offered), self._copy)
+
+    def _copy(self, chosen: Copyable | None) -> None:
+        if chosen is not None:
+            self.app.copy_to_clipboard(safe(chosen.text, lines=True))
+            self.notify(f"In the clipboard: {chosen.name}.", timeout=2, markup=False)
 
     # ------------------------------------------------------------------------------- news, on the app's own thread
 

@@ -20,6 +20,7 @@ from pipeline.runs import RunFolder, Workspace
 from pipeline.text import duration, safe
 from screens.base import Page
 from screens.conversation import Answer, Conversation, Side, side_content, took
+from screens.copying import Copyable
 from screens.run import when
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 
@@ -53,7 +54,7 @@ class ChatScreen(Page):
 
     CSS_PATH = "chat.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f9,r", "load", "load again", key_display="r"),
+        Binding("f9,r", "load", "load again"),
         Binding("f2,b", "both", "base beside", key_display="f2", tooltip="the base model beside the tuned one, asked the same"),
         Binding("f3,t", "temperature", "temperature", key_display="f3", tooltip="0 takes the likeliest token; higher is freer"),
         Binding("f4,m", "longest", "length", key_display="f4", tooltip="tokens of the longest answer"),
@@ -61,7 +62,6 @@ class ChatScreen(Page):
             "f5,y", "copy", "copy", key_display="f5", tooltip="copy the last answer of the tuned model, or of the focused side"
         ),
         Binding("f6,c", "clear", "clear", key_display="f6", tooltip="begin a new conversation"),
-        Binding("f1", "keys", "keys", show=False),  # where a question mark is typed
         Binding("tab", "next_part", "parts", show=False, tooltip="to the answers, to scroll them, and back to the prompt"),
         Binding("up", "scroll(-1)", "up", show=False),
         Binding("down", "scroll(1)", "down", show=False),
@@ -290,11 +290,13 @@ class ChatScreen(Page):
         if not self.ready:
             return
         turns = self.conversation.turns
-        for side in ("base", "tuned"):
+        sides: tuple[tuple[Side, Side], ...] = (("base", "tuned"), ("tuned", "base"))
+        for side, other in sides:
             pane = self.query_one(f"#{side}", ChatPane)
             title = Content.styled(f"{side}\n", "$dim") if self.both else Content("")
             if turns:
-                pane.show(Content.assemble(title, side_content(turns, side)))
+                width = pane.scrollable_content_region.width
+                pane.show(Content.assemble(title, side_content(turns, side, other if self.both else None, width)))
             else:
                 pane.show(Content.assemble(title, self._empty()))
 
@@ -319,6 +321,10 @@ class ChatScreen(Page):
         self.set_class(both, "-both")
         if self.ready:
             self._go_on()
+            self.call_after_refresh(self._show_answers)  # each is half as wide now, or twice
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show_answers)
 
     def watch_temperature(self) -> None:
         self._show_settings()
@@ -352,6 +358,17 @@ class ChatScreen(Page):
         if text:
             self.app.copy_to_clipboard(safe(text, lines=True))
             self.notify(f"The last answer of the {side} model is in the clipboard.", timeout=2)
+
+    def copyables(self) -> list[Copyable]:
+        said = self.conversation
+        whole = "\n\n".join(f"> {turn.prompt}\n\n{turn.answers['tuned'].text}" for turn in said.turns if "tuned" in turn.answers)
+        return [
+            Copyable("problem", self.trouble.plain),
+            Copyable("tuned answer", said.last_answer("tuned")),
+            Copyable("base answer", said.last_answer("base")),
+            Copyable("prompt", said.turns[-1].prompt if said.turns else ""),
+            Copyable("conversation", whole),
+        ]
 
     def action_clear(self) -> None:
         """Forget what was said, on both sides."""

@@ -26,6 +26,7 @@ from screens.widgets.rows import Column, Row, Rows
 from screens.widgets.telling import tell
 
 if TYPE_CHECKING:
+    from screens.copying import Copyable
     from screens.snapshot import RunRow, Snapshot
 
 _MOST_RUNS = len(SERIES)
@@ -124,6 +125,14 @@ class CompareScreen(ChartPage):
     def action_remove(self) -> None:
         if len(self.runs) > 1:
             self.runs = self.runs[:-1]
+
+    def copyables(self) -> list[Copyable]:
+        from screens.copying import Copyable
+
+        rows = difference_rows([settings(run) for run in self.runs])
+        table = "\n".join("\t".join(cell.plain for cell in row.cells) for row in rows)
+        folders = [Copyable(f"folder of run {number + 1}", str(run.path)) for number, run in enumerate(self.runs)]
+        return [Copyable("differences", table), *folders]
 
     def action_open_first(self) -> None:
         self.open("run", run=self.runs[0])

@@ -71,14 +71,30 @@ class Conversation:
         return next((text for text in answers if text.strip()), "")
 
 
-def side_content(turns: Sequence[Turn], side: Side) -> Content:
-    """One side's conversation."""
+def side_content(turns: Sequence[Turn], side: Side, beside: Side | None = None, width: int = 0) -> Content:
+    """One side's conversation.
+
+    Args:
+        beside: the side that is seen next to it: each turn is as high as the higher of the two, so that both begin the next
+            one in the same row. Needs the `width` both are wrapped at.
+    """
     lines: list[Content] = []
     for turn in turns:
         lines += [Content("")] * bool(lines)
-        lines.append(Content.assemble(("▸ ", "$faint"), (safe(turn.prompt, lines=True), "bold")))
-        lines += _answer(turn.answers.get(side))
+        own = _turn(turn, side)
+        lines += own
+        if beside is not None and width > 0:
+            lines += [Content("")] * max(0, _rows(_turn(turn, beside), width) - _rows(own, width))
     return Content("\n").join(lines)
+
+
+def _turn(turn: Turn, side: Side) -> list[Content]:
+    prompt = Content.assemble(("▸ ", "$faint"), (safe(turn.prompt, lines=True), "bold"))
+    return [prompt, *_answer(turn.answers.get(side))]
+
+
+def _rows(lines: Sequence[Content], width: int) -> int:
+    return sum(len(line.wrap(width)) for line in lines)
 
 
 def _answer(answer: Answer | None) -> list[Content]:

@@ -21,12 +21,14 @@ from pipeline.errors import BadInput
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
 from pipeline.text import safe
 from screens.base import Page
-from screens.row_words import MASKED, TRAINED, facts_line, panel, reasons_line, row_content
+from screens.copying import Copyable
+from screens.row_words import MASKED, TRAINED, facts_line, panel, reasons_line, row_content, with_matches
 from screens.widgets.ask_line import AskLine
 
 KIND = "pipeline.job_kinds.rows"
 _ONLY = ("all", "rejected", *SPLITS)
 _GO_TO, _SEARCH = "go to row", "search"
+_ABOVE_A_MATCH = 3  # lines
 _PANEL_WIDTH = 53  # of #side beside the text (data.tcss)
 
 
@@ -164,6 +166,9 @@ class DataScreen(Page):
         self._asked = 0
         self._show_count()
         if event.data.get("found", True):
+            if self._needle and self.row is not None:
+                self._show_row()  # the same row again is no news, but the words in it are
+                self.call_after_refresh(self._go_to_match)
             return
         if self._needle:
             self.notify(f"No row holds {safe(self._needle)!r}.", markup=False, timeout=4)
@@ -212,17 +217,31 @@ class DataScreen(Page):
     def _show_row(self) -> None:
         if not self.ready or self.row is None:
             return
-        self.query_one("#facts", Static).update(facts_line(self.row, self.only, self.counted, self.size.width - 2))
+        self._show_facts()
         if not self.problem:
-            text = row_content(self.row, self.config.data.max_seq_len)
+            text, _ = with_matches(row_content(self.row, self.config.data.max_seq_len), self._needle)
             self.query_one("#text", VerticalScroll).query_one(Static).update(text)
+
+    def _show_facts(self) -> None:
+        if self.row is not None:
+            width = self.size.width - 2
+            self.query_one("#facts", Static).update(facts_line(self.row, self.only, self.counted, width, self._needle))
+
+    def _go_to_match(self) -> None:
+        """Bring what was searched for into view, a few lines of what stands before it with it."""
+        assert self.row is not None
+        text, at = with_matches(row_content(self.row, self.config.data.max_seq_len), self._needle)
+        if at is None:
+            return
+        pane = self.query_one("#text", VerticalScroll)
+        above = len(text[:at].wrap(max(1, pane.scrollable_content_region.width))) - 1
+        pane.scroll_to(y=max(0, above - _ABOVE_A_MATCH), animate=False)
 
     def _show_count(self) -> None:
         count = self.counted
         if not self.ready or count is None:
             return
-        if self.row is not None:
-            self.query_one("#facts", Static).update(facts_line(self.row, self.only, count, self.size.width - 2))
+        self._show_facts()
         if not count["indexed"]:
             self.cells = (Content.styled(f"{count['rows']:,} rows so far", "$dim"),)
         elif not self._opened:
@@ -289,6 +308,7 @@ class DataScreen(Page):
     def _answered(self, event: AskLine.Answered) -> None:
         if event.what == _SEARCH:
             self._needle = event.text
+            self._show_row()
             if event.text:
                 # The row that is shown counts too.
                 self._ask(self._wanted - 1, 1, self.only, self._needle)
@@ -327,6 +347,16 @@ class DataScreen(Page):
     def action_panel(self) -> None:
         """The whole file in figures."""
         self.panel_wanted = not self.panel_wanted
+
+    def copyables(self) -> list[Copyable]:
+        found = [Copyable("problem", self.problem.plain)]
+        if self._config is not None:
+            if self.row is not None:
+                found.append(Copyable(f"row {self.row['row']}", row_content(self.row, self.config.data.max_seq_len).plain))
+            found.append(Copyable("file", str(self.workspace.resolve(self.config.data.raw_path))))
+        if self.counted is not None:
+            found.append(Copyable("what is rejected", reasons_line(self.counted).plain))
+        return found
 
     def action_copy(self) -> None:
         """As it is shown, through the terminal."""

@@ -15,6 +15,7 @@ from textual.widgets import Static
 from pipeline.doctor import Check, Status, examine
 from pipeline.text import safe
 from screens.base import Page
+from screens.copying import Copyable
 
 _MARKS: dict[Status, tuple[str, str]] = {"ok": ("✔", "$success"), "warning": ("▲", "$warning"), "problem": ("✘", "$error")}
 
@@ -68,6 +69,10 @@ class DoctorScreen(Page):
     def _show(self) -> None:
         if self.checks:
             self.query_one("#checks", Static).update(report(self.checks, self.size.width - 4))
+
+    def copyables(self) -> list[Copyable]:
+        commands = [Copyable(check.name, check.command) for check in self.checks if check.command]
+        return [*commands, Copyable("the whole report", report(self.checks, 120).plain if self.checks else "")]
 
     def action_scroll(self, by: int) -> None:
         """Where the screen is low."""

@@ -35,7 +35,7 @@ def changed_settings(config: Config) -> list[Fact]:
 
 def banner(plan: Plan, shape: ModelShape | None) -> tuple[str, str]:
     """How the run computes, and what of the model is trained."""
-    parts = [f"computing in {plan.compute_dtype}", kernels_words(plan), f"gradient checkpointing {checkpointing_words(plan)}"]
+    parts = [f"compute {plan.compute_dtype}", kernels_words(plan), f"checkpointing {checkpointing_words(plan)}"]
     share = f"{plan.trained_parameters / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters are trained" if shape else ""
     return " · ".join([plan.precision_mode, *parts]), share
 
@@ -59,17 +59,17 @@ def numbers(plan: Plan) -> list[Fact]:
 def steps(config: Config, outlook: Outlook, *, model_here: bool, data_ready: bool, train: bool) -> list[Fact]:
     """What each of the eight steps will do."""
     says = {
-        "validate": "checks the settings, the data file, the model, the disk and the device",
+        "validate": "checks settings, data file, model, disk and device",
         "plan": "makes the plan above; exact once the rows are prepared",
         "model": _model(config, model_here),
         "preprocess": _preprocess(config, data_ready),
         "train": _train(outlook.plan),
-        "evaluate": "base and tuned model on the held-out rows and the curated prompts",
+        "evaluate": "base and tuned model on held-out rows and curated prompts",
         "pack": _pack(config, outlook),
         "gates": _gates(config),
     }
     needs_training: tuple[StepName, ...] = STEP_NAMES[4:]
-    off = "only when you ask for training" if not train else ""
+    off = "when asked for" if not train else ""
     return [Fact(name, says[name], off if name in needs_training else "") for name in STEP_NAMES]
 
 
@@ -81,7 +81,9 @@ def _model(config: Config, here: bool) -> str:
 def _preprocess(config: Config, ready: bool) -> str:
     split = config.data.split
     shares = " / ".join(f"{100 * share:g}" for share in (split.train, split.val, split.test))
-    return "nothing to do: the rows are prepared" if ready else f"cleans and tokenizes {config.data.raw_path}, split {shares} %"
+    return (
+        "nothing to do: the rows are prepared" if ready else f"cleans, splits ({shares} %) and tokenizes {config.data.raw_path}"
+    )
 
 
 def _train(plan: Plan | None) -> str:
@@ -90,7 +92,7 @@ def _train(plan: Plan | None) -> str:
     about = "" if plan.exact else "≈ "
     time = f", about {duration(plan.seconds)}" if plan.seconds else ""
     steps = "1 step" if plan.total_steps == 1 else f"{counted(plan.total_steps)} steps"
-    return f"{about}{steps} of {plan.micro_batch} × {plan.accumulation} rows{time}"
+    return f"{about}{steps} of {plan.micro_batch} × {plan.accumulation}{time}"
 
 
 def _pack(config: Config, outlook: Outlook) -> str:
@@ -102,6 +104,6 @@ def _pack(config: Config, outlook: Outlook) -> str:
 def _gates(config: Config) -> str:
     gates = config.acceptance
     return (
-        f"held-out loss at least {gates.min_val_improvement_pct:g} % lower, step time within {100 * gates.jitter_threshold:g} %, "
-        f"{100 * gates.curated_threshold:g} % of answers reasonable"
+        f"loss {gates.min_val_improvement_pct:g} % lower, step time within {100 * gates.jitter_threshold:g} %, "
+        f"{100 * gates.curated_threshold:g} % of answers good"
     )

@@ -24,6 +24,7 @@ from screens.widgets.telling import tell
 if TYPE_CHECKING:
     from textual.timer import Timer
 
+    from screens.copying import Copyable
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
     from screens.widgets.run_preview import RunPreview
@@ -216,6 +217,13 @@ class HomeScreen(Page):
     def action_data(self) -> None:
         """The rows of the run under the cursor; without one, those of the config."""
         self.open("data", **({"config": self.chosen.run.load_config()} if self.chosen else {}))
+
+    def copyables(self) -> list[Copyable]:
+        from screens.copying import Copyable, of_run
+
+        if self.chosen is None:
+            return [Copyable("folder", str(self.workspace.root))]
+        return [*of_run(self.chosen.run), Copyable("error", self.chosen.summary.error)]
 
     def action_doctor(self) -> None:
         self.open("doctor")

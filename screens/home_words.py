@@ -134,13 +134,15 @@ def about(row: RunRow) -> Content:
     if summary.error:
         return Content.assemble(" ", (safe(summary.error), "$error"))
     if row.status == "stopped" and summary.saved_step is not None:
-        return Content.assemble(" stopped and saved   ", ("r", "bold"), f" resumes from step {counted(summary.saved_step)}")
+        lost = summary.step - summary.saved_step
+        how = "stopped and saved" if lost <= 0 else f"stopped {counted(lost)} step{'s' * (lost > 1)} after its last checkpoint"
+        return Content.assemble(f" {how}   ", ("r", "bold"), f" resumes from step {counted(summary.saved_step)}")
     return Content.styled(f" {safe(str(row.run.path))}", "$dim")
 
 
 def nothing_yet(has_wizard: bool) -> Content:
     """What a person sees who has no run yet."""
-    begin = (("n", "bold"), "  new run: choose a GPU, a model, your data. It says what fits before anything starts.")
+    begin = (("n", "bold"), "  new run: GPU, model, data; what fits is said before anything starts.")
     lines = [
         Content.styled("No runs in this folder yet.", "bold"),
         Content(""),

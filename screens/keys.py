@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -11,7 +12,11 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from screens.widgets.key_line import key_name
+from screens.widgets.key_line import declared_order, key_name
+
+# By title: (action, what it does) → the names of its keys.
+Groups = dict[str, dict[tuple[str, str], list[str]]]
+_WIDEST, _SHARE, _FRAME = 76, 0.92, 9  # the box at most; its border, padding and scrollbar (base.tcss)
 
 
 class KeysScreen(ModalScreen[None]):
@@ -23,19 +28,22 @@ class KeysScreen(ModalScreen[None]):
 
     def __init__(self, below: Screen[None]) -> None:
         super().__init__()
-        self._lines = all_keys(below)
+        self._keys = all_keys(below)
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="box", can_focus=False):
-            yield Static(self._lines)
+            yield Static()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.query_one(Static).update(told(self._keys, min(_WIDEST, int(event.size.width * _SHARE)) - _FRAME))
 
     def action_scroll(self, by: int) -> None:
         self.query_one("#box").scroll_relative(y=by, animate=False)
 
 
-def all_keys(screen: Screen[None]) -> Content:
-    """One line an action: its keys, what it does. The screen's own come first, then those of its parts, then the app's."""
-    groups: dict[str, dict[tuple[str, str], list[str]]] = {"this screen": {}, "the focused part": {}, "everywhere": {}}
+def all_keys(screen: Screen[None]) -> Groups:
+    """By group, (action, what it does) → its keys: the screen's own as declared, those of the focused part, the app's."""
+    groups: Groups = {"this screen": {}, "the focused part": {}, "everywhere": {}}
     for active in screen.active_bindings.values():
         if not active.enabled or not active.binding.description:
             continue
@@ -45,16 +53,22 @@ def all_keys(screen: Screen[None]) -> Content:
         name = active.binding.key_display or key_name(active.binding.key)
         if name not in names:
             names.append(name)
-    return _told(groups)
+    order = declared_order(screen)
+    here = groups["this screen"]
+    groups["this screen"] = dict(sorted(here.items(), key=lambda item: order.get(item[0][0], len(order))))
+    return groups
 
 
-def _told(groups: dict[str, dict[tuple[str, str], list[str]]]) -> Content:
+def told(groups: Groups, width: int) -> Content:
+    """A line an action, at most `width` cells; what is longer goes on below itself."""
     lines: list[Content] = []
+    column = 4 + max(len("  ".join(names)) for actions in groups.values() for names in actions.values())
     for title, actions in groups.items():
         if not actions:
             continue
         lines += [Content("")] * bool(lines) + [Content.styled(title, "$dim")]
-        for (_, what), names in sorted(actions.items(), key=lambda item: item[1]):
+        for (_, what), names in actions.items():
             keys = "  ".join(names)
-            lines.append(Content.assemble((f"  {keys:<22}", "bold"), what))
+            for number, part in enumerate(Content(what).wrap(max(10, width - column))):
+                lines.append(Content.assemble((f"  {keys:<{column - 2}}" if number == 0 else " " * column, "bold"), part))
     return Content("\n").join(lines)

@@ -110,16 +110,17 @@ def model_options(device: Device | None, environ: Mapping[str, str] | None = Non
     """The curated models, and a last one for anything else."""
     options = [_model_option(model, device, environ) for model in catalogue.MODELS]
     about = "Any chat model of the Hugging Face hub (owner/name), a folder with safetensors, or a .gguf file."
-    return [*options, Option(OTHER_MODEL, "another", "a hub name, a folder, or a .gguf file", about=about)]
+    return [*options, Option(OTHER_MODEL, "another", "hub name, folder or .gguf file", about=about)]
 
 
 def _model_option(model: CuratedModel, device: Device | None, environ: Mapping[str, str] | None) -> Option:
     reason = catalogue.availability(model, device, environ) or ""
-    here = "on this machine" if model.downloaded else "not here yet"
+    here = "here" if model.downloaded else "not here yet"
     licence = model.licence if len(model.licence) < 12 else model.licence.removesuffix(" Community License")
     detail = f"{model.download_bytes / GIB:.1f} GiB · {licence} · {here}"
-    about = f"{model.what[:1].upper()}{model.what[1:]}. {reason}".strip()
-    return Option(model.repo, model.repo.rpartition("/")[2], detail, _short(reason), about)
+    name = model.repo.rpartition("/")[2]
+    about = f"{name}: {model.what}. {reason}".strip()
+    return Option(model.repo, name.removesuffix("-v1.0"), detail, _short(reason), about)
 
 
 def _short(reason: str) -> str:

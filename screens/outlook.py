@@ -84,7 +84,8 @@ def look(config: Config, workspace: Workspace) -> Outlook:
         outlook = replace(outlook, model=base.name, templates=templates.of(base))
     if shape is None:
         name = config.model.local_path or config.model.repo
-        return replace(outlook, problem=f"the sizes of {name} are known once it is here", hint="humigence model download")
+        problem = f"the sizes of {name} are known once it is here" if name else "no model is chosen yet"
+        return replace(outlook, problem=problem, hint="humigence model download" if name else "")
     free = free_disk_bytes(workspace.resolve(config.export.artifacts_dir))
     outlook = replace(outlook, shape=shape, package=package_sizes(config, shape, base), free_disk_bytes=free)
     return _planned(outlook, config, workspace, shape, device)

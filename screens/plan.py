@@ -22,6 +22,7 @@ from pipeline.runner import Request
 from pipeline.runs import Workspace
 from pipeline.text import duration, safe
 from screens.base import Page
+from screens.copying import Copyable
 from screens.facts import Fact, banner, numbers, steps
 from screens.messages import StartRun
 from screens.outlook import Outlook, look
@@ -140,6 +141,14 @@ class PlanScreen(Page):
     def action_validate(self) -> None:
         """Check settings, paths, data, model and machine."""
         self.post_message(StartRun(self._config, Request(train=False, until="validate")))
+
+    def copyables(self) -> list[Copyable]:
+        outlook = self.findings.outlook if self.findings else Outlook()
+        return [
+            Copyable("problem", f"{outlook.problem}\n{outlook.hint}".strip()),
+            Copyable("command", next_command("pipeline", self._path, train=True)),
+            Copyable("config", str(self.workspace.root / self._path)),
+        ]
 
     def action_scroll(self, by: int) -> None:
         """Where the screen is low."""

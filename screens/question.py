@@ -17,6 +17,9 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
+_SHARE, _FRAME = 0.92, 8  # of the screen's width at most for the box; its border and padding (base.tcss)
+_WIDEST = 70
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -74,6 +77,11 @@ class Question(ModalScreen[str]):
                 answers.styles.width = sum(cell_len(answer.label) + 4 for answer in self._answers)
                 for answer in self._answers:
                     yield AnswerButton(answer)
+
+    def on_resize(self, event: events.Resize) -> None:
+        # A part of an automatic width is no width: without this, a long sentence is cut at the box instead of broken.
+        room = int(event.size.width * _SHARE) - _FRAME
+        self.query_one("#question").styles.max_width = max(10, min(_WIDEST, room))
 
     def on_mount(self) -> None:
         self.query(AnswerButton).first().focus()

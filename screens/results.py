@@ -28,6 +28,7 @@ from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 from screens.widgets.telling import tell
 
 if TYPE_CHECKING:
+    from screens.copying import Copyable
     from screens.snapshot import Snapshot
 
 
@@ -149,6 +150,25 @@ class ResultsScreen(Page):
         if self.snapshot and self.snapshot.answers:
             self.app.copy_to_clipboard(safe(self.snapshot.answers[self.number].tuned, lines=True))
             self.notify("The tuned answer is in the clipboard.", timeout=2)
+
+    def copyables(self) -> list[Copyable]:
+        from screens.copying import Copyable, of_run
+
+        snapshot, found = self.snapshot, of_run(self.run_folder)
+        if snapshot is None:
+            return found
+        made = [Copyable("package", str(self._workspace / packed.folder)) for packed in snapshot.packed]
+        if made:
+            made.append(Copyable("ask it", f'humigence infer --project {self.run_folder.project} --prompt "…"'))
+        if snapshot.answers:
+            answer = snapshot.answers[min(self.number, len(snapshot.answers) - 1)]
+            made += [
+                Copyable("tuned answer", answer.tuned),
+                Copyable("base answer", answer.base),
+                Copyable("prompt", answer.prompt),
+            ]
+        gates = "\n".join(f"{gate.gate}: {gate.verdict}, {gate.explanation}" for gate in snapshot.gates)
+        return [*made, Copyable("gates", gates), *found]
 
     def action_chat(self) -> None:
         self.open("chat", run=self.run_folder)

@@ -11,10 +11,11 @@ from pipeline.text import counted, safe
 
 TRAINED, MASKED = "$tint", "$dim"
 _GAP = "    "
+_FEWEST_BINS = 8
 _ROOMY = 24  # lines for the figures of a file one below the other
 
 
-def facts_line(row: Mapping[str, Any], only: str, count: Mapping[str, Any] | None, width: int) -> Content:
+def facts_line(row: Mapping[str, Any], only: str, count: Mapping[str, Any] | None, width: int, needle: str = "") -> Content:
     """`row 17 of 8,412    tokens 214    trained 131 (61 %)    2 turns            rejected 23`, as much as fits."""
     rows = counted(count["rows"]) if count else "…"
     number = f"row {counted(row['row'])} of {rows}"
@@ -31,6 +32,8 @@ def facts_line(row: Mapping[str, Any], only: str, count: Mapping[str, Any] | Non
         right = Content.styled(f"{only} {counted(which)} of {counted(of)}", "$warning" * (only == "rejected"))
     elif count and (left_out := count["rejected"] + count["twins"]):
         right = Content.styled(f"rejected {counted(left_out)}", "$dim")
+    if needle:
+        right = Content.assemble((f"/{safe(needle)}", "$dim"), _GAP if right else "", right)
     while len(facts) > 1 and sum(fact.cell_length + 4 for fact in facts) + right.cell_length > width:
         facts.pop()
     left = Content(_GAP).join(facts)
@@ -65,6 +68,18 @@ def row_content(row: Mapping[str, Any], max_seq_len: int) -> Content:
     return Content("\n").join(lines)
 
 
+def with_matches(text: Content, needle: str) -> tuple[Content, int | None]:
+    """`text` with what was searched for lit, and where the first of it begins; None where it is not in what is shown."""
+    plain, wanted = text.plain.casefold(), needle.casefold()
+    if not wanted or len(plain) != len(text.plain):  # folding that changes lengths would light something else
+        return text, None
+    first = at = plain.find(wanted)
+    while at >= 0:
+        text = text.stylize("reverse", at, at + len(wanted))
+        at = plain.find(wanted, at + len(wanted))
+    return text, first if first >= 0 else None
+
+
 def document_content(document: Mapping[str, Any]) -> Content:
     """One document: every piece of text as the tokenizer tells it, tinted where it is trained and dim where it is masked."""
     parts = [Content.styled(safe(text, lines=True), TRAINED if trained else MASKED) for text, trained in document["parts"]]
@@ -80,13 +95,19 @@ def _plain(role: str, text: str) -> Content:
 
 def reasons_line(count: Mapping[str, Any]) -> Content:
     """`rejected: 14 no assistant turn (line 3) · 6 …`; says so when nothing is."""
-    parts = [_reason(words, each, count.get("unit", "line")) for words, each in count["reasons"].items()]
-    if count["twins"]:
-        parts.append(Content(f"{counted(count['twins'])} the same as an earlier row"))
+    parts = _reasons(count)
     if not parts:
         done = count["finished"]
         return Content.styled("every row can be used" if done else "no row rejected so far", "$dim")
     return Content.assemble(("rejected: ", "$dim"), Content(" · ").join(parts))
+
+
+def _reasons(count: Mapping[str, Any]) -> list[Content]:
+    """Each reason with how many rows it is of; rows that are there twice are told last."""
+    parts = [_reason(words, each, count.get("unit", "line")) for words, each in count["reasons"].items()]
+    if count["twins"]:
+        parts.append(Content.assemble((counted(count["twins"]), "bold"), " the same as an earlier row"))
+    return parts
 
 
 def _reason(words: str, each: Mapping[str, Any], unit: str) -> Content:
@@ -104,7 +125,7 @@ def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height:
         # The reasons stand below.
         return Content("\n").join([*_few_totals(count), *histogram_lines(count["histogram"], width, height - 2)])
     lines = [*_totals(count, max_seq_len), Content("")]
-    reasons = [_reason(words, each, count.get("unit", "line")) for words, each in count["reasons"].items()]
+    reasons = _reasons(count)
     if reasons:
         lines.append(Content.styled("rejected", "$dim"))
         for reason in reasons[: max(3, height // 4)]:
@@ -114,16 +135,16 @@ def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height:
 
 
 def _few_totals(count: Mapping[str, Any]) -> list[Content]:
-    rows = f"{counted(count['kept'])} of {counted(count['rows'])} rows kept · {counted(count['twins'])} the same as another"
+    left_out = count["twins"] + count["rejected"]
+    rows = f"{counted(count['kept'])} of {counted(count['rows'])} rows used · {counted(left_out)} rejected"
     splits = [f"{name} {counted(rows)}" for name, rows in count["splits"].items() if rows]
     share = f" ({100 * count['trained_tokens'] / count['tokens']:.0f} %)" if count["tokens"] else ""
     tokens = f"{counted(count['tokens'])} tokens · {counted(count['trained_tokens'])} trained{share}"
-    return [Content(f"{rows} · {counted(count['rejected'])} rejected"), Content(" · ".join([*splits, tokens]))]
+    return [Content(rows), Content(" · ".join([*splits, tokens]))]
 
 
 def _totals(count: Mapping[str, Any], max_seq_len: int) -> list[Content]:
-    facts = [("rows", count["rows"]), ("kept", count["kept"])]
-    facts += [("same as another", count["twins"]), ("rejected", count["rejected"])]
+    facts = [("rows", count["rows"]), ("used", count["kept"]), ("rejected", count["twins"] + count["rejected"])]
     facts += list(count["splits"].items()) if sum(count["splits"].values()) else []
     facts += [("tokens", count["tokens"]), ("of them trained", count["trained_tokens"])] if count["tokens"] else []
     facts += [("longest row allowed", max_seq_len)]
@@ -137,7 +158,8 @@ def histogram_lines(histogram: Mapping[str, Any], width: int, height: int) -> li
         return [Content.styled("lengths: known with the base model's tokenizer", "$dim")]
     head = f"tokens a conversation   median {counted(histogram['median'])}   longest {counted(histogram['longest'])}"
     first = next(number for number, each in enumerate(counts) if each)
-    while len(counts) - first > max(3, height - 1):
+    # No more bins than conversations: of a dozen, most would be empty.
+    while len(counts) - first > max(3, min(height - 1, max(_FEWEST_BINS, sum(counts)))):
         counts = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)]
         bin_width, first = bin_width * 2, first // 2
     most = max(counts)

@@ -28,11 +28,13 @@ from screens.widgets.step_list import StepList, progress_lines
 from screens.widgets.telling import tell
 
 if TYPE_CHECKING:
+    from screens.copying import Copyable
     from screens.machine import Machine
     from screens.snapshot import Snapshot
 
 _PANES = ("samples", "log", "machine")
 _FACTS_WIDTH = 25
+_COPIED_LINES = 50
 
 
 class RunScreen(ChartPage):
@@ -182,7 +184,7 @@ class RunScreen(ChartPage):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         snapshot = self.snapshot
-        if action == "stop":
+        if action in ("stop", "detach"):
             return snapshot is not None and snapshot.live
         if action == "resume":
             return snapshot is not None and snapshot.resumable
@@ -211,7 +213,25 @@ class RunScreen(ChartPage):
         self.post_message(ResumeRun(self.run_folder))
 
     def action_detach(self) -> None:
-        self.app.pop_screen()
+        self.open("home")
+
+    def copyables(self) -> list[Copyable]:
+        from screens.copying import Copyable, of_run
+
+        snapshot = self.snapshot
+        found = of_run(self.run_folder)
+        if snapshot is None:
+            return found
+        if snapshot.error:
+            found.insert(0, Copyable("error", f"{snapshot.error.message}\n{snapshot.error.hint}".strip()))
+        if snapshot.resumable:
+            found.append(Copyable("resume", f"humigence pipeline --train --resume {found[1].text.split()[-1]}"))
+        if snapshot.samples:
+            newest = snapshot.samples[-1]
+            found.append(Copyable(f"answer of step {counted(newest.step)}", f"{newest.prompt}\n\n{newest.answer.strip()}"))
+        found.append(Copyable("last of the log", "\n".join(line.text for line in snapshot.log[-_COPIED_LINES:])))
+        found.append(Copyable("last of the output", "\n".join(line.text for line in snapshot.output[-_COPIED_LINES:])))
+        return found
 
     def action_results(self) -> None:
         self.open("results", run=self.run_folder)

@@ -80,7 +80,7 @@ def compared(
     marks: list[Series] = []
     for number, (snapshot, name, smoother) in enumerate(zip(snapshots, names, smoothers, strict=True)):
         colour, columns = SERIES[number % len(SERIES)], snapshot.columns
-        lines.append(Series(name, columns.step, smoother.smoothed(columns, weight), colour))
+        lines.append(Series(name, columns.step, smoother.smoothed(columns, weight), colour, tag=name.split()[-1]))
         marks.append(Series(f"{name} held-out", columns.held_step, columns.held_loss, colour, "marks", has_legend=False))
     first = Panel("loss", (*lines, *marks), log, 0.002, empty="none of these runs has trained")
     return (first, *(_compared_metric(snapshots, lines, name, log) for name in metrics))

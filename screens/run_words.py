@@ -61,7 +61,7 @@ def _cells(snapshot: Snapshot) -> Iterator[Content]:
         return
     if not snapshot.live:
         if state.step:
-            yield Content(f"{counted(state.step)} steps")
+            yield Content(_steps(state.step))
         if state.best_loss is not None:
             yield Content(f"held-out {loss(state.best_loss)}")
         yield Content(duration(state.busy_seconds))
@@ -91,12 +91,7 @@ def _banner_lines(snapshot: Snapshot, room: int, width: int) -> Iterator[Content
             yield Content.assemble(("  ", ""), (safe(snapshot.error.hint), ""))
         yield from _resume(snapshot)
     elif snapshot.status == "stopped":
-        how = (
-            "stopped as asked, and saved"
-            if snapshot.state.saved_step is not None
-            else "stopped as asked, before anything was saved"
-        )
-        yield Content.assemble(("■ ", "$warning"), (how, "bold"))
+        yield Content.assemble(("■ ", "$warning"), (stopped_words(snapshot), "bold"))
         yield from _resume(snapshot)
     elif snapshot.state.gates_failed:
         failed = [gate for gate in snapshot.gates if gate.verdict == "failed"]
@@ -110,6 +105,19 @@ def _banner_lines(snapshot: Snapshot, room: int, width: int) -> Iterator[Content
         yield Content.assemble(
             ("■ ", "$dim"), words, (f"   best {loss(early.best_loss)} at step {counted(early.best_step)}", "$dim")
         )
+
+
+def stopped_words(snapshot: Snapshot) -> str:
+    """How it was stopped, and what that cost: aborting gives up what came after the newest checkpoint."""
+    state = snapshot.state
+    if snapshot.stopping == "abort":
+        lost = state.step - (state.saved_step or 0)
+        return f"aborted; {_steps(lost)} after the last checkpoint {'is' if lost == 1 else 'are'} lost" if lost > 0 else "aborted"
+    return "stopped as asked, and saved" if state.saved_step is not None else "stopped as asked, before anything was saved"
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{counted(count)} steps"
 
 
 def _crash(snapshot: Snapshot, room: int, width: int) -> Iterator[Content]:

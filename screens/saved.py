@@ -15,6 +15,7 @@ from textual.widgets import Static
 from pipeline.config import Config
 from pipeline.text import safe
 from screens.base import Page
+from screens.copying import Copyable
 from screens.facts import Fact, changed_settings
 from screens.start import ACTIONS, Action, next_command, run_action
 from screens.widgets.choices import Choices, Option
@@ -42,7 +43,7 @@ class SavedScreen(Page):
         self.trail = ("new run", config.project, "saved")
 
     def body(self) -> ComposeResult:
-        kept = f"   what was there is {safe(self._path)}.bak" if self._had_before else ""
+        kept = f"\n  what was there before: {safe(self._path)}.bak" if self._had_before else ""
         with VerticalScroll(id="saved", can_focus=False):
             yield Static(Content.assemble(("✔ ", "$success"), ("saved to ", "$dim"), (safe(self._path), "bold"), (kept, "$dim")))
             yield Static("What now?", classes="ask")
@@ -64,6 +65,10 @@ class SavedScreen(Page):
         # A choice here is a thing to do, not a state: it can be made again after coming back.
         event.choices.value = None
         self.action_run(event.value)
+
+    def copyables(self) -> list[Copyable]:
+        commands = [Copyable(name, next_command(name, self._path, self._train)) for name in ACTIONS]
+        return [*commands, Copyable("config", str(self.workspace.root / self._path))]
 
     def action_run(self, action: Action) -> None:
         """Do one of the three."""

@@ -18,6 +18,7 @@ from pipeline.errors import BadInput
 from pipeline.text import safe
 from screens import names
 from screens.base import Page
+from screens.copying import Copyable
 from screens.draft import Draft, fields
 from screens.options import (
     MachineFacts,
@@ -31,7 +32,7 @@ from screens.options import (
     template_options,
 )
 from screens.outlook import Outlook
-from screens.start import Action, run_action
+from screens.start import Action, next_command, run_action
 from screens.widgets.config_form import ConfigForm, LineInput, Row
 from screens.widgets.cost_panel import CostPanel
 from screens.widgets.key_line import KeyLine
@@ -49,6 +50,8 @@ from screens.widgets.title_line import TitleLine, project_name
 _MACHINE_EVERY_S = 5.0
 # Of a list where there is little room; it scrolls with the cursor.
 _GPU_ROWS, _MODEL_ROWS = 2, 3
+# What the rest of the questions needs: two rows of data, two of schema, one of precision, one for a path, one for a problem.
+_OTHER_ROWS = 7
 _ROOM_FOR_NOTES = 40
 
 
@@ -64,8 +67,8 @@ class WizardScreen(Page):
 
     CSS_PATH = "wizard.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "advanced", "advanced"),
-        Binding("f2", "advanced", "advanced", show=False),  # where letters are typed
+        Binding("a", "advanced", "basic/advanced"),
+        Binding("f2", "advanced", "basic/advanced", show=False),  # where letters are typed
         Binding("d", "rows", "data"),
         Binding("p", "plan", "plan"),
         Binding("ctrl+s", "save", "save"),
@@ -176,6 +179,7 @@ class WizardScreen(Page):
     def watch_advanced(self, advanced: bool) -> None:
         if not self.query(ConfigForm):  # set before there is anything to show it
             return
+        self.set_class(advanced, "-advanced")
         self.form.show_advanced(advanced)
         self.query_one(TitleLine).modes.advanced = advanced
         focused = self.focused
@@ -199,8 +203,9 @@ class WizardScreen(Page):
     def _fit(self) -> None:
         """Lists take what room there is."""
         roomy = self.has_class("-high")
-        self.gpu.set_window(0 if roomy else _GPU_ROWS)
-        self.model.set_window(0 if roomy else _MODEL_ROWS)
+        spare = max(0, self.form.size.height - _OTHER_ROWS - _GPU_ROWS - _MODEL_ROWS)
+        self.gpu.set_window(0 if roomy else _GPU_ROWS + min(spare, 1))
+        self.model.set_window(0 if roomy else _MODEL_ROWS + max(0, spare - 1))
         self.costs.set_tall(self.has_class("-wide") and roomy)
         self.set_class(self.has_class("-wide") and roomy, "-beside")
 
@@ -334,6 +339,13 @@ class WizardScreen(Page):
         """The rows as the model will see them."""
         if self._whole():
             self.open("data", config=self.draft.config())
+
+    def copyables(self) -> list[Copyable]:
+        return [
+            Copyable("problem", self.outlook.problem),
+            Copyable("command", next_command("plan", self.config_path)),
+            Copyable("config", str(self.workspace.root / self.config_path)),
+        ]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return names.exists("data") if action == "rows" else True

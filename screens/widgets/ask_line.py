@@ -12,6 +12,12 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 
+class AskInput(Input):
+    """Textual's, with its enter told in the last line."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", "go")]
+
+
 class AskLine(Horizontal):
     """Hidden until `ask`; enter answers, escape gives it up."""
 
@@ -21,7 +27,9 @@ class AskLine(Horizontal):
     AskLine > Static { width: auto; color: $dim; }
     AskLine > Input { width: 1fr; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "give_up", "close", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "give_up", "give up"),
+    ]
 
     class Answered(Message):
         def __init__(self, what: str, text: str) -> None:
@@ -31,7 +39,7 @@ class AskLine(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Static()
-        yield Input(disabled=True)  # hidden, it must not take the focus
+        yield AskInput(disabled=True)  # hidden, it must not take the focus
 
     def ask(self, what: str, text: str = "") -> None:
         """Ask for `what`, with `text` there already."""

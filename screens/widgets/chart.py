@@ -39,7 +39,10 @@ _EMPTY = np.empty(0)
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One curve. `colour` is a variable of the theme (`chart-line`). x ascends; y may hold NaN."""
+    """One curve. `colour` is a variable of the theme (`chart-line`). x ascends; y may hold NaN.
+
+    `tag`: a character at the end of the line, for eyes and terminals that can't tell it by its colour.
+    """
 
     name: str
     x: Floats
@@ -47,6 +50,7 @@ class Series:
     colour: str
     kind: Kind = "line"
     mark: str = "◆"
+    tag: str = ""
     has_legend: bool = True
 
 
@@ -223,10 +227,7 @@ class Chart(Widget):
     def _paint(self, box: _Box, number: int, series: Series, x: Floats, y: Floats, rows: int) -> None:
         canvas = plot.Canvas(self._plot_width, rows)
         if series.kind == "marks":
-            column, row = canvas.place(x, np.clip(y, 0, 1))
-            for c, r in zip((column // plot.CELL_COLUMNS).tolist(), (row // plot.CELL_ROWS).tolist(), strict=True):
-                box.marks[r, c] = series.mark
-                box.colours[r, c] = number
+            self._mark(box, number, canvas, x, y, series.mark)
             return
         x, y = (
             plot.thinned(x, y, self._plot_width * plot.CELL_COLUMNS)
@@ -241,6 +242,15 @@ class Chart(Widget):
         painted = cells > 0
         box.cells[painted] = cells[painted]
         box.colours[painted] = number
+        ends = np.flatnonzero(np.isfinite(y) & (x <= 1))
+        if series.tag and len(ends):
+            self._mark(box, number, canvas, x[ends[-1:]], y[ends[-1:]], series.tag)
+
+    def _mark(self, box: _Box, number: int, canvas: plot.Canvas, x: Floats, y: Floats, mark: str) -> None:
+        column, row = canvas.place(x, np.clip(y, 0, 1))
+        for c, r in zip((column // plot.CELL_COLUMNS).tolist(), (row // plot.CELL_ROWS).tolist(), strict=True):
+            box.marks[r, c] = mark
+            box.colours[r, c] = number
 
     def _draw_row(self, box: _Box, row: int, label: str, colours: Sequence[Style], message: str) -> Strip:
         dim, faint = self._style("dim"), self._style("faint")

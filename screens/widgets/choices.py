@@ -289,6 +289,10 @@ class Choices(Widget, can_focus=True):
         if self.pointed is not None:
             self.post_message(self.Pointed(self, self.pointed))
 
+    def on_blur(self) -> None:
+        # Of a list with a window, what was taken must be in view once nobody is in it.
+        self._to_taken()
+
     def on_click(self, event: events.Click) -> None:
         """A click takes the choice under it."""
         for cell in self.cells(self.content_size.width):

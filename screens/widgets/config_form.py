@@ -114,8 +114,8 @@ class LineInput(Input):
     value: Reactive[str] = reactive("", init=False)
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "leave(-1)", "Field before", show=False),
-        Binding("down,enter", "leave(1)", "Next field", show=False),
+        Binding("up", "leave(-1)", "field before", show=False),
+        Binding("down,enter", "leave(1)", "next field", show=False),
     ]
 
     def __init__(self, value: str, *, placeholder: str = "", id: str | None = None) -> None:
@@ -176,7 +176,7 @@ class SettingRow(Row):
 
     def about(self) -> str:
         field = self.field
-        takes = "" if isinstance(self.control, Choices) else f" Takes {field.allowed}."
+        takes = "" if isinstance(self.control, Choices) else f" Takes {config_file.with_article(field.allowed)}."
         return f"{field.help}{takes} Default {default_words(field)}."
 
     @on(Choices.Changed)
@@ -298,7 +298,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def problems(self) -> dict[str, str]:
         """Everything that keeps this from being saved, by setting."""
-        return {key: text for key, text in self._objections.items() if text} | self.draft.problems()
+        return self.draft.problems() | {key: text for key, text in self._objections.items() if text}
 
     def tell_problems(self) -> None:
         """At the fields that were left; not where somebody is typing."""

@@ -73,7 +73,7 @@ class CostPanel(Vertical):
         problems = self._draft.problems()
         if problems:
             key, text = next(iter(problems.items()))
-            self._show(replace(self.outlook, plan=None, problem=f"{key} {text}", hint=""))
+            self._show(replace(self.outlook, plan=None, problem=f"{key}: {text}", hint=""))
             return
         if self._looking:
             self._look_again = True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from textual import events
-from textual.binding import Binding
+from textual.binding import ActiveBinding, Binding
 from textual.content import Content
 from textual.reactive import reactive
 from textual.screen import Screen
@@ -35,7 +35,7 @@ class Key(NamedTuple):
 
 
 class KeyLine(Widget):
-    """Clickable. Keys of the focused widget come first, then the screen's, then the app's, as they are declared."""
+    """Clickable. Keys of the focused widget come first, then the screen's as they are declared, `?` last."""
 
     keys: reactive[tuple[Key, ...]] = reactive(())
 
@@ -43,9 +43,9 @@ class KeyLine(Widget):
         self.screen.bindings_updated_signal.subscribe(self, self._look)
         self.call_after_refresh(self._look, self.screen)
 
-    def _look(self, _: Screen[object]) -> None:
-        if self.is_attached and self.screen.is_attached:
-            self.keys = tuple(shown_keys(self.screen))
+    def _look(self, screen: Screen[object]) -> None:
+        if self.is_attached and screen.is_attached:
+            self.keys = tuple(shown_keys(screen))
 
     def render(self) -> Content:
         return key_line(self.keys, self.content_size.width)
@@ -57,29 +57,45 @@ class KeyLine(Widget):
 
 
 def shown_keys(screen: Screen[object]) -> Iterable[Key]:
-    """The bindings that are on and meant to be shown, each action once, its keys side by side."""
-    together: dict[tuple[int, str], tuple[list[str], str]] = {}
-    for active in screen.active_bindings.values():
-        binding = active.binding
-        if not binding.show or not active.enabled:
-            continue
-        names, _ = together.setdefault((id(active.node), binding.action), ([], binding.description))
-        name = binding.key_display or key_name(binding.key)
-        if name not in names:
-            names.append(name)
+    """The bindings that are on and meant to be shown, each action once, its keys side by side: the focused widget's first.
+
+    Where letters are typed, an action's letter is text: another key of the same action stands for it, though it is not shown
+    elsewhere.
+    """
+    active = [each for each in screen.active_bindings.values() if each.enabled and not _is_typed(screen.focused, each.binding)]
+    together = _by_action(each for each in active if each.binding.show)
+    wanted = {action for cls in type(screen).__mro__ for action, shows in _declared(cls) if shows}
+    typed_over = wanted - {action for _, action in together}
+    together |= _by_action(each for each in active if each.node is screen and each.binding.action in typed_over)
     found = [Key(" ".join(names), label, action) for (_, action), (names, label) in together.items()]
     order = declared_order(screen)
-    return sorted(found, key=lambda key: order.get(key.action, len(order)))
+    return sorted(found, key=lambda key: order.get(key.action, -1))
 
 
-def declared_order(screen: Screen[object]) -> dict[str, int]:
+def _is_typed(focused: Widget | None, binding: Binding) -> bool:
+    """Whether the key is a letter to the field that has the focus; Textual does not know it of names that are not Unicode's."""
+    return focused is not None and binding.key in _KEYS and focused.check_consume_key(binding.key, _KEYS[binding.key])
+
+
+def _by_action(bindings: Iterable[ActiveBinding]) -> dict[tuple[int, str], tuple[list[str], str]]:
+    """(node, action) → the names of its keys, and its label."""
+    together: dict[tuple[int, str], tuple[list[str], str]] = {}
+    for each in bindings:
+        names, _ = together.setdefault((id(each.node), each.binding.action), ([], each.binding.description))
+        name = each.binding.key_display or key_name(each.binding.key)
+        if name not in names:
+            names.append(name)
+    return together
+
+
+def _declared(cls: type) -> Iterable[tuple[str, bool]]:
+    """Actions of a class's own bindings, and whether the last line shows them."""
+    return [(each.action, each.show) for each in cls.__dict__.get("BINDINGS", ()) if isinstance(each, Binding)]
+
+
+def declared_order(screen: Screen[Any]) -> dict[str, int]:
     """Action → its place: the screen's own bindings as they are written, then those of the frame."""
-    actions = [
-        binding.action
-        for cls in type(screen).__mro__
-        for binding in cls.__dict__.get("BINDINGS", ())
-        if isinstance(binding, Binding)
-    ]
+    actions = [action for cls in type(screen).__mro__ for action, _ in _declared(cls)]
     return {action: number for number, action in reversed(list(enumerate(actions)))}
 
 

@@ -19,13 +19,18 @@ from textual.message import Message
 from textual.reactive import reactive, var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.style import Style as TextStyle
 from textual.widget import Widget
 from textual.widgets import Input
 
 from screens.snapshot import Level, LogLine, Snapshot
+from screens.widgets.ask_line import AskInput
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 
 FILTERS = ("events", "warnings", "output")
+_EMPTY = {
+    "events": "nothing has happened yet", "warnings": "no warning so far", "output": "the libraries have printed nothing",
+}  # fmt: skip
 _COLOURS: dict[Level, str] = {
     "info": "foreground", "good": "foreground", "warning": "warning", "error": "error", "dim": "dim", "output": "foreground",
 }  # fmt: skip
@@ -53,6 +58,7 @@ class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
         self._rows: list[_Row] = []
         self._width = 0
         self._match: int | None = None
+        self.empty = ""  # what is told while there are no lines
         self.following = True
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
@@ -138,7 +144,8 @@ class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
         width = self.scrollable_content_region.width
         base = self._style("foreground")
         if number >= len(self._rows):
-            return Strip.blank(width, base)
+            first = [Segment(self.empty, self._style("dim"))] if number == 0 else []
+            return Strip(first).adjust_cell_length(width, base)
         row = self._rows[number]
         segments = []
         if row.line.time is not None:
@@ -204,9 +211,20 @@ class LogView(Vertical):
         """`log  events │ warnings │ output     follow ●`."""
 
         def render(self) -> Content:
-            view = self.parent
-            assert isinstance(view, LogView)
-            return view.title_line(self.content_size.width)
+            return self._view.title_line(self.content_size.width)
+
+        @property
+        def _view(self) -> LogView:
+            assert isinstance(self.parent, LogView)
+            return self.parent
+
+        def on_click(self, event: events.Click) -> None:
+            """A click on a filter takes it; on `follow`, the end of the log is gone to."""
+            chosen = event.style.meta.get("log")
+            if chosen in FILTERS:
+                self._view.choose(str(chosen))
+            elif chosen:
+                self._view.follow()
 
     class Searched(Message):
         """The search field has closed."""
@@ -214,7 +232,7 @@ class LogView(Vertical):
     def compose(self) -> ComposeResult:
         yield self.Title(id="log-title")
         yield LogLines(id="log-lines")
-        yield Input(placeholder="search: ⏎ keeps it, n N next and previous, esc ends it", id="log-search", compact=True)
+        yield AskInput(placeholder="search: ⏎ keeps it, n N next and previous, esc ends it", id="log-search", compact=True)
 
     def on_mount(self) -> None:
         self.watch(self.lines, "scroll_y", self._refresh_title, init=False)
@@ -227,9 +245,13 @@ class LogView(Vertical):
         return self.query_one(LogLines)
 
     def title_line(self, width: int) -> Content:
-        chosen = [Content.styled(name, "bold" if name == self.chosen else "$faint") for name in FILTERS]
+        chosen = [
+            Content.styled(name, "bold" if name == self.chosen else "$faint").stylize(TextStyle.from_meta({"log": name}))
+            for name in FILTERS
+        ]
         left = Content.assemble(("log   ", "$dim"), Content("  ").join(chosen))
         right = Content.assemble(("follow ", "$dim"), ("●", "$foreground") if self.lines.following else ("○", "$faint"))
+        right = right.stylize(TextStyle.from_meta({"log": "follow"}))
         if self.lines.needle:
             right = Content.assemble((f"/{self.lines.needle}   ", "$dim"), right)
         gap = width - left.cell_length - right.cell_length
@@ -249,11 +271,16 @@ class LogView(Vertical):
             lines = self.lines._lines if lines == self.lines._lines else lines
         else:
             lines = self.snapshot.log if self.chosen == "events" else self.snapshot.output
+        self.lines.empty = _EMPTY[self.chosen]
         self.lines.show(lines)
         self._refresh_title()
 
     def next_filter(self) -> None:
-        self.chosen = FILTERS[(FILTERS.index(self.chosen) + 1) % len(FILTERS)]
+        self.choose(FILTERS[(FILTERS.index(self.chosen) + 1) % len(FILTERS)])
+
+    def choose(self, chosen: str) -> None:
+        """Show another part of what was said: events, warnings alone, or what libraries print."""
+        self.chosen = chosen
         self.lines.scroll_end(animate=False, immediate=True)
 
     def follow(self) -> None:

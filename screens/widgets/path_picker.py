@@ -175,11 +175,11 @@ class PathInput(Input):
     """The text of a picker. Its keys mean the list while that is open."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "down", "Next path", show=False),
-        Binding("up", "up", "Previous path", show=False),
-        Binding("tab", "complete", "Complete", show=False),
-        Binding("enter", "take", "Take", show=False),
-        Binding("escape", "close", "Close the list", show=False),
+        Binding("down", "down", "next path", show=False),
+        Binding("up", "up", "path before", show=False),
+        Binding("tab", "complete", "complete"),
+        Binding("enter", "take", "take"),
+        Binding("escape", "close", "close the list"),
     ]
 
     def __init__(self, picker: PathPicker, value: str, placeholder: str) -> None:

@@ -148,6 +148,9 @@ class ModelQuestion(QuestionRow):
         if self._other:
             self._enter_text(event.value)
 
+    def about(self) -> str:
+        return "owner/name on the hub, a folder with safetensors, or a .gguf file." if self._other else super().about()
+
     def _enter_text(self, text: str) -> None:
         entries = {"model.local_path": text} if is_path(text, self._root) else {"model.local_path": "", "model.repo": text}
         self.post_message(self.Entered(self, entries))
@@ -244,7 +247,7 @@ class DataQuestion(QuestionRow):
             return ""
         place = self._place(path)
         if place is None or not place.is_file():
-            return f"{'there is no such file' if path else 'no file yet'}: give a JSONL file, or take the demo"
+            return f"{'there is no such file' if path else 'no file is chosen yet'}: give a JSONL file, or take the demo"
         found = self._looks.get(path)
         return found.problem if found is not None and not found.schema else ""
 
@@ -260,6 +263,11 @@ class DataQuestion(QuestionRow):
             self.query_one(".file").display = True
             self.picker.input.focus()
         self.post_message(self.Entered(self, {"data.source": event.value, "data.raw_path": path}))
+
+    def about(self) -> str:
+        if self.choices.value != "local":
+            return self.choices.pointed.about if self.choices.pointed else super().about()
+        return 'JSONL or JSON; a row is {"messages": […]}, or {"instruction": …, "output": …}.'
 
     def _free_place(self, source: str) -> str:
         """Where rows are written: the usual file, unless rows of another origin stand there."""

@@ -65,7 +65,7 @@ def test_generate_never_overwrites_another_file_unasked(run: Any, workspace: Pat
     ("options", "told"),
     [
         (("--topics", "cookng"), "there is no topic 'cookng', did you mean cooking?"),
-        (("--rows", "0"), "data.generate.rows: must be whole number ≥ 2"),
+        (("--rows", "0"), "data.generate.rows: must be a whole number ≥ 2"),
         (("--rows", "99999"), "hold 1,"),
         (("--seed", "-1"), "seed: must be"),
         (("--output", "."), "is a folder"),

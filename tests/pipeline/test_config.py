@@ -71,12 +71,12 @@ def test_all_problems_of_a_file_are_told_at_once_with_file_key_and_what_is_allow
         }
     )
     assert message.startswith("my.json: 6 problems")
-    assert "train.lr: must be number > 0 and ≤ 1, not -1" in message
+    assert "train.lr: must be a number > 0 and ≤ 1, not -1" in message
     assert 'train.scheduler: must be cosine, linear, constant, not "cosinus"' in message
     assert "train.epocs: unknown key, did you mean train.epochs?" in message
-    assert 'data.max_seq_len: must be whole number ≥ 16 and ≤ 131072, not "long"' in message
+    assert 'data.max_seq_len: must be a whole number ≥ 16 and ≤ 131072, not "long"' in message
     assert 'compute.gpu: must be auto, cpu, an index or a UUID, not "the big one"' in message
-    assert "acceptance.curated_threshold: must be number ≥ 0 and ≤ 1, not 1.5" in message
+    assert "acceptance.curated_threshold: must be a number ≥ 0 and ≤ 1, not 1.5" in message
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,8 @@ def test_a_number_of_gpus_is_a_device(gpus: object, gpu: str) -> None:
         ({"train": {"early_stopping": {"metric": "rouge"}}}, "train.early_stopping.metric: only the held-out loss"),
         ({"model": {"use_flash_attn": "yes"}}, 'model.use_flash_attn: takes true, false, not "yes"'),
         ({"data": {"collator_windowing": "cut"}}, "data.collator_windowing: takes"),
-        ({"train": {"epochs": "auto_≈many"}}, "train.epochs: must be number"),
-        ({"acceptance": {"throughput_jitter_pct": "high"}}, "acceptance.jitter_threshold: must be number"),
+        ({"train": {"epochs": "auto_≈many"}}, "train.epochs: must be a number"),
+        ({"acceptance": {"throughput_jitter_pct": "high"}}, "acceptance.jitter_threshold: must be a number"),
     ],
 )
 def test_an_old_value_that_means_nothing_today_is_refused_with_the_reason(sections: dict[str, Any], told: str) -> None:

@@ -75,7 +75,6 @@ CHAT = [
     *(Case("ChatScreen", key, [key], seen) for key, seen in TYPED.items()),
     # Letters are keys where nothing is typed.
     *(Case("ChatScreen", letter, ["tab", letter], seen) for letter, seen in zip("btmyc", TYPED.values(), strict=True)),
-    Case("ChatScreen", "f1", ["f1"], lambda app: type(app.screen).__name__ == "KeysScreen"),
     Case("ChatScreen", "tab", ["tab"], lambda app: pane(app).has_focus),
     Case("ChatScreen", "up", ["up"], lambda app: pane(app).scroll_offset.y == pane(app).max_scroll_y - 1),
     Case("ChatScreen", "down", ["up", "up", "down"], lambda app: pane(app).scroll_offset.y == pane(app).max_scroll_y - 1),

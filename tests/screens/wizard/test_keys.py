@@ -93,6 +93,15 @@ async def test_keys_of_a_line_of_text(rows: Path) -> None:
             await _leaves(screen, pilot, control, key)
 
 
+async def test_tab_goes_on_to_the_next_part_and_back(rows: Path) -> None:
+    async with wizard(rows, config=Config()) as (screen, pilot):
+        await until(lambda: screen.gpu.choices.has_focus)
+        await pilot.press("tab")
+        await until(lambda: screen.model.choices.has_focus)
+        await pilot.press("shift+tab")
+        await until(lambda: screen.gpu.choices.has_focus)
+
+
 async def test_keys_of_a_path(rows: Path) -> None:
     async with wizard(rows, config=Config()) as (screen, pilot):
         picker = screen.data.picker

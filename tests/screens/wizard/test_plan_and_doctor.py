@@ -38,7 +38,7 @@ async def test_all_eight_steps_stand_on_the_screen(workspace: Path, size: tuple[
         await pilot.pause()
         drawn = "\n".join(strip.text for strip in screen._compositor.render_strips())
         assert all(f"{number} {name}" in drawn for number, name in enumerate(STEP_NAMES, start=1))
-        assert "qlora_nf4" in drawn and "micro-batch" in drawn and "only when you ask for training" in drawn
+        assert "qlora_nf4" in drawn and "micro-batch" in drawn and "when asked for" in drawn
 
 
 async def test_the_plan_is_saved_as_the_project_s_newest(workspace: Path) -> None:

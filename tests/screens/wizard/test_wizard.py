@@ -171,7 +171,7 @@ async def test_a_problem_is_told_when_the_field_is_left_not_while_typing(rows: P
         assert not row.has_class("-wrong")
         await pilot.press("tab")
         await until(lambda: row.has_class("-wrong"))
-        assert row.told == "must be number > 0 and ≤ 1, not 5"
+        assert row.told == "must be a number > 0 and ≤ 1, not 5"
         await pilot.press("shift+tab", "end", "ctrl+u", "7")
         await until(lambda: screen.draft.entries["train.lr"] == "7")
         assert not row.has_class("-wrong"), "still being mended"
