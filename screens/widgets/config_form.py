@@ -16,6 +16,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import Reactive, reactive
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -317,10 +318,11 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def on_descendant_blur(self, event: events.DescendantBlur) -> None:
         row = _row_of(event.widget)
         if row is not None:
-            self.call_after_refresh(self._has_left, row)  # by then it is known where the focus has gone
+            self.call_after_refresh(self._has_left, row, self.screen)  # by then it is known where the focus has gone
 
-    def _has_left(self, row: Row) -> None:
-        if _row_of(self.screen.focused) is not row:
+    def _has_left(self, row: Row, screen: Screen[Any]) -> None:
+        """The screen is given: by now the form may have gone from it, with the screen itself."""
+        if self.is_attached and _row_of(screen.focused) is not row:
             self._left.update(row.keys)
             self.tell_problems()
 

@@ -339,3 +339,11 @@ async def test_an_older_config_is_read_told_and_saved_in_todays_words(rows: Path
         await save(screen, pilot)
     assert config_file.load_noted(config_file.DEFAULT_CONFIG, rows).notes == ()
     assert path.with_name(path.name + ".bak").read_text(encoding="utf-8") == old
+
+
+async def test_a_form_that_has_gone_is_asked_nothing(rows: Path) -> None:
+    async with wizard(rows) as (screen, pilot):
+        form, row = screen.form, next(iter(screen.form.rows))
+        await pilot.press("escape")
+        await until(lambda: not form.is_attached, "the form has gone")
+        form._has_left(row, screen)  # what was put off until the screen was drawn again
