@@ -74,7 +74,10 @@ def shown_keys(screen: Screen[object]) -> Iterable[Key]:
 
 def _is_typed(focused: Widget | None, binding: Binding) -> bool:
     """Whether the key is a letter to the field that has the focus; Textual does not know it of names that are not Unicode's."""
-    return focused is not None and binding.key in _KEYS and focused.check_consume_key(binding.key, _KEYS[binding.key])
+    character = _KEYS.get(binding.key, "")
+    return (
+        focused is not None and len(character) == 1 and character.isascii() and focused.check_consume_key(binding.key, character)
+    )
 
 
 def _by_action(bindings: Iterable[ActiveBinding]) -> dict[tuple[int, str], tuple[list[str], str]]:

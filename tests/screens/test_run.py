@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from textual.widgets import Static
 
 from pipeline import events as ev
 from pipeline.runs import EventWriter
+from screens.question import Answer, Question
 from screens.run import RunScreen
 from screens.widgets.log_view import LogView
 from tests.recordings.make import SHORT
@@ -238,3 +241,60 @@ async def test_a_crash_is_put_down_to_a_restart_of_the_machine(records: Records,
             pilot, lambda: "the machine was restarted since" in text_of(app) and "R goes on from step 500" in text_of(app)
         )
         assert "The last it printed" in text_of(app)
+
+
+@pytest.mark.parametrize(("step", "words"), [(643, "aborted; 2 steps after the last checkpoint are lost"), (641, "aborted")])
+async def test_an_aborted_run_says_what_that_cost(records: Records, step: int, words: str) -> None:
+    app = records.app("run", run=records.write("stopped"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await shown(pilot)
+        assert "stopped as asked, and saved" in text_of(app)
+        state = replace(screen.snapshot.state, step=step, saved_step=641)
+        screen.snapshot = replace(screen.snapshot, stopping="abort", state=state)
+        await until(pilot, lambda: f"■ {words} " in text_of(app))
+        assert "R goes on from step 641" in text_of(app)
+
+
+async def test_detaching_leads_to_the_runs_however_the_run_was_come_to(records: Records) -> None:
+    run = records.write("running")
+    app = records.app("plan", config=run.load_config())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: type(app.screen).__name__ == "PlanScreen")
+        app.open("run", run=run)
+        await until(pilot, lambda: getattr(app.screen, "snapshot", None))
+        await pilot.press("d")
+        await until(pilot, lambda: type(app.screen).__name__ == "HomeScreen" and len(app.screen_stack) == 1)
+
+
+async def test_a_run_that_is_over_offers_no_detaching(records: Records) -> None:
+    app = records.app("run", run=records.write("finished"))
+    async with app.run_test(size=(160, 48)) as pilot:
+        await shown(pilot)
+        await until(pilot, lambda: "⏎ results" in text_of(app))
+        assert "detach" not in text_of(app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (44, 16)], ids=str)
+async def test_a_question_is_broken_at_words_and_never_cut(records: Records, size: tuple[int, int]) -> None:
+    app = records.app("home")
+    sentence = "another-project is still running. It needs no terminal: open the app again to see it."
+
+    def asked() -> str:
+        """The words between the sides of the box."""
+        return " ".join(word for line in lines_of(app) if line.count("│") == 2 for word in line.split("│")[1].split())
+
+    async with app.run_test(size=size) as pilot:
+        await app.push_screen(Question(sentence, (Answer("stay", "stay"), Answer("leave", "leave"))))
+        await until(pilot, lambda: asked().startswith(sentence))
+
+
+async def test_a_filter_is_clicked_and_an_empty_log_says_so(records: Records) -> None:
+    app = records.app("run", run=records.write("prepared"))
+    async with app.run_test(size=(160, 48)) as pilot:
+        screen = await shown(pilot)
+        title = screen.query_one("#log-title")
+        line = screen.log_view.title_line(title.size.width).plain
+        await pilot.click(title, offset=(line.index("warnings") + 2, 0))
+        await until(pilot, lambda: screen.log_view.chosen == "warnings" and "no warning so far" in text_of(app))
+        await pilot.click(title, offset=(line.index("events") + 2, 0))
+        await until(pilot, lambda: screen.log_view.chosen == "events" and "no warning so far" not in text_of(app))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import runs
-from pipeline.runs import RunFolder
+from pipeline.runs import RunFolder, Workspace
+from tests.recordings.make import write
 from tests.terminal import PATIENCE_S, Terminal, live_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +100,20 @@ def test_quick_presses_each_count(tmp_path: Path, worker: tuple[RunFolder, subpr
         terminal.press("\x11")
         terminal.says("leave it running")
         terminal.press("\r")
+        assert terminal.ends() == 0
+
+
+def test_what_is_copied_goes_through_the_terminal(tmp_path: Path) -> None:
+    """OSC 52: over SSH too, and through tmux."""
+    run = write(Workspace(tmp_path), "finished")
+    with Terminal(tmp_path) as terminal:
+        terminal.says("finished", "? keys")
+        terminal.press("Y")
+        terminal.says("Copy to the clipboard", "folder")
+        terminal.press("\r")
+        sent = b"\x1b]52;c;" + base64.b64encode(str(run.path).encode()) + b"\a"
+        terminal.wait(lambda: sent in terminal.received)
+        terminal.press("\x11")
         assert terminal.ends() == 0
 
 

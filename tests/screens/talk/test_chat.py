@@ -15,6 +15,7 @@ from textual.widgets import Input
 from pipeline import runs
 from pipeline.runs import Workspace
 from screens.chat import ChatScreen
+from screens.conversation import Answer, Side, Turn, side_content
 from tests.pipeline.test_jobs import gone
 from tests.screens.conftest import SIZES, text_of, until
 from tests.screens.talk.conftest import Stage
@@ -182,3 +183,15 @@ def test_no_screen_loads_a_model_or_a_tokenizer() -> None:
     done = python("import sys, screens.data, screens.chat\nprint(*sys.modules)")
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()).isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("width", [20, 40, 78])
+def test_each_turn_begins_in_the_same_row_on_both_sides(width: int) -> None:
+    short, long = Answer("No.", "done", "1 token in 0.1 s"), Answer("A word or two of it. " * 9, "done")
+    turns = [Turn("first", {"tuned": short, "base": long}), Turn("second", {"tuned": long}), Turn("third", {"base": short})]
+    sides: list[tuple[Side, Side]] = [("tuned", "base"), ("base", "tuned")]
+    rows = []
+    for side, other in sides:
+        lines = [line.plain for line in side_content(turns, side, other, width).wrap(width)]
+        rows.append([number for number, line in enumerate(lines) if line.startswith("▸")])
+    assert len(rows[0]) == 3 and rows[0] == rows[1]

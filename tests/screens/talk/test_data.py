@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.dataset.conversation import NOT_TRAINED
 from screens.data import DataScreen
-from screens.row_words import MASKED, TRAINED, histogram_lines, row_content
+from screens.row_words import MASKED, TRAINED, facts_line, histogram_lines, panel, reasons_line, row_content
 from tests.conftest import chat_row, write_jsonl
 from tests.screens.conftest import SIZES, text_of, until
 from tests.screens.talk.conftest import ROWS, Stage, settings
@@ -239,3 +239,41 @@ async def test_the_template_that_is_named_is_the_one_the_rows_are_written_by(row
         screen = await screen_of(pilot)
         await until(pilot, lambda: "template alpaca (data.template)" in text_of(app))
         assert screen.row is not None and "### Instruction:" in row_content(screen.row, 256).plain
+
+
+async def test_what_was_searched_for_is_lit_and_in_view(workspace: Path, tiny_model: Path) -> None:
+    deep = "\n".join(f"line {number}" for number in range(60)) + "\nthe Needle at last"
+    write_jsonl(workspace / "rows.jsonl", [chat_row("first", "Yes."), chat_row("second", deep)])
+    data = settings(tiny_model).data.model_copy(update={"max_seq_len": 4096})
+    app = stage(workspace, tiny_model, data=data)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await screen_of(pilot)
+        await pilot.press("slash", *"needle", "enter")
+        await until(pilot, lambda: screen.row and screen.row["row"] == 2 and "the Needle at last" in text_of(app))
+        assert "/needle" in text_of(app)
+        lit = [each for strip in screen._compositor.render_strips() for each in strip if each.style and each.style.reverse]
+        assert "Needle" in [each.text for each in lit]
+
+
+def test_rows_left_out_are_counted_alike_everywhere() -> None:
+    reasons = {"no assistant turn": {"rows": 2, "lines": [3, 9]}}
+    count: dict[str, Any] = {
+        "rows": 20, "kept": 15, "twins": 3, "rejected": 2, "reasons": reasons, "splits": {"train": 15, "val": 0, "test": 0},
+        "tokens": 100, "trained_tokens": 50, "finished": True,
+        "histogram": {"counts": [15], "width": 8, "median": 4, "longest": 7},
+    }  # fmt: skip
+    row: dict[str, Any] = {"row": 1, "line": 1, "documents": [], "turns": 2, "split": "", "fits": (1, 1)}
+    assert "rejected 5" in facts_line(row, "all", count, 76).plain
+    assert "15 of 20 rows used · 5 rejected" in panel(count, 1024, 76, 16).plain
+    assert "3 the same as an earlier row" in reasons_line(count).plain
+    high = panel(count, 1024, 50, 40).plain
+    assert f"{'rejected':<20}{5:>12}" in high and "3 the same as an earlier row" in high
+
+
+def test_a_dozen_conversations_have_no_more_bars_than_that() -> None:
+    counts = [0] * 64
+    for number in range(12):
+        counts[number * 5] = 1
+    lines = histogram_lines({"counts": counts, "width": 4, "median": 100, "longest": 223}, 60, 40)
+    assert len(lines) - 1 <= 12
+    assert sum(int(line.plain.split()[-1]) for line in lines[1:]) == 12

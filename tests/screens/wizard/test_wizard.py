@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.content import Content
 from textual.pilot import Pilot
 
 from pipeline import config_file
@@ -347,3 +348,38 @@ async def test_a_form_that_has_gone_is_asked_nothing(rows: Path) -> None:
         await pilot.press("escape")
         await until(lambda: not form.is_attached, "the form has gone")
         form._has_left(row, screen)  # what was put off until the screen was drawn again
+
+
+async def test_at_80_by_24_basic_needs_no_scrolling_and_cuts_no_model_off(rows: Path) -> None:
+    config = config_of({"model.local_path": "models/own.gguf", "data.raw_path": "data/raw/support.jsonl"})
+    async with wizard(rows, config=config) as (screen, pilot):
+        await until(lambda: screen.model.picker.display and screen.model.choices.size.height > 3)
+        assert screen.form.max_scroll_y == 0
+        for cursor in range(len(screen.model.choices.options)):
+            screen.model.choices.focus()
+            screen.model.choices.cursor = cursor
+            await pilot.pause()
+            assert "…" not in screen.model.choices.render().plain
+
+
+async def test_what_was_taken_is_in_view_once_the_list_is_left(rows: Path) -> None:
+    async with wizard(rows, config=Config()) as (screen, pilot):
+        choices = screen.model.choices
+        choices.focus()
+        await pilot.press("end", "down")
+        await until(lambda: not choices.has_focus)
+        assert "● TinyLlama" in choices.render().plain
+
+
+async def test_what_a_setting_asks_for_fits_where_it_is_told(rows: Path) -> None:
+    """Three lines of 76 cells below the form, at 80 columns."""
+    async with wizard(rows, config=Config(), advanced=True) as (screen, _):
+        for row in screen.query(SettingRow):
+            assert len(Content(f"{row.field.key}  {row.about()}").wrap(76)) <= 3, row.field.key
+
+
+async def test_no_model_at_all_is_told_in_words(rows: Path) -> None:
+    async with wizard(rows, config=config_of({"data.raw_path": "data/raw/support.jsonl"})) as (screen, _):
+        screen.form.enter({"model.repo": "", "model.local_path": ""})
+        await until(lambda: screen.outlook.problem)
+        assert "of  " not in screen.outlook.problem and '""' not in screen.outlook.problem
