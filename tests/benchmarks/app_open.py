@@ -20,10 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.events import TrainStep
 from pipeline.gpu import choose_device
-from pipeline.runs import RunFolder, Workspace, read_state, request_stop, runs_of
-from tests.benchmarks.harness import Figure
-from tests.benchmarks.train_step import ON_THE_CPU, VARIANTS, machine, prepare
+from pipeline.runs import EventReader, RunFolder, Workspace, read_state, request_stop, runs_of
+from tests.benchmarks.harness import Figure, write_result
+from tests.benchmarks.train_step import ON_THE_CPU, VARIANTS, prepare
 from tests.terminal import Terminal
 
 PROJECT = "watched"
@@ -50,8 +51,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     ratios = watched_to_alone(arguments.folder, arguments.pairs, arguments.seconds)
     if arguments.json:
-        figures = {"machine": machine(), "pairs": ratios, "median": statistics.median(ratios)}
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        write_result(arguments.json, {"pairs": ratios, "median": statistics.median(ratios)})
 
 
 def measure() -> list[Figure]:
@@ -102,17 +102,13 @@ def _pair(folder: Path, seconds: float) -> tuple[Stretch, Stretch]:
 
 def _report(run: RunFolder, stretches: Sequence[Stretch]) -> list[float]:
     """Prints the rates; returns watched to unwatched of each pair."""
-    train = read_state(run).train
+    steps = [(told.time, told.event) for told in EventReader(run).read() if isinstance(told.event, TrainStep)]
     rates = []
     for stretch in stretches:
-        inside = [
-            i
-            for i in range(len(train))
-            if stretch.begin <= train["time"][i] - train["seconds"][i] and train["time"][i] <= stretch.end
-        ]
+        inside = [step for time_, step in steps if stretch.begin <= time_ - step.seconds and time_ <= stretch.end]
         if not inside:
             raise SystemExit("a step takes longer here than a stretch: give more --seconds")
-        rates.append(sum(train["tokens"][i] for i in inside) / sum(train["seconds"][i] for i in inside))
+        rates.append(sum(step.tokens for step in inside) / sum(step.seconds for step in inside))
     ratios = [watched / alone for watched, alone in zip(rates[::2], rates[1::2], strict=True)]
     for watched, alone, ratio in zip(rates[::2], rates[1::2], ratios, strict=True):
         print(f"watched {watched:,.0f} tok/s, alone {alone:,.0f} tok/s: {100 * (ratio - 1):+.2f} %")

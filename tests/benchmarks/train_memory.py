@@ -10,7 +10,6 @@ the fused ones would have been chosen. Each is a short `humigence train --train`
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.gpu import choose_device
-from tests.benchmarks.harness import Figure
-from tests.benchmarks.train_step import ATTENTION, MLP, Variant, figures, machine, prepare, run
+from tests.benchmarks.harness import Figure, write_result
+from tests.benchmarks.train_step import ATTENTION, MLP, Variant, figures, prepare, run
 
 MODES = ("qlora_nf4", "lora_bf16", "lora_fp16", "lora_int8")
 ROWS = (4, 8, 16)
@@ -99,7 +98,7 @@ def main() -> None:
     worst = max(abs(error(one)) for one in found)
     print(f"\n{len(found)} cases, {sum(abs(error(one)) <= 5 for one in found)} within 5 %, the worst off by {worst:.1f} %")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), "train_memory": found}, indent=2) + "\n")
+        write_result(arguments.json, {"train_memory": found})
 
 
 if __name__ == "__main__":

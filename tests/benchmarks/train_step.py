@@ -15,21 +15,19 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pipeline.gpu import choose_device
 from pipeline.runs import RunFolder, Workspace, read_report, read_state, runs_of
 from tests.benchmarks import shapes
-from tests.benchmarks.harness import Figure
+from tests.benchmarks.harness import Figure, write_result
 
 CONVERSATIONS = 1500
 STEP = 16_384  # tokens
@@ -131,21 +129,6 @@ def figures(name: str, made: RunFolder, wall_seconds: float) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """The GPU, the date and the versions: what figures mean nothing without."""
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
-    names = ("torch", "transformers", "peft", "bitsandbytes", "triton")
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except ModuleNotFoundError:
-            continue
-    return {"device": device, "date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "versions": found}
-
-
 def row(one: dict[str, Any], best_peer: float | None) -> str:
     batch = f"{one['micro_batch']} × {one['accumulation']}"
     ratio = "" if best_peer is None else f"{one['tokens_per_second'] / best_peer:.1f} ×"
@@ -217,7 +200,7 @@ def main() -> None:
         found.append(figures(name, *run(arguments.folder, name, VARIANTS[name], arguments.steps)))
         print(row(found[-1], best_peer(arguments.peers, shape)), flush=True)
         if arguments.json:
-            arguments.json.write_text(json.dumps({"machine": machine(), "train_step": found}, indent=2) + "\n")
+            write_result(arguments.json, {"train_step": found})
 
 
 if __name__ == "__main__":
