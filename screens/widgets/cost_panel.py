@@ -20,7 +20,7 @@ from screens.widgets.memory_bar import MemoryBar
 from screens.widgets.reasons import reasons
 
 _SETTLE_S = 0.15  # typing goes on: what it costs is asked once it pauses
-_TEXT_WIDTH = 57  # where there is room beside the form (wizard.tcss)
+_NARROWEST = 20
 
 
 class CostPanel(Vertical):
@@ -99,4 +99,11 @@ class CostPanel(Vertical):
     def _show(self, outlook: Outlook) -> None:
         self.outlook = outlook
         self.query_one(MemoryBar).outlook = outlook
-        self.query_one("#why", Static).update(reasons(outlook, _TEXT_WIDTH), layout=False)
+        self._show_reasons()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show_reasons)  # by then they have their width
+
+    def _show_reasons(self) -> None:
+        why = self.query_one("#why", Static)
+        why.update(reasons(self.outlook, max(_NARROWEST, why.content_size.width)), layout=False)
