@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs n
 # What an adapter is made of, in a checkpoint and in a package, as peft calls it.
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+# The folder of the merged model in a package: beside an adapter, transformers would add that once more.
+MERGED = "merged"
 
 
 @dataclass(frozen=True)

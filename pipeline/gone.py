@@ -28,7 +28,7 @@ def why(run: RunFolder) -> str:
     """One sentence, or "" where nothing on this machine tells. Only worth asking of a crashed run."""
     if room.is_read_only(run.path):
         return "its disk is read-only now, so nothing more could be written: dmesg tells why"
-    start = (provenance.starts(run) or [{}])[-1]
+    start = _last_start(run)
     boot, killed = start.get("boot"), start.get("killed_for_memory")
     if boot and _boot() and boot != _boot():
         return "the machine was restarted since (or this is another machine)"
@@ -43,11 +43,16 @@ def clock_moved_s(run: RunFolder) -> float:
 
     The moment the machine started lies still; told by a clock that was set in the meantime it moves.
     """
-    start = (provenance.starts(run) or [{}])[-1]
+    start = _last_start(run)
     booted = start.get("booted")
     if not isinstance(booted, int | float) or not _boot() or start.get("boot") != _boot():
         return 0.0
     return _booted() - booted
+
+
+def _last_start(run: RunFolder) -> dict[str, Any]:
+    """What the run's newest start noted; empty where an older version made it."""
+    return (provenance.starts(run) or [{}])[-1]
 
 
 def _booted() -> float:

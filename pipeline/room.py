@@ -22,11 +22,16 @@ _LOOK_EVERY_S = 0.5
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
-def free_disk_bytes(path: Path) -> int:
-    """Room on the disk that holds `path`, which need not exist yet."""
+def existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
     while not path.exists() and path != path.parent:
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
+
+
+def free_disk_bytes(path: Path) -> int:
+    """Room on the disk that holds `path`, which need not exist yet."""
+    return shutil.disk_usage(existing(path)).free
 
 
 def is_full(error: BaseException) -> bool:
@@ -38,8 +43,7 @@ def is_full(error: BaseException) -> bool:
 
 def is_read_only(path: Path) -> bool:
     """Whether the file system that holds `path` takes no writes: mounted so, or shut by the kernel after an error."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
+    path = existing(path)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return True
     # Newer kernels shut a damaged ext4 without the flag; proc_pid_mountinfo(5) names the device and its options.

@@ -61,9 +61,10 @@ def taste(text: str) -> str:
 
 
 def of_run(run: RunFolder) -> list[Copyable]:
-    """Where a run is, and the commands that watch it and go on with it from a shell."""
-    name = shlex.quote(f"{run.project}/{run.run_id}")
-    return [
-        Copyable("folder", str(run.path)),
-        Copyable("command", f"humigence runs show {name}"),
-    ]
+    """Where a run is, and the command that shows it in a shell."""
+    return [Copyable("folder", str(run.path)), Copyable("command", f"humigence runs show {shell_name(run)}")]
+
+
+def shell_name(run: RunFolder) -> str:
+    """A run as commands take it."""
+    return shlex.quote(f"{run.project}/{run.run_id}")

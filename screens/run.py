@@ -216,7 +216,7 @@ class RunScreen(ChartPage):
         self.open("home")
 
     def copyables(self) -> list[Copyable]:
-        from screens.copying import Copyable, of_run
+        from screens.copying import Copyable, of_run, shell_name
 
         snapshot = self.snapshot
         found = of_run(self.run_folder)
@@ -225,7 +225,7 @@ class RunScreen(ChartPage):
         if snapshot.error:
             found.insert(0, Copyable("error", f"{snapshot.error.message}\n{snapshot.error.hint}".strip()))
         if snapshot.resumable:
-            found.append(Copyable("resume", f"humigence pipeline --train --resume {found[1].text.split()[-1]}"))
+            found.append(Copyable("resume", f"humigence pipeline --train --resume {shell_name(self.run_folder)}"))
         if snapshot.samples:
             newest = snapshot.samples[-1]
             found.append(Copyable(f"answer of step {counted(newest.step)}", f"{newest.prompt}\n\n{newest.answer.strip()}"))

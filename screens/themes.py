@@ -6,6 +6,8 @@ their own, told apart by people with any kind of colour blindness (after Okabe a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from textual.theme import Theme
 
 _DARK = Theme(
@@ -102,20 +104,12 @@ _SIXTEEN = Theme(
 )  # fmt: skip
 
 # Where NO_COLOR is set: the colours are names for what is meant, turned into attributes before anything is sent.
-_MEANING = Theme(
+NO_COLOR = replace(
+    _SIXTEEN,
     name="humigence-no-color",
-    ansi=True,
     primary="ansi_default",
     secondary="ansi_default",
-    accent="ansi_bright_magenta",
     success="ansi_default",
-    warning="ansi_yellow",
-    error="ansi_bright_red",
-    foreground="ansi_default",
-    background="ansi_default",
-    surface="ansi_default",
-    panel="ansi_default",
-    boost="ansi_default",
     variables={
         **_SIXTEEN.variables,
         "dim": "ansi_white",
@@ -128,7 +122,6 @@ BOLD_WITHOUT_COLOR = frozenset({3, 6, 9, 13})
 DIM_WITHOUT_COLOR = frozenset({7, 8})
 
 THEMES: tuple[Theme, ...] = (_DARK, _LIGHT, _SIXTEEN)
-NO_COLOR = _MEANING
 DARK, LIGHT, SIXTEEN = (theme.name for theme in THEMES)
 # Colours of overlaid curves (variables of the theme), in the order they are given out.
 SERIES: tuple[str, ...] = tuple(f"series-{number}" for number in range(1, 7))

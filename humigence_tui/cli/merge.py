@@ -11,6 +11,7 @@ from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, worksp
 from humigence_tui.cli.terminal import say_next
 from pipeline import config_file
 from pipeline.config import Config
+from pipeline.folders import MERGED
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -24,7 +25,7 @@ def merge(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     """
     code = run_step("pack", config, as_json, trained_run(config), change=with_merged)
     settings = config_file.load(config, workspace().root)
-    folder = shlex.quote(f"{settings.export.artifacts_dir}/{settings.project}/merged")
+    folder = shlex.quote(f"{settings.export.artifacts_dir}/{settings.project}/{MERGED}")
     say_next(f"vllm serve {folder}", f"python convert_hf_to_gguf.py {folder}")
     return code
 

@@ -22,7 +22,7 @@ from pipeline.errors import BadInput, MissingArtifact
 from pipeline.files import fingerprint, sha256_file
 from pipeline.runs import Workspace
 
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
 _TOKENIZER_FILES = (
@@ -228,13 +228,13 @@ def _weight_problems(folder: Path) -> list[str]:
         pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern) if file.name != "training_args.bin")
         if pickles:
             return [f"its weights are pickled ({pickles[0]}), which can run code when loaded; only safetensors are read"]
-        return [f"no weights ({_WEIGHTS})"]
+        return [f"no weights ({WEIGHTS})"]
     if problems := [problem for name in shards if (problem := strangers.shard_problem(name))]:
         return problems
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return [f"{missing[0]}{more} of {len(shards)} weight files is missing ({_INDEX} names it)"]
+        return [f"{missing[0]}{more} of {len(shards)} weight files is missing ({INDEX} names it)"]
     if problems := [problem for name in shards if (problem := strangers.leads_out(folder / name, folder))]:
         return problems
     return [problem for name in shards if (problem := strangers.weights_problem(folder / name))]
@@ -242,13 +242,13 @@ def _weight_problems(folder: Path) -> list[str]:
 
 def _shards(folder: Path) -> list[str]:
     """Names of the weight files, whether they are there or not; empty when the folder has no safetensors."""
-    index = folder / _INDEX
-    if (folder / _WEIGHTS).is_file() or not index.is_file():
-        return [_WEIGHTS] if (folder / _WEIGHTS).is_file() else []
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [WEIGHTS] if (folder / WEIGHTS).is_file() else []
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise BadInput(f"{_INDEX} is damaged") from error
+        raise BadInput(f"{INDEX} is damaged") from error
 
 
 # ------------------------------------------------------------------------------------------------- fingerprints

@@ -16,7 +16,7 @@ from pipeline.catalogue import has_token
 from pipeline.doctor.check import Check
 from pipeline.gpu import GIB
 from pipeline.host import read_host
-from pipeline.room import is_read_only
+from pipeline.room import existing, is_read_only
 from pipeline.runs import RunFolder, Workspace
 from pipeline.text import duration
 
@@ -63,7 +63,7 @@ def _disk(name: str, path: Path, command: str) -> Check:
 
 
 def _writable(name: str, path: Path, advice: str, command: str) -> Check:
-    there = _existing(path)
+    there = existing(path)
     read_only = is_read_only(there)
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK) and not read_only:
         return Check(name, "ok", str(path))
@@ -73,12 +73,7 @@ def _writable(name: str, path: Path, advice: str, command: str) -> Check:
 
 def _volume(path: Path) -> os.statvfs_result:
     """The file system that holds `path`, which need not exist yet."""
-    return os.statvfs(_existing(path))
-
-
-def _existing(path: Path) -> Path:
-    """`path`, or the nearest folder above it that is there."""
-    return next((each for each in (path, *path.parents) if each.exists()), Path("/"))
+    return os.statvfs(existing(path))
 
 
 def _token() -> Check:

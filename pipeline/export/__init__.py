@@ -14,6 +14,7 @@ from pipeline.export.merged_model import licence_files, write_merged_model
 from pipeline.export.package import Package
 from pipeline.export.peft_adapter import write_peft_adapter
 from pipeline.files import write_json
+from pipeline.folders import MERGED
 from pipeline.merging.merge import Watch
 from pipeline.redact import redact
 
@@ -36,7 +37,7 @@ def write(folder: Path, package: Package, watch: Watch = lambda _: None, old: Pa
     if "merged" in package.formats:
         merged, known = write_merged_model(folder, package, watch, old)
         licences = [path.name for path in licence_files(package.base)]
-        _write_card(folder / "merged" / "README.md", cards.merged_card(package, merged.dtype, merged.kept, licences))
+        _write_card(folder / MERGED / "README.md", cards.merged_card(package, merged.dtype, merged.kept, licences))
         manifest["merged"] = merged.to_json()
     write_json(folder / MANIFEST, manifest)
     write_checksums(folder, known)

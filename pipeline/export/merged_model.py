@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base_model import strangers
-from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.locate import INDEX, BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.errors import BadInput
 from pipeline.export.folder import MANIFEST, differing, link, read_checksums
 from pipeline.export.package import Package
 from pipeline.files import fingerprint, read_json, write_json
+from pipeline.folders import MERGED
 from pipeline.merging.adapter import Adapter
 from pipeline.merging.merge import Tally, Watch, merge_files
 
-FOLDER = "merged"
 # Raise it when the same adapter and base would be merged into other weights.
 _VERSION = 1
-_CONFIG, _GENERATION, _INDEX = "config.json", "generation_config.json", "model.safetensors.index.json"
+_CONFIG, _GENERATION = "config.json", "generation_config.json"
 _SENTENCEPIECE = "tokenizer.model"
 _LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 _MOST_LICENCE_BYTES = 1 << 20
@@ -68,14 +68,14 @@ def ready(folder: Path, manifest: dict[str, Any], package: Package) -> Merged | 
     files = [name for name in read_checksums(folder) if _is_taken_over(name)]
     if found.fingerprint != merged_fingerprint(package) or not files or differing(folder, files):
         return None
-    if any((folder / name).is_symlink() for name in (FOLDER, *files)):  # they are taken over, and what they lead to is not ours
+    if any((folder / name).is_symlink() for name in (MERGED, *files)):  # they are taken over, and what they lead to is not ours
         return None
     return found
 
 
 def _is_taken_over(name: str) -> bool:
     within, _, file = name.partition("/")
-    return within == FOLDER and "/" not in file and (file.endswith(".safetensors") or file in (_INDEX, _CONFIG))
+    return within == MERGED and "/" not in file and (file.endswith(".safetensors") or file in (INDEX, _CONFIG))
 
 
 def write_merged_model(folder: Path, package: Package, watch: Watch, old: Path | None) -> tuple[Merged, dict[str, str]]:
@@ -92,12 +92,12 @@ def write_merged_model(folder: Path, package: Package, watch: Watch, old: Path |
         BadInput: the base model is quantized, or the adapter belongs to another.
         OutOfMemory: there is no room for a few rows of a weight.
     """
-    into = folder / FOLDER
+    into = folder / MERGED
     into.mkdir()
     if old is None:
         tally = _merge(package, into, watch)
         merged = Merged(merged_fingerprint(package), tally.dtype, tally.kept)
-        digests = {f"{FOLDER}/{name}": digest for name, digest in tally.digests.items()}
+        digests = {f"{MERGED}/{name}": digest for name, digest in tally.digests.items()}
     else:
         merged = Merged.from_json(read_json(old / MANIFEST)["merged"])
         digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name)}
@@ -120,8 +120,8 @@ def _merge(package: Package, into: Path, watch: Watch) -> Tally:
         if "quantization_config" in config:
             raise BadInput(f"{base.name} is quantized already", "merge into the model it was made from")
         tally = merge_files(base.weight_files(), adapter, into, watch)
-        if (base.path / _INDEX).is_file() and len(tally.digests) > 1:
-            shutil.copyfile(base.path / _INDEX, into / _INDEX)
+        if (base.path / INDEX).is_file() and len(tally.digests) > 1:
+            shutil.copyfile(base.path / INDEX, into / INDEX)
     # Paths of this machine, and code that a repository wants run: what is merged is a model of transformers' own.
     config = {key: value for key, value in config.items() if not key.startswith("_") and key != "auto_map"}
     write_json(into / _CONFIG, config)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,13 @@ from transformers.modeling_gguf_pytorch_utils import (
 )
 
 from pipeline.base_model.gguf_reading import read_once
-from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.locate import INDEX, WEIGHTS, BaseModel
 from pipeline.errors import BadInput
 from pipeline.files import write_json
 from pipeline.merging.adapter import Adapter, LowRank
 from pipeline.merging.merge import Changes, Tally, Watch, merged_pieces
 from pipeline.merging.numbers import BYTES, NAMES, narrowed
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD_BYTES = 5_000_000_000  # as large as most are published
 _CONVERTED = 1 << 21  # weights that are rounded at once
 
@@ -160,7 +159,9 @@ class _Shards:
             yield narrowed(flat[begin : begin + _CONVERTED], self._dtype)
 
     def _merged(self, name: str, values: NDArray[np.float32], change: LowRank, tally: Tally) -> Iterator[NDArray[Any]]:
-        read: Callable[[int, int], NDArray[np.float32]] = lambda begin, end: values[begin:end]  # noqa: E731
+        def read(begin: int, end: int) -> NDArray[np.float32]:
+            return values[begin:end]
+
         return merged_pieces(name, change, read, self._dtype, tally)
 
     def _open(self) -> None:

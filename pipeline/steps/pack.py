@@ -19,11 +19,10 @@ from pipeline.export import package as packages
 from pipeline.export.folder import MANIFEST, carry_over, check_target, differing, read_checksums
 from pipeline.export.package import Package
 from pipeline.files import new_folder, read_json
-from pipeline.folders import ADAPTER_WEIGHTS
+from pipeline.folders import ADAPTER_WEIGHTS, MERGED
 from pipeline.package_size import merged_weight_bytes
 
 _BESIDE_WEIGHTS = 8 << 20  # tokenizer, cards, manifest
-_MERGED = "merged"
 _MAKE_ROOM = "make room, then start it again"
 _MERGE_LATER = "humigence merge goes on; the adapter is packaged already"
 _EVERY_S = 0.5
@@ -75,7 +74,7 @@ def run(ctx: StepContext) -> StepResult:
 
 def _tell(ctx: StepContext, folder: Path, *formats: str) -> None:
     for name in formats:
-        within = folder / _MERGED if name == "merged" else folder
+        within = folder / MERGED if name == "merged" else folder
         ctx.emit(Packed(_shown(ctx, within), name, _size(folder, merged=name == "merged")))
 
 
@@ -143,7 +142,7 @@ def _summary(ctx: StepContext, folder: Path, manifest: dict[str, Any]) -> str:
     if "merged" not in manifest["formats"]:
         return words
     dtype, size = manifest["merged"]["dtype"], _size(folder, merged=True)
-    return f"{words}; merged model ({dtype}) in {_shown(ctx, folder / _MERGED)}, {size / 1e6:.1f} MB"
+    return f"{words}; merged model ({dtype}) in {_shown(ctx, folder / MERGED)}, {size / 1e6:.1f} MB"
 
 
 def _adapter_bytes(package: Package) -> int:
@@ -152,7 +151,7 @@ def _adapter_bytes(package: Package) -> int:
 
 def _size(folder: Path, *, merged: bool) -> int:
     """Bytes of what is packed: of the merged model, or of all the rest."""
-    names = [name for name in read_checksums(folder) if name.startswith(f"{_MERGED}/") == merged]
+    names = [name for name in read_checksums(folder) if name.startswith(f"{MERGED}/") == merged]
     return sum((folder / name).stat().st_size for name in names)
 
 

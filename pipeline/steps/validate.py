@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from pipeline import acceptance, catalogue
+from pipeline import acceptance, catalogue, room
 from pipeline.base_model import templates
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
@@ -23,6 +23,7 @@ from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas import fitting
 from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.events import Note
+from pipeline.folders import MERGED
 from pipeline.forecast import known_shape
 from pipeline.gpu import GIB, choose_device, read, torch_cuda_build
 from pipeline.judging import find_prompts, read_prompts
@@ -122,8 +123,7 @@ def _places(ctx: StepContext) -> dict[str, Path]:
 
 def _not_writable(folder: Path) -> str:
     """Why nothing can be written below `folder`, or "". Tries it in what exists of the path and leaves nothing behind."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    folder = room.existing(folder)
     if not folder.is_dir():
         return f"{folder} is a file"
     try:
@@ -165,7 +165,7 @@ def _merged_bytes(ctx: StepContext) -> int:
     shape = known_shape(ctx.config, ctx.workspace)
     if shape is None or "merged" not in ctx.config.export.formats:
         return 0
-    there = ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project / "merged"
+    there = ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project / MERGED
     before = sum(file.stat().st_size for file in there.glob("*.safetensors"))
     return max(0, package_sizes(ctx.config, shape, locate(ctx.config, ctx.workspace))["merged"] - before)
 
@@ -178,9 +178,7 @@ def _download_bytes(ctx: StepContext) -> int:
 
 
 def _device_of(path: Path) -> int:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path.stat().st_dev
+    return room.existing(path).stat().st_dev
 
 
 # ------------------------------------------------------------------------------------------------- model, data, prompts

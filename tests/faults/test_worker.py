@@ -251,8 +251,12 @@ def test_a_second_worker_in_the_folder_is_refused(project: Project, untroubled: 
     # Past every check of a start: the worker itself finds the folder taken.
     launch._spawn(project.workspace, project.run)
     assert project.workers.wait() == 4
-    os.kill(first, signal.SIGCONT)
-    project.workers.pid = first
+    _goes_on_to_its_end(project, first, untroubled)
+
+
+def _goes_on_to_its_end(project: Project, stopped: int, untroubled: dict[str, Any]) -> None:
+    os.kill(stopped, signal.SIGCONT)
+    project.workers.pid = stopped
     assert project.workers.wait() in (0, 3)
     assert project.left_behind() == untroubled
 
@@ -273,10 +277,7 @@ def test_deleted_lock_files_let_no_second_worker_in(project: Project, untroubled
     assert project.to_its_end(resume=True) == 4
     assert "another process writes its log" in run.output_log.read_text()
     assert run.events.read_bytes() == before
-    os.kill(first, signal.SIGCONT)
-    project.workers.pid = first
-    assert project.workers.wait() in (0, 3)
-    assert project.left_behind() == untroubled
+    _goes_on_to_its_end(project, first, untroubled)
 
 
 @survives(
