@@ -13,8 +13,9 @@ def measured(gate: GateJudged) -> str:
 
 
 def needed(gate: GateJudged) -> str:
-    """`≥ 1.0 %`, `≤ 20 %`."""
-    return f"{'≤' if gate.unit.startswith('spread') else '≥'} {_in_unit(gate, gate.threshold)}"
+    """`≥ 1.0 %`, `≤ 20 %`. In logs from before a gate said which of the two it is, its unit tells."""
+    at_most = gate.at_most or gate.unit.startswith("spread")
+    return f"{'≤' if at_most else '≥'} {_in_unit(gate, gate.threshold)}"
 
 
 def _in_unit(gate: GateJudged, value: float) -> str:

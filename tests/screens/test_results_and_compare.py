@@ -61,6 +61,7 @@ def test_each_format_that_was_packaged_has_a_line_and_the_next_command_stays_in_
     [
         (GateJudged("g", "passed", 38.14, 1.0, "% below the base model's loss", ""), "38.1 %", "≥ 1.0 %"),
         (GateJudged("g", "failed", 0.31, 0.2, "spread of the time per token over its median", ""), "31.0 %", "≤ 20.0 %"),
+        (GateJudged("g", "not judged", None, 20.0, "%", "", at_most=True), "–", "≤ 20.0 %"),
         (GateJudged("g", "not judged", None, 0.7, "share of curated prompts", ""), "–", "≥ 70.0 %"),
     ],
 )
