@@ -24,8 +24,8 @@ from humigence_tui.garbage import keep_for_good
 from humigence_tui.painter import Painter
 from humigence_tui.safe_lines import SafeLines
 from humigence_tui.tty import Tty, TtyDriver
+from pipeline.common.text import safe
 from pipeline.folders import RunFolder, Workspace
-from pipeline.text import safe
 from screens import base, messages, names, themes
 from screens.base import Page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pipeline.text import loss, safe
+from pipeline.common.text import loss, safe
 
 if TYPE_CHECKING:
     from pipeline.folders import RunFolder

@@ -6,12 +6,12 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from pipeline.text import unsafe_dropped
+from pipeline.common.text import unsafe_dropped
 
 
 class SafeLines(LineFilter):
-    """Screens show what they are given with `pipeline.text.safe`, which leaves controls visible. Here a line has its place and
-    its width already: what somebody forgot is dropped, and so are hyperlinks.
+    """Screens show what they are given with `pipeline.common.text.safe`, which leaves controls visible. Here a line has its
+    place and its width already: what somebody forgot is dropped, and so are hyperlinks.
     """
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from pipeline.text import safe
+from pipeline.common.text import safe
 
 
 class SafeStream:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.base_model.shape import ModelShape
+from pipeline.common.errors import BadInput
 from pipeline.config import Config, PrecisionMode
-from pipeline.errors import BadInput
 from pipeline.gpu import Device
 from pipeline.memory import ComputeDtype
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pipeline import catalogue, measurements
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape, read_shape
+from pipeline.common.files import fingerprint
 from pipeline.config import Config
 from pipeline.dataset.estimate import estimate_figures
-from pipeline.files import fingerprint
 from pipeline.gpu import Device
 from pipeline.package_size import asked_for, package_sizes
 from pipeline.planning import DataFigures, Plan, make_plan

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import EnvironmentFault
+from pipeline.common.errors import EnvironmentFault
 from pipeline.host import multiplies_bfloat16, read_host
 
 GIB = 1 << 30

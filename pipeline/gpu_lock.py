@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import locks
-from pipeline.errors import EnvironmentFault, Stopped
+from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.events import Event, Note
 from pipeline.gpu import Device
 

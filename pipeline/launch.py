@@ -17,13 +17,13 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline import __version__, locks, logout, machine_faults, runs
+from pipeline.common.errors import BadInput, EnvironmentFault, MissingArtifact
+from pipeline.common.files import write_json
+from pipeline.common.redact import redact
 from pipeline.config import Config
 from pipeline.context import StepContext
-from pipeline.errors import BadInput, EnvironmentFault, MissingArtifact
 from pipeline.events import Event
-from pipeline.files import write_json
 from pipeline.provenance import command_line
-from pipeline.redact import redact
 from pipeline.runner import Request, stands, trained_run
 from pipeline.runs import RunFolder, Workspace
 from pipeline.worker import REQUEST_FILE, run_held

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from pipeline.errors import BadInput, EnvironmentFault, HumigenceError
+from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.room import is_full
 
 _OURS = ("pipeline", "screens", "humigence_tui")

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.common.files import fingerprint, read_json, write_json
 from pipeline.config import Config
-from pipeline.files import fingerprint, read_json, write_json
 
 FILE = "measured.json"
 # Of `train`: none of these changes what a step costs.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.base_model.shape import ModelShape
+from pipeline.common.errors import EnvironmentFault
 from pipeline.computing import Kernels, attends_by_offsets, compute_dtype, fused_works
 from pipeline.config import Config
-from pipeline.errors import EnvironmentFault
 from pipeline.fused_memory import estimate_fused
 from pipeline.gpu import GIB, Device
 from pipeline.memory import MemoryEstimate, estimate

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from pipeline.errors import EnvironmentFault
+from pipeline.common.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from pipeline.config import Config

@@ -10,9 +10,9 @@ from typing import Any
 from pipeline.base_model import locate, strangers
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import places
-from pipeline.errors import BadInput, MissingArtifact
+from pipeline.common.errors import BadInput, MissingArtifact
+from pipeline.common.files import read_json
 from pipeline.export.folder import MANIFEST
-from pipeline.files import read_json
 from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base_model.shape import ModelShape, adapter_parameters
+from pipeline.common.errors import BadInput
+from pipeline.common.files import read_json, write_json
 from pipeline.computing import computing
 from pipeline.config import Config
-from pipeline.errors import BadInput
 from pipeline.events import PlanMade
-from pipeline.files import read_json, write_json
 from pipeline.gpu import Device
 from pipeline.memory import ComputeDtype
 from pipeline.micro_batch import choose_micro_batch

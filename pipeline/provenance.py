@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import QUIET, __version__, gpu
-from pipeline.files import read_json, write_json
+from pipeline.common.files import read_json, write_json
+from pipeline.common.redact import is_secret, redact
 from pipeline.folders import RunFolder
-from pipeline.redact import is_secret, redact
 
 # Those whose version changes what a run does.
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pipeline import files, locks, retention, runs
+from pipeline import locks, retention, runs
+from pipeline.common import files
+from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config import Config
-from pipeline.errors import BadInput, EnvironmentFault
 from pipeline.retention import KEPT_NEWEST, Pruning
 from pipeline.runs import RunFolder, Workspace
 from pipeline.training import checkpoint_files

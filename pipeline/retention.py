@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import config_file, files, runs
+from pipeline import config_file, runs
+from pipeline.common import files
+from pipeline.common.errors import HumigenceError
 from pipeline.config import Config
 from pipeline.dataset import processed
-from pipeline.errors import HumigenceError
 from pipeline.export.folder import MANIFEST
 from pipeline.runs import RunFolder, Workspace
 

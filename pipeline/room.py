@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import EnvironmentFault, Stopped
+from pipeline.common.errors import EnvironmentFault, Stopped
+from pipeline.common.text import size
 from pipeline.events import Continued, Event, Paused
-from pipeline.text import size
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What libraries written in other languages say: Rust and C++ in the system's words, numpy in its own.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import EnvironmentFault
+from pipeline.common.errors import EnvironmentFault
 from pipeline.events import Event
 from pipeline.folders import RunFolder
 from pipeline.room import Reserve, is_full, wait_for

@@ -18,10 +18,10 @@ from typing import Any
 
 from pipeline import events as ev
 from pipeline import gone, gpu, logout, machine_faults, provenance
+from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
 from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
-from pipeline.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
 from pipeline.events import STEP_NAMES, Event, StepName, StopMode
 from pipeline.gpu_lock import card_held
 from pipeline.out_of_memory import OutOfMemory, first_line, is_out_of_memory, step_fault

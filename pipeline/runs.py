@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import locks
-from pipeline.errors import BadInput, MissingArtifact
+from pipeline.common.errors import BadInput, MissingArtifact
+from pipeline.common.files import disk_bytes, fsync_folder, make_folder, read_json, write_atomic, write_json
+from pipeline.common.redact import redactor
 from pipeline.events import Envelope, Event, StepProgress, StopMode, TrainStep, readable, to_line
-from pipeline.files import disk_bytes, fsync_folder, make_folder, read_json, write_atomic, write_json
 from pipeline.folders import RunFolder as RunFolder
 from pipeline.folders import Workspace as Workspace
 from pipeline.log_fold import fold_lines
-from pipeline.redact import redactor
 from pipeline.state import RunState, Status
 
 if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it

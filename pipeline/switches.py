@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 
 _ON = {"1", "true"}
 _OFF = {"0", "false", ""}

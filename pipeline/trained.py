@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.common.errors import MissingArtifact
+from pipeline.common.files import sha256_file
 from pipeline.context import StepContext
-from pipeline.errors import MissingArtifact
-from pipeline.files import sha256_file
 from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.runs import RunFolder, read_report
 

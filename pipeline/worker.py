@@ -14,10 +14,10 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline import locks, machine_faults
-from pipeline.errors import EnvironmentFault, HumigenceError, Stopped
+from pipeline.common.errors import EnvironmentFault, HumigenceError, Stopped
+from pipeline.common.files import read_json
+from pipeline.common.redact import hide_in
 from pipeline.events import Event
-from pipeline.files import read_json
-from pipeline.redact import hide_in
 from pipeline.run_log import RunLog
 from pipeline.runner import Request, StopSwitch, execute
 from pipeline.runs import RunFolder, Workspace, clear_stop_request, stop_requested

@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.reactive import var
 from textual.screen import Screen
 
-from pipeline.text import safe
+from pipeline.common.text import safe
 from screens.messages import Open, Ready
 from screens.widgets.key_line import KeyLine
 from screens.widgets.top_line import TopLine

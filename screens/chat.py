@@ -15,9 +15,9 @@ from textual.message import Message
 from textual.reactive import var
 from textual.widgets import Input, Static
 
+from pipeline.common.text import duration, safe
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
 from pipeline.runs import RunFolder, Workspace
-from pipeline.text import duration, safe
 from screens.base import Page
 from screens.conversation import Answer, Conversation, Side, side_content, took
 from screens.copying import Copyable

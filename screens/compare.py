@@ -12,9 +12,9 @@ from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Static
 
-from pipeline.files import read_json
+from pipeline.common.files import read_json
+from pipeline.common.text import counted, duration, loss, safe
 from pipeline.folders import RunFolder
-from pipeline.text import counted, duration, loss, safe
 from screens import run_curves
 from screens.chart_page import ChartPage
 from screens.messages import Follow

@@ -8,7 +8,7 @@ from typing import Literal
 
 from textual.content import Content
 
-from pipeline.text import duration, safe
+from pipeline.common.text import duration, safe
 
 Side = Literal["tuned", "base"]
 State = Literal["waiting", "answering", "done", "stopped", "failed"]

@@ -13,8 +13,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from pipeline.common.text import safe
 from pipeline.folders import RunFolder
-from pipeline.text import safe
 from screens.widgets.choices import Choices, Option
 
 _SHOWN = 60  # cells of each text, as a taste of it

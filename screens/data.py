@@ -15,11 +15,11 @@ from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline import config_file
+from pipeline.common.errors import BadInput
+from pipeline.common.text import safe
 from pipeline.config import Config
 from pipeline.dataset.processed import SPLITS
-from pipeline.errors import BadInput
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
-from pipeline.text import safe
 from screens.base import Page
 from screens.copying import Copyable
 from screens.row_words import MASKED, TRAINED, facts_line, panel, reasons_line, row_content, with_matches

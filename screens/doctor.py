@@ -12,8 +12,8 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from pipeline.common.text import safe
 from pipeline.doctor import Check, Status, examine
-from pipeline.text import safe
 from screens.base import Page
 from screens.copying import Copyable
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from pipeline import config_file
 from pipeline.base_model.shape import ModelShape
+from pipeline.common.text import counted, duration, size
 from pipeline.config import Config
 from pipeline.events import STEP_NAMES, StepName
 from pipeline.package_size import asked_for
 from pipeline.planning import Plan, checkpointing_words, kernels_words
-from pipeline.text import counted, duration, size
 from screens.draft import default_words, entry_words, fields
 from screens.outlook import Outlook
 

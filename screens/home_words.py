@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from pipeline.text import counted, duration, loss, safe, size
+from pipeline.common.text import counted, duration, loss, safe, size
 from screens.widgets.rows import Column, Row
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from textual.message import Message
 
 if TYPE_CHECKING:
+    from pipeline.common.errors import HumigenceError
     from pipeline.config import Config
-    from pipeline.errors import HumigenceError
     from pipeline.events import StopMode
     from pipeline.runner import Request
     from pipeline.runs import RunFolder

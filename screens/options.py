@@ -10,6 +10,7 @@ from pipeline import catalogue
 from pipeline.base_model.shape import ModelShape
 from pipeline.base_model.templates import TEMPLATES, Templates
 from pipeline.catalogue import CuratedModel
+from pipeline.common.text import safe, size
 from pipeline.config import Config, ExportFormat
 from pipeline.gpu import (
     GIB,
@@ -22,7 +23,6 @@ from pipeline.gpu import (
 )
 from pipeline.host import HostReading, read_host
 from pipeline.micro_batch import memory_of
-from pipeline.text import safe, size
 from screens.widgets.choices import Option
 
 OTHER_MODEL = "other"

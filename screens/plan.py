@@ -14,13 +14,13 @@ from textual.message import Message
 from textual.widgets import Static
 
 from pipeline import config_file
+from pipeline.common.errors import BadInput
+from pipeline.common.text import duration, safe
 from pipeline.config import Config
-from pipeline.errors import BadInput
 from pipeline.events import STEP_NAMES
 from pipeline.planning import write_plan
 from pipeline.runner import Request
 from pipeline.runs import Workspace
-from pipeline.text import duration, safe
 from screens.base import Page
 from screens.copying import Copyable
 from screens.facts import Fact, banner, numbers, steps

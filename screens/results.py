@@ -15,9 +15,9 @@ from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Static
 
+from pipeline.common.text import counted, loss, safe, size
 from pipeline.events import Answered, GateJudged, HeldOut, Packed
 from pipeline.folders import RunFolder
-from pipeline.text import counted, loss, safe, size
 from screens import names
 from screens.base import Page
 from screens.gates_words import MARKS, measured, needed

@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
-from pipeline.text import counted, safe
+from pipeline.common.text import counted, safe
 
 TRAINED, MASKED = "$tint", "$dim"
 _GAP = "    "

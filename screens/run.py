@@ -12,9 +12,9 @@ from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Static
 
+from pipeline.common.text import counted, loss, size
 from pipeline.events import MemoryRanOut, StopMode
 from pipeline.folders import RunFolder
-from pipeline.text import counted, loss, size
 from screens import names, run_curves
 from screens.chart_page import ChartPage
 from screens.messages import Follow, ResumeRun, StopRun

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from textual.content import Content
 
+from pipeline.common.text import counted, duration, loss, safe, size
 from pipeline.state import Status
-from pipeline.text import counted, duration, loss, safe, size
 from screens.gates_words import measured, needed
 from screens.snapshot import Snapshot
 

@@ -12,8 +12,8 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from pipeline.common.text import safe
 from pipeline.config import Config
-from pipeline.text import safe
 from screens.base import Page
 from screens.copying import Copyable
 from screens.facts import Fact, changed_settings

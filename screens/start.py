@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from typing import Literal
 
+from pipeline.common.errors import BadInput
+from pipeline.common.text import safe
 from pipeline.config import Config
 from pipeline.config_file import DEFAULT_CONFIG
-from pipeline.errors import BadInput
 from pipeline.runner import Request
 from pipeline.switches import training_asked
-from pipeline.text import safe
 from screens.base import Page
 from screens.messages import StartRun
 from screens.question import Answer, Question

@@ -13,9 +13,9 @@ from textual.reactive import reactive
 from textual.widgets import Input
 
 from pipeline import catalogue, config_file
+from pipeline.common.errors import BadInput
+from pipeline.common.text import safe
 from pipeline.config import Config
-from pipeline.errors import BadInput
-from pipeline.text import safe
 from screens import names
 from screens.base import Page
 from screens.copying import Copyable

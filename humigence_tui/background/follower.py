@@ -17,7 +17,7 @@ from humigence_tui.background import Post
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.words import log_lines, told_lines
 from pipeline import gone, runs, state_cache
-from pipeline.errors import HumigenceError
+from pipeline.common.errors import HumigenceError
 from pipeline.log_fold import fold_lines
 from pipeline.runs import EventReader, RunFolder
 from pipeline.state import RunState

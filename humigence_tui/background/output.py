@@ -6,7 +6,7 @@ import re
 from collections import deque
 from pathlib import Path
 
-from pipeline.text import safe
+from pipeline.common.text import safe
 from screens.snapshot import LogLine
 
 _TAIL_BYTES = 64 << 10

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from humigence_tui.background import Post
 from pipeline import runs, state_cache
-from pipeline.files import disk_bytes
+from pipeline.common.files import disk_bytes
 from pipeline.log_fold import fold_lines
 from pipeline.runs import EventReader, RunFolder, Workspace
 from pipeline.state import RunState

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from humigence_tui.background import Post
 from humigence_tui.tty import output_to
 from pipeline import runs
-from pipeline.errors import HumigenceError
+from pipeline.common.errors import HumigenceError
 from pipeline.runs import RunFolder, Workspace
 from screens import messages
 

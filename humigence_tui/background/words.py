@@ -7,10 +7,10 @@ from typing import Any
 
 from humigence_tui.cli.lines import LineWriter
 from pipeline import events as ev
+from pipeline.common.text import duration, loss, safe
 from pipeline.events import Envelope, readable
 from pipeline.runs import EventReader, RunFolder
 from pipeline.state import RunState
-from pipeline.text import duration, loss, safe
 from screens.snapshot import Level, LogLine
 
 _LEVELS: dict[str | None, Level] = {

@@ -14,9 +14,9 @@ from humigence_tui.cli.terminal import out_json
 from pipeline import config_file, runner, runs, worker
 from pipeline.base_model import trained_on
 from pipeline.base_model.locate import locate
+from pipeline.common.errors import EXIT_OK, GatesFailed, MissingArtifact
 from pipeline.config import Config
 from pipeline.context import StepContext, StepResult
-from pipeline.errors import EXIT_OK, GatesFailed, MissingArtifact
 from pipeline.events import Envelope, Event, Note, StepName
 from pipeline.runs import RunFolder, Workspace
 from pipeline.state import RunState

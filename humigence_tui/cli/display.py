@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from humigence_tui.cli.lines import Line, LineWriter, progress_words
 from humigence_tui.cli.terminal import paint, say
 from humigence_tui.streams import inside
+from pipeline.common.text import duration, safe
 from pipeline.events import Envelope
 from pipeline.state import RunState
-from pipeline.text import duration, safe
 
 _REDRAW_S = 0.25
 _BAR_WIDTH = 20

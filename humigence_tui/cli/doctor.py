@@ -10,8 +10,8 @@ import typer
 from humigence_tui.cli.options import AsJson
 from humigence_tui.cli.terminal import Colour, out, out_json, say
 from pipeline import doctor as examination
+from pipeline.common.errors import EXIT_OK, EnvironmentFault
 from pipeline.doctor import Check, Status
-from pipeline.errors import EXIT_OK, EnvironmentFault
 from pipeline.gpu import Survey, survey
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

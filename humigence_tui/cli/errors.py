@@ -10,7 +10,7 @@ import typer
 from humigence_tui.cli.options import AsJson
 from humigence_tui.cli.terminal import out, out_json, out_piece
 from pipeline import troubleshooting
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from pipeline.troubleshooting import Trouble
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

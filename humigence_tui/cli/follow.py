@@ -15,7 +15,7 @@ from humigence_tui.cli.lines import Line, standing_lines
 from humigence_tui.cli.options import DEFAULT_CONFIG
 from humigence_tui.cli.terminal import say, say_next
 from pipeline import locks, runs
-from pipeline.errors import EXIT_OK
+from pipeline.common.errors import EXIT_OK
 from pipeline.events import StopMode
 from pipeline.runs import RunFolder
 from pipeline.state import RunState

@@ -14,8 +14,8 @@ from humigence_tui.cli.follow import follow_started
 from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, switch, workspace
 from humigence_tui.cli.terminal import say
 from pipeline import launch, runs
+from pipeline.common.errors import BadInput, Stopped
 from pipeline.config import Config
-from pipeline.errors import BadInput, Stopped
 from pipeline.events import Envelope, Event
 from pipeline.launch import Request, Started
 from pipeline.runs import Workspace

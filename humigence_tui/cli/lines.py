@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from humigence_tui.cli.terminal import Colour
 from pipeline import events as ev
+from pipeline.common.text import counted, duration, loss, size
 from pipeline.events import Envelope, StepOutcome
 from pipeline.state import RunState
-from pipeline.text import counted, duration, loss, size
 
 MARKS: dict[StepOutcome, str] = {"done": "✔", "unchanged": "✔", "skipped": "·", "failed": "✘", "stopped": "·"}
 _OUTCOME_COLOURS: dict[StepOutcome, Colour] = {"done": "green", "unchanged": "green", "failed": "red"}

@@ -6,12 +6,12 @@ import queue
 from typing import Any
 
 from humigence_tui.cli.terminal import say
+from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact, Stopped
+from pipeline.common.text import size
 from pipeline.config import Config
-from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact, Stopped
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
 from pipeline.measurements import Measurement
 from pipeline.runs import Workspace
-from pipeline.text import size
 
 KIND = "pipeline.job_kinds.measure"
 

@@ -12,8 +12,8 @@ from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_p
 from humigence_tui.cli.terminal import out, out_json, table
 from pipeline.base_model.locate import BaseModel, require
 from pipeline.base_model.shape import ModelShape, read_shape
-from pipeline.errors import BadInput
-from pipeline.text import counted
+from pipeline.common.errors import BadInput
+from pipeline.common.text import counted
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from humigence_tui.cli.terminal import Colour, colours, out, out_parts
+from pipeline.common.text import counted
 from pipeline.config import Config
 from pipeline.dataset import jsonl
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.row import Look, look_at
 from pipeline.job_kinds.rows import TWIN_WORDS, histogram, rendered
-from pipeline.text import counted
 
 if TYPE_CHECKING:
     from pipeline.base_model.tokenizer import ChatTokenizer

@@ -14,10 +14,10 @@ from humigence_tui.cli.options import AsJson, workspace
 from humigence_tui.cli.removing import prune, rm
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
 from pipeline import provenance, runs
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
+from pipeline.common.text import counted, duration, loss, size
 from pipeline.runs import RunFolder
 from pipeline.state import RunState, Status
-from pipeline.text import counted, duration, loss, size
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 

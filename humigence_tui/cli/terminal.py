@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Literal, TextIO
 
 from humigence_tui.streams import inside
-from pipeline.redact import redact
-from pipeline.text import json_text, safe
+from pipeline.common.redact import redact
+from pipeline.common.text import json_text, safe
 
 Colour = Literal["green", "amber", "red", "dim", "bold", "tint"]
 _CODES: dict[Colour, str] = {"green": "32", "amber": "33", "red": "31", "dim": "2", "bold": "1", "tint": "36"}

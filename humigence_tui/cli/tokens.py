@@ -10,9 +10,9 @@ from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_p
 from humigence_tui.cli.report import run_name
 from humigence_tui.cli.terminal import out, out_json, table
 from pipeline import runs
-from pipeline.errors import MissingArtifact
+from pipeline.common.errors import MissingArtifact
+from pipeline.common.text import counted, duration, size
 from pipeline.state import RunState
-from pipeline.text import counted, duration, size
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -8,7 +8,7 @@ from humigence_tui.cli.alone import run_step
 from humigence_tui.cli.launching import chosen_config, launched, validation_only
 from humigence_tui.cli.options import AsJson, TrainFlag, training_asked
 from humigence_tui.cli.pipeline import Foreground, MaybeConfig, ResumeFlag, RunArgument, Wait
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from pipeline.launch import Request
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

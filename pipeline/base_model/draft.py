@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base_model.special_tokens import Marked, SpecialTokens
+from pipeline.common.errors import BadInput
 from pipeline.dataset.conversation import NOT_TRAINED, Message
-from pipeline.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)

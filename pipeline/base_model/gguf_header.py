@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 
 MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9

@@ -27,15 +27,15 @@ from pipeline.base_model import strangers
 from pipeline.base_model.gguf_reading import read_once
 from pipeline.base_model.shape import checked_shape, read_shape
 from pipeline.base_model.widened import WidenedLinear
+from pipeline.common.errors import BadInput
+from pipeline.common.files import read_json
+from pipeline.common.text import size
 from pipeline.computing import compute_dtype as compute_dtype_for
 from pipeline.config import LoraSection, PrecisionMode
-from pipeline.errors import BadInput
-from pipeline.files import read_json
 from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.gpu import Device
 from pipeline.memory import ComputeDtype, weight_bytes
 from pipeline.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short
-from pipeline.text import size
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from pipeline.base_model import strangers
 from pipeline.base_model.gguf_header import read_header
+from pipeline.common.errors import BadInput, MissingArtifact
+from pipeline.common.files import fingerprint, sha256_file
 from pipeline.config import ChatTemplate, Config
-from pipeline.errors import BadInput, MissingArtifact
-from pipeline.files import fingerprint, sha256_file
 from pipeline.runs import Workspace
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -25,7 +25,7 @@ from jinja2.visitor import NodeTransformer
 
 from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
 from pipeline.base_model.traced import Condition, ContentDependent, Piece, Trace, Traced, pieces_of
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 
 # Sequences of roles that are remembered, and messages in one. A file has a few dozen; a hostile one shall not fill the memory.
 MOST_SHAPES = 4096

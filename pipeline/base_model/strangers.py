@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.strict_json import keys_once
+from pipeline.common.strict_json import keys_once
 
 # The largest in use have a few thousand tensors, a megabyte.
 _MOST_HEADER_BYTES = 16 << 20

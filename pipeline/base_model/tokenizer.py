@@ -24,9 +24,9 @@ from pipeline.base_model.skeleton import MOST_SHAPES, Skeletons
 from pipeline.base_model.special_tokens import Marked, SpecialTokens
 from pipeline.base_model.templates import OWN, TEMPLATES, Templates, how_to_choose
 from pipeline.base_model.words import Ids
+from pipeline.common.errors import BadInput
 from pipeline.config import ChatTemplate
 from pipeline.dataset.conversation import Message, check_turns
-from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel

@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 from pipeline.base_model.locate import BaseModel
-from pipeline.errors import BadInput
-from pipeline.files import read_json, write_json
+from pipeline.common.errors import BadInput
+from pipeline.common.files import read_json, write_json
 from pipeline.runs import RunFolder
 
 

@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from pipeline.common.errors import BadInput
 from pipeline.dataset.conversation import Message, check_turns
-from pipeline.errors import BadInput
 
 TRIMMED = "white space or line ends tidied"
 EMPTY_SYSTEM = "empty system message removed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 
 # The label of a token that is seen and not trained, as torch's cross entropy ignores it.
 NOT_TRAINED = -100

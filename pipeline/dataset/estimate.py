@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from pipeline.common.errors import BadInput
 from pipeline.config import Config, DataSection
 from pipeline.dataset import source
 from pipeline.dataset.jsonl import Line, count_lines, read_lines
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.dataset.schemas import messages_of
-from pipeline.errors import BadInput
 from pipeline.packing import row_capacity
 from pipeline.planning import DataFigures
 from pipeline.runs import Workspace

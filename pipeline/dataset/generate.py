@@ -16,11 +16,11 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from pipeline.common.errors import BadInput
 from pipeline.config import Topic
 from pipeline.config_file import shipped
 from pipeline.dataset import sums
 from pipeline.dataset.conversation import Message
-from pipeline.errors import BadInput
 
 Conversation = list[Message]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from pipeline.strict_json import DuplicateKey, keys_once
+from pipeline.common.strict_json import DuplicateKey, keys_once
 
 _CHUNK_BYTES = 1 << 16
 _SPACE = re.compile(r"[ \t\n\r]*")

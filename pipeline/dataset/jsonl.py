@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from pipeline.common.errors import BadInput
+from pipeline.common.strict_json import DuplicateKey, keys_once
 from pipeline.dataset import json_array
 from pipeline.dataset.json_array import DamagedArray, Element
-from pipeline.errors import BadInput
-from pipeline.strict_json import DuplicateKey, keys_once
 
 # Half a million words. Longer is no conversation but a file without line ends.
 MAX_LINE_BYTES = 4 << 20

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from pipeline.common.errors import BadInput
 from pipeline.config import RowSchema
 from pipeline.dataset.jsonl import count_lines, read_lines, unit
 from pipeline.dataset.readable import require_readable
 from pipeline.dataset.schemas import fitting
-from pipeline.errors import BadInput
 
 LOOKED_AT = 100
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.base_model.draft import Document, Tokenized
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.common.errors import BadInput
 from pipeline.config import Config
 from pipeline.dataset import jsonl
 from pipeline.dataset.ahead import in_order
@@ -30,7 +31,6 @@ from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
-from pipeline.errors import BadInput
 
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
 _BATCH_CHARACTERS = 1 << 18

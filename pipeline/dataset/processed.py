@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common.files import fingerprint, read_json, sha256_file
 from pipeline.config import Config
 from pipeline.config_file import shipped
-from pipeline.files import fingerprint, read_json, sha256_file
 from pipeline.packing import pack, row_capacity
 from pipeline.runs import Workspace
 

@@ -9,7 +9,7 @@ import shlex
 import stat
 from pathlib import Path
 
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 
 RAW_PATH_HINT = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
 _HEAD_BYTES = 64

@@ -6,12 +6,12 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.common.errors import BadInput
 from pipeline.config import Config, RowSchema
 from pipeline.dataset.cleaning import clean, digest
 from pipeline.dataset.conversation import Message
 from pipeline.dataset.jsonl import Line
 from pipeline.dataset.schemas import fitting, messages_of
-from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
     from pipeline.base_model.draft import Document, Draft, Encoded, Tokenized

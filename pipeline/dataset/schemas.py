@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.common.errors import BadInput
 from pipeline.config import RowSchema
 from pipeline.dataset.conversation import Message
-from pipeline.errors import BadInput
 
 
 def messages_of(row: dict[str, Any], schema: RowSchema) -> list[Message]:

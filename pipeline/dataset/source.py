@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import machine_faults
+from pipeline.common.errors import EnvironmentFault
+from pipeline.common.files import write_atomic
 from pipeline.config import Config
 from pipeline.config_file import shipped
 from pipeline.dataset import generate
 from pipeline.dataset.processed import BUNDLED_DEMO, raw_file
-from pipeline.errors import EnvironmentFault
-from pipeline.files import write_atomic
 from pipeline.runs import Workspace
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.common.files import write_json
+from pipeline.common.redact import redact
 from pipeline.export import cards
 from pipeline.export.folder import MANIFEST, write_checksums
 from pipeline.export.merged_model import licence_files, write_merged_model
 from pipeline.export.package import Package
 from pipeline.export.peft_adapter import write_peft_adapter
-from pipeline.files import write_json
 from pipeline.folders import MERGED
 from pipeline.merging.merge import Watch
-from pipeline.redact import redact
 
 
 def write(folder: Path, package: Package, watch: Watch = lambda _: None, old: Path | None = None) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 from pipeline import __version__, catalogue
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
+from pipeline.common.text import gate_needs, gate_value
 from pipeline.config import Config
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
 from pipeline.provenance import publishable
-from pipeline.text import gate_needs, gate_value
 
 __all__ = ["dataset_card", "merged_card", "model_card"]
 

@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from pipeline.errors import BadInput
-from pipeline.files import sha256_file
+from pipeline.common.errors import BadInput
+from pipeline.common.files import sha256_file
 
 MANIFEST = "humigence.json"
 CHECKSUMS = "checksums.sha256"

@@ -15,10 +15,10 @@ from typing import Any
 from pipeline.base_model import strangers
 from pipeline.base_model.locate import INDEX, BaseModel
 from pipeline.base_model.shape import checked_shape
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
+from pipeline.common.files import fingerprint, read_json, write_json
 from pipeline.export.folder import MANIFEST, differing, link, read_checksums
 from pipeline.export.package import Package
-from pipeline.files import fingerprint, read_json, write_json
 from pipeline.folders import MERGED
 from pipeline.merging.adapter import Adapter
 from pipeline.merging.merge import Tally, Watch, merge_files

@@ -13,11 +13,11 @@ from pipeline import __version__, acceptance, provenance, trained
 from pipeline.base_model import locate, trained_on
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import Reference, reference_of
+from pipeline.common.errors import MissingArtifact
+from pipeline.common.files import fingerprint, read_json
 from pipeline.config import Config, ExportFormat
 from pipeline.context import StepContext
-from pipeline.errors import MissingArtifact
 from pipeline.events import GateJudged
-from pipeline.files import fingerprint, read_json
 from pipeline.runs import read_report
 from pipeline.trained import Trained
 

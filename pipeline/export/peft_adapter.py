@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pipeline.common.files import read_json, write_json
 from pipeline.export.package import Package
-from pipeline.files import read_json, write_json
 from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 

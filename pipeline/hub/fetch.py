@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.base_model.locate import hub_cache
-from pipeline.errors import EnvironmentFault, Stopped
-from pipeline.files import fsync_folder, sha256_file
+from pipeline.common.errors import EnvironmentFault, Stopped
+from pipeline.common.files import fsync_folder, sha256_file
 from pipeline.hub.words import RETRY, CutShort, NotTheHub, first_line, refuse_page
 
 # Seconds between attempts that bring no byte; one that does starts the row again.

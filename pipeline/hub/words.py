@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.base_model.locate import hub_cache
 from pipeline.catalogue import has_token
-from pipeline.errors import BadInput, EnvironmentFault, HumigenceError
+from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.room import is_full
 
 RETRY = "try again: what was fetched is kept"

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.errors import HumigenceError, Stopped
-from pipeline.redact import hide_in
+from pipeline.common.errors import HumigenceError, Stopped
+from pipeline.common.redact import hide_in
 
 _PR_SET_PDEATHSIG = 1
 

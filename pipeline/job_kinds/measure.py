@@ -9,9 +9,9 @@ from typing import Any
 from pipeline import measurements
 from pipeline.base_model.locate import BaseModel, require
 from pipeline.base_model.shape import read_shape
+from pipeline.common.errors import EnvironmentFault
 from pipeline.config import Config
 from pipeline.dataset import processed
-from pipeline.errors import EnvironmentFault
 from pipeline.forecast import plan_for
 from pipeline.gpu import Device, choose_device, see_only
 from pipeline.job_kinds.child import Handler, Request

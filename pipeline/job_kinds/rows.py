@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base_model import locate
+from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.config import Config
 from pipeline.dataset import jsonl, source
 from pipeline.dataset.cleaning import digest
@@ -30,7 +31,6 @@ from pipeline.dataset.readable import require_readable
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
-from pipeline.errors import BadInput, HumigenceError
 from pipeline.job_kinds.child import Handler, Request
 from pipeline.runs import Workspace
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base_model import strangers
-from pipeline.errors import BadInput
-from pipeline.files import read_json
+from pipeline.common.errors import BadInput
+from pipeline.common.files import read_json
 from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.merging.numbers import NAMES, widened
 

@@ -27,8 +27,8 @@ from transformers.modeling_gguf_pytorch_utils import (
 
 from pipeline.base_model.gguf_reading import read_once
 from pipeline.base_model.locate import INDEX, WEIGHTS, BaseModel
-from pipeline.errors import BadInput
-from pipeline.files import write_json
+from pipeline.common.errors import BadInput
+from pipeline.common.files import write_json
 from pipeline.merging.adapter import Adapter, LowRank
 from pipeline.merging.merge import Changes, Tally, Watch, merged_pieces
 from pipeline.merging.numbers import BYTES, NAMES, narrowed

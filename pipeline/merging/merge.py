@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base_model.strangers import safetensors_header
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from pipeline.merging.adapter import Adapter, LowRank
 from pipeline.merging.numbers import BYTES, NAMES, narrowed, widened
 from pipeline.out_of_memory import NO_ROOM, merge_fault, unless_short

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import judging, trained
 from pipeline.base_model import locate, trained_on
+from pipeline.common.errors import MissingArtifact, Stopped
+from pipeline.common.files import fingerprint as fingerprint_of
+from pipeline.common.files import sha256_file, write_json
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
-from pipeline.errors import MissingArtifact, Stopped
 from pipeline.events import Answered, HeldOut, Note, StepProgress
-from pipeline.files import fingerprint as fingerprint_of
-from pipeline.files import sha256_file, write_json
 from pipeline.judging import CuratedPrompt
 from pipeline.runs import read_report
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 
 from pipeline import acceptance
 from pipeline.acceptance import Evidence
+from pipeline.common.errors import MissingArtifact
+from pipeline.common.files import fingerprint as fingerprint_of
+from pipeline.common.files import write_json
 from pipeline.context import StepContext, StepResult
-from pipeline.errors import MissingArtifact
 from pipeline.events import GateJudged, Note
-from pipeline.files import fingerprint as fingerprint_of
-from pipeline.files import write_json
 from pipeline.runs import RunFolder, read_report
 
 

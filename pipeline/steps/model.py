@@ -13,8 +13,8 @@ from functools import partial
 from pipeline import locks, room
 from pipeline.base_model import trained_on
 from pipeline.base_model.locate import BaseModel, cached_snapshot, hub_cache, locate, problems_of, require
+from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.context import StepContext, StepResult
-from pipeline.errors import BadInput, MissingArtifact, Stopped
 from pipeline.events import Note, StepProgress
 from pipeline.gpu import GIB
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import room
+from pipeline.common.errors import Stopped
+from pipeline.common.files import new_folder, read_json
 from pipeline.context import StepContext, StepResult
-from pipeline.errors import Stopped
 from pipeline.events import Note, Packed, StepProgress
 from pipeline.export import package as packages
 from pipeline.export.folder import MANIFEST, carry_over, check_target, differing, read_checksums
 from pipeline.export.package import Package
-from pipeline.files import new_folder, read_json
 from pipeline.folders import ADAPTER_WEIGHTS, MERGED
 from pipeline.package_size import merged_weight_bytes
 

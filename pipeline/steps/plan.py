@@ -5,8 +5,8 @@ Made twice: from an estimate of the data first, exactly once the rows are prepar
 
 from __future__ import annotations
 
+from pipeline.common.errors import MissingArtifact
 from pipeline.context import StepContext, StepResult
-from pipeline.errors import MissingArtifact
 from pipeline.events import Note
 from pipeline.forecast import PLAN_FILE, exact_figures, known_shape, plan_for, plan_inputs
 from pipeline.gpu import choose_device

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import files, machine_faults, room
+from pipeline import machine_faults, room
 from pipeline.base_model.locate import require
+from pipeline.common import files
+from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed, source
 from pipeline.dataset.jsonl import count_lines, is_array
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
-from pipeline.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.events import Note, StepProgress
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import Any
 
 from pipeline.base_model import trained_on
 from pipeline.base_model.locate import locate, require
+from pipeline.common.errors import MissingArtifact
+from pipeline.common.files import fingerprint as fingerprint_of
+from pipeline.common.files import write_json
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
-from pipeline.errors import MissingArtifact
-from pipeline.files import fingerprint as fingerprint_of
-from pipeline.files import write_json
 from pipeline.planning import Plan, read_plan
 from pipeline.runs import read_report
 from pipeline.training.checkpoint_files import damage

@@ -14,6 +14,7 @@ from pipeline import acceptance, catalogue, room
 from pipeline.base_model import templates
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
+from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import jsonl, source
 from pipeline.dataset.jsonl import Line, read_lines
@@ -21,7 +22,6 @@ from pipeline.dataset.processed import PREPARED_OVER_RAW, raw_file
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas import fitting
-from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.events import Note
 from pipeline.folders import MERGED
 from pipeline.forecast import known_shape

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from pipeline.training.rows import Row, collate
 
 NAMES = ("sdpa", "varlen")

@@ -9,8 +9,8 @@ import torch
 
 from pipeline.base_model.load import add_adapter, load_base
 from pipeline.base_model.locate import BaseModel
+from pipeline.common.errors import BadInput
 from pipeline.config import Config
-from pipeline.errors import BadInput
 from pipeline.gpu import GIB, Device
 from pipeline.memory import CONTEXT_BYTES
 from pipeline.planning import Plan

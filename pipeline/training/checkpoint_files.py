@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.files import new_folder, read_json, sha256_file, write_json
+from pipeline.common.files import new_folder, read_json, sha256_file, write_json
 
 MANIFEST = "manifest.json"
 KEPT_NEWEST = 2

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.files import read_json, write_json
+from pipeline.common.files import read_json, write_json
 from pipeline.folders import ADAPTER_WEIGHTS
 from pipeline.training.progress import Progress
 from pipeline.training.random_state import RandomState

@@ -21,7 +21,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from pipeline import config_file
-from pipeline.text import safe
+from pipeline.common.text import safe
 from screens.draft import Draft, Field, default_words, fields, word
 from screens.widgets.choices import Choices, Option
 

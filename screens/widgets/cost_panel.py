@@ -12,8 +12,8 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
 
+from pipeline.common.text import safe
 from pipeline.runs import Workspace
-from pipeline.text import safe
 from screens.draft import Draft
 from screens.outlook import Outlook, look
 from screens.widgets.memory_bar import MemoryBar

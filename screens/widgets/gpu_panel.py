@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from pipeline.text import safe, size
+from pipeline.common.text import safe, size
 
 if TYPE_CHECKING:
     from pipeline.gpu import GpuReading

@@ -7,8 +7,8 @@ from textual.geometry import Size
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from pipeline.common.text import safe
 from pipeline.gpu import GIB
-from pipeline.text import safe
 from screens.outlook import Outlook, Verdict, plan_line
 
 # In the order of the bar: what stands all the time first, what comes and goes last. Shades, not colours: those are verdicts.

@@ -14,10 +14,10 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from pipeline.common.text import counted
 from pipeline.config import Config
 from pipeline.dataset.peek import Peek, peek
 from pipeline.runs import Workspace
-from pipeline.text import counted
 from screens.draft import Draft, fields
 from screens.options import OTHER_MODEL
 from screens.widgets.choices import Choices, Option

@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Static
 
+from pipeline.common.text import safe
 from pipeline.events import Sampled
-from pipeline.text import safe
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 from screens.widgets.telling import tell
 

@@ -8,8 +8,8 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from pipeline.common.text import counted, duration, safe, size
 from pipeline.events import StepProgress
-from pipeline.text import counted, duration, safe, size
 from screens.snapshot import Snapshot, StepView
 
 _NAME_WIDTH = 10

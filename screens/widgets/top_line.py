@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from pipeline.text import safe
+from pipeline.common.text import safe
 
 NAME = "humigence"
 _GAP = 4

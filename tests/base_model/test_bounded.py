@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from pipeline.base_model import bounded
 from pipeline.base_model.bounded import BoundedEnvironment, OutOfBounds
 from pipeline.base_model.tokenizer import ChatTokenizer
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from tests import tiny
 from tests.base_model.test_skeleton import TEMPLATES
 from tests.hostile_templates import CONSTRUCTS, HOSTILE

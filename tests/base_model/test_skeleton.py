@@ -12,8 +12,8 @@ import pytest
 from pipeline.base_model import skeleton
 from pipeline.base_model.skeleton import Skeletons
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.common.errors import BadInput
 from pipeline.dataset.conversation import Message
-from pipeline.errors import BadInput
 from tests import tiny
 from tests.base_model.test_tokenizer import FORGETS_THOUGHTS
 from tests.base_model.test_tokenizer_property import FRAGMENTS

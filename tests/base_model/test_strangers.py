@@ -25,8 +25,8 @@ from pipeline.base_model.load import add_adapter, load_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config import LoraSection
-from pipeline.errors import BadInput, MissingArtifact
 from pipeline.gpu import cpu_device
 from tests.processes import environment
 

@@ -13,9 +13,9 @@ from pipeline.base_model import templates
 from pipeline.base_model.locate import at
 from pipeline.base_model.templates import TEMPLATES
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.common.errors import BadInput
 from pipeline.config import ChatTemplate
 from pipeline.dataset.conversation import Message
-from pipeline.errors import BadInput
 from tests import tiny
 
 CHAT = [

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
+from pipeline.common.errors import BadInput
 from pipeline.dataset.conversation import NOT_TRAINED, Message
 from pipeline.dataset.schemas import messages_of
-from pipeline.errors import BadInput
 from tests import tiny
 
 SYSTEM = Message(role="system", content="Be kind.")

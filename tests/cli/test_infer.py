@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from humigence_tui.cli.infer import infer
-from pipeline.errors import BadInput
-from pipeline.text import safe
+from pipeline.common.errors import BadInput
+from pipeline.common.text import safe
 from tests.conftest import write_jsonl
 
 ASKED = ["Hi", "What is the capital of France?\nOr of Spain?", "Water boils"]

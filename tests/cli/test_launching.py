@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.cli.options import training_asked
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from tests.cli.terminals import Terminal
 from tests.processes import humigence
 

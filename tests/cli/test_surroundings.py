@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import machine_faults
+from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config import Config
-from pipeline.errors import BadInput, EnvironmentFault
 from tests.processes import environment
 
 HUMIGENCE = f"{sys.executable} -P -m humigence_tui.cli.main"

@@ -95,8 +95,8 @@ def test_a_hundred_thousand_brackets_are_refused(
 _BOUNDED = """
 import resource, sys
 from pathlib import Path
-from pipeline.dataset import jsonl, readable
-from pipeline.errors import BadInput
+from pipeline.dataset import jsonl; from pipeline.dataset import readable
+from pipeline.common.errors import BadInput
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20),) * 2)
 try:
@@ -185,7 +185,7 @@ _UNPRIVILEGED = """
 import os, sys
 from pathlib import Path
 from pipeline.dataset.readable import require_readable
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 path = Path(sys.argv[1])
 if os.getuid() == 0:
     os.setgid(65534); os.setuid(65534)

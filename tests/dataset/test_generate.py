@@ -11,10 +11,10 @@ from typing import Any, get_args
 
 import pytest
 
+from pipeline.common.errors import BadInput
 from pipeline.config import Config, Topic
 from pipeline.dataset import generate
 from pipeline.dataset.cleaning import clean
-from pipeline.errors import BadInput
 
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 # What 240 rows with seed 42 are. Made by `humigence data generate`; a change of the facts changes it knowingly.

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.common.errors import BadInput
 from pipeline.dataset import json_array, jsonl
 from pipeline.dataset.jsonl import Line, count_lines, read_lines
-from pipeline.errors import BadInput
 
 
 def lines_of(tmp_path: Path, data: bytes) -> list[Line]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.common.errors import BadInput
 from pipeline.config import SplitSection
 from pipeline.dataset.cleaning import EMPTY_SYSTEM, TRIMMED, UNANSWERED, clean, digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
@@ -17,7 +18,6 @@ from pipeline.dataset.schemas import fitting, messages_of
 from pipeline.dataset.split import assign, held_out
 from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import windows
-from pipeline.errors import BadInput
 
 
 def turns(*pairs: tuple[str, str]) -> list[Message]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import launch, runs
-from pipeline.errors import HumigenceError
+from pipeline.common.errors import HumigenceError
 from tests import tiny
 from tests.faults.declared import survives
 from tests.faults.disks import mounted, unmount

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline import events as ev
 from pipeline import room, runs
+from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.config import Config
-from pipeline.errors import EnvironmentFault, Stopped
 from pipeline.run_log import RunLog
 from pipeline.runs import EventReader, RunFolder, Workspace
 from tests.faults.declared import survives

@@ -80,7 +80,7 @@ def test_the_worker_is_started_in_a_scope_of_its_own(tmp_path: Path, monkeypatch
 
 
 def _without_a_model(workspace: Workspace) -> RunFolder:
-    from pipeline.files import write_json
+    from pipeline.common.files import write_json
 
     run = runs.create(workspace, Config(project="demo"), {})
     write_json(run.path / "request.json", {"train": False, "until": "validate"})

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from pipeline import events as ev
 from pipeline import gone, gpu, retention, runs, state_cache
+from pipeline.common.errors import EnvironmentFault
+from pipeline.common.files import write_json
+from pipeline.common.text import duration
 from pipeline.config import Config
 from pipeline.doctor import system
-from pipeline.errors import EnvironmentFault
 from pipeline.events import Envelope, to_line
-from pipeline.files import write_json
 from pipeline.runs import EventWriter, RunFolder, Workspace
 from pipeline.state import RunState, Status, fold
-from pipeline.text import duration
 from screens.snapshot import Freezer, busy_now
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
@@ -227,8 +227,8 @@ _OPEN_A_LONG_LOG = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (768 << 20, 768 << 20))
 from pathlib import Path
-from pipeline import events as ev, runs
-from pipeline.runs import EventWriter, RunFolder
+from pipeline import events as ev; from pipeline import runs
+from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 writer = EventWriter(run)
 writer.emit(ev.Note("after"))

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from pipeline import runs
+from pipeline.common.files import read_json
 from pipeline.export.folder import differing, read_checksums
-from pipeline.files import read_json
 from pipeline.merging.adapter import Adapter
 from pipeline.merging.merge import merge_files
 from tests.faults.declared import survives

@@ -16,10 +16,10 @@ import pytest
 from humigence_tui.cli import report
 from pipeline import events as ev
 from pipeline import gone, room, runs
+from pipeline.common.errors import EnvironmentFault
+from pipeline.common.files import flush_tree, write_json
 from pipeline.config import Config
 from pipeline.doctor import system
-from pipeline.errors import EnvironmentFault
-from pipeline.files import flush_tree, write_json
 from pipeline.runner import Request
 from pipeline.runs import EventReader, RunFolder, Workspace
 from pipeline.worker import REQUEST_FILE, run_held

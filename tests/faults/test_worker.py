@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline import launch, runs
-from pipeline.errors import EnvironmentFault
+from pipeline.common.errors import EnvironmentFault
 from pipeline.events import Resumed
 from pipeline.runs import EventReader
 from tests.faults.declared import survives

@@ -109,7 +109,7 @@ def test_without_a_swap_of_names_the_older_folder_is_found_again(places: dict[st
 
 
 def _neither_lost(place: Path, call: Call) -> list[str]:
-    from pipeline.files import new_folder
+    from pipeline.common.files import new_folder
 
     writer, folder = WRITERS["a package replaced"], place / f"{call.name}-{call.number}"
     shutil.copytree(place / "old", folder)

@@ -17,7 +17,8 @@ if __name__ == "__main__":  # started by path
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pipeline import events as ev
-from pipeline import files, runs, state_cache
+from pipeline import runs, state_cache
+from pipeline.common import files
 from pipeline.runs import EventReader, EventWriter, RunFolder, Workspace
 from pipeline.training import checkpoint_files
 from tests.faults.mark import mark

@@ -19,7 +19,7 @@ from humigence_tui.cli.main import main
 from pipeline.base_model import bounded, locate
 from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment
 from pipeline.base_model.gguf_header import read_header
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from pipeline.judging import read_prompts
 from tests.corpus.desk import half_written, write_config
 from tests.fuzz.cases import CASES, PROPERTIES, ROW, VALUE, configs, many, originals, spoilt

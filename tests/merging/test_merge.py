@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 from safetensors.numpy import load_file, save_file
 
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from pipeline.merging import merge
 from pipeline.merging.adapter import Adapter, LowRank
 from pipeline.merging.merge import merge_files

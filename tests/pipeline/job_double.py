@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 from pipeline.job_kinds.child import Handler, Request
 
 

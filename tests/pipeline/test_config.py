@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import config_file
+from pipeline.common.errors import BadInput
 from pipeline.config import Config
-from pipeline.errors import BadInput
 
 # Those the specification gives in words.
 SPECIFIED = {

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
+from pipeline.common import files
 from tests.processes import python
 
 # Kills itself before or after the n-th call that reaches the disk; exits 0 when the work was done before that.
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import files
+from pipeline.common import files
 
 target, left = Path(sys.argv[1]), [int(sys.argv[2])]
 

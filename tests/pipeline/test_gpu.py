@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pipeline.errors import EnvironmentFault
+from pipeline.common.errors import EnvironmentFault
 from pipeline.gpu import Device, choose_device, read, survey
 from tests.pipeline.nvml import GIB, Card, FakeNvml
 

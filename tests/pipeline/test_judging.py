@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 
 from pipeline.acceptance import CURATED, Evidence, judge
+from pipeline.common.errors import BadInput
 from pipeline.config import AcceptanceSection, Topic
 from pipeline.dataset.generate import conversations
-from pipeline.errors import BadInput
 from pipeline.judging import CuratedPrompt, find_prompts, read_prompts, reasons_for_all, reasons_unreasonable
 
 RECORDED: dict[str, Any] = json.loads(

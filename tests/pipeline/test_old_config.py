@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import config_file, old_config
+from pipeline.common.errors import BadInput
 from pipeline.config import Config
-from pipeline.errors import BadInput
 
 OLD = Path(__file__).parents[1] / "fixtures" / "old_configs"
 SECTIONS = {

@@ -18,8 +18,8 @@ from pipeline import infer, runner, scoring
 from pipeline.base_model import load
 from pipeline.base_model.locate import at
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.common.errors import EnvironmentFault, HumigenceError
 from pipeline.context import StepContext
-from pipeline.errors import EnvironmentFault, HumigenceError
 from pipeline.events import STEP_NAMES, Event, StepFinished, StepName
 from pipeline.gpu import cpu_device
 from pipeline.out_of_memory import NO_ROOM, OutOfMemory, in_halves, is_out_of_memory, unless_short

@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.base_model.shape import ModelShape
+from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config import Config
-from pipeline.errors import BadInput, EnvironmentFault
 from pipeline.fused_memory import estimate_fused
 from pipeline.gpu import GIB, Device
 from pipeline.micro_batch import USABLE_SHARE

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from pipeline.errors import BadInput
-from pipeline.redact import is_secret, redact
+from pipeline.common.errors import BadInput
+from pipeline.common.redact import is_secret, redact
 from tests.processes import python
 
 SECRET = 'kept-by-nobody/Ünïque"1234'
@@ -58,9 +58,9 @@ def test_the_values_of_secret_variables_are_hidden_in_errors_events_and_output()
         """
 import sys, tempfile
 from pathlib import Path
-from pipeline import events, redact, runs
+from pipeline import events; from pipeline.common import redact; from pipeline import runs
 from pipeline.config import Config
-from pipeline.errors import BadInput
+from pipeline.common.errors import BadInput
 redact.hide_in("stdout", "stderr")
 secret = sys.argv[1]
 run = runs.create(runs.Workspace(Path(tempfile.mkdtemp())), Config(), {})
@@ -79,7 +79,7 @@ assert [each.event.text for each in runs.EventReader(run).read()] == ["it is [hi
 
 @pytest.mark.parametrize("address", ["http://name:pa%20ss-word@proxy.example:3128", "name:pa%20ss-word@proxy.example:3128/"])
 def test_the_login_of_a_proxy_is_hidden_however_an_error_tells_it(address: str) -> None:
-    code = "from pipeline.redact import redact; import sys; print(redact(sys.argv[1]))"
+    code = "from pipeline.common.redact import redact; import sys; print(redact(sys.argv[1]))"
     sent = base64.b64encode(b"name:pa ss-word").decode()
     for told in (address, "login name:pa ss-word refused", f"header {sent}", "the word pa ss-word is wrong", "pa%20ss-word"):
         shown = python(code, told, HTTPS_PROXY=address).stdout

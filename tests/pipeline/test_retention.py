@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import events as ev
-from pipeline import files, locks, removal, retention, runner, runs
+from pipeline import locks, removal, retention, runner, runs
+from pipeline.common import files
+from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config import Config
-from pipeline.errors import BadInput, EnvironmentFault
 from pipeline.runner import Request, StopSwitch
 from pipeline.runs import EventWriter, RunFolder, Workspace
 from tests.processes import python
@@ -273,7 +274,7 @@ _DIE_WHILE_REMOVING = """
 import os, shutil, signal, sys
 from pathlib import Path
 from pipeline import removal
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import RunFolder; from pipeline.runs import Workspace
 def first_file_only(folder, *_, **__):
     next(path for path in sorted(Path(folder).rglob("*")) if path.is_file()).unlink()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline import events as ev
 from pipeline import locks, runs
+from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config import Config
-from pipeline.errors import BadInput, MissingArtifact
 from pipeline.runs import EventReader, EventWriter, RunFolder, Workspace
 from tests.processes import python, started
 
@@ -116,8 +116,8 @@ def test_a_dead_process_left_everything_it_emitted_and_its_run_shows_as_crashed_
     code = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import events as ev, locks
-from pipeline.runs import EventWriter, RunFolder
+from pipeline import events as ev; from pipeline import locks
+from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)
 writer = EventWriter(run)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import text
+from pipeline.common import text
 
 _ANY_TEXT = st.text(st.characters())
 

@@ -56,7 +56,7 @@ def test_a_message_is_found_by_its_most_telling_words() -> None:
 # ------------------------------------------------------------------------------------------------ the finder itself
 
 SOURCE = '''
-from pipeline.errors import BadInput, HumigenceError
+from pipeline.common.errors import BadInput; from pipeline.common.errors import HumigenceError
 
 class Special(HumigenceError):
     pass

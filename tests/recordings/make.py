@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import events as ev
+from pipeline.common.files import write_json
 from pipeline.config import Config
 from pipeline.events import STEP_NAMES, Envelope, Event, StepName, to_line
-from pipeline.files import write_json
 from pipeline.runs import RunFolder, Workspace
 
 START = datetime(2025, 11, 22, 9, 31, 4).timestamp()

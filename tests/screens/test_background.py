@@ -17,7 +17,7 @@ from humigence_tui.background.output import OutputTail
 from humigence_tui.background.run_list import RunList
 from pipeline import events as ev
 from pipeline import gpu, runs, state_cache
-from pipeline.files import disk_bytes
+from pipeline.common.files import disk_bytes
 from pipeline.runs import EventWriter, RunFolder
 from pipeline.state import RunState
 from pipeline.state_cache import Summary, summarize
@@ -112,7 +112,7 @@ def test_a_flood_of_events_is_posted_at_most_four_times_a_second_and_none_is_los
 
 
 def test_a_run_that_cannot_be_started_is_told(records: Records) -> None:
-    from pipeline.errors import EnvironmentFault
+    from pipeline.common.errors import EnvironmentFault
 
     def refused() -> Any:
         raise EnvironmentFault("busy", "wait")

@@ -14,11 +14,11 @@ from textual.widgets import Input, Static
 
 from humigence_tui.app import HumigenceApp
 from pipeline import config_file
+from pipeline.common.errors import BadInput
+from pipeline.common.text import safe
 from pipeline.config import Config
-from pipeline.errors import BadInput
 from pipeline.jobs import Ended, Gone, JobEvent, Told
 from pipeline.runs import RunFolder
-from pipeline.text import safe
 from screens import messages
 from screens.saved import SavedScreen
 from tests.conftest import chat_row

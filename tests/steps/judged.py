@@ -10,11 +10,11 @@ from pipeline import runs
 from pipeline.base_model.load import add_adapter, load_base
 from pipeline.base_model.locate import require
 from pipeline.base_model.shape import read_shape
+from pipeline.common.files import write_json
 from pipeline.config import Config
 from pipeline.context import StepContext
 from pipeline.dataset import processed
 from pipeline.events import Event, TrainStep
-from pipeline.files import write_json
 from pipeline.gpu import cpu_device
 from pipeline.planning import make_plan, write_plan
 from pipeline.runs import EventWriter, Workspace

@@ -12,11 +12,11 @@ from pipeline import judging
 from pipeline.base_model.load import load_adapter, load_base
 from pipeline.base_model.locate import require
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.common.errors import MissingArtifact, Stopped
+from pipeline.common.files import read_json, write_json
 from pipeline.context import StepContext
 from pipeline.dataset import processed
-from pipeline.errors import MissingArtifact, Stopped
 from pipeline.events import Answered, HeldOut, Note
-from pipeline.files import read_json, write_json
 from pipeline.gpu import cpu_device
 from pipeline.infer import generate_batch, user_prompt
 from pipeline.steps import evaluate

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from pipeline import acceptance, runs
+from pipeline.common.errors import MissingArtifact
+from pipeline.common.files import read_json, write_json
 from pipeline.config import Config
 from pipeline.context import StepContext
-from pipeline.errors import MissingArtifact
 from pipeline.events import Event, GateJudged, Note
-from pipeline.files import read_json, write_json
 from pipeline.runs import Workspace
 from pipeline.steps import gates
 from tests.steps.judged import log_steps

@@ -18,12 +18,12 @@ from pipeline import infer, packaged, room
 from pipeline.base_model.load import load_adapter
 from pipeline.base_model.locate import require
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
+from pipeline.common.files import read_json, sha256_file, write_json
 from pipeline.config import Config, ExportFormat
 from pipeline.context import StepContext
-from pipeline.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.events import Event, Note, Packed, StepProgress
 from pipeline.export import merged_model
-from pipeline.files import read_json, sha256_file, write_json
 from pipeline.gpu import cpu_device
 from pipeline.merging import merge
 from pipeline.merging.adapter import LowRank

@@ -23,7 +23,7 @@ import json, sys
 from pathlib import Path
 from pipeline.config import Config
 from pipeline.context import StepContext
-from pipeline.errors import HumigenceError
+from pipeline.common.errors import HumigenceError
 from pipeline import room
 from pipeline.hub import fetch
 from pipeline.runs import Workspace

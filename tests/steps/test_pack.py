@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import export, files, infer, packaged
+from pipeline import export, infer, packaged
 from pipeline.base_model.load import load_adapter, load_base
 from pipeline.base_model.locate import require
 from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.common import files
+from pipeline.common.errors import BadInput, MissingArtifact
+from pipeline.common.files import read_json, write_json
 from pipeline.context import StepContext
-from pipeline.errors import BadInput, MissingArtifact
 from pipeline.events import Note, Packed
-from pipeline.files import read_json, write_json
 from pipeline.gpu import cpu_device
 from pipeline.steps import gates, pack
 from tests import tiny

@@ -8,10 +8,10 @@ from pipeline import events as ev
 from pipeline import forecast, runs
 from pipeline.base_model.locate import at
 from pipeline.base_model.shape import read_shape
+from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config import Config
 from pipeline.context import StepContext
 from pipeline.dataset.estimate import estimate_figures
-from pipeline.errors import BadInput, MissingArtifact
 from pipeline.events import Event, PlanMade
 from pipeline.gpu import cpu_device
 from pipeline.planning import read_plan

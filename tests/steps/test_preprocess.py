@@ -16,13 +16,13 @@ import pytest
 from pipeline.base_model.special_tokens import SpecialTokens
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.base_model.words import Ids
+from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.config import Config
 from pipeline.config_file import parse
 from pipeline.context import StepContext
 from pipeline.dataset import processed
 from pipeline.dataset.conversation import NOT_TRAINED
 from pipeline.dataset.processed import SPLITS, ProcessedData
-from pipeline.errors import BadInput, MissingArtifact, Stopped
 from pipeline.events import Event, Note, StepProgress
 from pipeline.packing import pack
 from pipeline.runs import Workspace, create

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import packaged
-from pipeline.files import read_json
+from pipeline.common.files import read_json
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from pipeline import runs
+from pipeline.common.errors import MissingArtifact
+from pipeline.common.files import read_json
 from pipeline.config import Config
 from pipeline.context import StepContext
-from pipeline.errors import MissingArtifact
 from pipeline.events import Evaluated, Event, Sampled, TrainEnded, TrainStep
-from pipeline.files import read_json
 from pipeline.runs import EventWriter, Workspace
 from pipeline.steps import plan, preprocess, train
 from pipeline.trained import require

@@ -11,11 +11,11 @@ import pytest
 
 from pipeline import events as ev
 from pipeline import gpu, runs
+from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
+from pipeline.common.files import write_json
 from pipeline.config import Config
 from pipeline.context import StepContext
-from pipeline.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.events import Event, Note
-from pipeline.files import write_json
 from pipeline.runs import EventWriter, Workspace
 from pipeline.steps import validate
 from tests.conftest import chat_row, write_jsonl
@@ -185,11 +185,11 @@ def test_the_newest_run_is_judged_by_todays_thresholds(settings: dict[str, Any],
 _LIGHT_STEPS = """
 import json, sys
 from pathlib import Path
-from pipeline import catalogue, doctor
+from pipeline import catalogue; from pipeline import doctor
 from pipeline.config import Config
 from pipeline.context import StepContext
 from pipeline.runs import Workspace
-from pipeline.steps import model, plan, validate
+from pipeline.steps import model; from pipeline.steps import plan; from pipeline.steps import validate
 ctx = StepContext(Config.model_validate(json.loads(sys.argv[1])), Workspace(Path.cwd()))
 validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); doctor.examine(Path.cwd())
 print([name for name in ("torch", "transformers", "datasets", "peft", "gguf", "textual") if name in sys.modules])

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import measurements
 from pipeline.base_model import locate
-from pipeline.errors import MissingArtifact
+from pipeline.common.errors import MissingArtifact
 from pipeline.forecast import measured_tokens_per_second
 from pipeline.gpu import cpu_device
 from pipeline.measurements import Measurement

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.base_model.load import ADAPTER_WEIGHTS
-from pipeline.errors import EnvironmentFault, Stopped
+from pipeline.common.errors import EnvironmentFault, Stopped
+from pipeline.common.files import read_json, sha256_file
 from pipeline.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Note, Sampled, TrainStep
-from pipeline.files import read_json, sha256_file
 from pipeline.runs import read_state
 from pipeline.training import checkpoints
 from pipeline.training.recorder import Recorder

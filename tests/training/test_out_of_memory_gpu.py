@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import EnvironmentFault
+from pipeline.common.errors import EnvironmentFault
 from pipeline.events import Evaluated, MemoryRanOut, TrainStep
 from tests import tiny
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for

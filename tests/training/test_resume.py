@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from pipeline.base_model.load import ADAPTER_WEIGHTS
+from pipeline.common.errors import Stopped
+from pipeline.common.files import sha256_file
 from pipeline.computing import compute_dtype
 from pipeline.config import Config
-from pipeline.errors import Stopped
 from pipeline.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed, TrainEnded, TrainStep
-from pipeline.files import sha256_file
 from pipeline.gpu import cpu_device
 from pipeline.planning import Plan
 from pipeline.runs import EventReader, RunFolder, Workspace, read_state, runs_of

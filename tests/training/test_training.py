@@ -13,7 +13,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pipeline.base_model.load import ADAPTER_WEIGHTS
-from pipeline.errors import BadInput, Diverged
+from pipeline.common.errors import BadInput, Diverged
+from pipeline.common.files import sha256_file
 from pipeline.events import (
     CheckpointSaved,
     EarlyStopped,
@@ -25,7 +26,6 @@ from pipeline.events import (
     TrainingDiverged,
     TrainStep,
 )
-from pipeline.files import sha256_file
 from pipeline.packing import pack
 from pipeline.training.progress import Progress
 from pipeline.training.recorder import Recorder, StepDone

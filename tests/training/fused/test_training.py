@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import Stopped
+from pipeline.common.errors import Stopped
 from pipeline.events import Evaluated, MemoryRanOut, TrainStep
 from pipeline.training.checkpoint_files import all_of
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for, stop_at

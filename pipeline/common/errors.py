@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pipeline.redact import redact
+from pipeline.common.redact import redact
 
 EXIT_OK = 0
 EXIT_BUG = 1
