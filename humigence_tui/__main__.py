@@ -31,7 +31,7 @@ def _main(arguments: list[str] | None) -> int:
     try:
         workspace = given.workspace.resolve()
     except OSError as error:
-        from pipeline import machine_faults  # the first screen does without
+        from pipeline.system import faults as machine_faults  # the first screen does without
 
         fault = machine_faults.in_words(error, given.workspace)
         if fault is None:

@@ -32,7 +32,7 @@ from screens.base import Page
 if TYPE_CHECKING:
     from humigence_tui.background.threads import Threads
     from humigence_tui.background.trainer import InProcessTrainer
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
     from pipeline.events import StopMode
     from pipeline.runner import Request
     from screens.machine import Machine

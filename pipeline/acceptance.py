@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import AcceptanceSection
+from pipeline.config.schema import AcceptanceSection
 from pipeline.events import GateJudged
 from pipeline.runs import RunFolder, read_report, read_state
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from pipeline.base_model.locate import cached_snapshot, hub_cache, problems_of
 from pipeline.base_model.shape import ATTENTION, ModelShape
 from pipeline.computing import compute_dtype
-from pipeline.config import ExportFormat, RowSchema
-from pipeline.gpu import GIB, Device
+from pipeline.config.schema import ExportFormat, RowSchema
 from pipeline.memory import estimate
-from pipeline.room import free_disk_bytes as free_disk_bytes
+from pipeline.system.disk import free_disk_bytes as free_disk_bytes
+from pipeline.system.gpu import GIB, Device
 
 _TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
 

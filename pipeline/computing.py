@@ -7,9 +7,9 @@ from typing import Literal
 
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput
-from pipeline.config import Config, PrecisionMode
-from pipeline.gpu import Device
+from pipeline.config.schema import Config, PrecisionMode
 from pipeline.memory import ComputeDtype
+from pipeline.system.gpu import Device
 
 Kernels = Literal["fused", "plain"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.events import Event, StopMode
 from pipeline.runs import RunFolder, Workspace
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
 
 # What an adapter is made of, in a checkpoint and in a package, as peft calls it.
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -111,6 +111,6 @@ class RunFolder:
 
     def load_config(self) -> Config:
         """The config as it was resolved when the run was made."""
-        from pipeline.config_file import parse, read_document
+        from pipeline.config.file import parse, read_document
 
         return parse(read_document(self.config), str(self.config))

@@ -11,12 +11,12 @@ from pipeline import catalogue, measurements
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.common.files import fingerprint
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
-from pipeline.gpu import Device
 from pipeline.package_size import asked_for, package_sizes
 from pipeline.planning import DataFigures, Plan, make_plan
 from pipeline.runs import Workspace, read_state, runs_of
+from pipeline.system.gpu import Device
 
 PLAN_FILE = "training_plan.json"  # the project's newest plan, in its folder
 # Old runs looked at for a measured speed: each costs reading a log.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pipeline.base_model.shape import ATTENTION, ModelShape, adapter_parameters, linear_layers
-from pipeline.config import PrecisionMode
+from pipeline.config.schema import PrecisionMode
 from pipeline.memory import ADAPTER_BYTES, MemoryEstimate, weight_bytes, with_context
 
 ITEM = 2  # bfloat16

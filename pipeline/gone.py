@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline import provenance, room
+from pipeline import provenance
 from pipeline.runs import RunFolder
+from pipeline.system import disk as room
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _VMSTAT = Path("/proc/vmstat")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import locks
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.events import Event, Note
-from pipeline.gpu import Device
+from pipeline.system import locks
+from pipeline.system.gpu import Device
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.decoding import decoder
-from pipeline.out_of_memory import answer_fault, in_halves, while_there_is_room
+from pipeline.system.out_of_memory import answer_fault, in_halves, while_there_is_room
 
 if TYPE_CHECKING:
     from pipeline.base_model.tokenizer import ChatTokenizer
-    from pipeline.gpu import Device
     from pipeline.packaged import Packaged
+    from pipeline.system.gpu import Device
 
 # Prompts answered together: enough to use the device, few enough for their caches to fit beside a model that trains.
 _BATCH = 16

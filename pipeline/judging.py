@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
-from pipeline.config_file import find_file
+from pipeline.config.file import find_file
 from pipeline.dataset.jsonl import Line, read_lines, unit
 from pipeline.dataset.readable import require_readable
 from pipeline.function_words import FUNCTION_WORDS

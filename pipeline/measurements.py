@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.files import fingerprint, read_json, write_json
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 FILE = "measured.json"
 # Of `train`: none of these changes what a step costs.

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pipeline.base_model.shape import ATTENTION, MLP, ModelShape, adapter_parameters, linear_layers
-from pipeline.config import PrecisionMode
+from pipeline.config.schema import PrecisionMode
 
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import EnvironmentFault
 from pipeline.computing import Kernels, attends_by_offsets, compute_dtype, fused_works
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.fused_memory import estimate_fused
-from pipeline.gpu import GIB, Device
 from pipeline.memory import MemoryEstimate, estimate
+from pipeline.system.gpu import GIB, Device
 
 USABLE_SHARE = 0.9  # of the free memory: the rest is fragmentation and what the formula doesn't know
 MOST_CPU_ROWS = 2  # more rows at once gain nothing on a CPU

@@ -7,7 +7,7 @@ import math
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import ModelShape, adapter_parameters
-from pipeline.config import Config, ExportFormat
+from pipeline.config.schema import Config, ExportFormat
 
 _BESIDE_WEIGHTS = 16 << 20  # tokenizer, cards, manifest
 

@@ -15,12 +15,12 @@ from pipeline.base_model.shape import ModelShape, adapter_parameters
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json, write_json
 from pipeline.computing import computing
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.events import PlanMade
-from pipeline.gpu import Device
 from pipeline.memory import ComputeDtype
 from pipeline.micro_batch import choose_micro_batch
 from pipeline.packing import ROWS_AN_EPOCH
+from pipeline.system.gpu import Device
 
 ROWS_PER_STEP = 16
 EVALUATIONS = 10

@@ -19,10 +19,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import QUIET, __version__, gpu
+from pipeline import QUIET, __version__
 from pipeline.common.files import read_json, write_json
 from pipeline.common.redact import is_secret, redact
 from pipeline.folders import RunFolder
+from pipeline.system import gpu
 
 # Those whose version changes what a run does.
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pipeline import locks, retention, runs
+from pipeline import retention, runs
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.retention import KEPT_NEWEST, Pruning
 from pipeline.runs import RunFolder, Workspace
+from pipeline.system import locks
 from pipeline.training import checkpoint_files
 
 _START_S = 10.0  # how long somebody else's start is waited for

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import config_file, runs
+from pipeline import runs
 from pipeline.common import files
 from pipeline.common.errors import HumigenceError
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.export.folder import MANIFEST
 from pipeline.runs import RunFolder, Workspace

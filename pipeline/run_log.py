@@ -10,8 +10,8 @@ from pathlib import Path
 from pipeline.common.errors import EnvironmentFault
 from pipeline.events import Event
 from pipeline.folders import RunFolder
-from pipeline.room import Reserve, is_full, wait_for
 from pipeline.runs import EventWriter
+from pipeline.system.disk import Reserve, is_full, wait_for
 
 # More than one line: with less it would stop again at the next.
 _CHILDREN_DIE_S = 5.0  # forked loaders of a killed worker hold the log open a moment longer than it

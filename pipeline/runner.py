@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import events as ev
-from pipeline import gone, gpu, logout, machine_faults, provenance
+from pipeline import gone, provenance
 from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
 from pipeline.events import STEP_NAMES, Event, StepName, StopMode
 from pipeline.gpu_lock import card_held
-from pipeline.out_of_memory import OutOfMemory, first_line, is_out_of_memory, step_fault
 from pipeline.removal import clear_left_behind
 from pipeline.runs import RunFolder, Workspace, read_report, runs_of, stop_requested
+from pipeline.system import faults as machine_faults
+from pipeline.system import gpu
+from pipeline.system import login_session as logout
+from pipeline.system.out_of_memory import OutOfMemory, first_line, is_out_of_memory, step_fault
 
 # What runs when training was not asked for.
 WITHOUT_TRAINING: tuple[StepName, ...] = ("validate", "plan", "model", "preprocess")

@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import locks
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import disk_bytes, fsync_folder, make_folder, read_json, write_atomic, write_json
 from pipeline.common.redact import redactor
@@ -25,9 +24,10 @@ from pipeline.folders import RunFolder as RunFolder
 from pipeline.folders import Workspace as Workspace
 from pipeline.log_fold import fold_lines
 from pipeline.state import RunState, Status
+from pipeline.system import locks
 
 if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
 
 # Lost by a power cut without harm; everything else is flushed to disk as it is written.
 _NOT_FLUSHED = (StepProgress, TrainStep)

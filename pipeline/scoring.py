@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.decoding import evaluating
-from pipeline.out_of_memory import OutOfMemory, in_halves
+from pipeline.system.out_of_memory import OutOfMemory, in_halves
 
 _NO_LABEL = -100
 

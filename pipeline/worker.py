@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from pipeline import locks, machine_faults
 from pipeline.common.errors import EnvironmentFault, HumigenceError, Stopped
 from pipeline.common.files import read_json
 from pipeline.common.redact import hide_in
@@ -21,6 +20,8 @@ from pipeline.events import Event
 from pipeline.run_log import RunLog
 from pipeline.runner import Request, StopSwitch, execute
 from pipeline.runs import RunFolder, Workspace, clear_stop_request, stop_requested
+from pipeline.system import faults as machine_faults
+from pipeline.system import locks
 
 REQUEST_FILE = "request.json"
 

@@ -14,10 +14,10 @@ from textual.message import Message
 from textual.reactive import var
 from textual.widgets import Static
 
-from pipeline import config_file
 from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.dataset.processed import SPLITS
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
 from screens.base import Page

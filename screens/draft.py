@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from pipeline import config_file
-from pipeline.config import Config, Level
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config, Level
 
 # How a setting is entered: one of a few values, several of a few, a list of names, a number, any text.
 Kind = Literal["choice", "choices", "list", "number", "text"]

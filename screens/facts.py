@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pipeline import config_file
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import counted, duration, size
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.events import STEP_NAMES, StepName
 from pipeline.package_size import asked_for
 from pipeline.planning import Plan, checkpointing_words, kernels_words

@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.gpu import GpuReading, Survey
-from pipeline.host import HostReading
+from pipeline.system.gpu import GpuReading, Survey
+from pipeline.system.host import HostReading
 
 HISTORY = 120  # readings kept, one a second
 

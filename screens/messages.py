@@ -8,7 +8,7 @@ from textual.message import Message
 
 if TYPE_CHECKING:
     from pipeline.common.errors import HumigenceError
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
     from pipeline.events import StopMode
     from pipeline.runner import Request
     from pipeline.runs import RunFolder

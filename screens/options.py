@@ -11,18 +11,10 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.base_model.templates import TEMPLATES, Templates
 from pipeline.catalogue import CuratedModel
 from pipeline.common.text import safe, size
-from pipeline.config import Config, ExportFormat
-from pipeline.gpu import (
-    GIB,
-    Device,
-    GpuReading,
-    Survey,
-    allowed,
-    survey,
-    torch_cuda_build,
-)
-from pipeline.host import HostReading, read_host
+from pipeline.config.schema import Config, ExportFormat
 from pipeline.micro_batch import memory_of
+from pipeline.system.gpu import GIB, Device, GpuReading, Survey, allowed, survey, torch_cuda_build
+from pipeline.system.host import HostReading, read_host
 from screens.widgets.choices import Option
 
 OTHER_MODEL = "other"

@@ -14,13 +14,13 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.base_model.templates import Templates
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.common.text import counted, duration
-from pipeline.config import Config, ExportFormat
-from pipeline.gpu import Device, choose_device
+from pipeline.config.schema import Config, ExportFormat
 from pipeline.micro_batch import USABLE_SHARE, memory_of
 from pipeline.package_size import package_sizes
 from pipeline.planning import DataFigures, Plan, make_plan
-from pipeline.room import free_disk_bytes
 from pipeline.runs import Workspace
+from pipeline.system.disk import free_disk_bytes
+from pipeline.system.gpu import Device, choose_device
 
 Verdict = Literal["fits", "tight", "too much", "unknown"]
 # Rows enough that the batch does not shrink: what memory is shown for while there is no data to count.

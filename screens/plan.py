@@ -13,10 +13,10 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from pipeline import config_file
 from pipeline.common.errors import BadInput
 from pipeline.common.text import duration, safe
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.events import STEP_NAMES
 from pipeline.planning import write_plan
 from pipeline.runner import Request

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from pipeline.common.text import safe
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from screens.base import Page
 from screens.copying import Copyable
 from screens.facts import Fact, changed_settings

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
-from pipeline.config import Config
-from pipeline.config_file import DEFAULT_CONFIG
+from pipeline.config.environment import training_asked
+from pipeline.config.file import DEFAULT_CONFIG
+from pipeline.config.schema import Config
 from pipeline.runner import Request
-from pipeline.switches import training_asked
 from screens.base import Page
 from screens.messages import StartRun
 from screens.question import Answer, Question

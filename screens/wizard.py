@@ -12,10 +12,11 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widgets import Input
 
-from pipeline import catalogue, config_file
+from pipeline import catalogue
 from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from screens import names
 from screens.base import Page
 from screens.copying import Copyable

@@ -15,10 +15,10 @@ from typing import Any
 
 from humigence_tui.app import HumigenceApp
 from humigence_tui.background import threads
-from pipeline import locks
-from pipeline.gpu import GIB, GpuProcess, GpuReading, Survey
-from pipeline.host import HostReading
 from pipeline.runs import RunFolder, Workspace
+from pipeline.system import locks
+from pipeline.system.gpu import GIB, GpuProcess, GpuReading, Survey
+from pipeline.system.host import HostReading
 from screens import themes
 from screens.machine import Machine, MachineHistory
 from screens.messages import MachineNews

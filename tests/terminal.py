@@ -20,7 +20,7 @@ from pathlib import Path
 import pyte
 
 from pipeline import runs
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.runs import RunFolder, Workspace
 from tests.processes import IMPORT_PATH, ROOT
 

@@ -6,8 +6,8 @@ import threading
 import time
 
 from humigence_tui.background import Post
-from pipeline import gpu
-from pipeline.host import read_host
+from pipeline.system import gpu
+from pipeline.system.host import read_host
 from screens import messages
 from screens.machine import MachineHistory
 

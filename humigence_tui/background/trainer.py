@@ -14,7 +14,7 @@ from pipeline.runs import RunFolder, Workspace
 from screens import messages
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
     from pipeline.runner import Request
 
 

@@ -11,11 +11,12 @@ from humigence_tui.cli.display import display
 from humigence_tui.cli.lines import Line
 from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
 from humigence_tui.cli.terminal import out_json
-from pipeline import config_file, runner, runs, worker
+from pipeline import runner, runs, worker
 from pipeline.base_model import trained_on
 from pipeline.base_model.locate import locate
 from pipeline.common.errors import EXIT_OK, GatesFailed, MissingArtifact
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.context import StepContext, StepResult
 from pipeline.events import Envelope, Event, Note, StepName
 from pipeline.runs import RunFolder, Workspace

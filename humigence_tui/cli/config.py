@@ -9,8 +9,8 @@ import typer
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
 from humigence_tui.cli.terminal import out, out_json, out_piece, say, table
-from pipeline import config_file
 from pipeline.common.redact import redact
+from pipeline.config import file as config_file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 

@@ -16,12 +16,12 @@ import typer
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.terminal import out, out_json, say, say_next
-from pipeline import config_file
 from pipeline.base_model.locate import require
 from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.common.files import write_atomic
 from pipeline.common.text import counted
-from pipeline.config import Config, Topic
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config, Topic
 from pipeline.dataset import generate, jsonl, source
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.runs import Workspace

@@ -12,7 +12,7 @@ from humigence_tui.cli.terminal import Colour, out, out_json, say
 from pipeline import doctor as examination
 from pipeline.common.errors import EXIT_OK, EnvironmentFault
 from pipeline.doctor import Check, Status
-from pipeline.gpu import Survey, survey
+from pipeline.system.gpu import Survey, survey
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -6,7 +6,7 @@ import typer
 
 from humigence_tui.cli.alone import run_step, trained_run
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
-from pipeline import gpu
+from pipeline.system import gpu
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -14,14 +14,15 @@ import typer
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
 from humigence_tui.cli.terminal import out_json, out_json_line, out_piece, say
-from pipeline import gpu, packaged
+from pipeline import packaged
 from pipeline.base_model.locate import require
 from pipeline.common.errors import BadInput
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset.jsonl import read_lines, unit
 from pipeline.dataset.readable import require_readable
 from pipeline.export.folder import MANIFEST
 from pipeline.runs import Workspace
+from pipeline.system import gpu
 
 if TYPE_CHECKING:
     from pipeline.base_model.tokenizer import ChatTokenizer

@@ -15,7 +15,7 @@ from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, switch, work
 from humigence_tui.cli.terminal import say
 from pipeline import launch, runs
 from pipeline.common.errors import BadInput, Stopped
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.events import Envelope, Event
 from pipeline.launch import Request, Started
 from pipeline.runs import Workspace

@@ -16,9 +16,10 @@ from typer.core import TyperGroup
 
 from humigence_tui.cli import terminal
 from humigence_tui.streams import open_standard_streams, safe_streams
-from pipeline import __version__, machine_faults
+from pipeline import __version__
 from pipeline.common.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, HumigenceError
 from pipeline.common.redact import hide_in
+from pipeline.system import faults as machine_faults
 
 # click's UsageError, which newer versions of typer carry inside themselves.
 _UsageError: Any = typer.BadParameter.__bases__[0]

@@ -8,7 +8,7 @@ from typing import Any
 from humigence_tui.cli.terminal import say
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact, Stopped
 from pipeline.common.text import size
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
 from pipeline.measurements import Measurement
 from pipeline.runs import Workspace

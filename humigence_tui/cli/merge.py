@@ -9,8 +9,8 @@ import typer
 from humigence_tui.cli.alone import run_step, trained_run
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, workspace
 from humigence_tui.cli.terminal import say_next
-from pipeline import config_file
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.folders import MERGED
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from humigence_tui.cli.terminal import say
-from pipeline import config_file
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.environment import switch, training_asked
+from pipeline.config.schema import Config
 from pipeline.runs import Workspace
-from pipeline.switches import switch, training_asked
 
 __all__ = [
     "DEFAULT_CONFIG",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from humigence_tui.cli.terminal import Colour, colours, out, out_parts
 from pipeline.common.text import counted
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset import jsonl
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.row import Look, look_at

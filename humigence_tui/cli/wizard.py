@@ -11,8 +11,8 @@ import typer
 from humigence_tui.cli.launching import validation_only
 from humigence_tui.cli.options import DEFAULT_CONFIG, ConfigPath, TrainFlag, training_asked, with_config, workspace
 from humigence_tui.cli.terminal import is_interactive, say, say_next
-from pipeline import config_file
 from pipeline.common.errors import EnvironmentFault
+from pipeline.config import file as config_file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -31,11 +31,11 @@ from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
 from pipeline.common.text import size
 from pipeline.computing import compute_dtype as compute_dtype_for
-from pipeline.config import LoraSection, PrecisionMode
+from pipeline.config.schema import LoraSection, PrecisionMode
 from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from pipeline.gpu import Device
 from pipeline.memory import ComputeDtype, weight_bytes
-from pipeline.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short
+from pipeline.system.gpu import Device
+from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel

@@ -19,7 +19,7 @@ from pipeline.base_model import strangers
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import fingerprint, sha256_file
-from pipeline.config import ChatTemplate, Config
+from pipeline.config.schema import ChatTemplate, Config
 from pipeline.runs import Workspace
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

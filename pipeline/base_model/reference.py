@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base_model.locate import BaseModel, hub_cache
-from pipeline.config import ModelSection
+from pipeline.config.schema import ModelSection
 
 
 @dataclass(frozen=True)

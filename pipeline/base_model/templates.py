@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
-from pipeline.config import ChatTemplate
+from pipeline.config.schema import ChatTemplate
 
 OWN: ChatTemplate = "auto"
 

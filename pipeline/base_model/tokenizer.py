@@ -25,7 +25,7 @@ from pipeline.base_model.special_tokens import Marked, SpecialTokens
 from pipeline.base_model.templates import OWN, TEMPLATES, Templates, how_to_choose
 from pipeline.base_model.words import Ids
 from pipeline.common.errors import BadInput
-from pipeline.config import ChatTemplate
+from pipeline.config.schema import ChatTemplate
 from pipeline.dataset.conversation import Message, check_turns
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
-from pipeline.config import Config, DataSection
+from pipeline.config.schema import Config, DataSection
 from pipeline.dataset import source
 from pipeline.dataset.jsonl import Line, count_lines, read_lines
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable

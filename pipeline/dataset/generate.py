@@ -17,8 +17,8 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.config import Topic
-from pipeline.config_file import shipped
+from pipeline.config.file import shipped
+from pipeline.config.schema import Topic
 from pipeline.dataset import sums
 from pipeline.dataset.conversation import Message
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
-from pipeline.config import RowSchema
+from pipeline.config.schema import RowSchema
 from pipeline.dataset.jsonl import count_lines, read_lines, unit
 from pipeline.dataset.readable import require_readable
 from pipeline.dataset.schemas import fitting

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.base_model.draft import Document, Tokenized
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset import jsonl
 from pipeline.dataset.ahead import in_order
 from pipeline.dataset.conversation import NOT_TRAINED, Message

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.files import fingerprint, read_json, sha256_file
-from pipeline.config import Config
-from pipeline.config_file import shipped
+from pipeline.config.file import shipped
+from pipeline.config.schema import Config
 from pipeline.packing import pack, row_capacity
 from pipeline.runs import Workspace
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.common.errors import BadInput
-from pipeline.config import Config, RowSchema
+from pipeline.config.schema import Config, RowSchema
 from pipeline.dataset.cleaning import clean, digest
 from pipeline.dataset.conversation import Message
 from pipeline.dataset.jsonl import Line

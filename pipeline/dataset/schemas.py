@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.config import RowSchema
+from pipeline.config.schema import RowSchema
 from pipeline.dataset.conversation import Message
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import machine_faults
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import write_atomic
-from pipeline.config import Config
-from pipeline.config_file import shipped
+from pipeline.config.file import shipped
+from pipeline.config.schema import Config
 from pipeline.dataset import generate
 from pipeline.dataset.processed import BUNDLED_DEMO, raw_file
 from pipeline.runs import Workspace
+from pipeline.system import faults as machine_faults
 
 
 def made(config: Config) -> bytes | None:

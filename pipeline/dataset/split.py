@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import SplitSection
+from pipeline.config.schema import SplitSection
 
 
 def assign(digests: Sequence[bytes], shares: SplitSection, seed: int) -> NDArray[np.int8]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.doctor import gpus, software, system
 from pipeline.doctor.check import Check, Status
-from pipeline.gpu import Survey, survey
+from pipeline.system.gpu import Survey, survey
 
 __all__ = ["Check", "Status", "examine", "healthy", "to_json"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.doctor.check import Check
-from pipeline.gpu import GIB, GpuReading, Survey
+from pipeline.system.gpu import GIB, GpuReading, Survey
 
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAY = "0x10de", "0x03"

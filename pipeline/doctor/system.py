@@ -10,15 +10,16 @@ from datetime import datetime
 from pathlib import Path
 
 import pipeline
-from pipeline import gone, logout, runs
+from pipeline import gone, runs
 from pipeline.base_model.locate import hub_cache
 from pipeline.catalogue import has_token
 from pipeline.common.text import duration
 from pipeline.doctor.check import Check
-from pipeline.gpu import GIB
-from pipeline.host import read_host
-from pipeline.room import existing, is_read_only
 from pipeline.runs import RunFolder, Workspace
+from pipeline.system import login_session as logout
+from pipeline.system.disk import existing, is_read_only
+from pipeline.system.gpu import GIB
+from pipeline.system.host import read_host
 
 _FULL, _LITTLE_DISK, _LITTLE_MEMORY = GIB, 10 * GIB, 8 * GIB
 _CLOCK_SLACK_S = 120.0

@@ -16,7 +16,7 @@ from pipeline import __version__, catalogue
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.text import gate_needs, gate_value
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import PurePath
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset.source import made as made_rows
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package

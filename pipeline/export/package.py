@@ -15,7 +15,7 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import Reference, reference_of
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint, read_json
-from pipeline.config import Config, ExportFormat
+from pipeline.config.schema import Config, ExportFormat
 from pipeline.context import StepContext
 from pipeline.events import GateJudged
 from pipeline.runs import read_report

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.base_model.locate import hub_cache
 from pipeline.catalogue import has_token
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
-from pipeline.room import is_full
+from pipeline.system.disk import is_full
 
 RETRY = "try again: what was fetched is kept"
 _TOKENS = "https://huggingface.co/settings/tokens"

@@ -10,16 +10,16 @@ from pipeline import measurements
 from pipeline.base_model.locate import BaseModel, require
 from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import EnvironmentFault
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.forecast import plan_for
-from pipeline.gpu import Device, choose_device, see_only
 from pipeline.job_kinds.child import Handler, Request
 from pipeline.measurements import Measurement
-from pipeline.out_of_memory import NO_ROOM, unless_short
 from pipeline.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs import Workspace
+from pipeline.system.gpu import Device, choose_device, see_only
+from pipeline.system.out_of_memory import NO_ROOM, unless_short
 
 _ROWS = 256  # of the prepared ones: enough to be like the others
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.base_model import locate
 from pipeline.common.errors import BadInput, HumigenceError
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset import jsonl, source
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message

@@ -23,7 +23,7 @@ from pipeline.base_model.strangers import safetensors_header
 from pipeline.common.errors import BadInput
 from pipeline.merging.adapter import Adapter, LowRank
 from pipeline.merging.numbers import BYTES, NAMES, narrowed, widened
-from pipeline.out_of_memory import NO_ROOM, merge_fault, unless_short
+from pipeline.system.out_of_memory import NO_ROOM, merge_fault, unless_short
 
 _PIECE = 1 << 21  # weights that are computed with at once: four or five arrays of 8 MiB
 _COPIED_BYTES = 8 << 20

@@ -101,8 +101,8 @@ def _prompts_file(ctx: StepContext) -> Path:
 def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
     from pipeline.base_model.load import load_adapter, load_base
     from pipeline.base_model.tokenizer import ChatTokenizer
-    from pipeline.gpu import choose_device
     from pipeline.planning import read_plan
+    from pipeline.system.gpu import choose_device
 
     base = locate.require(ctx.config, ctx.workspace)
     assert ctx.run is not None

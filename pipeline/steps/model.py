@@ -10,15 +10,16 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from functools import partial
 
-from pipeline import locks, room
 from pipeline.base_model import trained_on
 from pipeline.base_model.locate import BaseModel, cached_snapshot, hub_cache, locate, problems_of, require
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.context import StepContext, StepResult
 from pipeline.events import Note, StepProgress
-from pipeline.gpu import GIB
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently
 from pipeline.hub.words import RETRY, hub_errors_in_words
+from pipeline.system import disk as room
+from pipeline.system import locks
+from pipeline.system.gpu import GIB
 
 # At the top of the repository only: `original/`, `onnx/` and the like hold the same weights in other forms.
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")

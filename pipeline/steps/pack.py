@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline import room
 from pipeline.common.errors import Stopped
 from pipeline.common.files import new_folder, read_json
 from pipeline.context import StepContext, StepResult
@@ -21,6 +20,7 @@ from pipeline.export.folder import MANIFEST, carry_over, check_target, differing
 from pipeline.export.package import Package
 from pipeline.folders import ADAPTER_WEIGHTS, MERGED
 from pipeline.package_size import merged_weight_bytes
+from pipeline.system import disk as room
 
 _BESIDE_WEIGHTS = 8 << 20  # tokenizer, cards, manifest
 _MAKE_ROOM = "make room, then start it again"

@@ -9,8 +9,8 @@ from pipeline.common.errors import MissingArtifact
 from pipeline.context import StepContext, StepResult
 from pipeline.events import Note
 from pipeline.forecast import PLAN_FILE, exact_figures, known_shape, plan_for, plan_inputs
-from pipeline.gpu import choose_device
 from pipeline.planning import banner, read_plan, write_plan
+from pipeline.system.gpu import choose_device
 
 
 def run(ctx: StepContext) -> StepResult:

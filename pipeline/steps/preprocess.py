@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import machine_faults, room
 from pipeline.base_model.locate import require
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
@@ -21,6 +20,8 @@ from pipeline.dataset.jsonl import count_lines, is_array
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.events import Note, StepProgress
+from pipeline.system import disk as room
+from pipeline.system import faults as machine_faults
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from pipeline import acceptance, catalogue, room
+from pipeline import acceptance, catalogue
 from pipeline.base_model import templates
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
@@ -25,10 +25,11 @@ from pipeline.dataset.schemas import fitting
 from pipeline.events import Note
 from pipeline.folders import MERGED
 from pipeline.forecast import known_shape
-from pipeline.gpu import GIB, choose_device, read, torch_cuda_build
 from pipeline.judging import find_prompts, read_prompts
 from pipeline.package_size import package_sizes
 from pipeline.runs import read_report, runs_of
+from pipeline.system import disk as room
+from pipeline.system.gpu import GIB, choose_device, read, torch_cuda_build
 
 ROWS_LOOKED_AT = 100
 _CHECKPOINTS_KEPT = 4

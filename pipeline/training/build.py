@@ -10,10 +10,10 @@ import torch
 from pipeline.base_model.load import add_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
-from pipeline.config import Config
-from pipeline.gpu import GIB, Device
+from pipeline.config.schema import Config
 from pipeline.memory import CONTEXT_BYTES
 from pipeline.planning import Plan
+from pipeline.system.gpu import GIB, Device
 from pipeline.training import attention
 from pipeline.training.activations import ModelActivations
 from pipeline.training.fused import step as fused_step

@@ -14,11 +14,11 @@ from pipeline.common.text import size
 from pipeline.context import StepContext
 from pipeline.dataset.processed import ProcessedData
 from pipeline.events import Note, Resumed, TrainEnded
-from pipeline.gpu import Device, choose_device
-from pipeline.out_of_memory import OutOfMemory, first_line, free, is_out_of_memory, training_fault
 from pipeline.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs import RunFolder, read_state
+from pipeline.system.gpu import Device, choose_device
+from pipeline.system.out_of_memory import OutOfMemory, first_line, free, is_out_of_memory, training_fault
 from pipeline.training import checkpoint_files, checkpoints
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.callbacks import Cadence

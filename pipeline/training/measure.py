@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from pipeline.base_model.locate import BaseModel
-from pipeline.config import Config
-from pipeline.gpu import Device
+from pipeline.config.schema import Config
 from pipeline.planning import Plan
+from pipeline.system.gpu import Device
 from pipeline.training import attention
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.clock import Clock, GpuClock, WallClock

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline import gpu
 from pipeline.memory import CONTEXT_BYTES
+from pipeline.system import gpu
 
 
 class ProcessMemory:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from pipeline.out_of_memory import NO_ROOM, unless_short
+from pipeline.system.out_of_memory import NO_ROOM, unless_short
 
 
 class SavedTensors:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from pipeline.events import Event, MemoryAnswer, MemoryPlace, MemoryRanOut
-from pipeline.out_of_memory import NO_ROOM, OutOfMemory, unless_short
+from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, unless_short
 from pipeline.training.activations import Activations
 from pipeline.training.halving import Batch, halves, tokens_of
 from pipeline.training.limits import Limits

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.out_of_memory import NO_ROOM, unless_short
+from pipeline.system.out_of_memory import NO_ROOM, unless_short
 from pipeline.training.saved_tensors import SavedTensors
 
 

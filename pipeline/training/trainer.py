@@ -18,10 +18,10 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from pipeline.base_model.load import read_adapter
-from pipeline.config import TrainSection
+from pipeline.config.schema import TrainSection
 from pipeline.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
-from pipeline.out_of_memory import OutOfMemory
 from pipeline.planning import Plan
+from pipeline.system.out_of_memory import OutOfMemory
 from pipeline.training import attention, checkpoint_files, checkpoints, saving
 from pipeline.training.activations import ModelActivations
 from pipeline.training.callbacks import Bookkeeping, Cadence, StepBounds

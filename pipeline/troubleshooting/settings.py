@@ -36,7 +36,7 @@ TROUBLES = (
         ("… no longer means anything: …", "…: …, not …"),
         "A name or value of an older Humigence that has no counterpart today.",
         "Take it out, or set what the message names.",
-        raised_in=("pipeline/config_file.py",),
+        raised_in=("pipeline/config/file.py",),
     ),
     Trouble(
         ("…=…: must be 1 or true, 0 or false, or empty",),

@@ -20,8 +20,8 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from pipeline import config_file
 from pipeline.common.text import safe
+from pipeline.config import file as config_file
 from screens.draft import Draft, Field, default_words, fields, word
 from screens.widgets.choices import Choices, Option
 

@@ -15,7 +15,7 @@ from textual.widget import Widget
 from pipeline.common.text import safe, size
 
 if TYPE_CHECKING:
-    from pipeline.gpu import GpuReading
+    from pipeline.system.gpu import GpuReading
     from screens.machine import GpuView, Machine
 
 _GIB = 1 << 30

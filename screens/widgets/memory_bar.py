@@ -8,7 +8,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from pipeline.common.text import safe
-from pipeline.gpu import GIB
+from pipeline.system.gpu import GIB
 from screens.outlook import Outlook, Verdict, plan_line
 
 # In the order of the bar: what stands all the time first, what comes and goes last. Shades, not colours: those are verdicts.

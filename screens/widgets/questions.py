@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from pipeline.common.text import counted
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset.peek import Peek, peek
 from pipeline.runs import Workspace
 from screens.draft import Draft, fields

@@ -16,8 +16,8 @@ from pipeline.base_model import gguf_reading
 from pipeline.base_model.load import add_adapter, load_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
-from pipeline.config import LoraSection, PrecisionMode
-from pipeline.gpu import Device
+from pipeline.config.schema import LoraSection, PrecisionMode
+from pipeline.system.gpu import Device
 from pipeline.training.checkpoints import write_adapter
 from tests import tiny
 

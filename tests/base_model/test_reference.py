@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.base_model.locate import BaseModel, at
 from pipeline.base_model.reference import Reference, places, reference_of
-from pipeline.config import ModelSection
+from pipeline.config.schema import ModelSection
 
 
 def local(path: Path, workspace: Path) -> Reference:

@@ -26,8 +26,8 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput, MissingArtifact
-from pipeline.config import LoraSection
-from pipeline.gpu import cpu_device
+from pipeline.config.schema import LoraSection
+from pipeline.system.gpu import cpu_device
 from tests.processes import environment
 
 WEIGHTS = "model.safetensors"

@@ -14,7 +14,7 @@ from pipeline.base_model.locate import at
 from pipeline.base_model.templates import TEMPLATES
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput
-from pipeline.config import ChatTemplate
+from pipeline.config.schema import ChatTemplate
 from pipeline.dataset.conversation import Message
 from tests import tiny
 

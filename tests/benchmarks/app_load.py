@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 
 from pipeline import events as ev
-from pipeline import locks, runs
+from pipeline import runs
 from pipeline.runs import EventWriter, RunFolder, Workspace
+from pipeline.system import locks
 from tests.benchmarks import flood
 from tests.benchmarks.app_keys import MOST_MS, Answers, answering, reading
 from tests.benchmarks.harness import Figure, median, quantile

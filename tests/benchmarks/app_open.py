@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.events import TrainStep
-from pipeline.gpu import choose_device
 from pipeline.runs import EventReader, RunFolder, Workspace, read_state, request_stop, runs_of
+from pipeline.system.gpu import choose_device
 from tests.benchmarks.harness import Figure, write_result
 from tests.benchmarks.train_step import ON_THE_CPU, VARIANTS, prepare
 from tests.terminal import Terminal

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.base_model.locate import require
 from pipeline.base_model.tokenizer import ChatTokenizer
-from pipeline.config_file import parse
+from pipeline.config.file import parse
 from pipeline.context import StepContext
 from pipeline.dataset import processed
 from pipeline.packing import pack

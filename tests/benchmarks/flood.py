@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from pipeline import events as ev
-from pipeline import locks, runs
+from pipeline import runs
 from pipeline.runs import EventWriter, RunFolder
+from pipeline.system import locks
 from tests.processes import environment
 
 TICK_S = 0.02

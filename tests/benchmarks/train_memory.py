@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pipeline.gpu import choose_device
+from pipeline.system.gpu import choose_device
 from tests.benchmarks.harness import Figure, write_result
 from tests.benchmarks.train_step import ATTENTION, MLP, Variant, figures, prepare, run
 

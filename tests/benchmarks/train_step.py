@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.gpu import choose_device
 from pipeline.runs import RunFolder, Workspace, read_report, read_state, runs_of
+from pipeline.system.gpu import choose_device
 from tests.benchmarks import shapes
 from tests.benchmarks.harness import Figure, write_result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import events as ev
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.events import Envelope, Event, to_line
 from pipeline.runs import RunFolder
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from humigence_tui.cli import main as cli
-from pipeline import config_file
 from pipeline.base_model.tokenizer import ChatTokenizer
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.runs import Workspace
 from tests.conftest import chat_row

@@ -84,7 +84,7 @@ def test_a_terminal_that_cannot_redraw_gets_lines(recorded: Recorded, workspace:
 _STUBBORN = """
 import os, signal, sys, time
 from pathlib import Path
-from pipeline import events as ev; from pipeline import locks; from pipeline import runs
+from pipeline import events as ev; from pipeline.system import locks; from pipeline import runs
 from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)

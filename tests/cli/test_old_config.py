@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.cli import main as cli
-from pipeline import config_file
+from pipeline.config import file as config_file
 
 OLD = Path(__file__).parents[1] / "fixtures" / "old_configs" / "first_load.json"
 

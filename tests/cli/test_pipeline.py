@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import runs
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.runs import Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence

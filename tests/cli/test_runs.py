@@ -21,7 +21,7 @@ Recorded = Callable[..., RunFolder]
 _LIVE = """
 import os, sys, time
 from pathlib import Path
-from pipeline import events as ev; from pipeline import locks; from pipeline import runs
+from pipeline import events as ev; from pipeline.system import locks; from pipeline import runs
 from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)

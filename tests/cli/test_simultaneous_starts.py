@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import locks, runs
+from pipeline import runs
 from pipeline.runs import Workspace
+from pipeline.system import locks
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import machine_faults
 from pipeline.common.errors import BadInput, EnvironmentFault
-from pipeline.config import Config
+from pipeline.config.schema import Config
+from pipeline.system import faults as machine_faults
 from tests.processes import environment
 
 HUMIGENCE = f"{sys.executable} -P -m humigence_tui.cli.main"

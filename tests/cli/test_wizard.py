@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config_file
+from pipeline.config import file as config_file
 from tests.cli.terminals import Terminal
 from tests.processes import humigence
 

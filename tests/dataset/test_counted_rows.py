@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from pipeline.base_model.tokenizer import ChatTokenizer
-from pipeline.config_file import parse
+from pipeline.config.file import parse
 from pipeline.dataset.prepare import measure
 from pipeline.job_kinds import rows as counting
 from pipeline.job_kinds.child import Request

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 
 from pipeline.common.errors import BadInput
-from pipeline.config import Config, Topic
+from pipeline.config.schema import Config, Topic
 from pipeline.dataset import generate
 from pipeline.dataset.cleaning import clean
 

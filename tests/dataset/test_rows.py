@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import BadInput
-from pipeline.config import SplitSection
+from pipeline.config.schema import SplitSection
 from pipeline.dataset.cleaning import EMPTY_SYSTEM, TRIMMED, UNANSWERED, clean, digest
 from pipeline.dataset.conversation import NOT_TRAINED, Message
 from pipeline.dataset.schemas import fitting, messages_of

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline import events as ev
-from pipeline import room, runs
+from pipeline import runs
 from pipeline.common.errors import EnvironmentFault, Stopped
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.run_log import RunLog
 from pipeline.runs import EventReader, RunFolder, Workspace
+from pipeline.system import disk as room
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
 from tests.faults.workers import Project, Workers, when

@@ -18,7 +18,7 @@ from tests.steps.hub import serving
 _DOWNLOAD = """
 import json, sys
 from pathlib import Path
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext
 from pipeline.common.errors import HumigenceError
 from pipeline.hub import fetch

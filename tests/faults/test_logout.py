@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import launch, logout, runs
-from pipeline.config import Config
-from pipeline.logout import Fate, Login
+from pipeline import launch, runs
+from pipeline.config.schema import Config
 from pipeline.runs import RunFolder, Workspace
+from pipeline.system import login_session as logout
+from pipeline.system.login_session import Fate, Login
 from tests.faults.declared import survives
 from tests.faults.workers import Project
 

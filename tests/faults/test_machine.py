@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import events as ev
-from pipeline import gone, gpu, retention, runs, state_cache
+from pipeline import gone, retention, runs, state_cache
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import write_json
 from pipeline.common.text import duration
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.doctor import system
 from pipeline.events import Envelope, to_line
 from pipeline.runs import EventWriter, RunFolder, Workspace
 from pipeline.state import RunState, Status, fold
+from pipeline.system import gpu
 from screens.snapshot import Freezer, busy_now
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
@@ -155,7 +156,7 @@ def test_a_gpu_that_vanishes_is_told_and_found_again() -> None:
 
 _WATCH_A_DRIVER_THAT_HANGS = """
 import threading, time
-from pipeline import gpu
+from pipeline.system import gpu
 from humigence_tui.background.machine import MachineWatch
 asked = threading.Event()
 def hang():

@@ -15,13 +15,14 @@ import pytest
 
 from humigence_tui.cli import report
 from pipeline import events as ev
-from pipeline import gone, room, runs
+from pipeline import gone, runs
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import flush_tree, write_json
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.doctor import system
 from pipeline.runner import Request
 from pipeline.runs import EventReader, RunFolder, Workspace
+from pipeline.system import disk as room
 from pipeline.worker import REQUEST_FILE, run_held
 from tests.faults.declared import survives
 from tests.faults.disks import FailingDisk

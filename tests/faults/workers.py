@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pipeline import launch, runs
 from pipeline.common.files import read_json, sha256_file
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.launch import Request, Started
 from pipeline.runs import RunFolder, Workspace
 from tests.conftest import chat_row, write_jsonl

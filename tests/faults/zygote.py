@@ -67,11 +67,11 @@ def _work(folder: str, faults: list[dict[str, Any]]) -> int:
 def _install(faults: list[dict[str, Any]]) -> None:
     """Let each fault happen at its moment: after the event that fits `when`, or while a checkpoint, a package, or a merged weight
     is written."""
-    from pipeline import logout
     from pipeline.dataset import processed
     from pipeline.export import package
     from pipeline.merging.adapter import LowRank
     from pipeline.runs import EventWriter
+    from pipeline.system import login_session as logout
     from pipeline.training import checkpoints
 
     for fault in faults:

@@ -69,8 +69,8 @@ ROW = _GOOD | st.fixed_dictionaries({"messages": st.lists(_MESSAGE, max_size=5)}
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
     """A config in which some settings have any value, and some keys are strange."""
-    from pipeline.config import Config
-    from pipeline.config_file import keys
+    from pipeline.config.file import keys
+    from pipeline.config.schema import Config
 
     document: dict[str, Any] = json.loads(json.dumps(Config().to_json()))
     names = [key.name for key in keys()]

@@ -22,7 +22,7 @@ from pipeline.merging import merge
 from pipeline.merging.adapter import Adapter, LowRank
 from pipeline.merging.merge import merge_files
 from pipeline.merging.numbers import narrowed, widened
-from pipeline.out_of_memory import OutOfMemory
+from pipeline.system.out_of_memory import OutOfMemory
 from tests.merging.adapters import save_adapter, save_base, write_lora
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

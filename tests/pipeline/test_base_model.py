@@ -14,8 +14,8 @@ from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel, at, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers, read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
-from pipeline.config import Config, ModelSection
-from pipeline.config_file import with_value
+from pipeline.config.file import with_value
+from pipeline.config.schema import Config, ModelSection
 from pipeline.runs import Workspace
 
 SMOLLM2 = ModelShape(576, 1536, 30, 9, 3, 64, 49152, True, 8192, "llama")

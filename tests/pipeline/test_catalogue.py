@@ -8,8 +8,8 @@ import pytest
 
 from pipeline import catalogue
 from pipeline.catalogue import availability, find
-from pipeline.config import Config, ExportFormat, RowSchema
-from pipeline.gpu import GIB, Device
+from pipeline.config.schema import Config, ExportFormat, RowSchema
+from pipeline.system.gpu import GIB, Device
 
 # As the safetensors headers on the hub tell; Qwen2.5 has biases on query, key and value that the shape leaves out.
 PUBLISHED = {

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import config_file
 from pipeline.common.errors import BadInput
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 
 # Those the specification gives in words.
 SPECIFIED = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.dataset.source import made
 from pipeline.export.dataset_card import origin
 

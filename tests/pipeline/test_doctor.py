@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor, logout, runs
-from pipeline.config import Config
+from pipeline import doctor, runs
+from pipeline.config.schema import Config
 from pipeline.doctor import Check, examine, gpus, software, system
-from pipeline.gpu import Survey, survey
 from pipeline.runs import Workspace
+from pipeline.system import login_session as logout
+from pipeline.system.gpu import Survey, survey
 from tests.pipeline.nvml import GIB, Card, FakeNvml
 from tests.processes import humigence
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from pipeline.common.errors import EnvironmentFault
-from pipeline.gpu import Device, choose_device, read, survey
+from pipeline.system.gpu import Device, choose_device, read, survey
 from tests.pipeline.nvml import GIB, Card, FakeNvml
 
 A, B, C = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000", "GPU-bbbb3333-0000"

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.acceptance import CURATED, Evidence, judge
 from pipeline.common.errors import BadInput
-from pipeline.config import AcceptanceSection, Topic
+from pipeline.config.schema import AcceptanceSection, Topic
 from pipeline.dataset.generate import conversations
 from pipeline.judging import CuratedPrompt, find_prompts, read_prompts, reasons_for_all, reasons_unreasonable
 

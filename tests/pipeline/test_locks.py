@@ -7,13 +7,13 @@ import signal
 import time
 from pathlib import Path
 
-from pipeline import locks
+from pipeline.system import locks
 from tests.processes import python, started
 
 _HOLD = """
 import sys
 from pathlib import Path
-from pipeline import locks
+from pipeline.system import locks
 lock = locks.try_lock(Path(sys.argv[1]))
 print("ready" if lock else "refused", flush=True)
 sys.stdin.read()
@@ -21,7 +21,7 @@ sys.stdin.read()
 _HOLD_AND_FORK = """
 import os, sys, time
 from pathlib import Path
-from pipeline import locks
+from pipeline.system import locks
 lock = locks.try_lock(Path(sys.argv[1]))
 child = os.fork()
 if child == 0:
@@ -35,7 +35,7 @@ sys.stdin.read()
 _LOOK = """
 import sys
 from pathlib import Path
-from pipeline import locks
+from pipeline.system import locks
 print("ready", flush=True)
 while True:
     locks.holder(Path(sys.argv[1]))
@@ -43,7 +43,7 @@ while True:
 _TRY = """
 import sys
 from pathlib import Path
-from pipeline import locks
+from pipeline.system import locks
 sys.exit(0 if locks.try_lock(Path(sys.argv[1])) else 1)
 """
 

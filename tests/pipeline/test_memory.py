@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.base_model.shape import ModelShape
-from pipeline.config import Config
-from pipeline.gpu import Device
+from pipeline.config.schema import Config
 from pipeline.memory import MemoryEstimate, estimate, weight_bytes
 from pipeline.planning import DataFigures, make_plan
+from pipeline.system.gpu import Device
 from tests.benchmarks import train_memory
 from tests.benchmarks.harness import RESULTS
 

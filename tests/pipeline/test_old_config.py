@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import config_file, old_config
 from pipeline.common.errors import BadInput
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config import legacy as old_config
+from pipeline.config.schema import Config
 
 OLD = Path(__file__).parents[1] / "fixtures" / "old_configs"
 SECTIONS = {

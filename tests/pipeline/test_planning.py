@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput, EnvironmentFault
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.fused_memory import estimate_fused
-from pipeline.gpu import GIB, Device
 from pipeline.micro_batch import USABLE_SHARE
 from pipeline.planning import DataFigures, Plan, banner, make_plan, read_plan, steps_per_epoch, write_plan
+from pipeline.system.gpu import GIB, Device
 
 TINYLLAMA = ModelShape(2048, 5632, 22, 32, 4, 64, 32_000, False, 2048)
 SMOLLM2 = ModelShape(576, 1536, 30, 9, 3, 64, 49_152, True, 8192)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import provenance, runs
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.runs import RunFolder, Workspace
 
 

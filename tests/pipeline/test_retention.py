@@ -17,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import events as ev
-from pipeline import locks, removal, retention, runner, runs
+from pipeline import removal, retention, runner, runs
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.runner import Request, StopSwitch
 from pipeline.runs import EventWriter, RunFolder, Workspace
+from pipeline.system import locks
 from tests.processes import python
 
 LONG_AGO = 1_700_000_000

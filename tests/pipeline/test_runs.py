@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import events as ev
-from pipeline import locks, runs
+from pipeline import runs
 from pipeline.common.errors import BadInput, MissingArtifact
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.runs import EventReader, EventWriter, RunFolder, Workspace
+from pipeline.system import locks
 from tests.processes import python, started
 
 STARTED = ev.AttemptStarted(1, "demo", "tiny", "qlora_nf4", True)
@@ -116,7 +117,7 @@ def test_a_dead_process_left_everything_it_emitted_and_its_run_shows_as_crashed_
     code = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import events as ev; from pipeline import locks
+from pipeline import events as ev; from pipeline.system import locks
 from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)
@@ -163,7 +164,7 @@ def test_a_second_writer_is_kept_out_by_the_runs_lock(run: RunFolder) -> None:
     code = """
 import sys
 from pathlib import Path
-from pipeline import locks
+from pipeline.system import locks
 from pipeline.runs import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 sys.exit(0 if locks.try_lock(run.lock) else 9)

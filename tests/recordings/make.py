@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline import events as ev
 from pipeline.common.files import write_json
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.events import STEP_NAMES, Envelope, Event, StepName, to_line
 from pipeline.runs import RunFolder, Workspace
 

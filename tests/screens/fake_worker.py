@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from pipeline import events as ev
-from pipeline import locks
 from pipeline.runs import EventWriter, RunFolder
+from pipeline.system import locks
 
 EVERY_S = 0.03
 STEPS = 10_000

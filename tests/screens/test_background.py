@@ -16,11 +16,12 @@ from humigence_tui.background.follower import Follower
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.run_list import RunList
 from pipeline import events as ev
-from pipeline import gpu, runs, state_cache
+from pipeline import runs, state_cache
 from pipeline.common.files import disk_bytes
 from pipeline.runs import EventWriter, RunFolder
 from pipeline.state import RunState
 from pipeline.state_cache import Summary, summarize
+from pipeline.system import gpu
 from screens import messages
 from screens.machine import MachineHistory
 from tests.screens.conftest import Records

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from screens.plan import PlanScreen
 from screens.saved import SavedScreen
 from screens.widgets.choices import Choices

@@ -13,10 +13,10 @@ from textual.filter import LineFilter
 from textual.widgets import Input, Static
 
 from humigence_tui.app import HumigenceApp
-from pipeline import config_file
 from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.jobs import Ended, Gone, JobEvent, Told
 from pipeline.runs import RunFolder
 from screens import messages

@@ -10,7 +10,7 @@ import pytest
 
 from humigence_tui.app import HumigenceApp
 from pipeline import launch, runs
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.runs import RunFolder, Workspace
 from pipeline.training.trainer import HumigenceTrainer
 from screens import themes

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import launch, runs
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.runs import RunFolder, Workspace
 from tests.benchmarks import flood
 from tests.conftest import chat_row, write_jsonl

@@ -17,9 +17,9 @@ from pipeline.common.files import read_json, write_json
 from pipeline.context import StepContext
 from pipeline.dataset import processed
 from pipeline.events import Answered, HeldOut, Note
-from pipeline.gpu import cpu_device
 from pipeline.infer import generate_batch, user_prompt
 from pipeline.steps import evaluate
+from pipeline.system.gpu import cpu_device
 from tests.conftest import write_jsonl
 from tests.steps.judged import config_for, save_checkpoint, trained_run
 

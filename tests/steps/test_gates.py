@@ -10,7 +10,7 @@ import pytest
 from pipeline import acceptance, runs
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import read_json, write_json
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext
 from pipeline.events import Event, GateJudged, Note
 from pipeline.runs import Workspace

@@ -14,21 +14,22 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import infer, packaged, room
+from pipeline import infer, packaged
 from pipeline.base_model.load import load_adapter
 from pipeline.base_model.locate import require
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file, write_json
-from pipeline.config import Config, ExportFormat
+from pipeline.config.schema import Config, ExportFormat
 from pipeline.context import StepContext
 from pipeline.events import Event, Note, Packed, StepProgress
 from pipeline.export import merged_model
-from pipeline.gpu import cpu_device
 from pipeline.merging import merge
 from pipeline.merging.adapter import LowRank
-from pipeline.out_of_memory import OutOfMemory
 from pipeline.steps import pack
+from pipeline.system import disk as room
+from pipeline.system.gpu import cpu_device
+from pipeline.system.out_of_memory import OutOfMemory
 
 
 def with_formats(ctx: StepContext, *formats: ExportFormat, **acceptance: float) -> StepContext:

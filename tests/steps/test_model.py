@@ -21,10 +21,10 @@ from tests.steps.hub import COMMIT, Hub, serving
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext
 from pipeline.common.errors import HumigenceError
-from pipeline import room
+from pipeline.system import disk as room
 from pipeline.hub import fetch
 from pipeline.runs import Workspace
 from pipeline.steps import model

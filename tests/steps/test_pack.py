@@ -20,8 +20,8 @@ from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json, write_json
 from pipeline.context import StepContext
 from pipeline.events import Note, Packed
-from pipeline.gpu import cpu_device
 from pipeline.steps import gates, pack
+from pipeline.system.gpu import cpu_device
 from tests import tiny
 
 

@@ -9,14 +9,14 @@ from pipeline import forecast, runs
 from pipeline.base_model.locate import at
 from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext
 from pipeline.dataset.estimate import estimate_figures
 from pipeline.events import Event, PlanMade
-from pipeline.gpu import cpu_device
 from pipeline.planning import read_plan
 from pipeline.runs import EventWriter, Workspace
 from pipeline.steps import plan, preprocess
+from pipeline.system.gpu import cpu_device
 from tests.conftest import chat_row, write_jsonl
 
 ROWS = [chat_row(f"Question number {i}?", f"Answer number {i}, in a few more words.") for i in range(60)]

@@ -17,8 +17,8 @@ from pipeline.base_model.special_tokens import SpecialTokens
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.base_model.words import Ids
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
-from pipeline.config import Config
-from pipeline.config_file import parse
+from pipeline.config.file import parse
+from pipeline.config.schema import Config
 from pipeline.context import StepContext
 from pipeline.dataset import processed
 from pipeline.dataset.conversation import NOT_TRAINED
@@ -402,7 +402,7 @@ def test_progress_is_counted_in_rows(desk: Desk) -> None:
 ALONE = """
 import sys
 from pathlib import Path
-from pipeline.config_file import parse
+from pipeline.config.file import parse
 from pipeline.context import StepContext
 from pipeline.runs import Workspace
 from pipeline.steps import preprocess

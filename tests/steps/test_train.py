@@ -11,7 +11,7 @@ import pytest
 from pipeline import runs
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import read_json
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext
 from pipeline.events import Evaluated, Event, Sampled, TrainEnded, TrainStep
 from pipeline.runs import EventWriter, Workspace

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from pipeline import events as ev
-from pipeline import gpu, runs
+from pipeline import runs
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.common.files import write_json
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext
 from pipeline.events import Event, Note
 from pipeline.runs import EventWriter, Workspace
 from pipeline.steps import validate
+from pipeline.system import gpu
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import IMPORT_PATH
 
@@ -186,7 +187,7 @@ _LIGHT_STEPS = """
 import json, sys
 from pathlib import Path
 from pipeline import catalogue; from pipeline import doctor
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext
 from pipeline.runs import Workspace
 from pipeline.steps import model; from pipeline.steps import plan; from pipeline.steps import validate

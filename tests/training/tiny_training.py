@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline import runs
 from pipeline.base_model import locate
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.context import StepContext, never_stop
 from pipeline.events import Event, StopMode, TrainStep
 from pipeline.packing import pack

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.fused_memory import LOGIT_BYTES
-from pipeline.out_of_memory import is_out_of_memory
+from pipeline.system.out_of_memory import is_out_of_memory
 from pipeline.training.fused.adapter import FlatAdapter
 from pipeline.training.fused.graph import StepGraph
 from pipeline.training.fused.layer import FusedLayer, Kept, Tokens, layer_weights

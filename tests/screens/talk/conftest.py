@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from humigence_tui.app import HumigenceApp
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.runs import Workspace
 from pipeline.steps import evaluate, gates, pack
 from tests import tiny

@@ -14,8 +14,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from humigence_tui.app import HumigenceApp
-from pipeline import config_file
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.runs import Workspace
 from screens import messages
 from screens.draft import Field, as_entry

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field as PydanticField
 
-from pipeline import config_file
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from screens import draft as draft_module
 from screens.draft import Draft, Field, as_entry, as_value, fields
 from tests.screens.wizard.conftest import another_value

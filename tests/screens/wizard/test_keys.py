@@ -10,7 +10,7 @@ import pytest
 from textual.binding import Binding
 from textual.pilot import Pilot
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from screens.doctor import DoctorScreen
 from screens.plan import PlanScreen
 from screens.saved import SavedScreen

@@ -6,9 +6,9 @@ import pytest
 
 from pipeline import catalogue
 from pipeline.base_model.shape import ModelShape
-from pipeline.config import Config
-from pipeline.gpu import GIB, Device, GpuReading, Survey
-from pipeline.host import HostReading
+from pipeline.config.schema import Config
+from pipeline.system.gpu import GIB, Device, GpuReading, Survey
+from pipeline.system.host import HostReading
 from screens.options import MachineFacts, choice_options, format_options, gpu_options, model_options, precision_options
 from screens.widgets.choices import Option
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config_file
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from pipeline.doctor import Check
 from pipeline.events import STEP_NAMES
 from pipeline.planning import read_plan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from screens.widgets.choices import Choices
 from screens.widgets.config_form import SettingRow
 from screens.wizard import WizardScreen

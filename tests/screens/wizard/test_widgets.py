@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.gpu import GIB
+from pipeline.system.gpu import GIB
 from screens.completion import common_start, completions
 from screens.outlook import Outlook
 from screens.widgets.choices import Option, flowed

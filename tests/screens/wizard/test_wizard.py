@@ -9,8 +9,8 @@ import pytest
 from textual.content import Content
 from textual.pilot import Pilot
 
-from pipeline import config_file
-from pipeline.config import Config
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
 from screens.draft import Field, fields
 from screens.question import Question
 from screens.saved import SavedScreen

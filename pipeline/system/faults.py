@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
-from pipeline.room import is_full
+from pipeline.system.disk import is_full
 
 _OURS = ("pipeline", "screens", "humigence_tui")
 _GPU_WORDS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.common.errors import EnvironmentFault
-from pipeline.host import multiplies_bfloat16, read_host
+from pipeline.system.host import multiplies_bfloat16, read_host
 
 GIB = 1 << 30
 

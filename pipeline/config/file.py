@@ -18,11 +18,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from pipeline import old_config
 from pipeline.common.errors import BadInput
 from pipeline.common.files import write_json
 from pipeline.common.strict_json import DuplicateKey, keys_once
-from pipeline.config import Config, Level
+from pipeline.config import legacy as old_config
+from pipeline.config.schema import Config, Level
 
 DEFAULT_CONFIG = "configs/humigence.basic.json"
 # More than any real config; a wrong file (a model, a data set) is refused before it is parsed.

@@ -1,0 +1,1 @@
+"""The settings: what there is, the file, older files, on/off variables of the environment."""
