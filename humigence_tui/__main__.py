@@ -53,7 +53,7 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
     _answer_keys_soon()
     from humigence_tui.app import HumigenceApp
     from humigence_tui.tty import own_terminal
-    from pipeline.folders import Workspace
+    from pipeline.runs.folders import Workspace
 
     with own_terminal(app_log()) as tty:
         app = HumigenceApp(Workspace(workspace.resolve()), first, arguments, in_process=in_process, tty=tty)

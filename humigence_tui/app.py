@@ -25,7 +25,7 @@ from humigence_tui.painter import Painter
 from humigence_tui.safe_lines import SafeLines
 from humigence_tui.tty import Tty, TtyDriver
 from pipeline.common.text import safe
-from pipeline.folders import RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 from screens import base, messages, names, themes
 from screens.base import Page
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from humigence_tui.background.threads import Threads
     from humigence_tui.background.trainer import InProcessTrainer
     from pipeline.config.schema import Config
-    from pipeline.events import StopMode
     from pipeline.runner import Request
+    from pipeline.runs.events import StopMode
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
 
@@ -190,7 +190,7 @@ class HumigenceApp(App[None]):
 
     @on(messages.StopRun)
     def _stop_run(self, message: messages.StopRun) -> None:
-        from pipeline.runs import request_stop
+        from pipeline.runs.store import request_stop
 
         request_stop(message.run, message.mode)
 

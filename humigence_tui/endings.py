@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.common.text import loss, safe
 
 if TYPE_CHECKING:
-    from pipeline.folders import RunFolder
+    from pipeline.runs.folders import RunFolder
     from screens.snapshot import RunRow
 
 _MOST_CHARACTERS = 200

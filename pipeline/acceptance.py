@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.schema import AcceptanceSection
-from pipeline.events import GateJudged
-from pipeline.runs import RunFolder, read_report, read_state
+from pipeline.runs.events import GateJudged
+from pipeline.runs.store import RunFolder, read_report, read_state
 
 HELD_OUT = "held-out loss"
 JITTER = "throughput jitter"

@@ -15,7 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
 from pipeline.package_size import asked_for, package_sizes
 from pipeline.planning import DataFigures, Plan, make_plan
-from pipeline.runs import Workspace, read_state, runs_of
+from pipeline.runs.store import Workspace, read_state, runs_of
 from pipeline.system.gpu import Device
 
 PLAN_FILE = "training_plan.json"  # the project's newest plan, in its folder

@@ -16,16 +16,17 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipeline import __version__, runs
+from pipeline import __version__
 from pipeline.common.errors import BadInput, EnvironmentFault, MissingArtifact
 from pipeline.common.files import write_json
 from pipeline.common.redact import redact
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
-from pipeline.events import Event
-from pipeline.provenance import command_line
 from pipeline.runner import Request, stands, trained_run
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Event
+from pipeline.runs.provenance import command_line
+from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import faults as machine_faults
 from pipeline.system import locks
 from pipeline.system import login_session as logout

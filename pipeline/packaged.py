@@ -13,7 +13,7 @@ from pipeline.base_model.reference import places
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json
 from pipeline.export.folder import MANIFEST
-from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pipeline import retention, runs
+from pipeline import retention
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.retention import KEPT_NEWEST, Pruning
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import locks
-from pipeline.training import checkpoint_files
 
 _START_S = 10.0  # how long somebody else's start is waited for
 

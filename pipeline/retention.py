@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import runs
 from pipeline.common import files
 from pipeline.common.errors import HumigenceError
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.export.folder import MANIFEST
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 
 KEPT_NEWEST = 5
 _NEW_S = 3600.0  # prepared data or a run folder this young may belong to a command that is at work

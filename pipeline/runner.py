@@ -16,16 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import events as ev
-from pipeline import gone, provenance
 from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
 from pipeline.config.schema import Config
-from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
-from pipeline.events import STEP_NAMES, Event, StepName, StopMode
-from pipeline.gpu_lock import card_held
 from pipeline.removal import clear_left_behind
-from pipeline.runs import RunFolder, Workspace, read_report, runs_of, stop_requested
+from pipeline.runs import events as ev
+from pipeline.runs import post_mortem as gone
+from pipeline.runs import provenance
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.events import STEP_NAMES, Event, StepName, StopMode
+from pipeline.runs.gpu_lock import card_held
+from pipeline.runs.store import RunFolder, Workspace, read_report, runs_of, stop_requested
 from pipeline.system import faults as machine_faults
 from pipeline.system import gpu
 from pipeline.system import login_session as logout

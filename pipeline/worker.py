@@ -16,10 +16,10 @@ from types import FrameType
 from pipeline.common.errors import EnvironmentFault, HumigenceError, Stopped
 from pipeline.common.files import read_json
 from pipeline.common.redact import hide_in
-from pipeline.events import Event
-from pipeline.run_log import RunLog
 from pipeline.runner import Request, StopSwitch, execute
-from pipeline.runs import RunFolder, Workspace, clear_stop_request, stop_requested
+from pipeline.runs.event_log import RunLog
+from pipeline.runs.events import Event
+from pipeline.runs.store import RunFolder, Workspace, clear_stop_request, stop_requested
 from pipeline.system import faults as machine_faults
 from pipeline.system import locks
 

@@ -21,7 +21,7 @@ from screens.widgets.key_line import KeyLine
 from screens.widgets.top_line import TopLine
 
 if TYPE_CHECKING:
-    from pipeline.folders import Workspace
+    from pipeline.runs.folders import Workspace
     from screens.copying import Copyable
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot

@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from pipeline.common.text import duration, safe
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs.store import RunFolder, Workspace
 from screens.base import Page
 from screens.conversation import Answer, Conversation, Side, side_content, took
 from screens.copying import Copyable

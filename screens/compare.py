@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from pipeline.common.files import read_json
 from pipeline.common.text import counted, duration, loss, safe
-from pipeline.folders import RunFolder
+from pipeline.runs.folders import RunFolder
 from screens import run_curves
 from screens.chart_page import ChartPage
 from screens.messages import Follow

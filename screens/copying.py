@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from pipeline.common.text import safe
-from pipeline.folders import RunFolder
+from pipeline.runs.folders import RunFolder
 from screens.widgets.choices import Choices, Option
 
 _SHOWN = 60  # cells of each text, as a taste of it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.events import GateJudged
+from pipeline.runs.events import GateJudged
 
 MARKS: dict[str, tuple[str, str]] = {"passed": ("✔", "$success"), "failed": ("✘", "$error"), "not judged": ("·", "$warning")}
 

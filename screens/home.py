@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Static
 
-from pipeline.folders import RunFolder
+from pipeline.runs.folders import RunFolder
 from screens import names
 from screens.base import Page
 from screens.home_words import COLUMNS, about, home_cells, nothing_yet, row_of

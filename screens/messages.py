@@ -9,9 +9,9 @@ from textual.message import Message
 if TYPE_CHECKING:
     from pipeline.common.errors import HumigenceError
     from pipeline.config.schema import Config
-    from pipeline.events import StopMode
     from pipeline.runner import Request
-    from pipeline.runs import RunFolder
+    from pipeline.runs.events import StopMode
+    from pipeline.runs.store import RunFolder
     from screens.base import Page
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot

@@ -18,7 +18,7 @@ from pipeline.config.schema import Config, ExportFormat
 from pipeline.micro_batch import USABLE_SHARE, memory_of
 from pipeline.package_size import package_sizes
 from pipeline.planning import DataFigures, Plan, make_plan
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 from pipeline.system.disk import free_disk_bytes
 from pipeline.system.gpu import Device, choose_device
 

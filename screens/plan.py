@@ -17,10 +17,10 @@ from pipeline.common.errors import BadInput
 from pipeline.common.text import duration, safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.events import STEP_NAMES
 from pipeline.planning import write_plan
 from pipeline.runner import Request
-from pipeline.runs import Workspace
+from pipeline.runs.events import STEP_NAMES
+from pipeline.runs.store import Workspace
 from screens.base import Page
 from screens.copying import Copyable
 from screens.facts import Fact, banner, numbers, steps

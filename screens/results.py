@@ -16,8 +16,8 @@ from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.common.text import counted, loss, safe, size
-from pipeline.events import Answered, GateJudged, HeldOut, Packed
-from pipeline.folders import RunFolder
+from pipeline.runs.events import Answered, GateJudged, HeldOut, Packed
+from pipeline.runs.folders import RunFolder
 from screens import names
 from screens.base import Page
 from screens.gates_words import MARKS, measured, needed

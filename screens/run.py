@@ -13,8 +13,8 @@ from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.common.text import counted, loss, size
-from pipeline.events import MemoryRanOut, StopMode
-from pipeline.folders import RunFolder
+from pipeline.runs.events import MemoryRanOut, StopMode
+from pipeline.runs.folders import RunFolder
 from screens import names, run_curves
 from screens.chart_page import ChartPage
 from screens.messages import Follow, ResumeRun, StopRun

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from textual.content import Content
 
 from pipeline.common.text import counted, duration, loss, safe, size
-from pipeline.state import Status
+from pipeline.runs.state import Status
 from screens.gates_words import measured, needed
 from screens.snapshot import Snapshot
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipeline import events as ev
-from pipeline.events import StepName, StepOutcome
-from pipeline.folders import RunFolder
-from pipeline.runs import is_alive
-from pipeline.state import RunState, Status
-from pipeline.state_cache import Summary, busy_seconds
+from pipeline.runs import events as ev
+from pipeline.runs.events import StepName, StepOutcome
+from pipeline.runs.fold_cache import Summary, busy_seconds
+from pipeline.runs.folders import RunFolder
+from pipeline.runs.state import RunState, Status
+from pipeline.runs.store import is_alive
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pyte
 
-from pipeline import runs
 from pipeline.config.schema import Config
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from tests.processes import IMPORT_PATH, ROOT
 
 PATIENCE_S = 120.0

@@ -9,7 +9,7 @@ import pytest
 from humigence_tui.cli.config import markdown_table
 from humigence_tui.cli.main import ENTRIES
 from pipeline import troubleshooting
-from pipeline.events import STEP_NAMES
+from pipeline.runs.events import STEP_NAMES
 from tests.benchmarks import performance
 from tests.processes import ROOT
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import provenance, runs
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import provenance
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.faults.strace import needs_strace
 from tests.processes import environment, humigence
@@ -91,7 +92,7 @@ _THE_APP_AND_A_CHAT = """
 import asyncio
 from pathlib import Path
 from humigence_tui.app import HumigenceApp
-from pipeline.folders import Workspace
+from pipeline.runs.folders import Workspace
 
 async def look(app):
     async with app.run_test(size=(120, 40)) as pilot:

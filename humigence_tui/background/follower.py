@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from humigence_tui.background import Post
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.words import log_lines, told_lines
-from pipeline import gone, runs, state_cache
 from pipeline.common.errors import HumigenceError
-from pipeline.log_fold import fold_lines
-from pipeline.runs import EventReader, RunFolder
-from pipeline.state import RunState
+from pipeline.runs import fold_cache as state_cache
+from pipeline.runs import post_mortem as gone
+from pipeline.runs import store as runs
+from pipeline.runs.fold import fold_lines
+from pipeline.runs.state import RunState
+from pipeline.runs.store import EventReader, RunFolder
 from screens import messages
 from screens.snapshot import Freezer, LogLine, Snapshot
 

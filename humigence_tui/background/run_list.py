@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from humigence_tui.background import Post
-from pipeline import runs, state_cache
 from pipeline.common.files import disk_bytes
-from pipeline.log_fold import fold_lines
-from pipeline.runs import EventReader, RunFolder, Workspace
-from pipeline.state import RunState
+from pipeline.runs import fold_cache as state_cache
+from pipeline.runs import store as runs
+from pipeline.runs.fold import fold_lines
+from pipeline.runs.state import RunState
+from pipeline.runs.store import EventReader, RunFolder, Workspace
 from screens import messages
 from screens.snapshot import RunRow
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from humigence_tui.background import Post
 from humigence_tui.tty import output_to
-from pipeline import runs
 from pipeline.common.errors import HumigenceError
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from screens import messages
 
 if TYPE_CHECKING:

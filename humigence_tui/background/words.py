@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from humigence_tui.cli.lines import LineWriter
-from pipeline import events as ev
 from pipeline.common.text import duration, loss, safe
-from pipeline.events import Envelope, readable
-from pipeline.runs import EventReader, RunFolder
-from pipeline.state import RunState
+from pipeline.runs import events as ev
+from pipeline.runs.events import Envelope, readable
+from pipeline.runs.state import RunState
+from pipeline.runs.store import EventReader, RunFolder
 from screens.snapshot import Level, LogLine
 
 _LEVELS: dict[str | None, Level] = {

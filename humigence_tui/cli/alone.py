@@ -11,16 +11,17 @@ from humigence_tui.cli.display import display
 from humigence_tui.cli.lines import Line
 from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
 from humigence_tui.cli.terminal import out_json
-from pipeline import runner, runs, worker
+from pipeline import runner, worker
 from pipeline.base_model import trained_on
 from pipeline.base_model.locate import locate
 from pipeline.common.errors import EXIT_OK, GatesFailed, MissingArtifact
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.context import StepContext, StepResult
-from pipeline.events import Envelope, Event, Note, StepName
-from pipeline.runs import RunFolder, Workspace
-from pipeline.state import RunState
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.events import Envelope, Event, Note, StepName
+from pipeline.runs.state import RunState
+from pipeline.runs.store import RunFolder, Workspace
 
 
 def run_step(

@@ -24,7 +24,7 @@ from pipeline.config import file as config_file
 from pipeline.config.schema import Config, Topic
 from pipeline.dataset import generate, jsonl, source
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 
 if TYPE_CHECKING:
     from pipeline.base_model.tokenizer import ChatTokenizer

@@ -13,8 +13,8 @@ from humigence_tui.cli.lines import Line, LineWriter, progress_words
 from humigence_tui.cli.terminal import paint, say
 from humigence_tui.streams import inside
 from pipeline.common.text import duration, safe
-from pipeline.events import Envelope
-from pipeline.state import RunState
+from pipeline.runs.events import Envelope
+from pipeline.runs.state import RunState
 
 _REDRAW_S = 0.25
 _BAR_WIDTH = 20

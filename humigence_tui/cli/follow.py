@@ -14,11 +14,11 @@ from humigence_tui.cli.display import Display, display
 from humigence_tui.cli.lines import Line, standing_lines
 from humigence_tui.cli.options import DEFAULT_CONFIG
 from humigence_tui.cli.terminal import say, say_next
-from pipeline import runs
 from pipeline.common.errors import EXIT_OK
-from pipeline.events import StopMode
-from pipeline.runs import RunFolder
-from pipeline.state import RunState
+from pipeline.runs import store as runs
+from pipeline.runs.events import StopMode
+from pipeline.runs.state import RunState
+from pipeline.runs.store import RunFolder
 from pipeline.system import locks
 
 

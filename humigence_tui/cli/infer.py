@@ -21,7 +21,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset.jsonl import read_lines, unit
 from pipeline.dataset.readable import require_readable
 from pipeline.export.folder import MANIFEST
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 from pipeline.system import gpu
 
 if TYPE_CHECKING:

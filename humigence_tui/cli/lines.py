@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from humigence_tui.cli.terminal import Colour
-from pipeline import events as ev
 from pipeline.common.text import counted, duration, loss, size
-from pipeline.events import Envelope, StepOutcome
-from pipeline.state import RunState
+from pipeline.runs import events as ev
+from pipeline.runs.events import Envelope, StepOutcome
+from pipeline.runs.state import RunState
 
 MARKS: dict[StepOutcome, str] = {"done": "✔", "unchanged": "✔", "skipped": "·", "failed": "✘", "stopped": "·"}
 _OUTCOME_COLOURS: dict[StepOutcome, Colour] = {"done": "green", "unchanged": "green", "failed": "red"}

@@ -11,7 +11,7 @@ from pipeline.common.text import size
 from pipeline.config.schema import Config
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
 from pipeline.measurements import Measurement
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 
 KIND = "pipeline.job_kinds.measure"
 

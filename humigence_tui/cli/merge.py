@@ -11,7 +11,7 @@ from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, worksp
 from humigence_tui.cli.terminal import say_next
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.folders import MERGED
+from pipeline.runs.folders import MERGED
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -13,7 +13,7 @@ from humigence_tui.cli.terminal import say
 from pipeline.config import file as config_file
 from pipeline.config.environment import switch, training_asked
 from pipeline.config.schema import Config
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 
 __all__ = [
     "DEFAULT_CONFIG",

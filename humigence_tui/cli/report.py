@@ -6,12 +6,13 @@ from typing import Any
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, with_config
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
-from pipeline import gone, provenance
 from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.common.text import counted, gate_needs, gate_value, loss
-from pipeline.events import GateJudged, Verdict
-from pipeline.runs import RunFolder, status_of, summary
-from pipeline.state import RunState
+from pipeline.runs import post_mortem as gone
+from pipeline.runs import provenance
+from pipeline.runs.events import GateJudged, Verdict
+from pipeline.runs.state import RunState
+from pipeline.runs.store import RunFolder, status_of, summary
 
 _VERDICT_COLOURS: dict[Verdict, Colour] = {"passed": "green", "failed": "red", "not judged": "amber"}
 _VERDICT_MARKS: dict[Verdict, str] = {"passed": "✔", "failed": "✘", "not judged": "·"}

@@ -13,11 +13,12 @@ from humigence_tui.cli.lines import memory_ran_out, standing_lines
 from humigence_tui.cli.options import AsJson, workspace
 from humigence_tui.cli.removing import prune, rm
 from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
-from pipeline import provenance, runs
 from pipeline.common.errors import BadInput
 from pipeline.common.text import counted, duration, loss, size
-from pipeline.runs import RunFolder
-from pipeline.state import RunState, Status
+from pipeline.runs import provenance
+from pipeline.runs import store as runs
+from pipeline.runs.state import RunState, Status
+from pipeline.runs.store import RunFolder
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 

@@ -9,10 +9,10 @@ import typer
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.report import run_name
 from humigence_tui.cli.terminal import out, out_json, table
-from pipeline import runs
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.text import counted, duration, size
-from pipeline.state import RunState
+from pipeline.runs import store as runs
+from pipeline.runs.state import RunState
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

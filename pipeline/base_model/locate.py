@@ -20,7 +20,7 @@ from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import fingerprint, sha256_file
 from pipeline.config.schema import ChatTemplate, Config
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")

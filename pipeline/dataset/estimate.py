@@ -19,7 +19,7 @@ from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.dataset.schemas import messages_of
 from pipeline.packing import row_capacity
 from pipeline.planning import DataFigures
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 
 SAMPLE_LINES = 1000
 CHARACTERS_A_TOKEN = 4

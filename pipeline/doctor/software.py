@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.doctor.check import Check
-from pipeline.provenance import installed_version
+from pipeline.runs.provenance import installed_version
 from pipeline.system.gpu import Survey, torch_cuda_build
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub", "gguf", "textual")

@@ -10,12 +10,13 @@ from datetime import datetime
 from pathlib import Path
 
 import pipeline
-from pipeline import gone, runs
 from pipeline.base_model.locate import hub_cache
 from pipeline.catalogue import has_token
 from pipeline.common.text import duration
 from pipeline.doctor.check import Check
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import post_mortem as gone
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import login_session as logout
 from pipeline.system.disk import existing, is_read_only
 from pipeline.system.gpu import GIB

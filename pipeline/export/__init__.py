@@ -15,8 +15,8 @@ from pipeline.export.folder import MANIFEST, write_checksums
 from pipeline.export.merged_model import licence_files, write_merged_model
 from pipeline.export.package import Package
 from pipeline.export.peft_adapter import write_peft_adapter
-from pipeline.folders import MERGED
 from pipeline.merging.merge import Watch
+from pipeline.runs.folders import MERGED
 
 
 def write(folder: Path, package: Package, watch: Watch = lambda _: None, old: Path | None = None) -> None:

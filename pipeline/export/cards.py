@@ -20,7 +20,7 @@ from pipeline.config.schema import Config
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
-from pipeline.provenance import publishable
+from pipeline.runs.provenance import publishable
 
 __all__ = ["dataset_card", "merged_card", "model_card"]
 

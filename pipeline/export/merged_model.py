@@ -19,9 +19,9 @@ from pipeline.common.errors import BadInput
 from pipeline.common.files import fingerprint, read_json, write_json
 from pipeline.export.folder import MANIFEST, differing, link, read_checksums
 from pipeline.export.package import Package
-from pipeline.folders import MERGED
 from pipeline.merging.adapter import Adapter
 from pipeline.merging.merge import Tally, Watch, merge_files
+from pipeline.runs.folders import MERGED
 
 # Raise it when the same adapter and base would be merged into other weights.
 _VERSION = 1

@@ -9,17 +9,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, acceptance, provenance, trained
+from pipeline import __version__, acceptance
 from pipeline.base_model import locate, trained_on
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import Reference, reference_of
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint, read_json
 from pipeline.config.schema import Config, ExportFormat
-from pipeline.context import StepContext
-from pipeline.events import GateJudged
-from pipeline.runs import read_report
-from pipeline.trained import Trained
+from pipeline.runs import provenance, trained
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import GateJudged
+from pipeline.runs.store import read_report
+from pipeline.runs.trained import Trained
 
 # Raise it when the same inputs would be packaged differently.
 FORMAT_VERSION = 2

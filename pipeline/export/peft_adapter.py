@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.common.files import read_json, write_json
 from pipeline.export.package import Package
-from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def write_peft_adapter(folder: Path, package: Package) -> None:

@@ -11,17 +11,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline import packaged, trained
+from pipeline import packaged
 from pipeline.base_model import locate, trained_on
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
 from pipeline.dataset.conversation import Message
 from pipeline.export.folder import MANIFEST
 from pipeline.job_kinds.child import Handler, Request
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import trained
+from pipeline.runs.context import StepContext
+from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import gpu
 
 if TYPE_CHECKING:

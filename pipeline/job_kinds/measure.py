@@ -17,7 +17,7 @@ from pipeline.job_kinds.child import Handler, Request
 from pipeline.measurements import Measurement
 from pipeline.packing import pack
 from pipeline.planning import Plan
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 from pipeline.system.gpu import Device, choose_device, see_only
 from pipeline.system.out_of_memory import NO_ROOM, unless_short
 

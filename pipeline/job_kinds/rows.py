@@ -32,7 +32,7 @@ from pipeline.dataset.row import conversation_of, drafted, labelled_documents, l
 from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.job_kinds.child import Handler, Request
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 
 if TYPE_CHECKING:
     from pipeline.base_model.draft import Document, Encoded

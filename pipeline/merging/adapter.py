@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pipeline.base_model import strangers
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
-from pipeline.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.merging.numbers import NAMES, widened
+from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 # Settings under which B·A times one number is not what is added, and the values with which it is.

@@ -10,16 +10,17 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline import judging, trained
+from pipeline import judging
 from pipeline.base_model import locate, trained_on
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import sha256_file, write_json
-from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
-from pipeline.events import Answered, HeldOut, Note, StepProgress
 from pipeline.judging import CuratedPrompt
-from pipeline.runs import read_report
+from pipeline.runs import trained
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.events import Answered, HeldOut, Note, StepProgress
+from pipeline.runs.store import read_report
 
 if TYPE_CHECKING:
     from pipeline.base_model.tokenizer import ChatTokenizer

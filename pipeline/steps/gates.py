@@ -9,9 +9,9 @@ from pipeline.acceptance import Evidence
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import write_json
-from pipeline.context import StepContext, StepResult
-from pipeline.events import GateJudged, Note
-from pipeline.runs import RunFolder, read_report
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.events import GateJudged, Note
+from pipeline.runs.store import RunFolder, read_report
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from functools import partial
 from pipeline.base_model import trained_on
 from pipeline.base_model.locate import BaseModel, cached_snapshot, hub_cache, locate, problems_of, require
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
-from pipeline.context import StepContext, StepResult
-from pipeline.events import Note, StepProgress
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently
 from pipeline.hub.words import RETRY, hub_errors_in_words
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.events import Note, StepProgress
 from pipeline.system import disk as room
 from pipeline.system import locks
 from pipeline.system.gpu import GIB

@@ -13,13 +13,13 @@ from typing import Any
 
 from pipeline.common.errors import Stopped
 from pipeline.common.files import new_folder, read_json
-from pipeline.context import StepContext, StepResult
-from pipeline.events import Note, Packed, StepProgress
 from pipeline.export import package as packages
 from pipeline.export.folder import MANIFEST, carry_over, check_target, differing, read_checksums
 from pipeline.export.package import Package
-from pipeline.folders import ADAPTER_WEIGHTS, MERGED
 from pipeline.package_size import merged_weight_bytes
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.events import Note, Packed, StepProgress
+from pipeline.runs.folders import ADAPTER_WEIGHTS, MERGED
 from pipeline.system import disk as room
 
 _BESIDE_WEIGHTS = 8 << 20  # tokenizer, cards, manifest

@@ -9,11 +9,11 @@ from pipeline.base_model.locate import locate, require
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import write_json
-from pipeline.context import StepContext, StepResult
 from pipeline.dataset import processed
 from pipeline.planning import Plan, read_plan
-from pipeline.runs import read_report
-from pipeline.training.checkpoint_files import damage
+from pipeline.runs.checkpoint_folders import damage
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.store import read_report
 
 # Raised when the same config, model and data would train another adapter.
 _FORMAT_VERSION = 1

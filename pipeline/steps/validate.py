@@ -15,19 +15,19 @@ from pipeline.base_model import templates
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
-from pipeline.context import StepContext, StepResult
 from pipeline.dataset import jsonl, source
 from pipeline.dataset.jsonl import Line, read_lines
 from pipeline.dataset.processed import PREPARED_OVER_RAW, raw_file
 from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas import fitting
-from pipeline.events import Note
-from pipeline.folders import MERGED
 from pipeline.forecast import known_shape
 from pipeline.judging import find_prompts, read_prompts
 from pipeline.package_size import package_sizes
-from pipeline.runs import read_report, runs_of
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.events import Note
+from pipeline.runs.folders import MERGED
+from pipeline.runs.store import read_report, runs_of
 from pipeline.system import disk as room
 from pipeline.system.gpu import GIB, choose_device, read, torch_cuda_build
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.common.text import size
-from pipeline.events import Continued, Event, Paused
+from pipeline.runs.events import Continued, Event, Paused
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What libraries written in other languages say: Rust and C++ in the system's words, numpy in its own.

@@ -16,7 +16,7 @@ from pipeline.common.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
-    from pipeline.events import StepName
+    from pipeline.runs.events import StepName
 
 T = TypeVar("T")
 Item = TypeVar("Item")

@@ -12,8 +12,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.events import StopMode
 from pipeline.planning import Plan
+from pipeline.runs.events import StopMode
 from pipeline.training.recorder import Recorder
 from pipeline.training.rows import EpochSampler
 from pipeline.training.short_memory import TrainingMemory

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.common.files import read_json, write_json
-from pipeline.folders import ADAPTER_WEIGHTS
+from pipeline.runs.folders import ADAPTER_WEIGHTS
 from pipeline.training.progress import Progress
 from pipeline.training.random_state import RandomState
 

@@ -11,15 +11,16 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.text import size
-from pipeline.context import StepContext
 from pipeline.dataset.processed import ProcessedData
-from pipeline.events import Note, Resumed, TrainEnded
 from pipeline.packing import pack
 from pipeline.planning import Plan
-from pipeline.runs import RunFolder, read_state
+from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Note, Resumed, TrainEnded
+from pipeline.runs.store import RunFolder, read_state
 from pipeline.system.gpu import Device, choose_device
 from pipeline.system.out_of_memory import OutOfMemory, first_line, free, is_out_of_memory, training_fault
-from pipeline.training import checkpoint_files, checkpoints
+from pipeline.training import checkpoints
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.callbacks import Cadence
 from pipeline.training.early_stopping import should_stop

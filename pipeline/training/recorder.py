@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pipeline.common.errors import Diverged
-from pipeline.events import Event, TrainingDiverged, TrainStep
+from pipeline.runs.events import Event, TrainingDiverged, TrainStep
 from pipeline.training.clock import Clock, GpuClock, WallClock
 from pipeline.training.process_memory import ProcessMemory
 from pipeline.training.progress import Progress

@@ -8,9 +8,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from pipeline.events import Event
+from pipeline.runs.checkpoint_folders import new_checkpoint
+from pipeline.runs.events import Event
 from pipeline.system.disk import is_full, wait_for
-from pipeline.training.checkpoint_files import new_checkpoint
 
 _BESIDE_TENSORS = 1 << 20  # random states, schedule, figures, the manifest
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pipeline.events import Event, MemoryAnswer, MemoryPlace, MemoryRanOut
+from pipeline.runs.events import Event, MemoryAnswer, MemoryPlace, MemoryRanOut
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, unless_short
 from pipeline.training.activations import Activations
 from pipeline.training.halving import Batch, halves, tokens_of

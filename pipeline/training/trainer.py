@@ -19,10 +19,11 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from pipeline.base_model.load import read_adapter
 from pipeline.config.schema import TrainSection
-from pipeline.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
 from pipeline.planning import Plan
+from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
 from pipeline.system.out_of_memory import OutOfMemory
-from pipeline.training import attention, checkpoint_files, checkpoints, saving
+from pipeline.training import attention, checkpoints, saving
 from pipeline.training.activations import ModelActivations
 from pipeline.training.callbacks import Bookkeeping, Cadence, StepBounds
 from pipeline.training.early_stopping import should_stop

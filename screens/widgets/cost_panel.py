@@ -13,7 +13,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from pipeline.common.text import safe
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 from screens.draft import Draft
 from screens.outlook import Outlook, look
 from screens.widgets.memory_bar import MemoryBar

@@ -14,7 +14,7 @@ from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.common.text import safe
-from pipeline.events import Sampled
+from pipeline.runs.events import Sampled
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 from screens.widgets.telling import tell
 

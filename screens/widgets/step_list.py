@@ -9,7 +9,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from pipeline.common.text import counted, duration, safe, size
-from pipeline.events import StepProgress
+from pipeline.runs.events import StepProgress
 from screens.snapshot import Snapshot, StepView
 
 _NAME_WIDTH = 10

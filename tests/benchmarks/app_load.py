@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from pipeline import events as ev
-from pipeline import runs
-from pipeline.runs import EventWriter, RunFolder, Workspace
+from pipeline.runs import events as ev
+from pipeline.runs import store as runs
+from pipeline.runs.store import EventWriter, RunFolder, Workspace
 from pipeline.system import locks
 from tests.benchmarks import flood
 from tests.benchmarks.app_keys import MOST_MS, Answers, answering, reading

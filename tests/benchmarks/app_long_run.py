@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline import state_cache
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import fold_cache as state_cache
+from pipeline.runs.store import RunFolder, Workspace
 from tests.benchmarks.app_keys import Answers, answering
 from tests.benchmarks.harness import Figure, median, quantile
 from tests.recordings.make import write

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline import events as ev
-from pipeline import runs
-from pipeline.runs import EventWriter, RunFolder
+from pipeline.runs import events as ev
+from pipeline.runs import store as runs
+from pipeline.runs.store import EventWriter, RunFolder
 from pipeline.system import locks
 from tests.processes import environment
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.runs import RunFolder, Workspace, read_report, read_state, runs_of
+from pipeline.runs.store import RunFolder, Workspace, read_report, read_state, runs_of
 from pipeline.system.gpu import choose_device
 from tests.benchmarks import shapes
 from tests.benchmarks.harness import Figure, write_result

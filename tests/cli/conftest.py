@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events as ev
 from pipeline.config.schema import Config
-from pipeline.events import Envelope, Event, to_line
-from pipeline.runs import RunFolder
+from pipeline.runs import events as ev
+from pipeline.runs.events import Envelope, Event, to_line
+from pipeline.runs.store import RunFolder
 
 GATES = (
     ev.GateJudged("held-out loss", "passed", 38.1, 1.0, "%", "2.281 → 1.412 nats a token"),

@@ -13,7 +13,7 @@ from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 from tests.conftest import chat_row
 
 

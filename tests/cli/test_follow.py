@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.cli.display import LiveDisplay, PlainDisplay, display
-from pipeline import runs
-from pipeline.runs import RunFolder
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder
 from tests.cli.conftest import STARTED, trained_steps
 from tests.cli.terminals import Terminal
 from tests.cli.test_runs import _LIVE
@@ -84,8 +84,8 @@ def test_a_terminal_that_cannot_redraw_gets_lines(recorded: Recorded, workspace:
 _STUBBORN = """
 import os, signal, sys, time
 from pathlib import Path
-from pipeline import events as ev; from pipeline.system import locks; from pipeline import runs
-from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
+from pipeline.runs import events as ev; from pipeline.system import locks; from pipeline.runs import store as runs
+from pipeline.runs.store import EventWriter; from pipeline.runs.store import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)
 writer = EventWriter(run)
@@ -102,7 +102,7 @@ _FOLLOWER = """
 import sys
 from pathlib import Path
 from humigence_tui.cli.follow import follow_started
-from pipeline.runs import RunFolder
+from pipeline.runs.store import RunFolder
 sys.exit(follow_started(RunFolder(Path(sys.argv[1])), after_seq=0, as_json=False))
 """
 

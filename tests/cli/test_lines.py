@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hypothesis import given
 
 from humigence_tui.cli.lines import LineWriter, progress_words, standing_lines
-from pipeline import events as ev
-from pipeline.events import Envelope, Event
-from pipeline.state import RunState, fold
+from pipeline.runs import events as ev
+from pipeline.runs.events import Envelope, Event
+from pipeline.runs.state import RunState, fold
 from tests.cli.conftest import STARTED, trained_steps
 from tests.pipeline.event_strategies import logs
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import runs
 from pipeline.config.schema import Config
-from pipeline.runs import Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import runs as run_folders
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as run_folders
+from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import locks
 from tests.cli.conftest import STARTED, trained_steps
 from tests.cli.terminals import Terminal

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import events as ev
-from pipeline import runs
-from pipeline.events import STEP_NAMES
-from pipeline.runs import RunFolder
+from pipeline.runs import events as ev
+from pipeline.runs import store as runs
+from pipeline.runs.events import STEP_NAMES
+from pipeline.runs.store import RunFolder
 from tests.cli.conftest import FAILED_GATE, GATES, STARTED, trained_steps
 from tests.processes import environment, humigence, started
 
@@ -21,8 +21,8 @@ Recorded = Callable[..., RunFolder]
 _LIVE = """
 import os, sys, time
 from pathlib import Path
-from pipeline import events as ev; from pipeline.system import locks; from pipeline import runs
-from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
+from pipeline.runs import events as ev; from pipeline.system import locks; from pipeline.runs import store as runs
+from pipeline.runs.store import EventWriter; from pipeline.runs.store import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)
 writer = EventWriter(run)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import runs
-from pipeline.runs import Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import Workspace
 from pipeline.system import locks
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import runs
-from pipeline.runs import RunFolder
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder
 from tests.faults.declared import survives
 from tests.terminal import Terminal, live_run
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import events as ev
-from pipeline import runs
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.config.schema import Config
-from pipeline.run_log import RunLog
-from pipeline.runs import EventReader, RunFolder, Workspace
+from pipeline.runs import events as ev
+from pipeline.runs import store as runs
+from pipeline.runs.event_log import RunLog
+from pipeline.runs.store import EventReader, RunFolder, Workspace
 from pipeline.system import disk as room
 from tests.faults.declared import survives
 from tests.faults.disks import Disk

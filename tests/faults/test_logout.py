@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import launch, runs
+from pipeline import launch
 from pipeline.config.schema import Config
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import login_session as logout
 from pipeline.system.login_session import Fate, Login
 from tests.faults.declared import survives

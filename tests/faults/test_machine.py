@@ -12,16 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import events as ev
-from pipeline import gone, retention, runs, state_cache
+from pipeline import retention
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import write_json
 from pipeline.common.text import duration
 from pipeline.config.schema import Config
 from pipeline.doctor import system
-from pipeline.events import Envelope, to_line
-from pipeline.runs import EventWriter, RunFolder, Workspace
-from pipeline.state import RunState, Status, fold
+from pipeline.runs import events as ev
+from pipeline.runs import fold_cache as state_cache
+from pipeline.runs import post_mortem as gone
+from pipeline.runs import store as runs
+from pipeline.runs.events import Envelope, to_line
+from pipeline.runs.state import RunState, Status, fold
+from pipeline.runs.store import EventWriter, RunFolder, Workspace
 from pipeline.system import gpu
 from screens.snapshot import Freezer, busy_now
 from tests.faults.declared import survives
@@ -228,8 +231,8 @@ _OPEN_A_LONG_LOG = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (768 << 20, 768 << 20))
 from pathlib import Path
-from pipeline import events as ev; from pipeline import runs
-from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
+from pipeline.runs import events as ev; from pipeline.runs import store as runs
+from pipeline.runs.store import EventWriter; from pipeline.runs.store import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 writer = EventWriter(run)
 writer.emit(ev.Note("after"))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pipeline import runs
 from pipeline.common.files import read_json
 from pipeline.export.folder import differing, read_checksums
 from pipeline.merging.adapter import Adapter
 from pipeline.merging.merge import merge_files
+from pipeline.runs import store as runs
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
 from tests.faults.workers import Project, Workers, when

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 
 from humigence_tui.cli import report
-from pipeline import events as ev
-from pipeline import gone, runs
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import flush_tree, write_json
 from pipeline.config.schema import Config
 from pipeline.doctor import system
 from pipeline.runner import Request
-from pipeline.runs import EventReader, RunFolder, Workspace
+from pipeline.runs import events as ev
+from pipeline.runs import post_mortem as gone
+from pipeline.runs import store as runs
+from pipeline.runs.store import EventReader, RunFolder, Workspace
 from pipeline.system import disk as room
 from pipeline.worker import REQUEST_FILE, run_held
 from tests.faults.declared import survives

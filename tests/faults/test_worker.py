@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import launch, runs
+from pipeline import launch
 from pipeline.common.errors import EnvironmentFault
-from pipeline.events import Resumed
-from pipeline.runs import EventReader
+from pipeline.runs import store as runs
+from pipeline.runs.events import Resumed
+from pipeline.runs.store import EventReader
 from tests.faults.declared import survives
 from tests.faults.workers import Project, Workers, wait_until, when
 

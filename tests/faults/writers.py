@@ -16,11 +16,12 @@ from typing import Any
 if __name__ == "__main__":  # started by path
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pipeline import events as ev
-from pipeline import runs, state_cache
 from pipeline.common import files
-from pipeline.runs import EventReader, EventWriter, RunFolder, Workspace
-from pipeline.training import checkpoint_files
+from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs import events as ev
+from pipeline.runs import fold_cache as state_cache
+from pipeline.runs import store as runs
+from pipeline.runs.store import EventReader, EventWriter, RunFolder, Workspace
 from tests.faults.mark import mark
 
 

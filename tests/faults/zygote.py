@@ -70,7 +70,7 @@ def _install(faults: list[dict[str, Any]]) -> None:
     from pipeline.dataset import processed
     from pipeline.export import package
     from pipeline.merging.adapter import LowRank
-    from pipeline.runs import EventWriter
+    from pipeline.runs.store import EventWriter
     from pipeline.system import login_session as logout
     from pipeline.training import checkpoints
 

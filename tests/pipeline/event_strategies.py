@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pipeline.events import KINDS, Envelope, Event
+from pipeline.runs.events import KINDS, Envelope, Event
 
 
 def _values(hint: Any, floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.curve import Curve
+from pipeline.runs.curve import Curve
 
 
 def grown(points: int) -> Curve:

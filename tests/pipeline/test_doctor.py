@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor, runs
+from pipeline import doctor
 from pipeline.config.schema import Config
 from pipeline.doctor import Check, examine, gpus, software, system
-from pipeline.runs import Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import Workspace
 from pipeline.system import login_session as logout
 from pipeline.system.gpu import Survey, survey
 from tests.pipeline.nvml import GIB, Card, FakeNvml

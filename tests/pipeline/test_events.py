@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import events as ev
-from pipeline.events import Envelope, from_line, to_line
+from pipeline.runs import events as ev
+from pipeline.runs.events import Envelope, from_line, to_line
 from tests.pipeline.event_strategies import any_event, events
 
 

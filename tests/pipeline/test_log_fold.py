@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import events as ev
-from pipeline import log_fold, runs, state_cache
-from pipeline.events import Envelope, readable, to_line
-from pipeline.log_fold import fold_lines
-from pipeline.runs import EventReader
-from pipeline.state import RunState, fold
+from pipeline.runs import events as ev
+from pipeline.runs import fold as log_fold
+from pipeline.runs import fold_cache as state_cache
+from pipeline.runs import store as runs
+from pipeline.runs.events import Envelope, readable, to_line
+from pipeline.runs.fold import fold_lines
+from pipeline.runs.state import RunState, fold
+from pipeline.runs.store import EventReader
 from tests.pipeline.event_strategies import logs
 from tests.pipeline.test_state import STARTED, log, train_step
 from tests.recordings.make import SHORT, write

@@ -16,7 +16,7 @@ from pipeline.merging.adapter import Adapter
 from pipeline.merging.gguf_weights import GgufWeights, merge_gguf
 from pipeline.package_size import merged_weight_bytes, package_sizes
 from pipeline.planning import DataFigures
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 from pipeline.system.gpu import Device
 from tests import tiny
 from tests.merging.adapters import write_lora

@@ -4,9 +4,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from pipeline import provenance, runs
 from pipeline.config.schema import Config
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import provenance
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 
 
 def git(folder: Path, *arguments: str) -> None:

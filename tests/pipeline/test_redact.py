@@ -58,7 +58,7 @@ def test_the_values_of_secret_variables_are_hidden_in_errors_events_and_output()
         """
 import sys, tempfile
 from pathlib import Path
-from pipeline import events; from pipeline.common import redact; from pipeline import runs
+from pipeline.runs import events; from pipeline.common import redact; from pipeline.runs import store as runs
 from pipeline.config.schema import Config
 from pipeline.common.errors import BadInput
 redact.hide_in("stdout", "stderr")

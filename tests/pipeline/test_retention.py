@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import events as ev
-from pipeline import removal, retention, runner, runs
+from pipeline import removal, retention, runner
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.runner import Request, StopSwitch
-from pipeline.runs import EventWriter, RunFolder, Workspace
+from pipeline.runs import events as ev
+from pipeline.runs import store as runs
+from pipeline.runs.store import EventWriter, RunFolder, Workspace
 from pipeline.system import locks
 from tests.processes import python
 
@@ -165,7 +166,7 @@ def test_prepared_data_of_the_last_hour_and_what_is_not_ours_stays(place: Place)
 
 
 def test_prepared_data_of_a_config_of_the_workspace_stays(place: Place, tiny_model: Path) -> None:
-    from pipeline.context import StepContext
+    from pipeline.runs.context import StepContext
     from pipeline.steps import preprocess
     from tests.conftest import chat_row, write_jsonl
     from tests.steps.judged import config_for
@@ -275,7 +276,7 @@ _DIE_WHILE_REMOVING = """
 import os, shutil, signal, sys
 from pathlib import Path
 from pipeline import removal
-from pipeline.runs import RunFolder; from pipeline.runs import Workspace
+from pipeline.runs.store import RunFolder; from pipeline.runs.store import Workspace
 def first_file_only(folder, *_, **__):
     next(path for path in sorted(Path(folder).rglob("*")) if path.is_file()).unlink()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events as ev
-from pipeline import runs
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import Config
-from pipeline.runs import EventReader, EventWriter, RunFolder, Workspace
+from pipeline.runs import events as ev
+from pipeline.runs import store as runs
+from pipeline.runs.store import EventReader, EventWriter, RunFolder, Workspace
 from pipeline.system import locks
 from tests.processes import python, started
 
@@ -117,8 +117,8 @@ def test_a_dead_process_left_everything_it_emitted_and_its_run_shows_as_crashed_
     code = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import events as ev; from pipeline.system import locks
-from pipeline.runs import EventWriter; from pipeline.runs import RunFolder
+from pipeline.runs import events as ev; from pipeline.system import locks
+from pipeline.runs.store import EventWriter; from pipeline.runs.store import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)
 writer = EventWriter(run)
@@ -165,7 +165,7 @@ def test_a_second_writer_is_kept_out_by_the_runs_lock(run: RunFolder) -> None:
 import sys
 from pathlib import Path
 from pipeline.system import locks
-from pipeline.runs import RunFolder
+from pipeline.runs.store import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 sys.exit(0 if locks.try_lock(run.lock) else 9)
 """

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import events as ev
-from pipeline.events import Envelope, Event
-from pipeline.state import RunState, fold
+from pipeline.runs import events as ev
+from pipeline.runs.events import Envelope, Event
+from pipeline.runs.state import RunState, fold
 from tests.pipeline.event_strategies import logs
 
 STARTED = ev.AttemptStarted(1, "demo", "tiny", "qlora_nf4", True)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events as ev
-from pipeline import runs, state_cache
-from pipeline.runs import EventWriter, Workspace
+from pipeline.runs import events as ev
+from pipeline.runs import fold_cache as state_cache
+from pipeline.runs import store as runs
+from pipeline.runs.store import EventWriter, Workspace
 from tests.recordings.make import SHORT, write
 
 

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline import events as ev
-from pipeline.runs import EventWriter, RunFolder
+from pipeline.runs import events as ev
+from pipeline.runs.store import EventWriter, RunFolder
 from pipeline.system import locks
 
 EVERY_S = 0.03

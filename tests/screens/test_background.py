@@ -15,12 +15,13 @@ from humigence_tui.background import run_list
 from humigence_tui.background.follower import Follower
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.run_list import RunList
-from pipeline import events as ev
-from pipeline import runs, state_cache
 from pipeline.common.files import disk_bytes
-from pipeline.runs import EventWriter, RunFolder
-from pipeline.state import RunState
-from pipeline.state_cache import Summary, summarize
+from pipeline.runs import events as ev
+from pipeline.runs import fold_cache as state_cache
+from pipeline.runs import store as runs
+from pipeline.runs.fold_cache import Summary, summarize
+from pipeline.runs.state import RunState
+from pipeline.runs.store import EventWriter, RunFolder
 from pipeline.system import gpu
 from screens import messages
 from screens.machine import MachineHistory

@@ -18,7 +18,7 @@ from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.jobs import Ended, Gone, JobEvent, Told
-from pipeline.runs import RunFolder
+from pipeline.runs.store import RunFolder
 from screens import messages
 from screens.saved import SavedScreen
 from tests.conftest import chat_row

@@ -5,9 +5,9 @@ from datetime import datetime
 import pytest
 
 from humigence_tui.endings import said, terminal_notification
-from pipeline import events as ev
-from pipeline.runs import EventWriter
-from pipeline.state_cache import Summary
+from pipeline.runs import events as ev
+from pipeline.runs.fold_cache import Summary
+from pipeline.runs.store import EventWriter
 from screens.home import HomeScreen
 from screens.home_words import row_of, status_of
 from screens.snapshot import RunRow

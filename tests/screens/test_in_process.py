@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from humigence_tui.app import HumigenceApp
-from pipeline import launch, runs
+from pipeline import launch
 from pipeline.config.schema import Config
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from pipeline.training.trainer import HumigenceTrainer
 from screens import themes
 from screens.messages import StartRun

@@ -12,8 +12,8 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from pipeline import runs
-from pipeline.runs import Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import Workspace
 from screens.conversation import Answer, Turn
 from tests.conftest import chat_row, write_jsonl
 from tests.screens.conftest import until

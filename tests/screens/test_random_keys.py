@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.app import HumigenceApp
-from pipeline.runs import EventWriter, RunFolder, Workspace
+from pipeline.runs.store import EventWriter, RunFolder, Workspace
 from screens import names
 from tests.benchmarks import flood
 from tests.recordings.make import write

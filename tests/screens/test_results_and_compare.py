@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import file as config_file
-from pipeline.events import GateJudged, Packed
+from pipeline.runs.events import GateJudged, Packed
 from screens.compare import difference_rows
 from screens.gates_words import measured, needed
 from screens.results import package

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from textual.widgets import Static
 
-from pipeline import events as ev
-from pipeline.runs import EventWriter
+from pipeline.runs import events as ev
+from pipeline.runs.store import EventWriter
 from screens.question import Answer, Question
 from screens.run import RunScreen
 from screens.widgets.log_view import LogView

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import events as ev
-from pipeline.folders import RunFolder
-from pipeline.state import RunState, fold
-from pipeline.state_cache import summarize
+from pipeline.runs import events as ev
+from pipeline.runs.fold_cache import summarize
+from pipeline.runs.folders import RunFolder
+from pipeline.runs.state import RunState, fold
 from screens.snapshot import Freezer, Snapshot
 from tests.pipeline.event_strategies import logs
 from tests.pipeline.test_state import STARTED, log, train_step

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import runs
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from tests.recordings.make import write
 from tests.terminal import PATIENCE_S, Terminal, live_run
 

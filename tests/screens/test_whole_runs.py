@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import launch, runs
+from pipeline import launch
 from pipeline.config.schema import Config
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import RunFolder, Workspace
 from tests.benchmarks import flood
 from tests.conftest import chat_row, write_jsonl
 from tests.recordings.make import write

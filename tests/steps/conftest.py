@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.context import StepContext
+from pipeline.runs.context import StepContext
 from pipeline.steps import evaluate
 from tests import tiny
 from tests.steps.judged import config_for, trained_run
@@ -25,8 +25,8 @@ def evaluated_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ctx(evaluated_run: Path, workspace: Path) -> StepContext:
-    from pipeline import runs
-    from pipeline.runs import Workspace
+    from pipeline.runs import store as runs
+    from pipeline.runs.store import Workspace
 
     shutil.copytree(evaluated_run, workspace, dirs_exist_ok=True)
     run = runs.find(Workspace(workspace))

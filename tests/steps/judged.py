@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import runs
 from pipeline.base_model.load import add_adapter, load_base
 from pipeline.base_model.locate import require
 from pipeline.base_model.shape import read_shape
 from pipeline.common.files import write_json
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
 from pipeline.dataset import processed
-from pipeline.events import Event, TrainStep
 from pipeline.planning import make_plan, write_plan
-from pipeline.runs import EventWriter, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Event, TrainStep
+from pipeline.runs.store import EventWriter, Workspace
 from pipeline.steps import preprocess
 from pipeline.system.gpu import cpu_device
 from tests.conftest import chat_row, write_jsonl

@@ -14,10 +14,10 @@ from pipeline.base_model.locate import require
 from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import read_json, write_json
-from pipeline.context import StepContext
 from pipeline.dataset import processed
-from pipeline.events import Answered, HeldOut, Note
 from pipeline.infer import generate_batch, user_prompt
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Answered, HeldOut, Note
 from pipeline.steps import evaluate
 from pipeline.system.gpu import cpu_device
 from tests.conftest import write_jsonl

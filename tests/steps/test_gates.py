@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from pipeline import acceptance, runs
+from pipeline import acceptance
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import read_json, write_json
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
-from pipeline.events import Event, GateJudged, Note
-from pipeline.runs import Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Event, GateJudged, Note
+from pipeline.runs.store import Workspace
 from pipeline.steps import gates
 from tests.steps.judged import log_steps
 

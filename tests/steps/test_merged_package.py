@@ -21,11 +21,11 @@ from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file, write_json
 from pipeline.config.schema import Config, ExportFormat
-from pipeline.context import StepContext
-from pipeline.events import Event, Note, Packed, StepProgress
 from pipeline.export import merged_model
 from pipeline.merging import merge
 from pipeline.merging.adapter import LowRank
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Event, Note, Packed, StepProgress
 from pipeline.steps import pack
 from pipeline.system import disk as room
 from pipeline.system.gpu import cpu_device

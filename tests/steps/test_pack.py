@@ -18,8 +18,8 @@ from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common import files
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json, write_json
-from pipeline.context import StepContext
-from pipeline.events import Note, Packed
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Note, Packed
 from pipeline.steps import gates, pack
 from pipeline.system.gpu import cpu_device
 from tests import tiny

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events as ev
-from pipeline import forecast, runs
+from pipeline import forecast
 from pipeline.base_model.locate import at
 from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
 from pipeline.dataset.estimate import estimate_figures
-from pipeline.events import Event, PlanMade
 from pipeline.planning import read_plan
-from pipeline.runs import EventWriter, Workspace
+from pipeline.runs import events as ev
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Event, PlanMade
+from pipeline.runs.store import EventWriter, Workspace
 from pipeline.steps import plan, preprocess
 from pipeline.system.gpu import cpu_device
 from tests.conftest import chat_row, write_jsonl

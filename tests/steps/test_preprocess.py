@@ -19,13 +19,13 @@ from pipeline.base_model.words import Ids
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.config.file import parse
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
 from pipeline.dataset import processed
 from pipeline.dataset.conversation import NOT_TRAINED
 from pipeline.dataset.processed import SPLITS, ProcessedData
-from pipeline.events import Event, Note, StepProgress
 from pipeline.packing import pack
-from pipeline.runs import Workspace, create
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Event, Note, StepProgress
+from pipeline.runs.store import Workspace, create
 from pipeline.steps import preprocess
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import IMPORT_PATH
@@ -403,8 +403,8 @@ ALONE = """
 import sys
 from pathlib import Path
 from pipeline.config.file import parse
-from pipeline.context import StepContext
-from pipeline.runs import Workspace
+from pipeline.runs.context import StepContext
+from pipeline.runs.store import Workspace
 from pipeline.steps import preprocess
 config = parse({"model": {"local_path": sys.argv[1]}, "data": {"raw_path": "rows.jsonl"}}, "x")
 context = StepContext(config, Workspace(Path.cwd()))

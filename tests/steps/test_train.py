@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import runs
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import read_json
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
-from pipeline.events import Evaluated, Event, Sampled, TrainEnded, TrainStep
-from pipeline.runs import EventWriter, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Evaluated, Event, Sampled, TrainEnded, TrainStep
+from pipeline.runs.store import EventWriter, Workspace
+from pipeline.runs.trained import require
 from pipeline.steps import plan, preprocess, train
-from pipeline.trained import require
 from tests.conftest import chat_row, write_jsonl
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from pipeline import events as ev
-from pipeline import runs
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.common.files import write_json
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
-from pipeline.events import Event, Note
-from pipeline.runs import EventWriter, Workspace
+from pipeline.runs import events as ev
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import Event, Note
+from pipeline.runs.store import EventWriter, Workspace
 from pipeline.steps import validate
 from pipeline.system import gpu
 from tests.conftest import chat_row, write_jsonl
@@ -188,8 +188,8 @@ import json, sys
 from pathlib import Path
 from pipeline import catalogue; from pipeline import doctor
 from pipeline.config.schema import Config
-from pipeline.context import StepContext
-from pipeline.runs import Workspace
+from pipeline.runs.context import StepContext
+from pipeline.runs.store import Workspace
 from pipeline.steps import model; from pipeline.steps import plan; from pipeline.steps import validate
 ctx = StepContext(Config.model_validate(json.loads(sys.argv[1])), Workspace(Path.cwd()))
 validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); doctor.examine(Path.cwd())

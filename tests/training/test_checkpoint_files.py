@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.training import checkpoint_files
-from pipeline.training.checkpoint_files import MANIFEST, all_of, folder_name, new_checkpoint, newest_whole, rotate, step_of
+from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs.checkpoint_folders import MANIFEST, all_of, folder_name, new_checkpoint, newest_whole, rotate, step_of
 
 
 def save(checkpoints: Path, *steps: int) -> None:

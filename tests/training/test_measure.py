@@ -13,7 +13,7 @@ from pipeline.base_model import locate
 from pipeline.common.errors import MissingArtifact
 from pipeline.forecast import measured_tokens_per_second
 from pipeline.measurements import Measurement
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 from pipeline.system.gpu import cpu_device
 from pipeline.training.measure import made_up_rows, measure
 from tests.training.tiny_training import ROW_TOKENS, MadeUpData, config_for, plan_for

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from pipeline.base_model.load import ADAPTER_WEIGHTS
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file
-from pipeline.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Note, Sampled, TrainStep
-from pipeline.runs import read_state
+from pipeline.runs.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Note, Sampled, TrainStep
+from pipeline.runs.store import read_state
 from pipeline.training import checkpoints
 from pipeline.training.recorder import Recorder
 from tests import tiny

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.common.errors import EnvironmentFault
-from pipeline.events import Evaluated, MemoryRanOut, TrainStep
+from pipeline.runs.events import Evaluated, MemoryRanOut, TrainStep
 from tests import tiny
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for
 

@@ -17,9 +17,9 @@ from pipeline.common.errors import Stopped
 from pipeline.common.files import sha256_file
 from pipeline.computing import compute_dtype
 from pipeline.config.schema import Config
-from pipeline.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed, TrainEnded, TrainStep
 from pipeline.planning import Plan
-from pipeline.runs import EventReader, RunFolder, Workspace, read_state, runs_of
+from pipeline.runs.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed, TrainEnded, TrainStep
+from pipeline.runs.store import EventReader, RunFolder, Workspace, read_state, runs_of
 from pipeline.system.gpu import cpu_device
 from tests.processes import IMPORT_PATH
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, order_for, plan_for, prompts_file, stop_at

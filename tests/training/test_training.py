@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from pipeline.base_model.load import ADAPTER_WEIGHTS
 from pipeline.common.errors import BadInput, Diverged
 from pipeline.common.files import sha256_file
-from pipeline.events import (
+from pipeline.packing import pack
+from pipeline.runs.events import (
     CheckpointSaved,
     EarlyStopped,
     Evaluated,
@@ -26,7 +27,6 @@ from pipeline.events import (
     TrainingDiverged,
     TrainStep,
 )
-from pipeline.packing import pack
 from pipeline.training.progress import Progress
 from pipeline.training.recorder import Recorder, StepDone
 from pipeline.training.rows import EpochSampler

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import runs
 from pipeline.base_model import locate
 from pipeline.config.schema import Config
-from pipeline.context import StepContext, never_stop
-from pipeline.events import Event, StopMode, TrainStep
 from pipeline.packing import pack
 from pipeline.planning import Plan
-from pipeline.runs import EventWriter, RunFolder, Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext, never_stop
+from pipeline.runs.events import Event, StopMode, TrainStep
+from pipeline.runs.store import EventWriter, RunFolder, Workspace
 
 ROW_TOKENS = 48
 

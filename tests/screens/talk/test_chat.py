@@ -12,8 +12,8 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from pipeline import runs
-from pipeline.runs import Workspace
+from pipeline.runs import store as runs
+from pipeline.runs.store import Workspace
 from screens.chat import ChatScreen
 from screens.conversation import Answer, Side, Turn, side_content
 from tests.pipeline.test_jobs import gone

@@ -16,7 +16,7 @@ from textual.widgets import Input
 from humigence_tui.app import HumigenceApp
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.runs import Workspace
+from pipeline.runs.store import Workspace
 from screens import messages
 from screens.draft import Field, as_entry
 from screens.widgets.choices import Choices

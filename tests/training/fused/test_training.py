@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.common.errors import Stopped
-from pipeline.events import Evaluated, MemoryRanOut, TrainStep
-from pipeline.training.checkpoint_files import all_of
+from pipeline.runs.checkpoint_folders import all_of
+from pipeline.runs.events import Evaluated, MemoryRanOut, TrainStep
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for, stop_at
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.common.errors import EnvironmentFault
-from pipeline.events import Event
-from pipeline.folders import RunFolder
-from pipeline.runs import EventWriter
+from pipeline.runs.events import Event
+from pipeline.runs.folders import RunFolder
+from pipeline.runs.store import EventWriter
 from pipeline.system.disk import Reserve, is_full, wait_for
 
 # More than one line: with less it would stop again at the next.

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import disk_bytes, fsync_folder, make_folder, read_json, write_atomic, write_json
 from pipeline.common.redact import redactor
-from pipeline.events import Envelope, Event, StepProgress, StopMode, TrainStep, readable, to_line
-from pipeline.folders import RunFolder as RunFolder
-from pipeline.folders import Workspace as Workspace
-from pipeline.log_fold import fold_lines
-from pipeline.state import RunState, Status
+from pipeline.runs.events import Envelope, Event, StepProgress, StopMode, TrainStep, readable, to_line
+from pipeline.runs.fold import fold_lines
+from pipeline.runs.folders import RunFolder as RunFolder
+from pipeline.runs.folders import Workspace as Workspace
+from pipeline.runs.state import RunState, Status
 from pipeline.system import locks
 
 if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it

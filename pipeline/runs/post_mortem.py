@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline import provenance
-from pipeline.runs import RunFolder
+from pipeline.runs import provenance
+from pipeline.runs.store import RunFolder
 from pipeline.system import disk as room
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

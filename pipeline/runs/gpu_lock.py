@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.common.errors import EnvironmentFault, Stopped
-from pipeline.events import Event, Note
+from pipeline.runs.events import Event, Note
 from pipeline.system import locks
 from pipeline.system.gpu import Device
 

@@ -22,7 +22,7 @@ from typing import Any
 from pipeline import QUIET, __version__
 from pipeline.common.files import read_json, write_json
 from pipeline.common.redact import is_secret, redact
-from pipeline.folders import RunFolder
+from pipeline.runs.folders import RunFolder
 from pipeline.system import gpu
 
 # Those whose version changes what a run does.

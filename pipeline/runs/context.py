@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config.schema import Config
-from pipeline.events import Event, StopMode
-from pipeline.runs import RunFolder, Workspace
+from pipeline.runs.events import Event, StopMode
+from pipeline.runs.store import RunFolder, Workspace
 
 
 def never_stop() -> StopMode | None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from pipeline.events import Envelope, readable
-from pipeline.state import RunState
+from pipeline.runs.events import Envelope, readable
+from pipeline.runs.state import RunState
 
 # The kind comes after version, number, time and attempt; a quote inside of a text would be escaped.
 _STEP, _KIND_WITHIN = b'"kind":"train_step"', 140

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from pipeline import events as ev
-from pipeline.curve import Curve
-from pipeline.events import STEP_NAMES, Envelope, Event, StepName, StepOutcome
+from pipeline.runs import events as ev
+from pipeline.runs.curve import Curve
+from pipeline.runs.events import STEP_NAMES, Envelope, Event, StepName, StepOutcome
 
 Status = Literal["starting", "running", "finished", "stopped", "failed", "crashed"]
 _NOTES_KEPT = 1000

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline import __version__
-from pipeline.curve import Curve
-from pipeline.events import Envelope, Event, from_line, to_line
-from pipeline.log_fold import fold_lines
-from pipeline.runs import EventReader, RunFolder
-from pipeline.state import RunState, Status, StepState
+from pipeline.runs.curve import Curve
+from pipeline.runs.events import Envelope, Event, from_line, to_line
+from pipeline.runs.fold import fold_lines
+from pipeline.runs.state import RunState, Status, StepState
+from pipeline.runs.store import EventReader, RunFolder
 
 _MARK_BYTES = 4096
 # A short log is folded faster than its cache is written.
