@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline import catalogue, measurements
+from pipeline import measurements
+from pipeline.base_model import catalogue
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.common.files import fingerprint

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model import locate, strangers
+from pipeline.base_model import locate
+from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import places
 from pipeline.common.errors import BadInput, MissingArtifact

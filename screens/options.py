@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline import catalogue
+from pipeline.base_model import catalogue
+from pipeline.base_model.catalogue import CuratedModel
 from pipeline.base_model.shape import ModelShape
 from pipeline.base_model.templates import TEMPLATES, Templates
-from pipeline.catalogue import CuratedModel
 from pipeline.common.text import safe, size
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.micro_batch import memory_of

@@ -12,7 +12,7 @@ from humigence_tui.cli.lines import Line
 from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
 from humigence_tui.cli.terminal import out_json
 from pipeline import runner, worker
-from pipeline.base_model import trained_on
+from pipeline.base_model import same_base as trained_on
 from pipeline.base_model.locate import locate
 from pipeline.common.errors import EXIT_OK, GatesFailed, MissingArtifact
 from pipeline.config import file as config_file

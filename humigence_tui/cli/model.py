@@ -62,7 +62,7 @@ def check(
 
 def _compared(base: BaseModel) -> dict[str, Any]:
     """Raises `BadInput` when a file is not what the hub announced."""
-    from pipeline.base_model.contents import compare
+    from pipeline.base_model.verify import compare
 
     told = compare(base)
     if told.damaged:

@@ -23,8 +23,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.base_model import strangers
-from pipeline.base_model.gguf_reading import read_once
+from pipeline.base_model import untrusted_files as strangers
+from pipeline.base_model.gguf_reader import read_once
 from pipeline.base_model.shape import checked_shape, read_shape
 from pipeline.base_model.widened import WidenedLinear
 from pipeline.common.errors import BadInput

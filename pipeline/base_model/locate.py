@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.base_model import strangers
+from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import fingerprint, sha256_file

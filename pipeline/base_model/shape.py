@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
-from pipeline.base_model.strangers import parameters_in, safetensors_header, weights_problem
+from pipeline.base_model.untrusted_files import parameters_in, safetensors_header, weights_problem
 from pipeline.common.errors import BadInput
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template
 
-from pipeline.base_model import strangers
+from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
 from pipeline.base_model.draft import Document, Draft, Encoded, Tokenized, all_there, drafts, labelled
 from pipeline.base_model.outline import outline
@@ -235,7 +235,7 @@ def _fitting(tokenizer: Any) -> Templates:
 def _loaded(base: BaseModel, _fingerprint: str) -> ChatTokenizer:
     # Four steps of a run ask for it, and reading one out of a GGUF file takes seconds.
     if base.kind == "gguf":
-        from pipeline.base_model.gguf_reading import read_once
+        from pipeline.base_model.gguf_reader import read_once
 
         with read_once():
             return ChatTokenizer(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name, base.template)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline import __version__, catalogue
+from pipeline import __version__
+from pipeline.base_model import catalogue
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.text import gate_needs, gate_value

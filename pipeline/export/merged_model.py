@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model import strangers
+from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.locate import INDEX, BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.common.errors import BadInput

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__, acceptance
-from pipeline.base_model import locate, trained_on
+from pipeline.base_model import locate
+from pipeline.base_model import same_base as trained_on
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import Reference, reference_of
 from pipeline.common.errors import MissingArtifact

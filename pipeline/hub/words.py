@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pipeline.base_model.catalogue import has_token
 from pipeline.base_model.locate import hub_cache
-from pipeline.catalogue import has_token
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.system.disk import is_full
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import packaged
-from pipeline.base_model import locate, trained_on
+from pipeline.base_model import locate
+from pipeline.base_model import same_base as trained_on
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model import strangers
+from pipeline.base_model import untrusted_files as strangers
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
 from pipeline.merging.numbers import NAMES, widened

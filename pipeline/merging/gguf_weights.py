@@ -25,7 +25,7 @@ from transformers.modeling_gguf_pytorch_utils import (
     load_gguf_checkpoint,
 )
 
-from pipeline.base_model.gguf_reading import read_once
+from pipeline.base_model.gguf_reader import read_once
 from pipeline.base_model.locate import INDEX, WEIGHTS, BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.common.files import write_json

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model.strangers import safetensors_header
+from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.common.errors import BadInput
 from pipeline.merging.adapter import Adapter, LowRank
 from pipeline.merging.numbers import BYTES, NAMES, narrowed, widened

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import judging
-from pipeline.base_model import locate, trained_on
+from pipeline.base_model import locate
+from pipeline.base_model import same_base as trained_on
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import sha256_file, write_json

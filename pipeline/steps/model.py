@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from functools import partial
 
-from pipeline.base_model import trained_on
+from pipeline.base_model import same_base as trained_on
 from pipeline.base_model.locate import BaseModel, cached_snapshot, hub_cache, locate, problems_of, require
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently

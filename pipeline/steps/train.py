@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.base_model import trained_on
+from pipeline.base_model import same_base as trained_on
 from pipeline.base_model.locate import locate, require
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of

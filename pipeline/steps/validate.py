@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from pipeline import acceptance, catalogue
-from pipeline.base_model import templates
+from pipeline import acceptance
+from pipeline.base_model import catalogue, templates
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact

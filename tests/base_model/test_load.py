@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.base_model import gguf_reading
+from pipeline.base_model import gguf_reader as gguf_reading
 from pipeline.base_model.load import add_adapter, load_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput

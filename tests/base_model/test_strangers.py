@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from pipeline import packaged
-from pipeline.base_model import locate, strangers
+from pipeline.base_model import locate
+from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.load import add_adapter, load_adapter, load_base
 from pipeline.base_model.locate import BaseModel

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from pipeline.base_model.load import load_adapter, load_base
 from pipeline.base_model.locate import BaseModel
-from pipeline.base_model.strangers import weights_problem
+from pipeline.base_model.untrusted_files import weights_problem
 from pipeline.common.errors import BadInput
 from pipeline.merging import gguf_weights
 from pipeline.merging.adapter import Adapter

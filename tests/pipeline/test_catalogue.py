@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import catalogue
-from pipeline.catalogue import availability, find
+from pipeline.base_model import catalogue
+from pipeline.base_model.catalogue import availability, find
 from pipeline.config.schema import Config, ExportFormat, RowSchema
 from pipeline.system.gpu import GIB, Device
 

@@ -186,7 +186,7 @@ def test_the_newest_run_is_judged_by_todays_thresholds(settings: dict[str, Any],
 _LIGHT_STEPS = """
 import json, sys
 from pathlib import Path
-from pipeline import catalogue; from pipeline import doctor
+from pipeline.base_model import catalogue; from pipeline import doctor
 from pipeline.config.schema import Config
 from pipeline.runs.context import StepContext
 from pipeline.runs.store import Workspace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import catalogue
+from pipeline.base_model import catalogue
 from pipeline.base_model.shape import ModelShape
 from pipeline.config.schema import Config
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey
