@@ -18,9 +18,9 @@ from pipeline.decoding import decoder
 from pipeline.system.out_of_memory import answer_fault, in_halves, while_there_is_room
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.packaged import Packaged
     from pipeline.system.gpu import Device
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 # Prompts answered together: enough to use the device, few enough for their caches to fit beside a model that trains.
 _BATCH = 16
@@ -125,7 +125,7 @@ def _wrong_byte(tokenizer: ChatTokenizer) -> list[int]:
 
 def user_prompt(tokenizer: ChatTokenizer, text: str, system: str = "") -> list[int]:
     """Ids of a conversation that a user has just begun with `text`: the same in training's samples, evaluation and `infer`."""
-    from pipeline.dataset.conversation import Message
+    from pipeline.tokenization.messages import Message
 
     messages = [Message(role="system", content=system)] if system else []
     return tokenizer.encode_prompt([*messages, Message(role="user", content=text)])
@@ -201,7 +201,7 @@ def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTo
     """
     from pipeline import packaged
     from pipeline.base_model.load import load_adapter, load_base
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     found = packaged.read(package) if isinstance(package, Path) else package
     model = load_base(found.base, found.manifest["precision_mode"], device)

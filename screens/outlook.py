@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pipeline.base_model import templates
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape
-from pipeline.base_model.templates import Templates
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.common.text import counted, duration
 from pipeline.config.schema import Config, ExportFormat
@@ -21,6 +19,8 @@ from pipeline.planning import DataFigures, Plan, make_plan
 from pipeline.runs.store import Workspace
 from pipeline.system.disk import free_disk_bytes
 from pipeline.system.gpu import Device, choose_device
+from pipeline.tokenization import templates
+from pipeline.tokenization.templates import Templates
 
 Verdict = Literal["fits", "tight", "too much", "unknown"]
 # Rows enough that the batch does not shrink: what memory is shown for while there is no data to count.

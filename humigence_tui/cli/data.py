@@ -27,7 +27,7 @@ from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
 from pipeline.runs.store import Workspace
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 _SAY_EVERY_S = 3.0
 
@@ -173,8 +173,8 @@ def stats(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     here, settings = open_project(config)
     base = require(settings, here)
     from humigence_tui.cli import rows
-    from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.dataset.prepare import measure
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     with source.as_file(settings, here) as path:
         require_readable(path, missing_hint=RAW_PATH_HINT)
@@ -190,7 +190,7 @@ def _tokenizer_or_none(settings: Config, here: Workspace) -> ChatTokenizer | Non
     """The base model's tokenizer; without it rows are shown as they are written, and why is said."""
     try:
         base = require(settings, here)
-        from pipeline.base_model.tokenizer import ChatTokenizer
+        from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
         return ChatTokenizer.load(base)
     except HumigenceError as error:

@@ -25,7 +25,7 @@ from pipeline.runs.store import Workspace
 from pipeline.system import gpu
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -173,7 +173,7 @@ def _base_alone(here: Workspace, settings: Config) -> _Loaded:
     base = require(settings, here)
     device = _device(settings, base.name)
     from pipeline.base_model.load import load_base
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     return _Loaded(load_base(base, settings.train.precision_mode, device), ChatTokenizer.load(base), without_adapter=False)
 

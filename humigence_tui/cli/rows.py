@@ -17,8 +17,8 @@ from pipeline.dataset.row import Look, look_at
 from pipeline.job_kinds.rows import TWIN_WORDS, histogram, rendered
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.dataset.prepare import Measured
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 _BAR_WIDTH = 40
 _MOST_BARS = 16

@@ -38,7 +38,7 @@ class BaseModel:
 
     Attributes:
         name: what a person calls it: the repository, or the folder's or file's name.
-        template: the chat template it is trained and asked with (`pipeline.base_model.templates`); auto is its own.
+        template: the chat template it is trained and asked with (`pipeline.tokenization.templates`); auto is its own.
     """
 
     path: Path
@@ -64,7 +64,7 @@ class BaseModel:
         own = self.own_tokenizer_fingerprint()
         if self.template == "auto":
             return own
-        from pipeline.base_model.templates import TEMPLATES  # which needs this module
+        from pipeline.tokenization.templates import TEMPLATES  # which needs this module
 
         return fingerprint("template", own, TEMPLATES[self.template].jinja)
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from pipeline.common.errors import BadInput
-from pipeline.dataset.conversation import Message, check_turns
+from pipeline.tokenization.messages import Message, check_turns
 
 TRIMMED = "white space or line ends tidied"
 EMPTY_SYSTEM = "empty system message removed"

@@ -20,7 +20,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config.file import shipped
 from pipeline.config.schema import Topic
 from pipeline.dataset import sums
-from pipeline.dataset.conversation import Message
+from pipeline.tokenization.messages import Message
 
 Conversation = list[Message]
 

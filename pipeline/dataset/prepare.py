@@ -17,13 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model.draft import Document, Tokenized
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.dataset import jsonl
 from pipeline.dataset.ahead import in_order
-from pipeline.dataset.conversation import NOT_TRAINED, Message
 from pipeline.dataset.garbage import searched_seldom
 from pipeline.dataset.processed import SPLITS, packed_rows
 from pipeline.dataset.row import Drafted, drafted, labelled_documents
@@ -31,6 +28,9 @@ from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from pipeline.tokenization.label_spans import Document, Tokenized
+from pipeline.tokenization.messages import NOT_TRAINED, Message
 
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
 _BATCH_CHARACTERS = 1 << 18

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, RowSchema
 from pipeline.dataset.cleaning import clean, digest
-from pipeline.dataset.conversation import Message
 from pipeline.dataset.jsonl import Line
 from pipeline.dataset.schemas import fitting, messages_of
+from pipeline.tokenization.messages import Message
 
 if TYPE_CHECKING:
-    from pipeline.base_model.draft import Document, Draft, Encoded, Tokenized
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+    from pipeline.tokenization.label_spans import Document, Draft, Encoded, Tokenized
 
 AnyDocument = TypeVar("AnyDocument", "Encoded", "Document")
 

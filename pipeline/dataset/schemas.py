@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import RowSchema
-from pipeline.dataset.conversation import Message
+from pipeline.tokenization.messages import Message
 
 
 def messages_of(row: dict[str, Any], schema: RowSchema) -> list[Message]:

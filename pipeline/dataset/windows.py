@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.conversation import NOT_TRAINED
+from pipeline.tokenization.messages import NOT_TRAINED
 
 Tokens = NDArray[np.int32]
 

@@ -26,7 +26,7 @@ def write(folder: Path, package: Package, watch: Watch = lambda _: None, old: Pa
         watch: called with bytes as a merged model grows; may raise to end the work.
         old: a package whose merged weights are taken over.
     """
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     write_peft_adapter(folder, package)
     ChatTokenizer.load(package.base).save(folder)

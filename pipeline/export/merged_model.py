@@ -130,7 +130,7 @@ def _merge(package: Package, into: Path, watch: Watch) -> Tally:
 
 def _write_tokenizer(into: Path, package: Package) -> None:
     """The tokenizer with the chat template that trained, what ends an answer, and what comes with the base model."""
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     tokenizer, base = ChatTokenizer.load(package.base), package.base
     tokenizer.save(into)

@@ -18,16 +18,16 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json
 from pipeline.config.schema import Config
-from pipeline.dataset.conversation import Message
 from pipeline.export.folder import MANIFEST
 from pipeline.job_kinds.child import Handler, Request
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext
 from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import gpu
+from pipeline.tokenization.messages import Message
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 Side = Literal["tuned", "base"]
 _TELL_EVERY_S = 0.1  # pieces that come faster are told together: a terminal far away shows no more
@@ -86,7 +86,7 @@ class Chat:
         request.tell("loading", **told)
         gpu.see_only(device)
         from pipeline.base_model.load import load_adapter, load_base
-        from pipeline.base_model.tokenizer import ChatTokenizer
+        from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
         self._model = None  # the one before makes room
         self._model = load_adapter(load_base(base, precision_mode, device), adapter)

@@ -24,7 +24,6 @@ from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.config.schema import Config
 from pipeline.dataset import jsonl, source
 from pipeline.dataset.cleaning import digest
-from pipeline.dataset.conversation import NOT_TRAINED, Message
 from pipeline.dataset.garbage import searched_seldom
 from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readable import require_readable
@@ -33,10 +32,11 @@ from pipeline.dataset.split import assign
 from pipeline.dataset.tally import Tally
 from pipeline.job_kinds.child import Handler, Request
 from pipeline.runs.store import Workspace
+from pipeline.tokenization.messages import NOT_TRAINED, Message
 
 if TYPE_CHECKING:
-    from pipeline.base_model.draft import Document, Encoded
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+    from pipeline.tokenization.label_spans import Document, Encoded
 
 Only = Literal["all", "rejected", "train", "val", "test"]
 UNREAD, KEPT, TWIN, REJECTED = range(4)
@@ -97,7 +97,7 @@ class Rows:
         """(the model's name, why there is no template of it). A .gguf file's takes a while."""
         try:
             base = locate.require(self._config, here)
-            from pipeline.base_model.tokenizer import ChatTokenizer
+            from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
             self._tokenizer = ChatTokenizer.load(base)
         except HumigenceError as error:

@@ -24,8 +24,8 @@ from pipeline.runs.events import Answered, HeldOut, Note, StepProgress
 from pipeline.runs.store import read_report
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.scoring import Row
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
@@ -102,9 +102,9 @@ def _prompts_file(ctx: StepContext) -> Path:
 
 def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
     from pipeline.base_model.load import load_adapter, load_base
-    from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.planning import read_plan
     from pipeline.system.gpu import choose_device
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     base = locate.require(ctx.config, ctx.workspace)
     assert ctx.run is not None

@@ -70,8 +70,8 @@ def _raw_in_place(ctx: StepContext) -> Path:
 
 
 def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: str) -> ProcessedData:
-    from pipeline.base_model.tokenizer import ChatTokenizer
     from pipeline.dataset.prepare import prepare
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     rows = count_lines(raw)  # first: a damaged array is told before anybody has waited for the tokenizer
     tokenizer = ChatTokenizer.load(base)

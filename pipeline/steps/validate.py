@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline import acceptance
-from pipeline.base_model import catalogue, templates
+from pipeline.base_model import catalogue
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
@@ -30,6 +30,7 @@ from pipeline.runs.folders import MERGED
 from pipeline.runs.store import read_report, runs_of
 from pipeline.system import disk as room
 from pipeline.system.gpu import GIB, choose_device, read, torch_cuda_build
+from pipeline.tokenization import templates
 
 ROWS_LOOKED_AT = 100
 _CHECKPOINTS_KEPT = 4

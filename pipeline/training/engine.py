@@ -8,7 +8,6 @@ from typing import Any
 
 from pipeline import judging
 from pipeline.base_model.locate import BaseModel
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.text import size
 from pipeline.dataset.processed import ProcessedData
@@ -20,6 +19,7 @@ from pipeline.runs.events import Note, Resumed, TrainEnded
 from pipeline.runs.store import RunFolder, read_state
 from pipeline.system.gpu import Device, choose_device
 from pipeline.system.out_of_memory import OutOfMemory, first_line, free, is_out_of_memory, training_fault
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.training import checkpoints
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.callbacks import Cadence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.training import random_state
 
 if TYPE_CHECKING:
-    from pipeline.base_model.tokenizer import ChatTokenizer
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 # Long enough to see how an answer goes, short enough not to hold up training.
 MOST_NEW_TOKENS = 48

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from jinja2 import TemplateError
 
-from pipeline.base_model import bounded
-from pipeline.base_model.bounded import BoundedEnvironment, OutOfBounds
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput
+from pipeline.tokenization import template_sandbox as bounded
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from pipeline.tokenization.template_sandbox import BoundedEnvironment, OutOfBounds
 from tests import tiny
 from tests.base_model.test_skeleton import TEMPLATES
 from tests.hostile_templates import CONSTRUCTS, HOSTILE
@@ -38,7 +38,7 @@ def render(source: str) -> str:
 _ALONE = """
 import json, resource, sys, time
 from pathlib import Path
-from pipeline.base_model import bounded
+from pipeline.tokenization import template_sandbox as bounded
 from tests.base_model import test_bounded
 from tests.hostile_templates import HOSTILE
 test_bounded.render("{{ messages|tojson }}")

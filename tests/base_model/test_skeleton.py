@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.base_model import skeleton
-from pipeline.base_model.skeleton import Skeletons
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput
-from pipeline.dataset.conversation import Message
+from pipeline.tokenization import template_prerender as skeleton
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from pipeline.tokenization.messages import Message
+from pipeline.tokenization.template_prerender import Skeletons
 from tests import tiny
 from tests.base_model.test_tokenizer import FORGETS_THOUGHTS
 from tests.base_model.test_tokenizer_property import FRAGMENTS

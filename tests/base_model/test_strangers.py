@@ -25,10 +25,10 @@ from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.load import add_adapter, load_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import checked_shape
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import LoraSection
 from pipeline.system.gpu import cpu_device
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.processes import environment
 
 WEIGHTS = "model.safetensors"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.base_model import templates
 from pipeline.base_model.locate import at
-from pipeline.base_model.templates import TEMPLATES
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
-from pipeline.dataset.conversation import Message
+from pipeline.tokenization import templates
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from pipeline.tokenization.messages import Message
+from pipeline.tokenization.templates import TEMPLATES
 from tests import tiny
 
 CHAT = [

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
 from pipeline.common.errors import BadInput
-from pipeline.dataset.conversation import NOT_TRAINED, Message
 from pipeline.dataset.schemas import messages_of
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer, Encoded
+from pipeline.tokenization.messages import NOT_TRAINED, Message
 from tests import tiny
 
 SYSTEM = Message(role="system", content="Be kind.")

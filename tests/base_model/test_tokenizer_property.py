@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.base_model.locate import at
-from pipeline.base_model.tokenizer import ChatTokenizer, Encoded
-from pipeline.dataset.conversation import NOT_TRAINED, Message
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer, Encoded
+from pipeline.tokenization.messages import NOT_TRAINED, Message
 
 FRAGMENTS = [
     "</s>", "<s>", "<unk>", "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|user|>\n", "<|assistant|>\n", "assistant\n",

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, trainers
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Metaspace, Sequence, Split
 
-from pipeline.base_model import words
-from pipeline.base_model.seams import seams_of
-from pipeline.base_model.special_tokens import SpecialTokens
+from pipeline.tokenization import word_cache as words
+from pipeline.tokenization.special_tokens import SpecialTokens
+from pipeline.tokenization.word_boundaries import seams_of
 from tests.base_model.test_tokenizer_property import FRAGMENTS
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

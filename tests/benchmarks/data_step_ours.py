@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from pipeline.base_model.locate import require
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.config.file import parse
 from pipeline.dataset import processed
 from pipeline.packing import pack
 from pipeline.runs.context import StepContext
 from pipeline.runs.store import Workspace
 from pipeline.steps import preprocess
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.benchmarks.data_step import LONGEST
 from tests.benchmarks.measure import Clock, report
 

@@ -20,8 +20,8 @@ from typing import Any
 from pipeline import infer
 from pipeline.base_model.load import load_base
 from pipeline.base_model.locate import at
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.system.gpu import choose_device
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, median

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from humigence_tui.cli import main as cli
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.runs.store import Workspace
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.conftest import chat_row
 
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.config.file import parse
 from pipeline.dataset.prepare import measure
 from pipeline.job_kinds import rows as counting
 from pipeline.job_kinds.child import Request
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
 from tests.base_model.test_tokenizer import FORGETS_THOUGHTS
 from tests.conftest import chat_row, write_jsonl

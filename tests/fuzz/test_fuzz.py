@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 
 from humigence_tui.cli.main import main
-from pipeline.base_model import bounded, locate
-from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment
+from pipeline.base_model import locate
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput
 from pipeline.judging import read_prompts
+from pipeline.tokenization import template_sandbox as bounded
+from pipeline.tokenization.template_sandbox import TEMPLATE_ERRORS, BoundedEnvironment
 from tests.corpus.desk import half_written, write_config
 from tests.fuzz.cases import CASES, PROPERTIES, ROW, VALUE, configs, many, originals, spoilt
 from tests.hostile_templates import CONSTRUCTS, HOSTILE

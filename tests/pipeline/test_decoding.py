@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline import decoding, infer
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.decoding import FixedDecoder, GrowingDecoder
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 PROMPTS = ["Hi", "What is the capital of France?", "Tell me about overfitting, " * 8, "Water boils"]
 TOKENS = 24

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import infer
-from pipeline.base_model.tokenizer import ChatTokenizer
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 PROMPTS = ["Hi", "What is the capital of France?", "Tell me about overfitting, " * 8, "Water boils"]
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from pipeline import infer, runner, scoring
 from pipeline.base_model import load
 from pipeline.base_model.locate import at
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import EnvironmentFault, HumigenceError
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import STEP_NAMES, Event, StepFinished, StepName
 from pipeline.runs.store import Workspace
 from pipeline.system.gpu import cpu_device
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, in_halves, is_out_of_memory, unless_short
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.steps.judged import config_for
 from tests.training.shortage import ERRORS
 

@@ -11,7 +11,6 @@ import pytest
 from pipeline import judging
 from pipeline.base_model.load import load_adapter, load_base
 from pipeline.base_model.locate import require
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import read_json, write_json
 from pipeline.dataset import processed
@@ -20,6 +19,7 @@ from pipeline.runs.context import StepContext
 from pipeline.runs.events import Answered, HeldOut, Note
 from pipeline.steps import evaluate
 from pipeline.system.gpu import cpu_device
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.conftest import write_jsonl
 from tests.steps.judged import config_for, save_checkpoint, trained_run
 

@@ -17,7 +17,6 @@ import torch
 from pipeline import infer, packaged
 from pipeline.base_model.load import load_adapter
 from pipeline.base_model.locate import require
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file, write_json
 from pipeline.config.schema import Config, ExportFormat
@@ -30,6 +29,7 @@ from pipeline.steps import pack
 from pipeline.system import disk as room
 from pipeline.system.gpu import cpu_device
 from pipeline.system.out_of_memory import OutOfMemory
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 
 def with_formats(ctx: StepContext, *formats: ExportFormat, **acceptance: float) -> StepContext:

@@ -14,7 +14,6 @@ import pytest
 from pipeline import export, infer, packaged
 from pipeline.base_model.load import load_adapter, load_base
 from pipeline.base_model.locate import require
-from pipeline.base_model.tokenizer import ChatTokenizer
 from pipeline.common import files
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json, write_json
@@ -22,6 +21,7 @@ from pipeline.runs.context import StepContext
 from pipeline.runs.events import Note, Packed
 from pipeline.steps import gates, pack
 from pipeline.system.gpu import cpu_device
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
 
 

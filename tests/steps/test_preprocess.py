@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from pipeline.base_model.special_tokens import SpecialTokens
-from pipeline.base_model.tokenizer import ChatTokenizer
-from pipeline.base_model.words import Ids
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.config.file import parse
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
-from pipeline.dataset.conversation import NOT_TRAINED
 from pipeline.dataset.processed import SPLITS, ProcessedData
 from pipeline.packing import pack
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, Note, StepProgress
 from pipeline.runs.store import Workspace, create
 from pipeline.steps import preprocess
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from pipeline.tokenization.messages import NOT_TRAINED
+from pipeline.tokenization.special_tokens import SpecialTokens
+from pipeline.tokenization.word_cache import Ids
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import IMPORT_PATH
 

@@ -10,8 +10,8 @@ import pytest
 from textual.content import Content
 from textual.pilot import Pilot
 
-from pipeline.base_model.tokenizer import ChatTokenizer
-from pipeline.dataset.conversation import NOT_TRAINED
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from pipeline.tokenization.messages import NOT_TRAINED
 from screens.data import DataScreen
 from screens.row_words import MASKED, TRAINED, facts_line, histogram_lines, panel, reasons_line, row_content
 from tests.conftest import chat_row, write_jsonl

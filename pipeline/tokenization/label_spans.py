@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model.special_tokens import Marked, SpecialTokens
 from pipeline.common.errors import BadInput
-from pipeline.dataset.conversation import NOT_TRAINED, Message
+from pipeline.tokenization.messages import NOT_TRAINED, Message
+from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 
 
 @dataclass(frozen=True, slots=True)

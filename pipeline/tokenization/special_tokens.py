@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from pipeline.base_model.seams import seams_of
-from pipeline.base_model.words import Ids, Words
+from pipeline.tokenization.word_boundaries import seams_of
+from pipeline.tokenization.word_cache import Ids, Words
 
 
 @dataclass(frozen=True)

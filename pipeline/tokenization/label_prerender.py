@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.base_model.draft import Draft, Turn
-from pipeline.base_model.skeleton import Skeleton
-from pipeline.base_model.special_tokens import SpecialTokens
-from pipeline.base_model.traced import Piece
+from pipeline.tokenization.label_spans import Draft, Turn
+from pipeline.tokenization.special_tokens import SpecialTokens
+from pipeline.tokenization.template_prerender import Skeleton
+from pipeline.tokenization.template_trace import Piece
 
 Find = Callable[[tuple[str, ...], bool], Skeleton | None]
 """Roles and whether an answer follows, to the skeleton of the rendering."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model.seams import Seams
+from pipeline.tokenization.word_boundaries import Seams
 
 # Words that are remembered, of at most so many bytes: some 20 MB. Longer ones hardly come again.
 _MOST_KNOWN = 1 << 17

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Template
 
 from pipeline.base_model import untrusted_files as strangers
-from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
-from pipeline.base_model.draft import Document, Draft, Encoded, Tokenized, all_there, drafts, labelled
-from pipeline.base_model.outline import outline
-from pipeline.base_model.skeleton import MOST_SHAPES, Skeletons
-from pipeline.base_model.special_tokens import Marked, SpecialTokens
-from pipeline.base_model.templates import OWN, TEMPLATES, Templates, how_to_choose
-from pipeline.base_model.words import Ids
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
-from pipeline.dataset.conversation import Message, check_turns
+from pipeline.tokenization.label_prerender import outline
+from pipeline.tokenization.label_spans import Document, Draft, Encoded, Tokenized, all_there, drafts, labelled
+from pipeline.tokenization.messages import Message, check_turns
+from pipeline.tokenization.special_tokens import Marked, SpecialTokens
+from pipeline.tokenization.template_prerender import MOST_SHAPES, Skeletons
+from pipeline.tokenization.template_sandbox import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
+from pipeline.tokenization.templates import OWN, TEMPLATES, Templates, how_to_choose
+from pipeline.tokenization.word_cache import Ids
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel

@@ -23,9 +23,9 @@ from jinja2.runtime import Macro
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from pipeline.base_model.bounded import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
-from pipeline.base_model.traced import Condition, ContentDependent, Piece, Trace, Traced, pieces_of
 from pipeline.common.errors import BadInput
+from pipeline.tokenization.template_sandbox import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
+from pipeline.tokenization.template_trace import Condition, ContentDependent, Piece, Trace, Traced, pieces_of
 
 # Sequences of roles that are remembered, and messages in one. A file has a few dozen; a hostile one shall not fill the memory.
 MOST_SHAPES = 4096
