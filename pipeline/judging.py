@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pipeline.common.errors import BadInput
 from pipeline.config.file import find_file
-from pipeline.dataset.jsonl import Line, read_lines, unit
-from pipeline.dataset.readable import require_readable
+from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.readers.jsonl import Line, read_lines, unit
 from pipeline.function_words import FUNCTION_WORDS
 
 _MOST_PROMPTS = 1000

@@ -16,9 +16,9 @@ from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json, write_json
 from pipeline.computing import computing
 from pipeline.config.schema import Config
+from pipeline.dataset.packing import ROWS_AN_EPOCH
 from pipeline.memory import ComputeDtype
 from pipeline.micro_batch import choose_micro_batch
-from pipeline.packing import ROWS_AN_EPOCH
 from pipeline.runs.events import PlanMade
 from pipeline.system.gpu import Device
 

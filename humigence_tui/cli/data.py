@@ -22,8 +22,9 @@ from pipeline.common.files import write_atomic
 from pipeline.common.text import counted
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config, Topic
-from pipeline.dataset import generate, jsonl, source
-from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
+from pipeline.dataset import generate, source
+from pipeline.dataset.readers import jsonl
+from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.runs.store import Workspace
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from pipeline import packaged
 from pipeline.base_model.locate import require
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
-from pipeline.dataset.jsonl import read_lines, unit
-from pipeline.dataset.readable import require_readable
+from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.readers.jsonl import read_lines, unit
 from pipeline.export.folder import MANIFEST
 from pipeline.runs.store import Workspace
 from pipeline.system import gpu

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from humigence_tui.cli.terminal import Colour, colours, out, out_parts
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
-from pipeline.dataset import jsonl
 from pipeline.dataset.cleaning import digest
+from pipeline.dataset.readers import jsonl
 from pipeline.dataset.row import Look, look_at
 from pipeline.job_kinds.rows import TWIN_WORDS, histogram, rendered
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, DataSection
 from pipeline.dataset import source
-from pipeline.dataset.jsonl import Line, count_lines, read_lines
-from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
-from pipeline.dataset.schemas import messages_of
-from pipeline.packing import row_capacity
+from pipeline.dataset.packing import row_capacity
+from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
+from pipeline.dataset.readers.jsonl import Line, count_lines, read_lines
+from pipeline.dataset.schemas.registry import messages_of
 from pipeline.planning import DataFigures
 from pipeline.runs.store import Workspace
 

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.common.errors import BadInput
 from pipeline.config.file import shipped
 from pipeline.config.schema import Topic
-from pipeline.dataset import sums
+from pipeline.dataset import generated_arithmetic as sums
 from pipeline.tokenization.messages import Message
 
 Conversation = list[Message]

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
-from pipeline.dataset import jsonl
-from pipeline.dataset.ahead import in_order
-from pipeline.dataset.garbage import searched_seldom
+from pipeline.dataset.gc_pause import searched_seldom
+from pipeline.dataset.ordered_threads import in_order
 from pipeline.dataset.processed import SPLITS, packed_rows
+from pipeline.dataset.readers import jsonl
+from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import Drafted, drafted, labelled_documents
 from pipeline.dataset.split import assign
-from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer

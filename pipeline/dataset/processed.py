@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline.common.files import fingerprint, read_json, sha256_file
 from pipeline.config.file import shipped
 from pipeline.config.schema import Config
-from pipeline.packing import pack, row_capacity
+from pipeline.dataset.packing import pack, row_capacity
 from pipeline.runs.store import Workspace
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, RowSchema
 from pipeline.dataset.cleaning import clean, digest
-from pipeline.dataset.jsonl import Line
-from pipeline.dataset.schemas import fitting, messages_of
+from pipeline.dataset.readers.jsonl import Line
+from pipeline.dataset.schemas.registry import fitting, messages_of
 from pipeline.tokenization.messages import Message
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
+from pipeline.dataset.packing import pack
 from pipeline.forecast import plan_for
 from pipeline.job_kinds.child import Handler, Request
 from pipeline.measurements import Measurement
-from pipeline.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs.store import Workspace
 from pipeline.system.gpu import Device, choose_device, see_only

@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 from pipeline.base_model import locate
 from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.config.schema import Config
-from pipeline.dataset import jsonl, source
+from pipeline.dataset import source
 from pipeline.dataset.cleaning import digest
-from pipeline.dataset.garbage import searched_seldom
+from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.processed import SPLITS
-from pipeline.dataset.readable import require_readable
+from pipeline.dataset.readers import jsonl
+from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.split import assign
-from pipeline.dataset.tally import Tally
 from pipeline.job_kinds.child import Handler, Request
 from pipeline.runs.store import Workspace
 from pipeline.tokenization.messages import NOT_TRAINED, Message

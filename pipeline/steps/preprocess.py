@@ -15,9 +15,9 @@ from pipeline.base_model.locate import require
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.dataset import processed, source
-from pipeline.dataset.jsonl import count_lines, is_array
 from pipeline.dataset.processed import ProcessedData
-from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
+from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
+from pipeline.dataset.readers.jsonl import count_lines, is_array
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note, StepProgress
 from pipeline.system import disk as room

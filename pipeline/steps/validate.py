@@ -15,12 +15,13 @@ from pipeline.base_model import catalogue
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
-from pipeline.dataset import jsonl, source
-from pipeline.dataset.jsonl import Line, read_lines
+from pipeline.dataset import source
 from pipeline.dataset.processed import PREPARED_OVER_RAW, raw_file
-from pipeline.dataset.readable import RAW_PATH_HINT, require_readable
+from pipeline.dataset.readers import jsonl
+from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
+from pipeline.dataset.readers.jsonl import Line, read_lines
 from pipeline.dataset.row import conversation_of
-from pipeline.dataset.schemas import fitting
+from pipeline.dataset.schemas.registry import fitting
 from pipeline.forecast import known_shape
 from pipeline.judging import find_prompts, read_prompts
 from pipeline.package_size import package_sizes

@@ -10,8 +10,8 @@ from pipeline import judging
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.text import size
+from pipeline.dataset.packing import pack
 from pipeline.dataset.processed import ProcessedData
-from pipeline.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs import checkpoint_folders as checkpoint_files
 from pipeline.runs.context import StepContext

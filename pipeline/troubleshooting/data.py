@@ -15,7 +15,7 @@ TROUBLES = (
         ),
         "The path is no file of UTF-8 text; the message says what it is instead.",
         "Run the command that is told, or `humigence config set data.raw_path PATH`.",
-        raised_in=("pipeline/dataset/readable.py",),
+        raised_in=("pipeline/dataset/readers/file_check.py",),
     ),
     Trouble(
         ("data.raw_path: … cannot be read (…)", "data.raw_path: … cannot be read: …", "data.raw_path: … cannot be written: …"),
@@ -31,7 +31,7 @@ TROUBLES = (
         ("…: line …: …",),
         "A JSON array is damaged at this line; what follows can't be told apart.",
         "Mend the file there, or write one JSON object a line.",
-        raised_in=("pipeline/dataset/jsonl.py",),
+        raised_in=("pipeline/dataset/readers/jsonl.py",),
     ),
     Trouble(
         (

@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
-from pipeline.dataset.peek import Peek, peek
+from pipeline.dataset.sniff import Peek, peek
 from pipeline.runs.store import Workspace
 from screens.draft import Draft, fields
 from screens.options import OTHER_MODEL

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.errors import BadInput
-from pipeline.dataset.schemas import messages_of
+from pipeline.dataset.schemas.registry import messages_of
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer, Encoded
 from pipeline.tokenization.messages import NOT_TRAINED, Message
 from tests import tiny

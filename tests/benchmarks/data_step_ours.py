@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.base_model.locate import require
 from pipeline.config.file import parse
 from pipeline.dataset import processed
-from pipeline.packing import pack
+from pipeline.dataset.packing import pack
 from pipeline.runs.context import StepContext
 from pipeline.runs.store import Workspace
 from pipeline.steps import preprocess

@@ -76,7 +76,7 @@ def test_a_hundred_megabytes_on_one_line_are_refused(
 
 
 def test_a_hundred_megabytes_of_rows_on_one_line_are_read(workspace: Path) -> None:
-    from pipeline.dataset.jsonl import count_lines
+    from pipeline.dataset.readers.jsonl import count_lines
 
     row = json.dumps(chat_row("x" * 100_000, "y")).encode()
     (workspace / "rows.json").write_bytes(b"[" + b", ".join([row] * 1000) + b"]")
@@ -95,7 +95,7 @@ def test_a_hundred_thousand_brackets_are_refused(
 _BOUNDED = """
 import resource, sys
 from pathlib import Path
-from pipeline.dataset import jsonl; from pipeline.dataset import readable
+from pipeline.dataset.readers import jsonl; from pipeline.dataset.readers import file_check as readable
 from pipeline.common.errors import BadInput
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20),) * 2)
@@ -184,7 +184,7 @@ def test_a_file_may_be_called_anything(name: str, workspace: Path, tiny_model: P
 _UNPRIVILEGED = """
 import os, sys
 from pathlib import Path
-from pipeline.dataset.readable import require_readable
+from pipeline.dataset.readers.file_check import require_readable
 from pipeline.common.errors import BadInput
 path = Path(sys.argv[1])
 if os.getuid() == 0:

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import BadInput
-from pipeline.dataset import json_array, jsonl
-from pipeline.dataset.jsonl import Line, count_lines, read_lines
+from pipeline.dataset.readers import json_array, jsonl
+from pipeline.dataset.readers.jsonl import Line, count_lines, read_lines
 
 
 def lines_of(tmp_path: Path, data: bytes) -> list[Line]:

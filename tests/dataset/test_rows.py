@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import SplitSection
 from pipeline.dataset.cleaning import EMPTY_SYSTEM, TRIMMED, UNANSWERED, clean, digest
-from pipeline.dataset.schemas import fitting, messages_of
+from pipeline.dataset.reason_counts import Tally
+from pipeline.dataset.schemas.registry import fitting, messages_of
 from pipeline.dataset.split import assign, held_out
-from pipeline.dataset.tally import Tally
 from pipeline.dataset.windows import windows
 from pipeline.tokenization.messages import NOT_TRAINED, Message
 

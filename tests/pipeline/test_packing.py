@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.packing import ROWS_AN_EPOCH, pack, row_capacity
+from pipeline.dataset.packing import ROWS_AN_EPOCH, pack, row_capacity
 
 lengths_and_capacity = st.integers(2, 200).flatmap(
     lambda capacity: st.tuples(st.lists(st.integers(1, capacity), max_size=80), st.just(capacity))

@@ -17,8 +17,8 @@ from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.config.file import parse
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
+from pipeline.dataset.packing import pack
 from pipeline.dataset.processed import SPLITS, ProcessedData
-from pipeline.packing import pack
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, Note, StepProgress
 from pipeline.runs.store import Workspace, create
@@ -148,7 +148,8 @@ def test_the_same_conversation_twice_is_trained_once(desk: Desk) -> None:
 def test_the_outcome_is_the_same_however_many_rows_and_words_are_taken_at_once(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.dataset import ahead, prepare
+    from pipeline.dataset import ordered_threads as ahead
+    from pipeline.dataset import prepare
 
     long, bad = chat_row("Tell me.", "word " * 300), {"messages": []}
     desk.write([*rows(60), long, bad, *rows(30), long, chat_row("Tell me.", "more " * 300), *rows(70)])

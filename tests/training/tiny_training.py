@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.base_model import locate
 from pipeline.config.schema import Config
-from pipeline.packing import pack
+from pipeline.dataset.packing import pack
 from pipeline.planning import Plan
 from pipeline.runs import store as runs
 from pipeline.runs.context import StepContext, never_stop

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, Literal
 
 from pipeline.common.errors import BadInput
 from pipeline.common.strict_json import DuplicateKey, keys_once
-from pipeline.dataset import json_array
-from pipeline.dataset.json_array import DamagedArray, Element
+from pipeline.dataset.readers import json_array
+from pipeline.dataset.readers.json_array import DamagedArray, Element
 
 # Half a million words. Longer is no conversation but a file without line ends.
 MAX_LINE_BYTES = 4 << 20

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import RowSchema
-from pipeline.dataset.jsonl import count_lines, read_lines, unit
-from pipeline.dataset.readable import require_readable
-from pipeline.dataset.schemas import fitting
+from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.readers.jsonl import count_lines, read_lines, unit
+from pipeline.dataset.schemas.registry import fitting
 
 LOOKED_AT = 100
 

@@ -1,0 +1,1 @@
+"""One file a way in which rows are written: a row to its messages."""
