@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.decoding import evaluating
+from pipeline.modeling.decoding import evaluating
 from pipeline.system.out_of_memory import OutOfMemory, in_halves
 
 _NO_LABEL = -100

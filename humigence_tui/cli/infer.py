@@ -140,14 +140,14 @@ class _Loaded:
     without_adapter: bool
 
     def pieces(self, text: str, how: _Sampling) -> Iterator[str]:
-        from pipeline.infer import stream, user_prompt
+        from pipeline.modeling.generate import stream, user_prompt
 
         prompt = user_prompt(self.tokenizer, text)
         with self._side():
             yield from stream(self.model, self.tokenizer, prompt, how.max_new_tokens, how.temperature, how.seed)
 
     def answers(self, texts: list[str], how: _Sampling) -> list[str]:
-        from pipeline.infer import generate_batch, user_prompt
+        from pipeline.modeling.generate import generate_batch, user_prompt
 
         ids = [user_prompt(self.tokenizer, text) for text in texts]
         with self._side():
@@ -163,7 +163,7 @@ def _packaged(settings: Config, folder: Path, without_adapter: bool) -> _Loaded:
     if found.warning:
         say(found.warning, "amber")
     device = _device(settings, found.base.name)
-    from pipeline.infer import load_packaged
+    from pipeline.modeling.generate import load_packaged
 
     return _Loaded(*load_packaged(found, device), without_adapter)
 
@@ -172,7 +172,7 @@ def _base_alone(here: Workspace, settings: Config) -> _Loaded:
     """The config's base model, before anything is packaged."""
     base = require(settings, here)
     device = _device(settings, base.name)
-    from pipeline.base_model.load import load_base
+    from pipeline.modeling.load import load_base
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     return _Loaded(load_base(base, settings.train.precision_mode, device), ChatTokenizer.load(base), without_adapter=False)

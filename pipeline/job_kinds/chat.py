@@ -85,7 +85,7 @@ class Chat:
         told = {"what": what, "base": base.name, "device": device.name, "precision": precision_mode, "warning": warning}
         request.tell("loading", **told)
         gpu.see_only(device)
-        from pipeline.base_model.load import load_adapter, load_base
+        from pipeline.modeling.load import load_adapter, load_base
         from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
         self._model = None  # the one before makes room
@@ -97,7 +97,7 @@ class Chat:
         self, request: Request, side: Side, messages: list[Message], temperature: float, max_new_tokens: int, seed: int
     ) -> Mapping[str, Any]:
         """Tell the answer in `piece`s. Ends with its tokens and the seconds it took."""
-        from pipeline.infer import stream
+        from pipeline.modeling.generate import stream
 
         if self._tokenizer is None:
             raise BadInput("no model is loaded")

@@ -101,7 +101,7 @@ def _prompts_file(ctx: StepContext) -> Path:
 
 
 def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
-    from pipeline.base_model.load import load_adapter, load_base
+    from pipeline.modeling.load import load_adapter, load_base
     from pipeline.planning import read_plan
     from pipeline.system.gpu import choose_device
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -210,7 +210,7 @@ def _answered(row: dict[str, Any]) -> Answered:
 
 
 def _generate(ctx: StepContext, model: Any, tokenizer: ChatTokenizer, prompts: list[CuratedPrompt], what: str) -> list[str]:
-    from pipeline.infer import generate_batch, user_prompt
+    from pipeline.modeling.generate import generate_batch, user_prompt
 
     if ctx.stop():
         raise Stopped("stopped while evaluating", "humigence eval starts the evaluation over")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.dataset.packing import pack
-from pipeline.decoding import evaluating
+from pipeline.modeling.decoding import evaluating
 from pipeline.training import random_state
 from pipeline.training.loss import loss_sum
 from pipeline.training.rows import Documents, PackedRows, collate

@@ -17,7 +17,7 @@ class Samples:
     """The prompts, encoded once."""
 
     def __init__(self, tokenizer: ChatTokenizer, prompts: list[str], max_new_tokens: int) -> None:
-        from pipeline.infer import user_prompt
+        from pipeline.modeling.generate import user_prompt
 
         self._tokenizer, self._prompts = tokenizer, prompts
         self._ids = [user_prompt(tokenizer, prompt) for prompt in prompts]
@@ -25,7 +25,7 @@ class Samples:
 
     def answers(self, model: Any) -> list[tuple[str, str]]:
         """(prompt, answer) of each; the likeliest token always. Leaves no trace in the model or any generator."""
-        from pipeline.infer import generate_batch
+        from pipeline.modeling.generate import generate_batch
 
         if not self._prompts:
             return []

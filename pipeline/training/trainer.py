@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from pipeline.base_model.load import read_adapter
 from pipeline.config.schema import TrainSection
+from pipeline.modeling.load import read_adapter
 from pipeline.planning import Plan
 from pipeline.runs import checkpoint_folders as checkpoint_files
 from pipeline.runs.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled

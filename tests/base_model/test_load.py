@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.base_model import gguf_reader as gguf_reading
-from pipeline.base_model.load import add_adapter, load_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import LoraSection, PrecisionMode
+from pipeline.modeling.load import add_adapter, load_adapter, load_base
 from pipeline.system.gpu import Device
 from pipeline.training.checkpoints import write_adapter
 from tests import tiny
@@ -122,7 +122,7 @@ def test_a_gguf_file_is_read_once_for_all_that_is_made_of_it(
 
 
 def test_a_widened_layer_passes_the_gradient_of_the_exact_product() -> None:
-    from pipeline.base_model.widened import WidenedLinear
+    from pipeline.modeling.widened_linear import WidenedLinear
 
     exact = torch.nn.Linear(8, 5, bias=True).requires_grad_(False)
     exact.weight.data = exact.weight.data.half().float()

@@ -22,11 +22,11 @@ from pipeline import packaged
 from pipeline.base_model import locate
 from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.gguf_header import read_header
-from pipeline.base_model.load import add_adapter, load_adapter, load_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import LoraSection
+from pipeline.modeling.load import add_adapter, load_adapter, load_base
 from pipeline.system.gpu import cpu_device
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.processes import environment

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import infer
-from pipeline.base_model.load import load_base
 from pipeline.base_model.locate import at
+from pipeline.modeling import generate as infer
+from pipeline.modeling.load import load_base
 from pipeline.system.gpu import choose_device
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny

@@ -138,7 +138,7 @@ _for_good: list[Any] = []
 
 
 def _run_short_while_loading(error: Callable[[], Exception], left: list[int]) -> None:
-    from pipeline.base_model import load
+    from pipeline.modeling import load
 
     loaded = load._loaded
 

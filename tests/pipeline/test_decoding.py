@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import decoding, infer
-from pipeline.decoding import FixedDecoder, GrowingDecoder
+from pipeline.modeling import decoding
+from pipeline.modeling import generate as infer
+from pipeline.modeling.decoding import FixedDecoder, GrowingDecoder
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 PROMPTS = ["Hi", "What is the capital of France?", "Tell me about overfitting, " * 8, "Water boils"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import infer
+from pipeline.modeling import generate as infer
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 PROMPTS = ["Hi", "What is the capital of France?", "Tell me about overfitting, " * 8, "Water boils"]

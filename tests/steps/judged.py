@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model.load import add_adapter, load_base
 from pipeline.base_model.locate import require
 from pipeline.base_model.shape import read_shape
 from pipeline.common.files import write_json
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
+from pipeline.modeling.load import add_adapter, load_base
 from pipeline.planning import make_plan, write_plan
 from pipeline.runs import store as runs
 from pipeline.runs.context import StepContext

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from pipeline import judging
-from pipeline.base_model.load import load_adapter, load_base
 from pipeline.base_model.locate import require
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import read_json, write_json
 from pipeline.dataset import processed
-from pipeline.infer import generate_batch, user_prompt
+from pipeline.modeling.generate import generate_batch, user_prompt
+from pipeline.modeling.load import load_adapter, load_base
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Answered, HeldOut, Note
 from pipeline.steps import evaluate

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import infer, packaged
-from pipeline.base_model.load import load_adapter
+from pipeline import packaged
 from pipeline.base_model.locate import require
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file, write_json
@@ -23,6 +22,8 @@ from pipeline.config.schema import Config, ExportFormat
 from pipeline.export import merged_model
 from pipeline.merging import merge
 from pipeline.merging.adapter import LowRank
+from pipeline.modeling import generate as infer
+from pipeline.modeling.load import load_adapter
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, Note, Packed, StepProgress
 from pipeline.steps import pack

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.base_model.load import ADAPTER_WEIGHTS
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file
+from pipeline.modeling.load import ADAPTER_WEIGHTS
 from pipeline.runs.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Note, Sampled, TrainStep
 from pipeline.runs.store import read_state
 from pipeline.training import checkpoints

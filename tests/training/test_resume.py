@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.base_model.load import ADAPTER_WEIGHTS
 from pipeline.common.errors import Stopped
 from pipeline.common.files import sha256_file
 from pipeline.computing import compute_dtype
 from pipeline.config.schema import Config
+from pipeline.modeling.load import ADAPTER_WEIGHTS
 from pipeline.planning import Plan
 from pipeline.runs.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed, TrainEnded, TrainStep
 from pipeline.runs.store import EventReader, RunFolder, Workspace, read_state, runs_of

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipeline.base_model.load import ADAPTER_WEIGHTS
 from pipeline.common.errors import BadInput, Diverged
 from pipeline.common.files import sha256_file
 from pipeline.dataset.packing import pack
+from pipeline.modeling.load import ADAPTER_WEIGHTS
 from pipeline.runs.events import (
     CheckpointSaved,
     EarlyStopped,

@@ -45,7 +45,7 @@ async def ask(pilot: Pilot[None], prompt: str = PROMPT) -> None:
 
 def expected(root: Path, folder: Path, prompts: list[str], *, base: bool, longest: int) -> list[str]:
     """What the model answers to `prompts`, one after the other, asked without any screen."""
-    from pipeline.infer import generate_batch, load_packaged
+    from pipeline.modeling.generate import generate_batch, load_packaged
     from pipeline.system.gpu import cpu_device
 
     before = Path.cwd()

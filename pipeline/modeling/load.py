@@ -26,13 +26,13 @@ from transformers.utils import logging as transformers_logging
 from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.gguf_reader import read_once
 from pipeline.base_model.shape import checked_shape, read_shape
-from pipeline.base_model.widened import WidenedLinear
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
 from pipeline.common.text import size
 from pipeline.computing import compute_dtype as compute_dtype_for
 from pipeline.config.schema import LoraSection, PrecisionMode
 from pipeline.memory import ComputeDtype, weight_bytes
+from pipeline.modeling.widened_linear import WidenedLinear
 from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.system.gpu import Device
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short

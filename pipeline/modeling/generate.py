@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.decoding import decoder
+from pipeline.modeling.decoding import decoder
 from pipeline.system.out_of_memory import answer_fault, in_halves, while_there_is_room
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTo
         MissingArtifact: the package or its base model is not there.
     """
     from pipeline import packaged
-    from pipeline.base_model.load import load_adapter, load_base
+    from pipeline.modeling.load import load_adapter, load_base
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     found = packaged.read(package) if isinstance(package, Path) else package

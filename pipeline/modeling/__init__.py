@@ -1,0 +1,1 @@
+"""The model in torch: loaded, adapted, decoded from."""
