@@ -8,8 +8,8 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import counted, duration, size
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.package_size import asked_for
-from pipeline.planning import Plan, checkpointing_words, kernels_words
+from pipeline.planning.package_size import asked_for
+from pipeline.planning.plan import Plan, checkpointing_words, kernels_words
 from pipeline.runs.events import STEP_NAMES, StepName
 from screens.draft import default_words, entry_words, fields
 from screens.outlook import Outlook

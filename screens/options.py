@@ -11,7 +11,7 @@ from pipeline.base_model.catalogue import CuratedModel
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import safe, size
 from pipeline.config.schema import Config, ExportFormat
-from pipeline.micro_batch import memory_of
+from pipeline.planning.micro_batch import memory_of
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey, allowed, survey, torch_cuda_build
 from pipeline.system.host import HostReading, read_host
 from pipeline.tokenization.templates import TEMPLATES, Templates

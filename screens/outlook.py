@@ -1,6 +1,6 @@
 """What a config would cost on this machine: device, memory and plan, or why there is none yet. Reads files: call it in a thread.
 
-`pipeline.forecast` is imported where it is needed: nothing of it is wanted before the first screen stands.
+`pipeline.planning.planner` is imported where it is needed: nothing of it is wanted before the first screen stands.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.common.text import counted, duration
 from pipeline.config.schema import Config, ExportFormat
-from pipeline.micro_batch import USABLE_SHARE, memory_of
-from pipeline.package_size import package_sizes
-from pipeline.planning import DataFigures, Plan, make_plan
+from pipeline.planning.micro_batch import USABLE_SHARE, memory_of
+from pipeline.planning.package_size import package_sizes
+from pipeline.planning.plan import DataFigures, Plan, make_plan
 from pipeline.runs.store import Workspace
 from pipeline.system.disk import free_disk_bytes
 from pipeline.system.gpu import Device, choose_device
@@ -68,7 +68,7 @@ class Outlook:
 
 def look(config: Config, workspace: Workspace) -> Outlook:
     """Everything that can be told of `config` here and now."""
-    from pipeline.forecast import known_shape
+    from pipeline.planning.planner import known_shape
 
     try:
         device = choose_device(config.compute.gpu)
@@ -92,7 +92,7 @@ def look(config: Config, workspace: Workspace) -> Outlook:
 
 
 def _planned(outlook: Outlook, config: Config, workspace: Workspace, shape: ModelShape, device: Device) -> Outlook:
-    from pipeline.forecast import plan_for
+    from pipeline.planning.planner import plan_for
 
     try:
         plan = plan_for(config, workspace, shape, device)

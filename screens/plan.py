@@ -17,7 +17,7 @@ from pipeline.common.errors import BadInput
 from pipeline.common.text import duration, safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.planning import write_plan
+from pipeline.planning.plan import write_plan
 from pipeline.runner import Request
 from pipeline.runs.events import STEP_NAMES
 from pipeline.runs.store import Workspace
@@ -44,7 +44,7 @@ def find_out(config: Config, workspace: Workspace) -> Findings:
     """The plan and how far things are. A plan that could be made is saved as the project's newest, as `humigence plan` does."""
     from pipeline.base_model.locate import locate
     from pipeline.dataset import processed
-    from pipeline.forecast import PLAN_FILE
+    from pipeline.planning.planner import PLAN_FILE
 
     outlook = look(config, workspace)
     if outlook.plan is not None:

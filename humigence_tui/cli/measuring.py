@@ -10,7 +10,7 @@ from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, M
 from pipeline.common.text import size
 from pipeline.config.schema import Config
 from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
-from pipeline.measurements import Measurement
+from pipeline.planning.measurements import Measurement
 from pipeline.runs.store import Workspace
 
 KIND = "pipeline.job_kinds.measure"

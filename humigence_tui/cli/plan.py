@@ -11,8 +11,8 @@ from humigence_tui.cli.alone import step_result
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.terminal import out, out_json, say_next, table
 from pipeline.common.text import counted, duration, size
-from pipeline.forecast import PLAN_FILE
-from pipeline.planning import Plan, checkpointing_words, kernels_words, read_plan
+from pipeline.planning.plan import Plan, checkpointing_words, kernels_words, read_plan
+from pipeline.planning.planner import PLAN_FILE
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pipeline.base_model.locate import cached_snapshot, hub_cache, problems_of
 from pipeline.base_model.shape import ATTENTION, ModelShape
-from pipeline.computing import compute_dtype
 from pipeline.config.schema import ExportFormat, RowSchema
-from pipeline.memory import estimate
+from pipeline.planning.compute import compute_dtype
+from pipeline.planning.memory_plain import estimate
 from pipeline.system.disk import free_disk_bytes as free_disk_bytes
 from pipeline.system.gpu import GIB, Device
 

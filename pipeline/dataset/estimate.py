@@ -18,7 +18,7 @@ from pipeline.dataset.packing import row_capacity
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.jsonl import Line, count_lines, read_lines
 from pipeline.dataset.schemas.registry import messages_of
-from pipeline.planning import DataFigures
+from pipeline.planning.plan import DataFigures
 from pipeline.runs.store import Workspace
 
 SAMPLE_LINES = 1000

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from pipeline.base_model.locate import BaseModel
-    from pipeline.planning import DataFigures
+    from pipeline.planning.plan import DataFigures
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -74,7 +74,7 @@ class ProcessedData:
 
     def figures(self, config: Config) -> DataFigures:
         """What a plan asks of the training rows, counted."""
-        from pipeline.planning import DataFigures
+        from pipeline.planning.plan import DataFigures
 
         lengths = self.lengths("train")
         rows, capacity = packed_rows(lengths, config)

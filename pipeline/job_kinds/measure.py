@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import measurements
 from pipeline.base_model.locate import BaseModel, require
 from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.dataset.packing import pack
-from pipeline.forecast import plan_for
 from pipeline.job_kinds.child import Handler, Request
-from pipeline.measurements import Measurement
-from pipeline.planning import Plan
+from pipeline.planning import measurements
+from pipeline.planning.measurements import Measurement
+from pipeline.planning.plan import Plan
+from pipeline.planning.planner import plan_for
 from pipeline.runs.store import Workspace
 from pipeline.system.gpu import Device, choose_device, see_only
 from pipeline.system.out_of_memory import NO_ROOM, unless_short

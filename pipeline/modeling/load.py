@@ -29,10 +29,10 @@ from pipeline.base_model.shape import checked_shape, read_shape
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
 from pipeline.common.text import size
-from pipeline.computing import compute_dtype as compute_dtype_for
 from pipeline.config.schema import LoraSection, PrecisionMode
-from pipeline.memory import ComputeDtype, weight_bytes
 from pipeline.modeling.widened_linear import WidenedLinear
+from pipeline.planning.compute import compute_dtype as compute_dtype_for
+from pipeline.planning.memory_plain import ComputeDtype, weight_bytes
 from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.system.gpu import Device
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short

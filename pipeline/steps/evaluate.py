@@ -102,7 +102,7 @@ def _prompts_file(ctx: StepContext) -> Path:
 
 def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
     from pipeline.modeling.load import load_adapter, load_base
-    from pipeline.planning import read_plan
+    from pipeline.planning.plan import read_plan
     from pipeline.system.gpu import choose_device
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 

@@ -16,7 +16,7 @@ from pipeline.common.files import new_folder, read_json
 from pipeline.export import package as packages
 from pipeline.export.folder import MANIFEST, carry_over, check_target, differing, read_checksums
 from pipeline.export.package import Package
-from pipeline.package_size import merged_weight_bytes
+from pipeline.planning.package_size import merged_weight_bytes
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note, Packed, StepProgress
 from pipeline.runs.folders import ADAPTER_WEIGHTS, MERGED

@@ -6,8 +6,8 @@ Made twice: from an estimate of the data first, exactly once the rows are prepar
 from __future__ import annotations
 
 from pipeline.common.errors import MissingArtifact
-from pipeline.forecast import PLAN_FILE, exact_figures, known_shape, plan_for, plan_inputs
-from pipeline.planning import banner, read_plan, write_plan
+from pipeline.planning.plan import banner, read_plan, write_plan
+from pipeline.planning.planner import PLAN_FILE, exact_figures, known_shape, plan_for, plan_inputs
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
 from pipeline.system.gpu import choose_device

@@ -10,7 +10,7 @@ from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import write_json
 from pipeline.dataset import processed
-from pipeline.planning import Plan, read_plan
+from pipeline.planning.plan import Plan, read_plan
 from pipeline.runs.checkpoint_folders import damage
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.store import read_report

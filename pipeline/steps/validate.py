@@ -22,9 +22,9 @@ from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.jsonl import Line, read_lines
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas.registry import fitting
-from pipeline.forecast import known_shape
 from pipeline.judging import find_prompts, read_prompts
-from pipeline.package_size import package_sizes
+from pipeline.planning.package_size import package_sizes
+from pipeline.planning.planner import known_shape
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
 from pipeline.runs.folders import MERGED

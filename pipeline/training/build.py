@@ -10,9 +10,9 @@ import torch
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
-from pipeline.memory import CONTEXT_BYTES
 from pipeline.modeling.load import add_adapter, load_base
-from pipeline.planning import Plan
+from pipeline.planning.memory_plain import CONTEXT_BYTES
+from pipeline.planning.plan import Plan
 from pipeline.system.gpu import GIB, Device
 from pipeline.training import attention
 from pipeline.training.activations import ModelActivations

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.planning import Plan
+from pipeline.planning.plan import Plan
 from pipeline.runs.events import StopMode
 from pipeline.training.recorder import Recorder
 from pipeline.training.rows import EpochSampler

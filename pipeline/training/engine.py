@@ -12,7 +12,7 @@ from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.text import size
 from pipeline.dataset.packing import pack
 from pipeline.dataset.processed import ProcessedData
-from pipeline.planning import Plan
+from pipeline.planning.plan import Plan
 from pipeline.runs import checkpoint_folders as checkpoint_files
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Note, Resumed, TrainEnded

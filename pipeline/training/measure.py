@@ -15,7 +15,7 @@ import torch
 
 from pipeline.base_model.locate import BaseModel
 from pipeline.config.schema import Config
-from pipeline.planning import Plan
+from pipeline.planning.plan import Plan
 from pipeline.system.gpu import Device
 from pipeline.training import attention
 from pipeline.training.build import prepare_device, trainable

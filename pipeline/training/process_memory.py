@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.memory import CONTEXT_BYTES
+from pipeline.planning.memory_plain import CONTEXT_BYTES
 from pipeline.system import gpu
 
 

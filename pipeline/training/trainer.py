@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from pipeline.config.schema import TrainSection
 from pipeline.modeling.load import read_adapter
-from pipeline.planning import Plan
+from pipeline.planning.plan import Plan
 from pipeline.runs import checkpoint_folders as checkpoint_files
 from pipeline.runs.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
 from pipeline.system.out_of_memory import OutOfMemory

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from pipeline.common.text import safe
-from pipeline.planning import checkpointing_words, kernels_words
+from pipeline.planning.plan import checkpointing_words, kernels_words
 from screens.facts import Fact, numbers
 from screens.outlook import Outlook
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.base_model.shape import ModelShape
 from pipeline.config.schema import Config
-from pipeline.memory import MemoryEstimate, estimate, weight_bytes
-from pipeline.planning import DataFigures, make_plan
+from pipeline.planning.memory_plain import MemoryEstimate, estimate, weight_bytes
+from pipeline.planning.plan import DataFigures, make_plan
 from pipeline.system.gpu import Device
 from tests.benchmarks import train_memory
 from tests.benchmarks.harness import RESULTS

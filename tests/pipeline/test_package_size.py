@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.cli.plan import plan_lines
-from pipeline import forecast
 from pipeline.base_model.locate import BaseModel, at
 from pipeline.base_model.shape import read_shape
 from pipeline.config.schema import Config
 from pipeline.merging.adapter import Adapter
 from pipeline.merging.gguf_weights import GgufWeights, merge_gguf
-from pipeline.package_size import merged_weight_bytes, package_sizes
-from pipeline.planning import DataFigures
+from pipeline.planning import planner as forecast
+from pipeline.planning.package_size import merged_weight_bytes, package_sizes
+from pipeline.planning.plan import DataFigures
 from pipeline.runs.store import Workspace
 from pipeline.system.gpu import Device
 from tests import tiny

@@ -12,7 +12,7 @@ from pipeline.common.files import write_json
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.modeling.load import add_adapter, load_base
-from pipeline.planning import make_plan, write_plan
+from pipeline.planning.plan import make_plan, write_plan
 from pipeline.runs import store as runs
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, TrainStep

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import forecast
 from pipeline.base_model.locate import at
 from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
-from pipeline.planning import read_plan
+from pipeline.planning import planner as forecast
+from pipeline.planning.plan import read_plan
 from pipeline.runs import events as ev
 from pipeline.runs import store as runs
 from pipeline.runs.context import StepContext

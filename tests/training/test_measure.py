@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import measurements
 from pipeline.base_model import locate
 from pipeline.common.errors import MissingArtifact
-from pipeline.forecast import measured_tokens_per_second
-from pipeline.measurements import Measurement
+from pipeline.planning import measurements
+from pipeline.planning.measurements import Measurement
+from pipeline.planning.planner import measured_tokens_per_second
 from pipeline.runs.store import Workspace
 from pipeline.system.gpu import cpu_device
 from pipeline.training.measure import made_up_rows, measure

@@ -14,10 +14,10 @@ import pytest
 
 from pipeline.common.errors import Stopped
 from pipeline.common.files import sha256_file
-from pipeline.computing import compute_dtype
 from pipeline.config.schema import Config
 from pipeline.modeling.load import ADAPTER_WEIGHTS
-from pipeline.planning import Plan
+from pipeline.planning.compute import compute_dtype
+from pipeline.planning.plan import Plan
 from pipeline.runs.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed, TrainEnded, TrainStep
 from pipeline.runs.store import EventReader, RunFolder, Workspace, read_state, runs_of
 from pipeline.system.gpu import cpu_device

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.base_model import locate
 from pipeline.config.schema import Config
 from pipeline.dataset.packing import pack
-from pipeline.planning import Plan
+from pipeline.planning.plan import Plan
 from pipeline.runs import store as runs
 from pipeline.runs.context import StepContext, never_stop
 from pipeline.runs.events import Event, StopMode, TrainStep

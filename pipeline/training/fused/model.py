@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.fused_memory import LOGIT_BYTES
+from pipeline.planning.memory_fused import LOGIT_BYTES
 from pipeline.system.out_of_memory import is_out_of_memory
 from pipeline.training.fused.adapter import FlatAdapter
 from pipeline.training.fused.graph import StepGraph

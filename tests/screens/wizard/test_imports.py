@@ -11,7 +11,7 @@ HEAVY = ("torch", "transformers", "datasets", "peft", "bitsandbytes", "tokenizer
 def test_the_screens_never_load_torch_and_its_friends() -> None:
     code = (
         "import sys, screens.wizard, screens.plan, screens.doctor, screens.saved\n"
-        "import pipeline.forecast, pipeline.dataset.processed\n"
+        "import pipeline.planning.planner, pipeline.dataset.processed\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import pytest
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.doctor import Check
-from pipeline.planning import read_plan
+from pipeline.planning.plan import read_plan
 from pipeline.runs.events import STEP_NAMES
 from screens.doctor import DoctorScreen, report, verdict
 from screens.facts import changed_settings, steps

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from pipeline.base_model.shape import ATTENTION, ModelShape, adapter_parameters, linear_layers
 from pipeline.config.schema import PrecisionMode
-from pipeline.memory import ADAPTER_BYTES, MemoryEstimate, weight_bytes, with_context
+from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, weight_bytes, with_context
 
 ITEM = 2  # bfloat16
 LOGIT_BYTES = 256 << 20

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import EnvironmentFault
-from pipeline.computing import Kernels, attends_by_offsets, compute_dtype, fused_works
 from pipeline.config.schema import Config
-from pipeline.fused_memory import estimate_fused
-from pipeline.memory import MemoryEstimate, estimate
+from pipeline.planning.compute import Kernels, attends_by_offsets, compute_dtype, fused_works
+from pipeline.planning.memory_fused import estimate_fused
+from pipeline.planning.memory_plain import MemoryEstimate, estimate
 from pipeline.system.gpu import GIB, Device
 
 USABLE_SHARE = 0.9  # of the free memory: the rest is fragmentation and what the formula doesn't know

@@ -14,11 +14,11 @@ from typing import Any
 from pipeline.base_model.shape import ModelShape, adapter_parameters
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json, write_json
-from pipeline.computing import computing
 from pipeline.config.schema import Config
 from pipeline.dataset.packing import ROWS_AN_EPOCH
-from pipeline.memory import ComputeDtype
-from pipeline.micro_batch import choose_micro_batch
+from pipeline.planning.compute import computing
+from pipeline.planning.memory_plain import ComputeDtype
+from pipeline.planning.micro_batch import choose_micro_batch
 from pipeline.runs.events import PlanMade
 from pipeline.system.gpu import Device
 

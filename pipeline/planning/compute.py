@@ -8,7 +8,7 @@ from typing import Literal
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, PrecisionMode
-from pipeline.memory import ComputeDtype
+from pipeline.planning.memory_plain import ComputeDtype
 from pipeline.system.gpu import Device
 
 Kernels = Literal["fused", "plain"]

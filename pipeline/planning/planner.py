@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline import measurements
 from pipeline.base_model import catalogue
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.common.files import fingerprint
 from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
-from pipeline.package_size import asked_for, package_sizes
-from pipeline.planning import DataFigures, Plan, make_plan
+from pipeline.planning import measurements
+from pipeline.planning.package_size import asked_for, package_sizes
+from pipeline.planning.plan import DataFigures, Plan, make_plan
 from pipeline.runs.store import Workspace, read_state, runs_of
 from pipeline.system.gpu import Device
 

@@ -1,0 +1,1 @@
+"""What a config will do here: kernels, memory, micro-batch, steps, time, room."""
