@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, acceptance
+from pipeline import __version__
 from pipeline.base_model import locate
 from pipeline.base_model import same_base as trained_on
 from pipeline.base_model.locate import BaseModel
@@ -17,6 +17,7 @@ from pipeline.base_model.reference import Reference, reference_of
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint, read_json
 from pipeline.config.schema import Config, ExportFormat
+from pipeline.evaluation import gates as acceptance
 from pipeline.runs import provenance, trained
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import GateJudged

@@ -10,21 +10,21 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline import judging
 from pipeline.base_model import locate
 from pipeline.base_model import same_base as trained_on
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import sha256_file, write_json
 from pipeline.dataset import processed
-from pipeline.judging import CuratedPrompt
+from pipeline.evaluation import answer_checks as judging
+from pipeline.evaluation.answer_checks import CuratedPrompt
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Answered, HeldOut, Note, StepProgress
 from pipeline.runs.store import read_report
 
 if TYPE_CHECKING:
-    from pipeline.scoring import Row
+    from pipeline.evaluation.scoring import Row
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 Split = Literal["val", "test"]
@@ -132,7 +132,7 @@ class _Rows:
 
 def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split: Split) -> dict[str, Any] | None:
     """The figures of one split, or None when it holds nothing to measure: no evidence is not a loss of zero."""
-    from pipeline.scoring import compare
+    from pipeline.evaluation.scoring import compare
 
     lengths = data.lengths(split).tolist()
     if not lengths or not data.trained_lengths(split).sum():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pipeline import acceptance
-from pipeline.acceptance import Evidence
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import write_json
+from pipeline.evaluation import gates as acceptance
+from pipeline.evaluation.gates import Evidence
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import GateJudged, Note
 from pipeline.runs.store import RunFolder, read_report

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from pipeline import acceptance
 from pipeline.base_model import catalogue
 from pipeline.base_model.locate import hub_cache, locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
@@ -22,7 +21,8 @@ from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.jsonl import Line, read_lines
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas.registry import fitting
-from pipeline.judging import find_prompts, read_prompts
+from pipeline.evaluation import gates as acceptance
+from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.planning.package_size import package_sizes
 from pipeline.planning.planner import known_shape
 from pipeline.runs.context import StepContext, StepResult

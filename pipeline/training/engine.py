@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline import judging
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.text import size
 from pipeline.dataset.packing import pack
 from pipeline.dataset.processed import ProcessedData
+from pipeline.evaluation import answer_checks as judging
 from pipeline.planning.plan import Plan
 from pipeline.runs import checkpoint_folders as checkpoint_files
 from pipeline.runs.context import StepContext

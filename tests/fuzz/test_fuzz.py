@@ -19,7 +19,7 @@ from humigence_tui.cli.main import main
 from pipeline.base_model import locate
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput
-from pipeline.judging import read_prompts
+from pipeline.evaluation.answer_checks import read_prompts
 from pipeline.tokenization import template_sandbox as bounded
 from pipeline.tokenization.template_sandbox import TEMPLATE_ERRORS, BoundedEnvironment
 from tests.corpus.desk import half_written, write_config

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.acceptance import CURATED, HELD_OUT, JITTER, LEAST_STEPS, Evidence, judge, passed, spread_over_median
 from pipeline.config.schema import AcceptanceSection
+from pipeline.evaluation.gates import CURATED, HELD_OUT, JITTER, LEAST_STEPS, Evidence, judge, passed, spread_over_median
 from pipeline.runs.events import GateJudged
 
 THRESHOLDS = AcceptanceSection(min_val_improvement_pct=25.0, jitter_threshold=0.2, curated_threshold=0.7)

@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 import pytest
 
-from pipeline.acceptance import CURATED, Evidence, judge
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import AcceptanceSection, Topic
 from pipeline.dataset.generate import conversations
-from pipeline.judging import CuratedPrompt, find_prompts, read_prompts, reasons_for_all, reasons_unreasonable
+from pipeline.evaluation.answer_checks import CuratedPrompt, find_prompts, read_prompts, reasons_for_all, reasons_unreasonable
+from pipeline.evaluation.gates import CURATED, Evidence, judge
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "curated_answers.json").read_text(encoding="utf-8")

@@ -14,9 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import runner, scoring
+from pipeline import runner
 from pipeline.base_model.locate import at
 from pipeline.common.errors import EnvironmentFault, HumigenceError
+from pipeline.evaluation import scoring
 from pipeline.modeling import generate as infer
 from pipeline.modeling import load
 from pipeline.runs.context import StepContext

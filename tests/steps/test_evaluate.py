@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import judging
 from pipeline.base_model.locate import require
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import read_json, write_json
 from pipeline.dataset import processed
+from pipeline.evaluation import answer_checks as judging
 from pipeline.modeling.generate import generate_batch, user_prompt
 from pipeline.modeling.load import load_adapter, load_base
 from pipeline.runs.context import StepContext
@@ -71,7 +71,7 @@ def test_losses_and_accuracies_equal_a_computation_row_by_row(workspace: Path, t
 
 
 def test_a_batch_never_holds_more_than_a_row_of_training(workspace: Path, tiny_model: Path) -> None:
-    from pipeline.scoring import _batches
+    from pipeline.evaluation.scoring import _batches
 
     lengths = [30, 200, 17, 256, 90, 90, 12]
     batches = list(_batches(lengths, lambda: 256))

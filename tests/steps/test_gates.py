@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import acceptance
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import read_json, write_json
 from pipeline.config.schema import Config
+from pipeline.evaluation import gates as acceptance
 from pipeline.runs import store as runs
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, GateJudged, Note

@@ -18,7 +18,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config.file import find_file
 from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.jsonl import Line, read_lines, unit
-from pipeline.function_words import FUNCTION_WORDS
+from pipeline.evaluation.function_words import FUNCTION_WORDS
 
 _MOST_PROMPTS = 1000
 

@@ -1,0 +1,1 @@
+"""What came out: held-out scores, answers, gates."""
