@@ -61,7 +61,7 @@ def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str,
 
 def _cost(request: Request, settings: Config, here: Workspace, base: BaseModel, plan: Plan, device: Device) -> Any:
     from pipeline.training.measure import made_up_rows, measure
-    from pipeline.training.rows import PackedRows, Row
+    from pipeline.training.packed_rows import PackedRows, Row
 
     data = processed.find(settings, here)
     if data is not None and plan.exact:

@@ -41,7 +41,7 @@ def run(ctx: StepContext, resume: bool = False) -> StepResult:
         trained_on.require_same(ctx.run, base)
     else:
         trained_on.note(ctx.run, base)
-    from pipeline.training.engine import train
+    from pipeline.training.train import train
 
     report = {"fingerprint": fingerprint(ctx)} | train(ctx, base, data, plan, resume)
     write_json(ctx.run.train_report, report)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.training.rows import Row, collate
+from pipeline.training.packed_rows import Row, collate
 
 NAMES = ("sdpa", "varlen")
 

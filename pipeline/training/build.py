@@ -15,11 +15,11 @@ from pipeline.planning.memory_plain import CONTEXT_BYTES
 from pipeline.planning.plan import Plan
 from pipeline.system.gpu import GIB, Device
 from pipeline.training import attention
-from pipeline.training.activations import ModelActivations
-from pipeline.training.fused import step as fused_step
-from pipeline.training.fused.model import FusedModel
-from pipeline.training.fused.step import FusedStep
-from pipeline.training.limits import Limits
+from pipeline.training.fused import train_step as fused_step
+from pipeline.training.fused.decoder import FusedModel
+from pipeline.training.fused.train_step import FusedStep
+from pipeline.training.memory_recovery.activation_checkpointing import ModelActivations
+from pipeline.training.memory_recovery.limits import Limits
 
 
 def prepare_device(config: Config, device: Device) -> None:

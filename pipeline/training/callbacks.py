@@ -14,9 +14,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.planning.plan import Plan
 from pipeline.runs.events import StopMode
+from pipeline.training.memory_recovery.recovery import TrainingMemory
+from pipeline.training.packed_rows import EpochSampler
 from pipeline.training.recorder import Recorder
-from pipeline.training.rows import EpochSampler
-from pipeline.training.short_memory import TrainingMemory
 
 
 class Cadence(TrainerCallback):  # type: ignore[misc]

@@ -20,11 +20,11 @@ from pipeline.system.gpu import Device
 from pipeline.training import attention
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.clock import Clock, GpuClock, WallClock
-from pipeline.training.limits import Limits
 from pipeline.training.loss import loss_sum
+from pipeline.training.memory_recovery.atomic_adamw import SteadyAdamW
+from pipeline.training.memory_recovery.limits import Limits
+from pipeline.training.packed_rows import Row
 from pipeline.training.process_memory import ProcessMemory
-from pipeline.training.rows import Row
-from pipeline.training.steady_adamw import SteadyAdamW
 
 # A GPU's kernels are compiled and its fused steps recorded in the first micro-batches.
 _WARM_UP = {"cuda": 6, "cpu": 1}

@@ -16,9 +16,9 @@ import torch
 
 from pipeline.common.errors import Diverged
 from pipeline.runs.events import Event, TrainingDiverged, TrainStep
+from pipeline.training.checkpointing.progress import Progress
 from pipeline.training.clock import Clock, GpuClock, WallClock
 from pipeline.training.process_memory import ProcessMemory
-from pipeline.training.progress import Progress
 
 _HINT = "lower train.lr (a tenth of it), then train again; look at the rows if it comes back"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.training import random_state
+from pipeline.training.checkpointing import random_state
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer

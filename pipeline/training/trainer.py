@@ -23,19 +23,21 @@ from pipeline.planning.plan import Plan
 from pipeline.runs import checkpoint_folders as checkpoint_files
 from pipeline.runs.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
 from pipeline.system.out_of_memory import OutOfMemory
-from pipeline.training import attention, checkpoints, saving
-from pipeline.training.activations import ModelActivations
+from pipeline.training import attention
 from pipeline.training.callbacks import Bookkeeping, Cadence, StepBounds
+from pipeline.training.checkpointing import contents as checkpoints
+from pipeline.training.checkpointing import saving
 from pipeline.training.early_stopping import should_stop
-from pipeline.training.evaluation import HeldOutRows, losses_of
-from pipeline.training.fused.step import FusedStep
+from pipeline.training.fused.train_step import FusedStep
+from pipeline.training.held_out import HeldOutRows, losses_of
 from pipeline.training.loss import loss_sum
+from pipeline.training.memory_recovery.activation_checkpointing import ModelActivations
+from pipeline.training.memory_recovery.atomic_adamw import SteadyAdamW
+from pipeline.training.memory_recovery.recovery import TrainingMemory
+from pipeline.training.packed_rows import EpochSampler, PackedRows
 from pipeline.training.recorder import Recorder, StepDone
-from pipeline.training.rows import EpochSampler, PackedRows
 from pipeline.training.samples import Samples
 from pipeline.training.schedule import learning_rate_share
-from pipeline.training.short_memory import TrainingMemory
-from pipeline.training.steady_adamw import SteadyAdamW
 
 # Below this the gradient scaler of float16 has nothing left to try: the gradients overflow by themselves.
 _LEAST_GRADIENT_SCALE = 1.0

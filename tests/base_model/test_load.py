@@ -18,7 +18,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import LoraSection, PrecisionMode
 from pipeline.modeling.load import add_adapter, load_adapter, load_base
 from pipeline.system.gpu import Device
-from pipeline.training.checkpoints import write_adapter
+from pipeline.training.checkpointing.contents import write_adapter
 from tests import tiny
 
 CPU = Device("cpu", "CPU")

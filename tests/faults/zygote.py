@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _SMALL_BYTES = 128 << 20
-_HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors.torch", "pipeline.training.engine")
+_HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors.torch", "pipeline.training.train")
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def _install(faults: list[dict[str, Any]]) -> None:
     from pipeline.merging.adapter import LowRank
     from pipeline.runs.store import EventWriter
     from pipeline.system import login_session as logout
-    from pipeline.training import checkpoints
+    from pipeline.training.checkpointing import contents as checkpoints
 
     for fault in faults:
         if "login" in fault:

@@ -36,7 +36,7 @@ def save_adapter(folder: Path, base: Path, targets: Sequence[str], **settings: A
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from pipeline.training.checkpoints import write_adapter
+    from pipeline.training.checkpointing.contents import write_adapter
 
     folder.mkdir(parents=True)
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")

@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from pipeline.training.fused.layer import FusedLayer
-from pipeline.training.fused.model import FusedModel
+from pipeline.training.fused.decoder import FusedModel
+from pipeline.training.fused.decoder_layer import FusedLayer
 
 Place = Literal["forward", "backward", "optimizer", "held-out", "sample"]
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.training import varlen
-from pipeline.training.halving import Batch, halves, tokens_of
 from pipeline.training.loss import loss_sum, trained_tokens
-from pipeline.training.rows import Row, collate
+from pipeline.training.memory_recovery.split_batch import Batch, halves, tokens_of
+from pipeline.training.packed_rows import Row, collate
 
 # Rows as lists of document lengths.
 ROWS = st.lists(st.lists(st.integers(2, 9), min_size=1, max_size=4), min_size=1, max_size=5)

@@ -18,7 +18,7 @@ from pipeline.common.files import read_json, sha256_file
 from pipeline.modeling.load import ADAPTER_WEIGHTS
 from pipeline.runs.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Note, Sampled, TrainStep
 from pipeline.runs.store import read_state
-from pipeline.training import checkpoints
+from pipeline.training.checkpointing import contents as checkpoints
 from pipeline.training.recorder import Recorder
 from tests import tiny
 from tests.training.shortage import ERRORS, Decide, Place, once, room_for, shortage
@@ -314,7 +314,7 @@ def test_an_error_that_is_not_about_memory_is_not_tried_again(root: Path, tiny_m
 
 
 def test_a_step_that_is_undone_leaves_weights_moments_and_counts_as_they_were() -> None:
-    from pipeline.training.steady_adamw import SteadyAdamW
+    from pipeline.training.memory_recovery.atomic_adamw import SteadyAdamW
 
     weights = [torch.nn.Parameter(torch.linspace(-1, 1, 6)), torch.nn.Parameter(torch.ones(2, 3))]
     optimizer = SteadyAdamW(weights, lr=0.1)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load, save
 
-from pipeline.training.random_state import RandomState, kept
+from pipeline.training.checkpointing.random_state import RandomState, kept
 
 
 def draws() -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.training.loss import loss_sum, trained_tokens
-from pipeline.training.rows import NOT_TRAINED, EpochSampler, Row, collate
+from pipeline.training.packed_rows import NOT_TRAINED, EpochSampler, Row, collate
 
 
 def document(*ids: int, untrained: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -27,9 +27,9 @@ from pipeline.runs.events import (
     TrainingDiverged,
     TrainStep,
 )
-from pipeline.training.progress import Progress
+from pipeline.training.checkpointing.progress import Progress
+from pipeline.training.packed_rows import EpochSampler
 from pipeline.training.recorder import Recorder, StepDone
-from pipeline.training.rows import EpochSampler
 from tests.training.tiny_training import ROW_TOKENS, MadeUpData, TinyRun, config_for, plan_for, prompts_file
 
 WEIGHTS = (ADAPTER_WEIGHTS, "optimizer.safetensors")

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.training import attention, varlen
 from pipeline.training.loss import loss_sum
-from pipeline.training.rows import Row, collate
+from pipeline.training.packed_rows import Row, collate
 
 gpu = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0), reason="needs a GPU of capability 8"

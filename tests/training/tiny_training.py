@@ -103,7 +103,7 @@ class TinyRun:
         self.events.append(event)
 
     def train(self, data: MadeUpData, plan: Plan, *, resume: bool = False) -> dict[str, Any]:
-        from pipeline.training import engine
+        from pipeline.training import train as engine
 
         base = locate.require(self.config, self.ctx.workspace)
         try:
@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> None:
 
         run.ctx = replace(run.ctx, emit=emit_and_die)
     if order.get("die_in_save"):
-        from pipeline.training import checkpoints
+        from pipeline.training.checkpointing import contents as checkpoints
 
         write = checkpoints.write_optimizer
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.fused.model import FusedModel
-from pipeline.training.rows import Row, collate
+from pipeline.training.fused.decoder import FusedModel
+from pipeline.training.packed_rows import Row, collate
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

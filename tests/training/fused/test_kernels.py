@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.training.fused import reference
-from pipeline.training.fused.model import FusedModel
-from pipeline.training.fused.reference import Dropout, Heads, Product
-from pipeline.training.fused.step import FusedStep
+from pipeline.training.fused import torch_ops as reference
+from pipeline.training.fused.decoder import FusedModel
+from pipeline.training.fused.torch_ops import Dropout, Heads, Product
+from pipeline.training.fused.train_step import FusedStep
 from tests.training.fused.conftest import micro_batch
 
 pytestmark = [
@@ -49,7 +49,7 @@ def dropout(request: pytest.FixtureRequest) -> Dropout | None:
 
 @pytest.mark.parametrize("hidden", [96, 576, 2048])
 def test_norms(dropout: Dropout | None, hidden: int) -> None:
-    from pipeline.training.fused import kernels
+    from pipeline.training.fused import triton_ops as kernels
 
     x, dy, t, residual = (made(64, hidden, seed=i) for i in range(4))
     weight = made(hidden).abs() + 0.5
@@ -64,7 +64,7 @@ def test_norms(dropout: Dropout | None, hidden: int) -> None:
 @pytest.mark.parametrize("adapted", ["", "gate", "up", "down", "gate up down"])
 @pytest.mark.parametrize(("rows", "width", "rank"), [(64, 1500, 16), (40, 96, 4), (33, 130, 24)])
 def test_swiglu_with_what_adapters_add(dropout: Dropout | None, adapted: str, rows: int, width: int, rank: int) -> None:
-    from pipeline.training.fused import kernels
+    from pipeline.training.fused import triton_ops as kernels
 
     gate_up, d, hidden = made(rows, 2 * width), made(rows, width, seed=1), made(rows, 2 * rank, seed=2)
     ups = made(2, width, rank, seed=3)
@@ -81,7 +81,7 @@ def test_swiglu_with_what_adapters_add(dropout: Dropout | None, adapted: str, ro
 
 
 def test_rotation_dropout_and_loss(dropout: Dropout | None) -> None:
-    from pipeline.training.fused import kernels
+    from pipeline.training.fused import triton_ops as kernels
 
     d = made(64, 1500, seed=1)
     if dropout is not None:
@@ -102,7 +102,7 @@ def test_rotation_dropout_and_loss(dropout: Dropout | None) -> None:
 
 @pytest.mark.parametrize(("query", "key", "dim"), [(6, 2, 32), (9, 3, 64), (32, 4, 64), (4, 4, 128), (8, 2, 128)])
 def test_attention_and_its_gradients(query: int, key: int, dim: int) -> None:
-    from pipeline.training.fused import attention_kernels
+    from pipeline.training.fused import triton_attention as attention_kernels
 
     heads, (first, last) = Heads(query, key, dim, dim**-0.5), documents()
     qkv = made(TOKENS, (query + 2 * key) * dim).bfloat16()
@@ -119,7 +119,7 @@ def test_attention_and_its_gradients(query: int, key: int, dim: int) -> None:
 
 
 def test_attention_gives_the_same_bits_twice() -> None:
-    from pipeline.training.fused import attention_kernels
+    from pipeline.training.fused import triton_attention as attention_kernels
 
     heads, (first, last) = Heads(9, 3, 64, 0.125), documents()
     qkv, d = made(TOKENS, 15 * 64).bfloat16(), made(TOKENS, 9 * 64, seed=1).bfloat16()

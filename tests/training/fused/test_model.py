@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.training.fused.reference import Dropout, dropped
-from pipeline.training.fused.step import FusedStep, as_tokens
+from pipeline.training.fused.torch_ops import Dropout, dropped
+from pipeline.training.fused.train_step import FusedStep, as_tokens
 from pipeline.training.loss import loss_sum
 from tests.training.fused.conftest import ALL_LINEAR, fused, gradients, micro_batch
 

@@ -58,7 +58,7 @@ def test_stopped_and_resumed_it_is_the_untroubled_training_to_the_bit(tmp_path: 
 def test_out_of_memory_in_a_step_changes_no_loss(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from pipeline.training.fused.layer import FusedLayer
+    from pipeline.training.fused.decoder_layer import FusedLayer
 
     untroubled = trained(tmp_path / "untroubled", tiny_model, train__lora__dropout=0.0)
     calls, backward = [0], FusedLayer.backward

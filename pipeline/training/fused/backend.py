@@ -18,9 +18,10 @@ class Operations:
 
 def operations_for(device: torch.device) -> Operations:
     if device.type == "cuda":
-        from pipeline.training.fused import attention_kernels, kernels
+        from pipeline.training.fused import triton_attention as attention_kernels
+        from pipeline.training.fused import triton_ops as kernels
 
         return Operations(kernels, attention_kernels)
-    from pipeline.training.fused import reference
+    from pipeline.training.fused import torch_ops as reference
 
     return Operations(reference, reference)

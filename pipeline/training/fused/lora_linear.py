@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from pipeline.training.fused.adapter import LowRank
-from pipeline.training.fused.quantized import is_quantized, quantized
-from pipeline.training.fused.reference import Product
+from pipeline.training.fused.bnb_weights import is_quantized, quantized
+from pipeline.training.fused.flat_lora import LowRank
+from pipeline.training.fused.torch_ops import Product
 
 # Up to this rank a product costs a kernel that reads its place anyway less than a pass of its own costs.
 _LEFT_OPEN = 32

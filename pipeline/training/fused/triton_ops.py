@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from pipeline.training.fused.reference import Dropout, Product
+from pipeline.training.fused.torch_ops import Dropout, Product
 
 _TILE = 1024
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.training.early_stopping import best_index
-from pipeline.training.limits import Limits
+from pipeline.training.memory_recovery.limits import Limits
 
 
 @dataclass

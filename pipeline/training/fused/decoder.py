@@ -14,12 +14,12 @@ from torch.nn import functional
 
 from pipeline.planning.memory_fused import LOGIT_BYTES
 from pipeline.system.out_of_memory import is_out_of_memory
-from pipeline.training.fused.adapter import FlatAdapter
-from pipeline.training.fused.graph import StepGraph
-from pipeline.training.fused.layer import FusedLayer, Kept, Tokens, layer_weights
-from pipeline.training.fused.linear import FusedLinear, Scratch
-from pipeline.training.fused.operations import operations_for
-from pipeline.training.fused.reference import Dropout, Heads
+from pipeline.training.fused.backend import operations_for
+from pipeline.training.fused.cuda_graph import StepGraph
+from pipeline.training.fused.decoder_layer import FusedLayer, Kept, Tokens, layer_weights
+from pipeline.training.fused.flat_lora import FlatAdapter
+from pipeline.training.fused.lora_linear import FusedLinear, Scratch
+from pipeline.training.fused.torch_ops import Dropout, Heads
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.training.fused.layer import Tokens
+from pipeline.training.fused.decoder_layer import Tokens
 
 if TYPE_CHECKING:
-    from pipeline.training.fused.model import FusedModel
+    from pipeline.training.fused.decoder import FusedModel
 
 # Python's time to ask for a micro-batch, as a share of the GPU's to do it, from which on a graph pays.
 WORTH_IT = 0.6

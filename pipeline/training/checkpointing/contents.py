@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.common.files import read_json, write_json
 from pipeline.runs.folders import ADAPTER_WEIGHTS
-from pipeline.training.progress import Progress
-from pipeline.training.random_state import RandomState
+from pipeline.training.checkpointing.progress import Progress
+from pipeline.training.checkpointing.random_state import RandomState
 
 _NOT_A_TENSOR = "values"
 

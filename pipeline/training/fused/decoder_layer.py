@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pipeline.training.fused.linear import FusedLinear
-from pipeline.training.fused.operations import Operations
-from pipeline.training.fused.reference import Dropout, Heads
+from pipeline.training.fused.backend import Operations
+from pipeline.training.fused.lora_linear import FusedLinear
+from pipeline.training.fused.torch_ops import Dropout, Heads
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from pipeline.training.fused.reference import MULTIPLE, Heads
+from pipeline.training.fused.torch_ops import MULTIPLE, Heads
 
 
 class Tile(NamedTuple):

@@ -11,10 +11,10 @@ import torch
 
 from pipeline.dataset.packing import pack
 from pipeline.modeling.decoding import evaluating
-from pipeline.training import random_state
+from pipeline.training.checkpointing import random_state
 from pipeline.training.loss import loss_sum
-from pipeline.training.rows import Documents, PackedRows, collate
-from pipeline.training.short_memory import TrainingMemory
+from pipeline.training.memory_recovery.recovery import TrainingMemory
+from pipeline.training.packed_rows import Documents, PackedRows, collate
 
 LossOf = Callable[[dict[str, Any]], float]
 

@@ -20,14 +20,14 @@ from pipeline.runs.store import RunFolder, read_state
 from pipeline.system.gpu import Device, choose_device
 from pipeline.system.out_of_memory import OutOfMemory, first_line, free, is_out_of_memory, training_fault
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
-from pipeline.training import checkpoints
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.callbacks import Cadence
+from pipeline.training.checkpointing import contents as checkpoints
+from pipeline.training.checkpointing.progress import Progress
 from pipeline.training.early_stopping import should_stop
-from pipeline.training.evaluation import HeldOutRows
-from pipeline.training.progress import Progress
+from pipeline.training.held_out import HeldOutRows
+from pipeline.training.packed_rows import PackedRows
 from pipeline.training.recorder import Recorder
-from pipeline.training.rows import PackedRows
 from pipeline.training.samples import Samples
 from pipeline.training.trainer import HumigenceTrainer, Parts
 

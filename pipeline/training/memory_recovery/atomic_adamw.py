@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pipeline.system.out_of_memory import NO_ROOM, unless_short
-from pipeline.training.saved_tensors import SavedTensors
+from pipeline.training.memory_recovery.tensor_snapshot import SavedTensors
 
 
 class SteadyAdamW(torch.optim.AdamW):

@@ -13,11 +13,11 @@ import torch
 
 from pipeline.runs.events import Event, MemoryAnswer, MemoryPlace, MemoryRanOut
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, unless_short
-from pipeline.training.activations import Activations
-from pipeline.training.halving import Batch, halves, tokens_of
-from pipeline.training.limits import Limits
-from pipeline.training.random_state import RandomState
-from pipeline.training.saved_tensors import SavedTensors
+from pipeline.training.checkpointing.random_state import RandomState
+from pipeline.training.memory_recovery.activation_checkpointing import Activations
+from pipeline.training.memory_recovery.limits import Limits
+from pipeline.training.memory_recovery.split_batch import Batch, halves, tokens_of
+from pipeline.training.memory_recovery.tensor_snapshot import SavedTensors
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.training.fused.graph import WORTH_IT
-from pipeline.training.fused.model import Batch, FusedModel
-from pipeline.training.fused.reference import MULTIPLE
-from pipeline.training.rows import NOT_TRAINED
+from pipeline.training.fused.cuda_graph import WORTH_IT
+from pipeline.training.fused.decoder import Batch, FusedModel
+from pipeline.training.fused.torch_ops import MULTIPLE
+from pipeline.training.packed_rows import NOT_TRAINED
 
 _NEARLY = 0.9
 

@@ -1,0 +1,1 @@
+"""What a checkpoint holds, when and how it is written."""

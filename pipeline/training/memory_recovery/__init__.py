@@ -1,0 +1,1 @@
+"""Memory that runs out in mid-step: the same step in smaller pieces."""
