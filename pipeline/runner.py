@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.cleanup.removal import clear_left_behind
 from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
-from pipeline.removal import clear_left_behind
 from pipeline.runs import events as ev
 from pipeline.runs import post_mortem as gone
 from pipeline.runs import provenance

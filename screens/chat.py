@@ -16,7 +16,7 @@ from textual.reactive import var
 from textual.widgets import Input, Static
 
 from pipeline.common.text import duration, safe
-from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
 from pipeline.runs.store import RunFolder, Workspace
 from screens.base import Page
 from screens.conversation import Answer, Conversation, Side, side_content, took
@@ -24,7 +24,7 @@ from screens.copying import Copyable
 from screens.run import when
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
 
-KIND = "pipeline.job_kinds.chat"
+KIND = "pipeline.jobs.chat"
 TEMPERATURES = (0.0, 0.3, 0.7, 1.0, 1.3)
 LONGEST = (64, 128, 256, 512, 1024, 2048)  # tokens of an answer
 State = Literal["loading", "ready", "answering", "lost"]

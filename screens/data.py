@@ -19,13 +19,13 @@ from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.dataset.processed import SPLITS
-from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
 from screens.base import Page
 from screens.copying import Copyable
 from screens.row_words import MASKED, TRAINED, facts_line, panel, reasons_line, row_content, with_matches
 from screens.widgets.ask_line import AskLine
 
-KIND = "pipeline.job_kinds.rows"
+KIND = "pipeline.jobs.rows"
 _ONLY = ("all", "rejected", *SPLITS)
 _GO_TO, _SEARCH = "go to row", "search"
 _ABOVE_A_MATCH = 3  # lines

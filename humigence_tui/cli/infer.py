@@ -14,13 +14,13 @@ import typer
 
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
 from humigence_tui.cli.terminal import out_json, out_json_line, out_piece, say
-from pipeline import packaged
 from pipeline.base_model.locate import require
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.jsonl import read_lines, unit
-from pipeline.export.folder import MANIFEST
+from pipeline.export import packaged
+from pipeline.export.package_folder import MANIFEST
 from pipeline.runs.store import Workspace
 from pipeline.system import gpu
 

@@ -9,11 +9,11 @@ from humigence_tui.cli.terminal import say
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact, Stopped
 from pipeline.common.text import size
 from pipeline.config.schema import Config
-from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
 from pipeline.planning.measurements import Measurement
 from pipeline.runs.store import Workspace
 
-KIND = "pipeline.job_kinds.measure"
+KIND = "pipeline.jobs.measure"
 
 
 def measure(config: Config, here: Workspace) -> Measurement:

@@ -11,11 +11,11 @@ import typer
 
 from humigence_tui.cli.options import AsJson, workspace
 from humigence_tui.cli.terminal import confirmed, is_interactive, out, out_json, say, say_next, table
-from pipeline import removal, retention
+from pipeline.cleanup import removal, retention
+from pipeline.cleanup.retention import KEPT_NEWEST, Item, Kind, Pruning
 from pipeline.common import files
 from pipeline.common.errors import BadInput, Stopped
 from pipeline.common.text import counted, size
-from pipeline.retention import KEPT_NEWEST, Item, Kind, Pruning
 from pipeline.runs import store as runs
 
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="A run's id, its beginning, PROJECT/ID or a path.")]

@@ -11,11 +11,11 @@ from pathlib import Path
 from pipeline.common.files import write_json
 from pipeline.common.redact import redact
 from pipeline.export import cards
-from pipeline.export.folder import MANIFEST, write_checksums
-from pipeline.export.merged_model import licence_files, write_merged_model
+from pipeline.export.formats.merged import licence_files, write_merged_model
+from pipeline.export.formats.peft_adapter import write_peft_adapter
+from pipeline.export.merge.safetensors import Watch
 from pipeline.export.package import Package
-from pipeline.export.peft_adapter import write_peft_adapter
-from pipeline.merging.merge import Watch
+from pipeline.export.package_folder import MANIFEST, write_checksums
 from pipeline.runs.folders import MERGED
 
 

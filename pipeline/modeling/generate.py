@@ -18,7 +18,7 @@ from pipeline.modeling.decoding import decoder
 from pipeline.system.out_of_memory import answer_fault, in_halves, while_there_is_room
 
 if TYPE_CHECKING:
-    from pipeline.packaged import Packaged
+    from pipeline.export.packaged import Packaged
     from pipeline.system.gpu import Device
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
@@ -199,7 +199,7 @@ def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTo
     Raises:
         MissingArtifact: the package or its base model is not there.
     """
-    from pipeline import packaged
+    from pipeline.export import packaged
     from pipeline.modeling.load import load_adapter, load_base
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 

@@ -14,8 +14,8 @@ from typing import Any
 from pipeline.common.errors import Stopped
 from pipeline.common.files import new_folder, read_json
 from pipeline.export import package as packages
-from pipeline.export.folder import MANIFEST, carry_over, check_target, differing, read_checksums
 from pipeline.export.package import Package
+from pipeline.export.package_folder import MANIFEST, carry_over, check_target, differing, read_checksums
 from pipeline.planning.package_size import merged_weight_bytes
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note, Packed, StepProgress
@@ -79,7 +79,7 @@ def _tell(ctx: StepContext, folder: Path, *formats: str) -> None:
 
 
 def _pack(ctx: StepContext, folder: Path, package: Package) -> None:
-    from pipeline.export import merged_model
+    from pipeline.export.formats import merged as merged_model
 
     merged = merged_model.ready(folder, _manifest(folder), package)
     if merged is not None:  # somebody may have asked for it by hand: it stays with its adapter

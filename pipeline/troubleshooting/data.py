@@ -64,7 +64,7 @@ TROUBLES = (
         ("not JSON: …", "not a JSON object", "not UTF-8 text"),
         "A reason one line is rejected for; the other lines are used.",
         "Mend the line with the number that is told, or leave it out.",
-        raised_in=("pipeline/dataset/row.py", "pipeline/dataset/prepare.py", "pipeline/job_kinds/rows.py"),
+        raised_in=("pipeline/dataset/row.py", "pipeline/dataset/prepare.py", "pipeline/jobs/rows.py"),
     ),
     Trouble(
         ("longer than … tokens (data.max_seq_len)",),

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from pipeline import packaged
 from pipeline.base_model import locate
 from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.gguf_header import read_header
@@ -26,6 +25,7 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import LoraSection
+from pipeline.export import packaged
 from pipeline.modeling.load import add_adapter, load_adapter, load_base
 from pipeline.system.gpu import cpu_device
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.config.file import parse
 from pipeline.dataset.prepare import measure
-from pipeline.job_kinds import rows as counting
-from pipeline.job_kinds.child import Request
+from pipeline.jobs import rows as counting
+from pipeline.jobs.server import Request
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
 from tests.base_model.test_tokenizer import FORGETS_THOUGHTS

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.job_kinds.chat import Chat
+from pipeline.jobs.chat import Chat
 from tests import tiny
 from tests.faults.declared import survives
 from tests.faults.workers import Project, Workers, wait_until, when

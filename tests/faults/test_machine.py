@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import retention
+from pipeline.cleanup import retention
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import write_json
 from pipeline.common.text import duration

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from pipeline.common.files import read_json
-from pipeline.export.folder import differing, read_checksums
-from pipeline.merging.adapter import Adapter
-from pipeline.merging.merge import merge_files
+from pipeline.export.merge.lora_weights import Adapter
+from pipeline.export.merge.safetensors import merge_files
+from pipeline.export.package_folder import differing, read_checksums
 from pipeline.runs import store as runs
 from tests.faults.declared import survives
 from tests.faults.disks import Disk

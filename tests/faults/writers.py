@@ -192,8 +192,8 @@ def _base_and_package(folder: Path) -> None:
 
 
 def _merge(folder: Path) -> None:
-    from pipeline.merging.adapter import Adapter
-    from pipeline.merging.merge import merge_files
+    from pipeline.export.merge.lora_weights import Adapter
+    from pipeline.export.merge.safetensors import merge_files
 
     package = folder / "artifacts" / "demo"
     with files.new_folder(package) as new:

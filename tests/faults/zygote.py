@@ -69,7 +69,7 @@ def _install(faults: list[dict[str, Any]]) -> None:
     is written."""
     from pipeline.dataset import processed
     from pipeline.export import package
-    from pipeline.merging.adapter import LowRank
+    from pipeline.export.merge.lora_weights import LowRank
     from pipeline.runs.store import EventWriter
     from pipeline.system import login_session as logout
     from pipeline.training.checkpointing import contents as checkpoints
@@ -152,7 +152,7 @@ def _run_short_while_loading(error: Callable[[], Exception], left: list[int]) ->
 
 
 def _run_short_while_merging(left: list[int]) -> None:
-    from pipeline.merging.adapter import LowRank
+    from pipeline.export.merge.lora_weights import LowRank
 
     rows = LowRank.rows
 

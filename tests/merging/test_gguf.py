@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.untrusted_files import weights_problem
 from pipeline.common.errors import BadInput
-from pipeline.merging import gguf_weights
-from pipeline.merging.adapter import Adapter
-from pipeline.merging.gguf_weights import GgufWeights, merge_gguf
+from pipeline.export.merge import gguf_base as gguf_weights
+from pipeline.export.merge.gguf_base import GgufWeights, merge_gguf
+from pipeline.export.merge.lora_weights import Adapter
 from pipeline.modeling.load import load_adapter, load_base
 from pipeline.system.gpu import Device
 from tests import tiny

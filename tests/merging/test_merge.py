@@ -18,10 +18,10 @@ from hypothesis.extra import numpy as nst
 from safetensors.numpy import load_file, save_file
 
 from pipeline.common.errors import BadInput
-from pipeline.merging import merge
-from pipeline.merging.adapter import Adapter, LowRank
-from pipeline.merging.merge import merge_files
-from pipeline.merging.numbers import narrowed, widened
+from pipeline.export.merge import safetensors as merge
+from pipeline.export.merge.bfloat16 import narrowed, widened
+from pipeline.export.merge.lora_weights import Adapter, LowRank
+from pipeline.export.merge.safetensors import merge_files
 from pipeline.system.out_of_memory import OutOfMemory
 from tests.merging.adapters import save_adapter, save_base, write_lora
 
@@ -267,5 +267,6 @@ def test_memory_does_not_grow_with_the_weights(tmp_path: Path, monkeypatch: pyte
 
 def test_merging_needs_neither_torch_nor_peft() -> None:
     """So that it runs beside a training, and can be killed by the thousand."""
-    program = "import sys, pipeline.merging.merge; sys.exit(any(name in sys.modules for name in ('torch', 'peft', 'pydantic')))"
+    heavy = "('torch', 'peft', 'pydantic')"
+    program = f"import sys, pipeline.export.merge.safetensors; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parents[2]).returncode == 0

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.job_kinds.child import Handler, Request
+from pipeline.jobs.server import Handler, Request
 
 
 def handlers() -> Mapping[str, Handler]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.jobs import Ended, Gone, Job, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
 from tests.processes import python, started
 
 DOUBLE = "tests.pipeline.job_double"
@@ -119,7 +119,7 @@ def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path, stuck: bool
     code = f"""
 import sys, time
 from pathlib import Path
-from pipeline.jobs import Job
+from pipeline.jobs.client import Job
 told = []
 job = Job({DOUBLE!r}, told.append, Path(sys.argv[1]))
 job.start()
@@ -144,7 +144,7 @@ time.sleep(600)
 
 
 def test_the_parent_side_loads_nothing_heavy() -> None:
-    done = python("import sys, pipeline.jobs\nprint(*[name for name in sys.modules if '.' not in name])")
+    done = python("import sys, pipeline.jobs.client\nprint(*[name for name in sys.modules if '.' not in name])")
     assert not {"torch", "transformers", "numpy", "pydantic"} & set(done.stdout.split())
 
 

@@ -11,8 +11,8 @@ from humigence_tui.cli.plan import plan_lines
 from pipeline.base_model.locate import BaseModel, at
 from pipeline.base_model.shape import read_shape
 from pipeline.config.schema import Config
-from pipeline.merging.adapter import Adapter
-from pipeline.merging.gguf_weights import GgufWeights, merge_gguf
+from pipeline.export.merge.gguf_base import GgufWeights, merge_gguf
+from pipeline.export.merge.lora_weights import Adapter
 from pipeline.planning import planner as forecast
 from pipeline.planning.package_size import merged_weight_bytes, package_sizes
 from pipeline.planning.plan import DataFigures

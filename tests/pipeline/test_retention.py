@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import removal, retention, runner
+from pipeline import runner
+from pipeline.cleanup import removal, retention
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
@@ -275,7 +276,7 @@ def test_what_became_needed_after_the_question_stays(place: Place) -> None:
 _DIE_WHILE_REMOVING = """
 import os, shutil, signal, sys
 from pathlib import Path
-from pipeline import removal
+from pipeline.cleanup import removal
 from pipeline.runs.store import RunFolder; from pipeline.runs.store import Workspace
 def first_file_only(folder, *_, **__):
     next(path for path in sorted(Path(folder).rglob("*")) if path.is_file()).unlink()

@@ -17,7 +17,7 @@ from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.jobs import Ended, Gone, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, JobEvent, Told
 from pipeline.runs.store import RunFolder
 from screens import messages
 from screens.saved import SavedScreen

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import packaged
 from pipeline.base_model.locate import require
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file, write_json
 from pipeline.config.schema import Config, ExportFormat
-from pipeline.export import merged_model
-from pipeline.merging import merge
-from pipeline.merging.adapter import LowRank
+from pipeline.export import packaged
+from pipeline.export.formats import merged as merged_model
+from pipeline.export.merge import safetensors as merge
+from pipeline.export.merge.lora_weights import LowRank
 from pipeline.modeling import generate as infer
 from pipeline.modeling.load import load_adapter
 from pipeline.runs.context import StepContext

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import export, packaged
+from pipeline import export
 from pipeline.base_model.locate import require
 from pipeline.common import files
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json, write_json
+from pipeline.export import packaged
 from pipeline.modeling import generate as infer
 from pipeline.modeling.load import load_adapter, load_base
 from pipeline.runs.context import StepContext

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import packaged
 from pipeline.common.files import read_json
+from pipeline.export import packaged
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.common.errors import BadInput
-from pipeline.merging.adapter import Adapter, LowRank
-from pipeline.merging.numbers import BYTES, NAMES, narrowed, widened
+from pipeline.export.merge.bfloat16 import BYTES, NAMES, narrowed, widened
+from pipeline.export.merge.lora_weights import Adapter, LowRank
 from pipeline.system.out_of_memory import NO_ROOM, merge_fault, unless_short
 
 _PIECE = 1 << 21  # weights that are computed with at once: four or five arrays of 8 MiB

@@ -31,7 +31,7 @@ from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.split import assign
-from pipeline.job_kinds.child import Handler, Request
+from pipeline.jobs.server import Handler, Request
 from pipeline.runs.store import Workspace
 from pipeline.tokenization.messages import NOT_TRAINED, Message
 

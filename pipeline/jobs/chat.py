@@ -11,15 +11,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline import packaged
 from pipeline.base_model import locate
 from pipeline.base_model import same_base as trained_on
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json
 from pipeline.config.schema import Config
-from pipeline.export.folder import MANIFEST
-from pipeline.job_kinds.child import Handler, Request
+from pipeline.export import packaged
+from pipeline.export.package_folder import MANIFEST
+from pipeline.jobs.server import Handler, Request
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext
 from pipeline.runs.store import RunFolder, Workspace

@@ -12,7 +12,7 @@ from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.dataset.packing import pack
-from pipeline.job_kinds.child import Handler, Request
+from pipeline.jobs.server import Handler, Request
 from pipeline.planning import measurements
 from pipeline.planning.measurements import Measurement
 from pipeline.planning.plan import Plan

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pipeline import retention
+from pipeline.cleanup import retention
+from pipeline.cleanup.retention import KEPT_NEWEST, Pruning
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
-from pipeline.retention import KEPT_NEWEST, Pruning
 from pipeline.runs import checkpoint_folders as checkpoint_files
 from pipeline.runs import store as runs
 from pipeline.runs.store import RunFolder, Workspace

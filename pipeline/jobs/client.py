@@ -6,8 +6,9 @@
                                             ◀──  {"id": 1, "tell": "opened", "data": {…}}   any number
                                             ◀──  {"id": 1, "end": "done", "data": {…}}      exactly one
 
-MODULE is a kind (`pipeline.job_kinds`). Its process has a session of its own and dies with its parent. What libraries print
-goes to a file, never into the protocol; when the child dies, the last lines of that file are told as an event.
+MODULE is a kind: `pipeline.jobs.rows`, with its `handlers()`. Its process has a session of its own and dies with its
+parent. What libraries print goes to a file, never into the protocol; when the child dies, the last lines of that file are
+told as an event.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Job:
     """A child process of one kind.
 
     Args:
-        module: the kind's module, `pipeline.job_kinds.rows`.
+        module: the kind's module, `pipeline.jobs.rows`.
         on_event: called with each event, in order, from a thread of the job's own.
         folder: the child's working folder.
     """
@@ -91,7 +92,7 @@ class Job:
         """Start the child. Returns at once; that it could not start is told as `Gone`."""
         environment = dict(os.environ)
         # The child finds this package wherever it was imported from; -P keeps a folder named `pipeline` in the workspace out.
-        package_root = str(Path(__file__).resolve().parent.parent)
+        package_root = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
         environment["PYTHONUNBUFFERED"] = "1"
         environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -170,9 +171,3 @@ def _last_lines(printed: IO[bytes]) -> tuple[str, ...]:
     text = printed.read().decode("utf-8", "replace")
     # Tracebacks underline with lines of their own.
     return tuple(line.rstrip() for line in text.splitlines() if line.strip(" ^~"))[-_LAST_LINES:]
-
-
-if __name__ == "__main__":
-    from pipeline.job_kinds.child import main
-
-    sys.exit(main(sys.argv[1:]))

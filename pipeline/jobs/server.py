@@ -1,4 +1,4 @@
-"""The process a job lives in: reads requests, hands them to its kind's handlers, writes what they tell (`pipeline.jobs`)."""
+"""The process a job lives in: reads requests, hands them to its kind's handlers, writes the answers (`pipeline.jobs.client`)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import places
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json
-from pipeline.export.folder import MANIFEST
+from pipeline.export.package_folder import MANIFEST
 from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 

@@ -29,9 +29,9 @@ from pipeline.base_model.gguf_reader import read_once
 from pipeline.base_model.locate import INDEX, WEIGHTS, BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.common.files import write_json
-from pipeline.merging.adapter import Adapter, LowRank
-from pipeline.merging.merge import Changes, Tally, Watch, merged_pieces
-from pipeline.merging.numbers import BYTES, NAMES, narrowed
+from pipeline.export.merge.bfloat16 import BYTES, NAMES, narrowed
+from pipeline.export.merge.lora_weights import Adapter, LowRank
+from pipeline.export.merge.safetensors import Changes, Tally, Watch, merged_pieces
 
 _SHARD_BYTES = 5_000_000_000  # as large as most are published
 _CONVERTED = 1 << 21  # weights that are rounded at once

@@ -21,7 +21,7 @@ from pipeline.common.errors import HumigenceError
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
-from pipeline.export.folder import MANIFEST
+from pipeline.export.package_folder import MANIFEST
 from pipeline.runs import store as runs
 from pipeline.runs.store import RunFolder, Workspace
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.base_model import untrusted_files as strangers
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
-from pipeline.merging.numbers import NAMES, widened
+from pipeline.export.merge.bfloat16 import NAMES, widened
 from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"

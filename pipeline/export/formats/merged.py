@@ -17,10 +17,10 @@ from pipeline.base_model.locate import INDEX, BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.common.errors import BadInput
 from pipeline.common.files import fingerprint, read_json, write_json
-from pipeline.export.folder import MANIFEST, differing, link, read_checksums
+from pipeline.export.merge.lora_weights import Adapter
+from pipeline.export.merge.safetensors import Tally, Watch, merge_files
 from pipeline.export.package import Package
-from pipeline.merging.adapter import Adapter
-from pipeline.merging.merge import Tally, Watch, merge_files
+from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
 from pipeline.runs.folders import MERGED
 
 # Raise it when the same adapter and base would be merged into other weights.
@@ -111,7 +111,7 @@ def _merge(package: Package, into: Path, watch: Watch) -> Tally:
     base, adapter = package.base, Adapter(package.trained.checkpoint)
     checked_shape(base)
     if base.kind == "gguf":
-        from pipeline.merging.gguf_weights import GgufWeights, merge_gguf
+        from pipeline.export.merge.gguf_base import GgufWeights, merge_gguf
 
         weights = GgufWeights(base)
         tally, config = merge_gguf(weights, adapter, into, watch), weights.config.to_dict()
