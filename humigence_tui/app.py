@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from humigence_tui.background.threads import Threads
     from humigence_tui.background.trainer import InProcessTrainer
     from pipeline.config.schema import Config
-    from pipeline.runner import Request
+    from pipeline.runner.runner import Request
     from pipeline.runs.events import StopMode
     from screens.machine import Machine
     from screens.snapshot import RunRow, Snapshot
@@ -200,7 +200,7 @@ class HumigenceApp(App[None]):
 
     @on(messages.ResumeRun)
     def _resume_run(self, message: messages.ResumeRun) -> None:
-        from pipeline.runner import Request
+        from pipeline.runner.runner import Request
 
         self._launch(message.run.load_config, Request(train=True, resume=True, run=str(message.run.path)))
 
@@ -316,7 +316,7 @@ class HumigenceApp(App[None]):
 
 
 def _started(workspace: Workspace, config: Config, request: Request) -> tuple[RunFolder, bool]:
-    from pipeline import launch
+    from pipeline.runner import launch
 
     started = launch.start(workspace, config, request)
     return started.run, started.standing

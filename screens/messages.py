@@ -9,7 +9,7 @@ from textual.message import Message
 if TYPE_CHECKING:
     from pipeline.common.errors import HumigenceError
     from pipeline.config.schema import Config
-    from pipeline.runner import Request
+    from pipeline.runner.runner import Request
     from pipeline.runs.events import StopMode
     from pipeline.runs.store import RunFolder
     from screens.base import Page

@@ -18,7 +18,7 @@ from pipeline.common.text import duration, safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.planning.plan import write_plan
-from pipeline.runner import Request
+from pipeline.runner.runner import Request
 from pipeline.runs.events import STEP_NAMES
 from pipeline.runs.store import Workspace
 from screens.base import Page

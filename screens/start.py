@@ -10,7 +10,7 @@ from pipeline.common.text import safe
 from pipeline.config.environment import training_asked
 from pipeline.config.file import DEFAULT_CONFIG
 from pipeline.config.schema import Config
-from pipeline.runner import Request
+from pipeline.runner.runner import Request
 from screens.base import Page
 from screens.messages import StartRun
 from screens.question import Answer, Question

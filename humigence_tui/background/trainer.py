@@ -15,7 +15,7 @@ from screens import messages
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
-    from pipeline.runner import Request
+    from pipeline.runner.runner import Request
 
 
 class InProcessTrainer(threading.Thread):
@@ -33,7 +33,7 @@ class InProcessTrainer(threading.Thread):
 
     def run(self) -> None:
         # Here, where it is asked for: this is what brings torch into the process.
-        from pipeline import launch
+        from pipeline.runner import launch
 
         try:
             with self._output:

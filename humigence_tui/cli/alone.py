@@ -11,12 +11,12 @@ from humigence_tui.cli.display import display
 from humigence_tui.cli.lines import Line
 from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
 from humigence_tui.cli.terminal import out_json
-from pipeline import runner, worker
 from pipeline.base_model import same_base as trained_on
 from pipeline.base_model.locate import locate
 from pipeline.common.errors import EXIT_OK, GatesFailed, MissingArtifact
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
+from pipeline.runner import runner, worker
 from pipeline.runs import store as runs
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Envelope, Event, Note, StepName

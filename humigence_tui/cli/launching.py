@@ -13,10 +13,10 @@ from humigence_tui.cli.display import PlainDisplay
 from humigence_tui.cli.follow import follow_started
 from humigence_tui.cli.options import DEFAULT_CONFIG, open_project, switch, workspace
 from humigence_tui.cli.terminal import say
-from pipeline import launch
 from pipeline.common.errors import BadInput, Stopped
 from pipeline.config.schema import Config
-from pipeline.launch import Request, Started
+from pipeline.runner import launch
+from pipeline.runner.launch import Request, Started
 from pipeline.runs import store as runs
 from pipeline.runs.events import Envelope, Event
 from pipeline.runs.state import RunState

@@ -11,7 +11,7 @@ from humigence_tui.cli.launching import chosen_config, launched, validation_only
 from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, TrainFlag, training_asked
 from humigence_tui.cli.terminal import confirmed, is_interactive, say
 from pipeline.common.errors import Stopped
-from pipeline.launch import Request
+from pipeline.runner.launch import Request
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

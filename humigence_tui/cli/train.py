@@ -9,7 +9,7 @@ from humigence_tui.cli.launching import chosen_config, launched, validation_only
 from humigence_tui.cli.options import AsJson, TrainFlag, training_asked
 from humigence_tui.cli.pipeline import Foreground, MaybeConfig, ResumeFlag, RunArgument, Wait
 from pipeline.common.errors import BadInput
-from pipeline.launch import Request
+from pipeline.runner.launch import Request
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from pipeline.system.child_process import child_environment
+
 Outcome = Literal["done", "cancelled", "failed"]
 _LAST_LINES = 8
 _LAST_BYTES = 8192
@@ -90,11 +92,7 @@ class Job:
 
     def start(self) -> None:
         """Start the child. Returns at once; that it could not start is told as `Gone`."""
-        environment = dict(os.environ)
-        # The child finds this package wherever it was imported from; -P keeps a folder named `pipeline` in the workspace out.
-        package_root = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
-        environment["PYTHONUNBUFFERED"] = "1"
+        environment = child_environment()
         environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline.jobs", self.module],

@@ -38,7 +38,7 @@ class RunLog:
                 self._writer.close()
                 raise EnvironmentFault(
                     f"run {run.run_id} is busy: another process writes its log, though its lock file is gone",
-                    "pgrep -af pipeline.worker  # shows it; kill PID lets it save and stop",
+                    "pgrep -af pipeline.runner.worker  # shows it; kill PID lets it save and stop",
                 )
             time.sleep(0.1)
         self._reserve.hold()

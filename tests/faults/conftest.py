@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import launch
+from pipeline.runner import launch
 from tests.faults.disks import disk as disk
 from tests.faults.disks import failing_disk as failing_disk
 from tests.faults.workers import Project, Workers

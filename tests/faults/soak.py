@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline import launch
 from pipeline.common.errors import HumigenceError
+from pipeline.runner import launch
 from pipeline.runs import store as runs
 from tests import tiny
 from tests.faults.declared import survives

@@ -18,13 +18,13 @@ from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import flush_tree, write_json
 from pipeline.config.schema import Config
 from pipeline.doctor import system
-from pipeline.runner import Request
+from pipeline.runner.runner import Request
+from pipeline.runner.worker import REQUEST_FILE, run_held
 from pipeline.runs import events as ev
 from pipeline.runs import post_mortem as gone
 from pipeline.runs import store as runs
 from pipeline.runs.store import EventReader, RunFolder, Workspace
 from pipeline.system import disk as room
-from pipeline.worker import REQUEST_FILE, run_held
 from tests.faults.declared import survives
 from tests.faults.disks import FailingDisk
 from tests.faults.workers import Project, Workers, when
@@ -70,7 +70,7 @@ def test_a_worker_on_a_read_only_disk_exits_as_one(failing_disk: FailingDisk) ->
     write_json(run.path / REQUEST_FILE, asdict(Request(train=False, until="validate")))
     with run.output_log.open("ab") as log:
         failing_disk.trigger.write_text("a test")
-        command = [sys.executable, "-P", "-m", "pipeline.worker", str(run.path)]
+        command = [sys.executable, "-P", "-m", "pipeline.runner.worker", str(run.path)]
         assert subprocess.run(command, stdout=log, stderr=log, env=environment(), check=False, timeout=120).returncode == 4
 
 

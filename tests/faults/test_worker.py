@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import launch
 from pipeline.common.errors import EnvironmentFault
+from pipeline.runner import launch
 from pipeline.runs import store as runs
 from pipeline.runs.events import Resumed
 from pipeline.runs.store import EventReader

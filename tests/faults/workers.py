@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline import launch
 from pipeline.common.files import read_json, sha256_file
 from pipeline.config.schema import Config
-from pipeline.launch import Request, Started
+from pipeline.runner import launch
+from pipeline.runner.launch import Request, Started
 from pipeline.runs import store as runs
 from pipeline.runs.store import RunFolder, Workspace
 from tests.conftest import chat_row, write_jsonl

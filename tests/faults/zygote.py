@@ -23,7 +23,7 @@ _HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensor
 def main() -> None:
     for name in _HEAVY:
         importlib.import_module(name)
-    from pipeline import runner
+    from pipeline.runner import runner
 
     runner._modules()
     print("ready", flush=True)
@@ -55,7 +55,7 @@ def _start(folder: str, faults: list[dict[str, Any]]) -> int:
 
 
 def _work(folder: str, faults: list[dict[str, Any]]) -> int:
-    from pipeline import worker
+    from pipeline.runner import worker
 
     _install(faults)
     return worker.main([folder])

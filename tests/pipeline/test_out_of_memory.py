@@ -14,12 +14,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import runner
 from pipeline.base_model.locate import at
 from pipeline.common.errors import EnvironmentFault, HumigenceError
 from pipeline.evaluation import scoring
 from pipeline.modeling import generate as infer
 from pipeline.modeling import load
+from pipeline.runner import runner
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import STEP_NAMES, Event, StepFinished, StepName
 from pipeline.runs.store import Workspace

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import runner
 from pipeline.cleanup import removal, retention
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
-from pipeline.runner import Request, StopSwitch
+from pipeline.runner import runner
+from pipeline.runner.runner import Request, StopSwitch
 from pipeline.runs import events as ev
 from pipeline.runs import store as runs
 from pipeline.runs.store import EventWriter, RunFolder, Workspace

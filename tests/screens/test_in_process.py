@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from humigence_tui.app import HumigenceApp
-from pipeline import launch
 from pipeline.config.schema import Config
+from pipeline.runner import launch
 from pipeline.runs import store as runs
 from pipeline.runs.store import RunFolder, Workspace
 from pipeline.training.trainer import HumigenceTrainer

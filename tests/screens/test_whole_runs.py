@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import launch
 from pipeline.config.schema import Config
+from pipeline.runner import launch
 from pipeline.runs import store as runs
 from pipeline.runs.store import RunFolder, Workspace
 from tests.benchmarks import flood

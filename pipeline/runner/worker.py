@@ -1,4 +1,4 @@
-"""`python -m pipeline.worker RUN_FOLDER`: the process a run lives in.
+"""`python -m pipeline.runner.worker RUN_FOLDER`: the process a run lives in.
 
 In its own session, its output going to the run's `output.log`. Takes its locks before anything heavy is imported, so that a
 second start is refused at once.
@@ -16,7 +16,7 @@ from types import FrameType
 from pipeline.common.errors import EnvironmentFault, HumigenceError, Stopped
 from pipeline.common.files import read_json
 from pipeline.common.redact import hide_in
-from pipeline.runner import Request, StopSwitch, execute
+from pipeline.runner.runner import Request, StopSwitch, execute
 from pipeline.runs.event_log import RunLog
 from pipeline.runs.events import Event
 from pipeline.runs.store import RunFolder, Workspace, clear_stop_request, stop_requested

@@ -6,7 +6,6 @@ the others are told who did.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -14,14 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 
 from pipeline import __version__
 from pipeline.common.errors import BadInput, EnvironmentFault, MissingArtifact
 from pipeline.common.files import write_json
 from pipeline.common.redact import redact
 from pipeline.config.schema import Config
-from pipeline.runner import Request, stands, trained_run
+from pipeline.runner.runner import Request, stands, trained_run
+from pipeline.runner.worker import REQUEST_FILE, run_held
 from pipeline.runs import store as runs
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event
@@ -30,7 +29,7 @@ from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import faults as machine_faults
 from pipeline.system import locks
 from pipeline.system import login_session as logout
-from pipeline.worker import REQUEST_FILE, run_held
+from pipeline.system.child_process import child_environment
 
 __all__ = ["Request", "Started", "in_foreground", "start"]
 
@@ -217,16 +216,11 @@ def _spawn(workspace: Workspace, run: RunFolder) -> None:
 
 def _started(workspace: Workspace, run: RunFolder, scope: list[str]) -> bool:
     """False when the process ended without a word in the log."""
-    environment = dict(os.environ)
-    # The worker finds this package wherever it was imported from; -P keeps a folder named `pipeline` in the workspace out.
-    package_root = str(Path(__file__).resolve().parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
-    environment["PYTHONUNBUFFERED"] = "1"
     before = runs.newest_seq(run)
     with run.output_log.open("ab") as log:
         process = subprocess.Popen(
-            [*scope, sys.executable, "-P", "-m", "pipeline.worker", str(run.path)],
-            cwd=workspace.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            [*scope, sys.executable, "-P", "-m", "pipeline.runner.worker", str(run.path)],
+            cwd=workspace.root, env=child_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     began = time.monotonic()
     while not runs.is_alive(run) and process.poll() is None:
