@@ -9,7 +9,7 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment, in which a child imports the same `pipeline` that runs here and what it prints is not held back.
+    """This process's environment, in which a child imports the same `pipeline` and nothing that it prints is held back.
 
     Start the child with `-P`: it keeps a folder named `pipeline` in the workspace out.
     """
