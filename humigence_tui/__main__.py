@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from humigence_tui.streams import open_standard_streams, safe_streams
+from humigence_tui.terminal.safe_streams import open_standard_streams, safe_streams
 from pipeline import __version__
 
 EXIT_NO_TERMINAL = 4
@@ -52,7 +52,7 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
         return EXIT_NO_TERMINAL
     _answer_keys_soon()
     from humigence_tui.app import HumigenceApp
-    from humigence_tui.tty import own_terminal
+    from humigence_tui.terminal.tty import own_terminal
     from pipeline.runs.folders import Workspace
 
     with own_terminal(app_log()) as tty:
@@ -64,7 +64,7 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
 def _answer_keys_soon() -> None:
     """Before Textual is imported, which reads this once."""
     # With its 60 frames a second a key that comes after a frame which took long waits for two more: 33 ms. What has not changed
-    # is not sent again (`humigence_tui.painter`).
+    # is not sent again (`humigence_tui.terminal.diff_painter`).
     os.environ.setdefault("TEXTUAL_FPS", "240")
     # A thread that reads a log lets the keys' go on after this many seconds, not after 5 ms.
     sys.setswitchinterval(0.001)

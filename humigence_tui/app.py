@@ -19,15 +19,17 @@ from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from humigence_tui.endings import Endings, said, terminal_notification
-from humigence_tui.garbage import keep_for_good
-from humigence_tui.painter import Painter
-from humigence_tui.safe_lines import SafeLines
-from humigence_tui.tty import Tty, TtyDriver
+from humigence_tui.background.gc_freeze import keep_for_good
+from humigence_tui.background.run_endings import Endings, said, terminal_notification
+from humigence_tui.terminal.diff_painter import Painter
+from humigence_tui.terminal.safe_lines import SafeLines
+from humigence_tui.terminal.tty import Tty, TtyDriver
 from pipeline.common.text import safe
 from pipeline.runs.folders import RunFolder, Workspace
-from screens import base, messages, names, themes
-from screens.base import Page
+from screens.frame import messages, themes
+from screens.frame import page as base
+from screens.frame import registry as names
+from screens.frame.page import Page
 
 if TYPE_CHECKING:
     from humigence_tui.background.threads import Threads
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from pipeline.config.schema import Config
     from pipeline.runner.runner import Request
     from pipeline.runs.events import StopMode
-    from screens.machine import Machine
-    from screens.snapshot import RunRow, Snapshot
+    from screens.frame.machine_snapshot import Machine
+    from screens.frame.run_snapshot import RunRow, Snapshot
 
-STYLES = Path(base.__file__).with_name("base.tcss")
+STYLES = Path(base.__file__).with_name("page.tcss")
 
 
 class HumigenceApp(App[None]):
@@ -48,12 +50,12 @@ class HumigenceApp(App[None]):
         first: the name of the screen to begin with, on top of home.
         arguments: what that screen's class takes.
         in_process: train inside this process instead of in one of its own.
-        tty: the terminal, when the app has one of its own (see `humigence_tui.tty`).
+        tty: the terminal, when the app has one of its own (see `humigence_tui.terminal.tty`).
     """
 
     TITLE = "humigence"
     # Home's among them: of the lowest screen Textual does not load the styles itself.
-    CSS_PATH = [STYLES, STYLES.with_name("home.tcss")]  # noqa: RUF012
+    CSS_PATH = [STYLES, STYLES.parents[1] / "home" / "home.tcss"]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "leave", "quit", show=False, priority=True),
         Binding("ctrl+t", "next_theme", "dark, light, 16 colours", show=False),
@@ -89,7 +91,7 @@ class HumigenceApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Every line of every widget passes these on its way to the terminal."""
         if self.no_color:
-            from humigence_tui.no_color import AttributesOnly
+            from humigence_tui.terminal.no_color import AttributesOnly
 
             # Textual's own filter would make greys of the colours, which are colours still.
             return [AttributesOnly(), self._safe_lines]
@@ -288,8 +290,8 @@ class HumigenceApp(App[None]):
         if not live:
             self.exit()
             return
-        from screens.question import Question
-        from screens.quitting import question_when_leaving
+        from screens.frame.question import Question
+        from screens.frame.quitting import question_when_leaving
 
         if not isinstance(self.screen, Question):
             self.push_screen(question_when_leaving(live), lambda chosen: self._leave(live, chosen))
@@ -303,8 +305,7 @@ class HumigenceApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for name in ("home", "wizard", "data", "chat", "doctor"):
-            if names.exists(name):
-                yield SystemCommand(name, f"Open {name}", lambda name=name: self.open(name))
+            yield SystemCommand(name, f"Open {name}", lambda name=name: self.open(name))
         yield SystemCommand("theme", "Dark, light, or the terminal's sixteen colours", self.action_next_theme)
         for active in screen.active_bindings.values():
             binding = active.binding

@@ -19,9 +19,9 @@ from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import locks
 from pipeline.system.gpu import GIB, GpuProcess, GpuReading, Survey
 from pipeline.system.host import HostReading
-from screens import themes
-from screens.machine import Machine, MachineHistory
-from screens.messages import MachineNews
+from screens.frame import themes
+from screens.frame.machine_snapshot import Machine, MachineHistory
+from screens.frame.messages import MachineNews
 from tests.recordings.make import RECORDINGS, write
 
 SIZES = ("80x24", "160x48")

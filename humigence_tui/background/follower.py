@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from humigence_tui.background import Post
+from humigence_tui.background.log_lines import log_lines, told_lines
 from humigence_tui.background.output import OutputTail
-from humigence_tui.background.words import log_lines, told_lines
 from pipeline.common.errors import HumigenceError
 from pipeline.runs import fold_cache as state_cache
 from pipeline.runs import post_mortem as gone
@@ -23,8 +23,8 @@ from pipeline.runs import store as runs
 from pipeline.runs.fold import fold_lines
 from pipeline.runs.state import RunState
 from pipeline.runs.store import EventReader, RunFolder
-from screens import messages
-from screens.snapshot import Freezer, LogLine, Snapshot
+from screens.frame import messages
+from screens.frame.run_snapshot import Freezer, LogLine, Snapshot
 
 EVERY_S = 0.25
 _AT_LEAST_EVERY_S = 1.0

@@ -8,8 +8,8 @@ import time
 from humigence_tui.background import Post
 from pipeline.system import gpu
 from pipeline.system.host import read_host
-from screens import messages
-from screens.machine import MachineHistory
+from screens.frame import messages
+from screens.frame.machine_snapshot import MachineHistory
 
 EVERY_S = 1.0
 

@@ -7,7 +7,7 @@ from collections import deque
 from pathlib import Path
 
 from pipeline.common.text import safe
-from screens.snapshot import LogLine
+from screens.frame.run_snapshot import LogLine
 
 _TAIL_BYTES = 64 << 10
 _LINES_KEPT = 1000

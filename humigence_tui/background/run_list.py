@@ -15,8 +15,8 @@ from pipeline.runs import store as runs
 from pipeline.runs.fold import fold_lines
 from pipeline.runs.state import RunState
 from pipeline.runs.store import EventReader, RunFolder, Workspace
-from screens import messages
-from screens.snapshot import RunRow
+from screens.frame import messages
+from screens.frame.run_snapshot import RunRow
 
 EVERY_S = 1.0
 # A list of a thousand runs that was never cached takes a while: names are shown at once, the rest as it becomes known.

@@ -7,11 +7,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from humigence_tui.background import Post
-from humigence_tui.tty import output_to
+from humigence_tui.terminal.tty import output_to
 from pipeline.common.errors import HumigenceError
 from pipeline.runs import store as runs
 from pipeline.runs.store import RunFolder, Workspace
-from screens import messages
+from screens.frame import messages
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
-from humigence_tui.cli.terminal import out, out_json, out_piece, say, table
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
+from humigence_tui.cli.shared.output import out, out_json, out_piece, say, table
 from pipeline.common.redact import redact
 from pipeline.config import file as config_file
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
-from humigence_tui.cli.terminal import out, out_json, say, say_next
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
+from humigence_tui.cli.shared.output import out, out_json, say, say_next
 from pipeline.base_model.locate import require
 from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.common.files import write_atomic
@@ -146,7 +146,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Rows as the model will see them: tokens that are trained are tinted, or in ⟦brackets⟧ where there are no colours."""
-    from humigence_tui.cli import rows
+    from humigence_tui.cli.shared import row_table as rows
 
     here, settings = open_project(config)
     with source.as_file(settings, here) as path:
@@ -173,7 +173,7 @@ def stats(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Lengths in tokens, what is trained, what is rejected and why, how full packed rows are. Nothing is written."""
     here, settings = open_project(config)
     base = require(settings, here)
-    from humigence_tui.cli import rows
+    from humigence_tui.cli.shared import row_table as rows
     from pipeline.dataset.prepare import measure
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from humigence_tui.cli.options import AsJson
-from humigence_tui.cli.terminal import Colour, out, out_json, say
+from humigence_tui.cli.shared.options import AsJson
+from humigence_tui.cli.shared.output import Colour, out, out_json, say
 from pipeline import doctor as examination
 from pipeline.common.errors import EXIT_OK, EnvironmentFault
 from pipeline.doctor import Check, Status

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from humigence_tui.cli.options import AsJson
-from humigence_tui.cli.terminal import out, out_json, out_piece
+from humigence_tui.cli.shared.options import AsJson
+from humigence_tui.cli.shared.output import out, out_json, out_piece
 from pipeline import troubleshooting
 from pipeline.common.errors import BadInput
 from pipeline.troubleshooting import Trouble

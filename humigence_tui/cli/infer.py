@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
-from humigence_tui.cli.terminal import out_json, out_json_line, out_piece, say
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
+from humigence_tui.cli.shared.output import out_json, out_json_line, out_piece, say
 from pipeline.base_model.locate import require
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from humigence_tui.cli import terminal
-from humigence_tui.streams import open_standard_streams, safe_streams
+from humigence_tui.cli.shared import output as terminal
+from humigence_tui.terminal.safe_streams import open_standard_streams, safe_streams
 from pipeline import __version__
 from pipeline.common.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, HumigenceError
 from pipeline.common.redact import hide_in

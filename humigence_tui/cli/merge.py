@@ -6,9 +6,9 @@ import shlex
 
 import typer
 
-from humigence_tui.cli.alone import run_step, trained_run
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, workspace
-from humigence_tui.cli.terminal import say_next
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, workspace
+from humigence_tui.cli.shared.output import say_next
+from humigence_tui.cli.shared.single_step import run_step, trained_run
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.runs.folders import MERGED

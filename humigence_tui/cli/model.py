@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from humigence_tui.cli.alone import run_step
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
-from humigence_tui.cli.terminal import out, out_json, table
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
+from humigence_tui.cli.shared.output import out, out_json, table
+from humigence_tui.cli.shared.single_step import run_step
 from pipeline.base_model.locate import BaseModel, require
 from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.common.errors import BadInput

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from humigence_tui.cli.alone import run_step, trained_run
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, with_config
-from humigence_tui.cli.terminal import say_next
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, with_config
+from humigence_tui.cli.shared.output import say_next
+from humigence_tui.cli.shared.single_step import run_step, trained_run
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from humigence_tui.cli.alone import run_step
-from humigence_tui.cli.launching import chosen_config, launched, validation_only
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, TrainFlag, training_asked
-from humigence_tui.cli.terminal import confirmed, is_interactive, say
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, TrainFlag, training_asked
+from humigence_tui.cli.shared.output import confirmed, is_interactive, say
+from humigence_tui.cli.shared.single_step import run_step
+from humigence_tui.cli.shared.start_run import chosen_config, launched, validation_only
 from pipeline.common.errors import Stopped
 from pipeline.runner.launch import Request
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from humigence_tui.cli import measuring
-from humigence_tui.cli.alone import step_result
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
-from humigence_tui.cli.terminal import out, out_json, say_next, table
+from humigence_tui.cli.shared import measure as measuring
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
+from humigence_tui.cli.shared.output import out, out_json, say_next, table
+from humigence_tui.cli.shared.single_step import step_result
 from pipeline.common.text import counted, duration, size
 from pipeline.planning.plan import Plan, checkpointing_words, kernels_words, read_plan
 from pipeline.planning.planner import PLAN_FILE

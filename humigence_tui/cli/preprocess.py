@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from humigence_tui.cli.alone import run_step
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath
+from humigence_tui.cli.shared.single_step import run_step
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

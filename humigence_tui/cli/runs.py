@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from humigence_tui.cli import report
-from humigence_tui.cli.follow import ask_to_stop, follow_elsewhere
-from humigence_tui.cli.lines import memory_ran_out, standing_lines
-from humigence_tui.cli.options import AsJson, workspace
-from humigence_tui.cli.removing import prune, rm
-from humigence_tui.cli.terminal import Colour, out, out_json, say, say_next, table
+from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared.follow import ask_to_stop, follow_elsewhere
+from humigence_tui.cli.shared.options import AsJson, workspace
+from humigence_tui.cli.shared.output import Colour, out, out_json, say, say_next, table
+from humigence_tui.cli.shared.remove import prune, rm
+from humigence_tui.event_text import memory_ran_out, standing_lines
 from pipeline.common.errors import BadInput
 from pipeline.common.text import counted, duration, loss, size
 from pipeline.runs import provenance

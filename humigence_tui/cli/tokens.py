@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from humigence_tui.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
-from humigence_tui.cli.report import run_name
-from humigence_tui.cli.terminal import out, out_json, table
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
+from humigence_tui.cli.shared.output import out, out_json, table
+from humigence_tui.cli.shared.run_report import run_name
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.text import counted, duration, size
 from pipeline.runs import store as runs

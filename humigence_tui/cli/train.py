@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from humigence_tui.cli.alone import run_step
-from humigence_tui.cli.launching import chosen_config, launched, validation_only
-from humigence_tui.cli.options import AsJson, TrainFlag, training_asked
 from humigence_tui.cli.pipeline import Foreground, MaybeConfig, ResumeFlag, RunArgument, Wait
+from humigence_tui.cli.shared.options import AsJson, TrainFlag, training_asked
+from humigence_tui.cli.shared.single_step import run_step
+from humigence_tui.cli.shared.start_run import chosen_config, launched, validation_only
 from pipeline.common.errors import BadInput
 from pipeline.runner.launch import Request
 

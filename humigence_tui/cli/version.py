@@ -7,8 +7,8 @@ import platform
 
 import typer
 
-from humigence_tui.cli.options import AsJson
-from humigence_tui.cli.terminal import out, out_json, table
+from humigence_tui.cli.shared.options import AsJson
+from humigence_tui.cli.shared.output import out, out_json, table
 from pipeline import __version__
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

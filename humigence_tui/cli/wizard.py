@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from humigence_tui.cli.launching import validation_only
-from humigence_tui.cli.options import DEFAULT_CONFIG, ConfigPath, TrainFlag, training_asked, with_config, workspace
-from humigence_tui.cli.terminal import is_interactive, say, say_next
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, ConfigPath, TrainFlag, training_asked, with_config, workspace
+from humigence_tui.cli.shared.output import is_interactive, say, say_next
+from humigence_tui.cli.shared.start_run import validation_only
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config import file as config_file
 

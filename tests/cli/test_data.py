@@ -111,8 +111,8 @@ def test_show_marks_exactly_what_is_trained(run: Any, messy: Path) -> None:
 
 
 def test_show_tints_on_a_terminal_what_it_brackets_elsewhere(run: Any, messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("humigence_tui.cli.terminal.colours", lambda _: True)
-    monkeypatch.setattr("humigence_tui.cli.rows.colours", lambda _: True)
+    monkeypatch.setattr("humigence_tui.cli.shared.output.colours", lambda _: True)
+    monkeypatch.setattr("humigence_tui.cli.shared.row_table.colours", lambda _: True)
     shown = run("data", "show", "--row", 1)
     assert "\x1b[36mA number, 0.<|im_end|>\x1b[0m" in shown.out and "⟦" not in shown.out
     assert "\x1b[2mWhat is 0?<|im_end|>\x1b[0m" in shown.out

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from humigence_tui.cli.display import LiveDisplay, PlainDisplay, display
+from humigence_tui.cli.shared.display import LiveDisplay, PlainDisplay, display
 from pipeline.runs import store as runs
 from pipeline.runs.store import RunFolder
 from tests.cli.conftest import STARTED, trained_steps
@@ -101,7 +101,7 @@ while True:
 _FOLLOWER = """
 import sys
 from pathlib import Path
-from humigence_tui.cli.follow import follow_started
+from humigence_tui.cli.shared.follow import follow_started
 from pipeline.runs.store import RunFolder
 sys.exit(follow_started(RunFolder(Path(sys.argv[1])), after_seq=0, as_json=False))
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from humigence_tui.cli.options import training_asked
+from humigence_tui.cli.shared.options import training_asked
 from pipeline.common.errors import BadInput
 from tests.cli.terminals import Terminal
 from tests.processes import humigence

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import given
 
-from humigence_tui.cli.lines import LineWriter, progress_words, standing_lines
+from humigence_tui.event_text import LineWriter, progress_words, standing_lines
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, Event
 from pipeline.runs.state import RunState, fold

@@ -18,7 +18,7 @@ from tests.processes import environment
 HUMIGENCE = f"{sys.executable} -P -m humigence_tui.cli.main"
 _OPEN_A_FILE = """
 import os, sys
-from humigence_tui.streams import open_standard_streams
+from humigence_tui.terminal.safe_streams import open_standard_streams
 open_standard_streams()
 log = os.open("log", os.O_WRONLY | os.O_CREAT)
 print("a library prints")

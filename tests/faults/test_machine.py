@@ -26,7 +26,7 @@ from pipeline.runs.events import Envelope, to_line
 from pipeline.runs.state import RunState, Status, fold
 from pipeline.runs.store import EventWriter, RunFolder, Workspace
 from pipeline.system import gpu
-from screens.snapshot import Freezer, busy_now
+from screens.frame.run_snapshot import Freezer, busy_now
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
 from tests.faults.workers import Project, Workers, wait_until, when
@@ -125,7 +125,7 @@ def test_a_clock_that_was_set_is_told_by_the_doctor(run: RunFolder, moved: float
     "the command still shows what the run tells",
 )
 def test_a_command_shows_a_run_whose_clock_is_behind(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    from humigence_tui.cli.follow import follow_started
+    from humigence_tui.cli.shared.follow import follow_started
 
     told = (_STARTED, ev.Note("of an earlier attempt"), _STARTED, ev.Note("of this one"), ev.RunFinished(0))
     lines = [to_line(Envelope(number, 1000.0 - number, 1 + number // 3, event)) for number, event in enumerate(told, 1)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from humigence_tui.cli import report
+from humigence_tui.cli.shared import run_report as report
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import flush_tree, write_json
 from pipeline.config.schema import Config

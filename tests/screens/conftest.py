@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from humigence_tui.app import HumigenceApp
 from pipeline.runs.store import RunFolder, Workspace
 from pipeline.system import locks
-from screens import themes
+from screens.frame import themes
 from tests.recordings.make import RECORDINGS, write
 
 SIZES = [(80, 24), (160, 48)]

@@ -23,8 +23,8 @@ from pipeline.runs.fold_cache import Summary, summarize
 from pipeline.runs.state import RunState
 from pipeline.runs.store import EventWriter, RunFolder
 from pipeline.system import gpu
-from screens import messages
-from screens.machine import MachineHistory
+from screens.frame import messages
+from screens.frame.machine_snapshot import MachineHistory
 from tests.screens.conftest import Records
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.config.schema import Config
-from screens.plan import PlanScreen
-from screens.saved import SavedScreen
+from screens.setup.plan import PlanScreen
+from screens.setup.saved import SavedScreen
 from screens.widgets.choices import Choices
 from tests.screens.conftest import Records, shown, text_of, until
 

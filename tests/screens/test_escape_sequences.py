@@ -19,8 +19,8 @@ from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.jobs.client import Ended, Gone, JobEvent, Told
 from pipeline.runs.store import RunFolder
-from screens import messages
-from screens.saved import SavedScreen
+from screens.frame import messages
+from screens.setup.saved import SavedScreen
 from tests.conftest import chat_row
 from tests.hostile_text import EVIL, EVIL_NAME, EVIL_TEXT, SEQUENCES, control_characters, poison
 from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
@@ -185,7 +185,7 @@ class HostileModel:
 async def test_what_a_model_says_is_shown_and_obeyed_by_no_part_of_the_chat(
     records: Records, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("screens.chat.Job", HostileModel)
+    monkeypatch.setattr("screens.chat.chat.Job", HostileModel)
     run = records.write("finished", project="evil")
     folder = run.path.parent.rename(run.path.parent.with_name(EVIL_NAME))
     app, copied = records.app("chat", run=RunFolder(folder / run.run_id)), list[str]()

@@ -7,7 +7,7 @@ import sys
 import weakref
 from pathlib import Path
 
-from humigence_tui.garbage import keep_for_good
+from humigence_tui.background.gc_freeze import keep_for_good
 from tests.terminal import Terminal
 
 _TELLS_AT_ITS_END = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from screens.widgets.gpu_panel import machine_line, machine_lines
+from screens.run.gpu_panel import machine_line, machine_lines
 from tests.screens.conftest import SIZES, Records, shown, text_of, until
 from tests.screenshots import machine
 
@@ -19,7 +19,7 @@ def test_no_line_is_wider_than_its_place(width: int) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("screen", ["home", "run"])
 async def test_a_gpu_and_who_holds_its_memory_is_seen(records: Records, screen: str, size: tuple[int, int]) -> None:
-    from screens.messages import MachineNews
+    from screens.frame.messages import MachineNews
 
     run = records.write("running")
     app = records.app(screen, **({"run": run} if screen == "run" else {}))

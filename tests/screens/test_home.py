@@ -4,14 +4,14 @@ from datetime import datetime
 
 import pytest
 
-from humigence_tui.endings import said, terminal_notification
+from humigence_tui.background.run_endings import said, terminal_notification
 from pipeline.runs import events as ev
 from pipeline.runs.fold_cache import Summary
 from pipeline.runs.store import EventWriter
-from screens.home import HomeScreen
-from screens.home_words import row_of, status_of
-from screens.snapshot import RunRow
-from screens.widgets.rows import Column, Rows, widths
+from screens.frame.run_snapshot import RunRow
+from screens.home.home import HomeScreen
+from screens.home.home_text import row_of, status_of
+from screens.widgets.table import Column, Rows, widths
 from tests.recordings.make import SHORT
 from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
 

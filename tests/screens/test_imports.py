@@ -20,7 +20,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_first_screen_needs_neither_numpy_nor_pydantic_nor_anything_heavy() -> None:
-    loaded = modules_after("import humigence_tui.app, screens.home")
+    loaded = modules_after("import humigence_tui.app, screens.home.home")
     assert "textual" in loaded
     assert loaded & (HEAVY | {"numpy", "pydantic", "psutil", "pynvml"}) == set()
 

@@ -14,8 +14,8 @@ from pipeline.runner import launch
 from pipeline.runs import store as runs
 from pipeline.runs.store import RunFolder, Workspace
 from pipeline.training.trainer import HumigenceTrainer
-from screens import themes
-from screens.messages import StartRun
+from screens.frame import themes
+from screens.frame.messages import StartRun
 from tests.conftest import chat_row, write_jsonl
 from tests.screens.conftest import text_of, until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from screens.widgets.title_line import TitleLine
+from screens.setup.title_line import TitleLine
 from tests.screens.conftest import Records, lines_of, until
 
 

@@ -14,10 +14,10 @@ from textual.dom import DOMNode
 
 import screens
 from humigence_tui.app import HumigenceApp
-from screens import names
-from screens.widgets.log_view import LogLines, LogView
-from screens.widgets.rows import Rows
-from screens.widgets.samples import Samples
+from screens.frame import registry as names
+from screens.run.log_view import LogLines, LogView
+from screens.run.samples import Samples
+from screens.widgets.table import Rows
 from tests.screens import test_keys_talk as talk_keys
 from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
 from tests.screens.wizard import test_keys as wizard_keys
@@ -201,7 +201,7 @@ async def test_a_key_does_what_it_says(records: Records, case: Case, monkeypatch
     asked: list[str] = []
     monkeypatch.setattr(HumigenceApp, "asked", asked, raising=False)
     monkeypatch.setattr(HumigenceApp, "_launch", lambda *_: asked.append("ResumeRun"))
-    monkeypatch.setattr("screens.chat.ChatScreen.action_load", lambda _: None)  # no model, no process
+    monkeypatch.setattr("screens.chat.chat.ChatScreen.action_load", lambda _: None)  # no model, no process
     app = records.app(case.screen, **arguments)
     async with app.run_test(size=case.size) as pilot:
         await shown(pilot)
@@ -260,11 +260,11 @@ async def test_every_screen_has_the_palette_goes_back_with_escape_and_survives_a
     arguments = {"run": {"run": run}, "results": {"run": run}, "compare": {"runs": (run,)}, "plan": {"config": run.load_config()}}
     app = records.app(name, **arguments.get(name, {}))
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: on(app) == names._CLASSES[name] and app.screen.ready)
+        await until(pilot, lambda: on(app) == names.load(name).__name__ and app.screen.ready)
         await pilot.press("ctrl+p")
         await until(pilot, lambda: on(app) == "CommandPalette")
         await pilot.press("escape")
-        await until(pilot, lambda: on(app) == names._CLASSES[name])
+        await until(pilot, lambda: on(app) == names.load(name).__name__)
         for columns, lines in ((40, 12), (1, 1), (200, 60), (20, 6), size):
             await pilot.resize_terminal(columns, lines)
         await until(pilot, lambda: len(lines_of(app)) == size[1] and "? keys" in lines_of(app)[-1])

@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from pipeline.runs import store as runs
 from pipeline.runs.store import Workspace
-from screens.conversation import Answer, Turn
+from screens.chat.conversation import Answer, Turn
 from tests.conftest import chat_row, write_jsonl
 from tests.screens.conftest import until
 from tests.screens.talk.conftest import Stage, packaged, settings

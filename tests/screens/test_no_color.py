@@ -11,7 +11,7 @@ from rich.segment import Segment
 
 from humigence_tui.app import HumigenceApp
 from pipeline.runs.store import Workspace
-from screens import themes
+from screens.frame import themes
 from tests.recordings.make import write
 from tests.screens.conftest import Records, shown, until
 from tests.screens.talk.conftest import Stage, rows, settings

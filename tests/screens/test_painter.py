@@ -14,7 +14,7 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from humigence_tui.painter import Painter
+from humigence_tui.terminal.diff_painter import Painter
 
 WIDTH, HEIGHT = 24, 4
 CONSOLE = Console(color_system="truecolor", width=WIDTH, height=HEIGHT)

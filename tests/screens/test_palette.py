@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from screens import themes
+from screens.frame import themes
 
 Vector = NDArray[np.float64]
 # What is seen without one kind of cones, in linear RGB (Machado, Oliveira and Fernandes 2009, severity 1.0).

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from screens import plot
-from screens.extremes import Extremes
-from screens.plot import Canvas, Scale, View
-from screens.widgets.chart import axis, axis_labels, panel_heights
-from screens.widgets.gpu_panel import sparkline
+from screens.charts import chart_math as plot
+from screens.charts.chart import axis, axis_labels, panel_heights
+from screens.charts.chart_math import Canvas, Scale, View
+from screens.charts.min_max_blocks import Extremes
+from screens.run.gpu_panel import sparkline
 
 values = hnp.arrays(np.float64, st.integers(1, 700), elements=st.floats(-1e6, 1e6) | st.just(math.nan) | st.just(math.inf))
 

@@ -11,7 +11,7 @@ import pytest
 
 from humigence_tui.app import HumigenceApp
 from pipeline.runs.store import EventWriter, RunFolder, Workspace
-from screens import names
+from screens.frame import registry as names
 from tests.benchmarks import flood
 from tests.recordings.make import write
 from tests.screens.conftest import SIZES, Records, shown, text_of, until

@@ -6,9 +6,9 @@ import pytest
 
 from pipeline.config import file as config_file
 from pipeline.runs.events import GateJudged, Packed
-from screens.compare import difference_rows
-from screens.gates_words import measured, needed
-from screens.results import package
+from screens.run.compare import difference_rows
+from screens.run.gates_text import measured, needed
+from screens.run.results import package
 from tests.screens.conftest import SIZES, Records, shown, text_of, until
 
 

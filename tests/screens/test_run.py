@@ -7,9 +7,9 @@ from textual.widgets import Static
 
 from pipeline.runs import events as ev
 from pipeline.runs.store import EventWriter
-from screens.question import Answer, Question
-from screens.run import RunScreen
-from screens.widgets.log_view import LogView
+from screens.frame.question import Answer, Question
+from screens.run.log_view import LogView
+from screens.run.run import RunScreen
 from tests.recordings.make import SHORT
 from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
 

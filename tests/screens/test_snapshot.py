@@ -10,7 +10,7 @@ from pipeline.runs import events as ev
 from pipeline.runs.fold_cache import summarize
 from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState, fold
-from screens.snapshot import Freezer, Snapshot
+from screens.frame.run_snapshot import Freezer, Snapshot
 from tests.pipeline.event_strategies import logs
 from tests.pipeline.test_state import STARTED, log, train_step
 

@@ -14,8 +14,8 @@ from textual.widgets import Input
 
 from pipeline.runs import store as runs
 from pipeline.runs.store import Workspace
-from screens.chat import ChatScreen
-from screens.conversation import Answer, Side, Turn, side_content
+from screens.chat.chat import ChatScreen
+from screens.chat.conversation import Answer, Side, Turn, side_content
 from tests.pipeline.test_jobs import gone
 from tests.screens.conftest import SIZES, text_of, until
 from tests.screens.talk.conftest import Stage
@@ -180,7 +180,7 @@ def test_no_screen_loads_a_model_or_a_tokenizer() -> None:
     from tests.processes import python
     from tests.screens.wizard.test_imports import HEAVY
 
-    done = python("import sys, screens.data, screens.chat\nprint(*sys.modules)")
+    done = python("import sys, screens.data.data, screens.chat.chat\nprint(*sys.modules)")
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()).isdisjoint(HEAVY)
 

@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.messages import NOT_TRAINED
-from screens.data import DataScreen
-from screens.row_words import MASKED, TRAINED, facts_line, histogram_lines, panel, reasons_line, row_content
+from screens.data.data import DataScreen
+from screens.data.row_text import MASKED, TRAINED, facts_line, histogram_lines, panel, reasons_line, row_content
 from tests.conftest import chat_row, write_jsonl
 from tests.screens.conftest import SIZES, text_of, until
 from tests.screens.talk.conftest import ROWS, Stage, settings

@@ -17,10 +17,10 @@ from humigence_tui.app import HumigenceApp
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.runs.store import Workspace
-from screens import messages
-from screens.draft import Field, as_entry
+from screens.frame import messages
+from screens.setup.form_values import Field, as_entry
+from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
-from screens.wizard import WizardScreen
 from tests.conftest import chat_row, write_jsonl
 
 SIZES = [(80, 24), (160, 48)]

@@ -9,8 +9,8 @@ from pydantic import Field as PydanticField
 
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from screens import draft as draft_module
-from screens.draft import Draft, Field, as_entry, as_value, fields
+from screens.setup import form_values as draft_module
+from screens.setup.form_values import Draft, Field, as_entry, as_value, fields
 from tests.screens.wizard.conftest import another_value
 
 

@@ -10,7 +10,7 @@ HEAVY = ("torch", "transformers", "datasets", "peft", "bitsandbytes", "tokenizer
 
 def test_the_screens_never_load_torch_and_its_friends() -> None:
     code = (
-        "import sys, screens.wizard, screens.plan, screens.doctor, screens.saved\n"
+        "import sys, screens.setup.wizard, screens.setup.plan, screens.doctor.doctor, screens.setup.saved\n"
         "import pipeline.planning.planner, pipeline.dataset.processed\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )

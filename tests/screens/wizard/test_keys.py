@@ -11,13 +11,13 @@ from textual.binding import Binding
 from textual.pilot import Pilot
 
 from pipeline.config.schema import Config
-from screens.doctor import DoctorScreen
-from screens.plan import PlanScreen
-from screens.saved import SavedScreen
+from screens.doctor.doctor import DoctorScreen
+from screens.setup.config_form import LineInput, SettingRow
+from screens.setup.path_picker import PathInput
+from screens.setup.plan import PlanScreen
+from screens.setup.saved import SavedScreen
+from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
-from screens.widgets.config_form import LineInput, SettingRow
-from screens.widgets.path_picker import PathInput
-from screens.wizard import WizardScreen
 from tests.screens.wizard.conftest import stage, until, wizard
 
 Check = Callable[[WizardScreen, Pilot[None]], Awaitable[None]]
@@ -167,9 +167,8 @@ async def test_p_saves_and_shows_the_plan(rows: Path) -> None:
         assert not screen.draft.changed
 
 
-async def test_d_shows_the_rows_where_there_is_a_screen_for_them(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_d_shows_the_rows(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, Any]] = []
-    monkeypatch.setattr("screens.wizard.names.exists", lambda name: True)
     monkeypatch.setattr(WizardScreen, "open", lambda self, name, **arguments: asked.append((name, arguments["config"])))
     async with wizard(rows, config=Config()) as (screen, pilot):
         screen.form.enter({"data.raw_path": "data/raw/support.jsonl"})

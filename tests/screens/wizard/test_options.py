@@ -9,7 +9,7 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.config.schema import Config
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey
 from pipeline.system.host import HostReading
-from screens.options import MachineFacts, choice_options, format_options, gpu_options, model_options, precision_options
+from screens.setup.options import MachineFacts, choice_options, format_options, gpu_options, model_options, precision_options
 from screens.widgets.choices import Option
 
 HOST = HostReading("A CPU", 8, 0.0, 32 * GIB, 20 * GIB)

@@ -11,13 +11,13 @@ from pipeline.config.schema import Config
 from pipeline.doctor import Check
 from pipeline.planning.plan import read_plan
 from pipeline.runs.events import STEP_NAMES
-from screens.doctor import DoctorScreen, report, verdict
-from screens.facts import changed_settings, steps
-from screens.outlook import Outlook
-from screens.plan import PlanScreen
-from screens.question import Question
-from screens.saved import SavedScreen
-from screens.start import next_command
+from screens.doctor.doctor import DoctorScreen, report, verdict
+from screens.frame.question import Question
+from screens.setup.actions import next_command
+from screens.setup.cost_preview import Outlook
+from screens.setup.plan import PlanScreen
+from screens.setup.plan_facts import changed_settings, steps
+from screens.setup.saved import SavedScreen
 from screens.widgets.choices import Choices
 from tests.screens.wizard.conftest import SIZES, Stage, stage, until
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.schema import Config
-from screens.draft import fields
+from screens.setup.form_values import fields
 from tests.screens.wizard.conftest import SIZES, enter, saved, until, was_saved, wizard
 
 

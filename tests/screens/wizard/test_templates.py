@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.schema import Config
+from screens.setup.config_form import SettingRow
+from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
-from screens.widgets.config_form import SettingRow
-from screens.wizard import WizardScreen
 from tests.screens.wizard.conftest import SIZES, saved, until, was_saved, wizard
 
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.system.gpu import GIB
-from screens.completion import common_start, completions
-from screens.outlook import Outlook
+from screens.setup.cost_preview import Outlook
+from screens.setup.memory_bar import PARTS, columns
+from screens.setup.path_completion import common_start, completions
 from screens.widgets.choices import Option, flowed
-from screens.widgets.memory_bar import PARTS, columns
 
 
 def test_choices_that_cant_be_taken_for_one_reason_say_it_once() -> None:

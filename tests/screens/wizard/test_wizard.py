@@ -11,13 +11,13 @@ from textual.pilot import Pilot
 
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from screens.draft import Field, fields
-from screens.question import Question
-from screens.saved import SavedScreen
+from screens.frame.question import Question
+from screens.setup.config_form import LineInput, SettingRow, sections
+from screens.setup.form_values import Field, fields
+from screens.setup.memory_bar import MemoryBar
+from screens.setup.saved import SavedScreen
+from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
-from screens.widgets.config_form import LineInput, SettingRow, sections
-from screens.widgets.memory_bar import MemoryBar
-from screens.wizard import WizardScreen
 from tests.screens.wizard.conftest import SIZES, another_value, enter, saved, until, was_saved, wizard
 
 # A setting that is entered in the title, or whose question is its only face.

@@ -1,0 +1,1 @@
+"""What several commands share; the commands stay a file each in humigence_tui/cli/."""

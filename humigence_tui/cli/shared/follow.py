@@ -1,0 +1,110 @@
+"""Watching a run until it ends: its log folded and shown, the end told, its exit code handed on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Protocol
+
+from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared.display import Display, display
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG
+from humigence_tui.cli.shared.output import say, say_next
+from humigence_tui.event_text import Line, standing_lines
+from pipeline.common.errors import EXIT_OK
+from pipeline.runs import store as runs
+from pipeline.runs.events import StopMode
+from pipeline.runs.state import RunState
+from pipeline.runs.store import RunFolder
+from pipeline.system import locks
+
+
+class Watched(Protocol):
+    """What is asked between two looks at the log."""
+
+    def __call__(self, view: Display) -> None: ...
+
+
+def follow_started(run: RunFolder, *, after_seq: int, as_json: bool, config_path: str = DEFAULT_CONFIG) -> int:
+    """Follow the run this command started; Ctrl-C asks it to save and stop, a second one aborts it.
+
+    Args:
+        after_seq: the log's newest event when the start was asked for; what it tells of earlier attempts is not shown again.
+    """
+    with _counting_interrupts(run) as interrupts:
+        state = _watch(run, after_seq, interrupts)
+    report.print_end(run, state, data_as_json=as_json, config_path=config_path)
+    return report.exit_code(run, state)
+
+
+def follow_elsewhere(run: RunFolder, *, as_json: bool) -> int:
+    """Follow a run that lives anyway: Ctrl-C only stops looking. One that has ended is reported at once."""
+    try:
+        state = _watch(run, runs.newest_seq(run), lambda _view: None, catch_up=True)
+    except KeyboardInterrupt:
+        say()
+        say("the run goes on")
+        say_next(f"humigence runs follow {report.run_name(run)}", f"humigence runs stop {report.run_name(run)}")
+        return EXIT_OK
+    report.print_end(run, state, data_as_json=as_json)
+    return report.exit_code(run, state)
+
+
+def _watch(run: RunFolder, after_seq: int, watched: Watched, *, catch_up: bool = False) -> RunState:
+    """Fold and show the log until the run ends or its process is gone."""
+    state = RunState()
+    with display() as view:
+        view.tell([Line(f"run {report.run_name(run)}")])
+        told = not catch_up
+        for batch in runs.follow(run):
+            for envelope in batch:
+                state.apply(envelope)
+                if envelope.seq > after_seq:
+                    view.event(envelope, state)
+            if not told and (not batch or batch[-1].seq > after_seq):
+                told = True
+                view.tell(standing_lines(state))
+            view.tick(state)
+            watched(view)
+    return state
+
+
+@contextmanager
+def _counting_interrupts(run: RunFolder) -> Iterator[Watched]:
+    """Ctrl-C no longer raises: it is counted, and answered between two looks at the log."""
+    pressed: list[int] = []
+    answered = 0
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        pressed.append(number)
+
+    def answer(view: Display) -> None:
+        nonlocal answered
+        while answered < min(2, len(pressed)):
+            answered += 1
+            view.tell([_asked_to_stop(run, "save" if answered == 1 else "abort")])
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield answer
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _asked_to_stop(run: RunFolder, mode: StopMode) -> Line:
+    ask_to_stop(run, mode)
+    if mode == "abort":
+        return Line("aborting; what was saved before stays")
+    return Line("stopping after this step, then saving; Ctrl-C again aborts")
+
+
+def ask_to_stop(run: RunFolder, mode: StopMode) -> None:
+    """Leave the request in the run folder; an abort also wakes the process, which may be far from the end of a step."""
+    runs.request_stop(run, mode)
+    pid = locks.holder(run.lock)
+    if mode == "abort" and pid not in (None, os.getpid()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)

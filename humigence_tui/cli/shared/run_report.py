@@ -1,0 +1,190 @@
+"""How a run ended: the report of its gates, its error, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, with_config
+from humigence_tui.cli.shared.output import Colour, out, out_json, say, say_next, table
+from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
+from pipeline.common.text import counted, gate_needs, gate_value, loss
+from pipeline.runs import post_mortem as gone
+from pipeline.runs import provenance
+from pipeline.runs.events import GateJudged, Verdict
+from pipeline.runs.state import RunState
+from pipeline.runs.store import RunFolder, status_of, summary
+
+_VERDICT_COLOURS: dict[Verdict, Colour] = {"passed": "green", "failed": "red", "not judged": "amber"}
+_VERDICT_MARKS: dict[Verdict, str] = {"passed": "✔", "failed": "✘", "not judged": "·"}
+
+
+def run_name(run: RunFolder) -> str:
+    """How a person names a run on the command line."""
+    return f"{run.project}/{run.run_id}"
+
+
+def resume_command(run: RunFolder) -> str:
+    return f"humigence pipeline --train --resume {run_name(run)}"
+
+
+# ---------------------------------------------------------------------------------------------------------- gates
+
+
+def gate_rows(gates: list[GateJudged]) -> list[list[str]]:
+    """Mark, name, value, what was asked for, and verdict of each gate."""
+    return [
+        [
+            _VERDICT_MARKS[gate.verdict],
+            gate.gate,
+            gate_value(gate.value, gate.unit),
+            gate_needs(gate.threshold, gate.unit, gate.at_most),
+            gate.verdict,
+        ]
+        for gate in gates
+    ]
+
+
+def print_gates(gates: list[GateJudged]) -> None:
+    """The report of the gates on standard output: what came out, what was asked for, what to do."""
+    if not gates:
+        return
+    out(*_gates_headline(gates))
+    head = ["", "gate", "value", "needs", "verdict"]
+    first, *lines = table(gate_rows(gates), right=(2, 3), head=head)
+    out(f"  {first}", "dim")
+    for gate, line in zip(gates, lines, strict=True):
+        out(f"  {line}", _VERDICT_COLOURS[gate.verdict])
+        for words in filter(None, (gate.explanation, gate.next_action if gate.verdict != "passed" else "")):
+            out(f"       {words}")
+
+
+def _gates_headline(gates: list[GateJudged]) -> tuple[str, Colour]:
+    failed = sum(gate.verdict == "failed" for gate in gates)
+    open_ = sum(gate.verdict == "not judged" for gate in gates)
+    if failed:
+        return f"✘ {failed} of {len(gates)} gates failed", "red"
+    if open_:
+        return f"· {len(gates) - open_} of {len(gates)} gates passed, {open_} not judged for want of evidence", "amber"
+    return "✔ all gates passed", "green"
+
+
+# ------------------------------------------------------------------------------------------------- the end of a run
+
+
+def exit_code(run: RunFolder, state: RunState) -> int:
+    """The exit code a run's end means for the command that followed it."""
+    status = status_of(run, state)
+    if status == "crashed":
+        return EnvironmentFault.exit_code
+    if status == "stopped":
+        return EXIT_STOPPED
+    return state.exit_code if state.exit_code is not None else EXIT_OK
+
+
+def print_end(run: RunFolder, state: RunState, *, data_as_json: bool, config_path: str = DEFAULT_CONFIG) -> None:
+    """The report on standard output; the way the run ended and the next commands on standard error.
+
+    Args:
+        data_as_json: the report as one JSON object, else the gates as a table.
+        config_path: the config the next commands are told with.
+    """
+    if data_as_json:
+        out_json(as_json(run, state))
+    else:
+        print_gates(state.gates)
+    say_end(run, state, config_path)
+
+
+def say_end(run: RunFolder, state: RunState, config_path: str = DEFAULT_CONFIG) -> None:
+    """How the run ended and what to do now, on standard error."""
+    status = status_of(run, state)
+    if status == "finished":
+        _say_finished(run, state, config_path)
+    elif status == "stopped":
+        _say_stopped(run, state)
+    elif status == "failed":
+        _say_failed(run, state)
+    elif status == "crashed":
+        _say_crashed(run, state)
+
+
+def _say_finished(run: RunFolder, state: RunState, config_path: str) -> None:
+    if not state.training:
+        say("training was not asked for: --train or TRAIN=1 trains")
+        say_next(with_config("pipeline --train", config_path))
+    elif state.packed:
+        say_next(with_config('infer --prompt "…"', config_path), f"humigence runs show {run_name(run)}")
+    else:
+        say_next(f"humigence runs show {run_name(run)}")
+
+
+def _say_stopped(run: RunFolder, state: RunState) -> None:
+    saved = f"step {counted(state.saved_step)} is saved" if state.saved_step is not None else "nothing was trained yet"
+    say(f"stopped: {saved}")
+    say_next(resume_command(run) if state.training else "humigence pipeline")
+
+
+def _say_failed(run: RunFolder, state: RunState) -> None:
+    if state.error is None:
+        return
+    first, *more = state.error.message.splitlines() or [""]
+    say(f"✘ {first}", "red")
+    for line in (*more, *(f"  {line}" for line in state.error.hint.splitlines())):
+        say(line)
+    say(f"  log: {run.output_log}", "dim")
+
+
+def _say_crashed(run: RunFolder, state: RunState) -> None:
+    where = f" in step {state.current}" if state.current else ""
+    at = f", after optimizer step {counted(state.step)}" if state.step else ""
+    say(f"✘ crashed: the run's process ({state.pid or 'unknown'}) ended without a word{where}{at}", "red")
+    say(f"  {gone.why(run) or 'most often the machine ran out of memory; the end of the log may tell'}")
+    say(f"  log: {run.output_log}", "dim")
+    say_next(resume_command(run) if state.training else "humigence pipeline")
+
+
+# ------------------------------------------------------------------------------------------------------- as JSON
+
+
+def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
+    """Everything `runs show --json` and `pipeline --json` tell of a run."""
+    return (
+        summary(run)
+        | {
+            "error": {"message": state.error.message, "hint": state.error.hint} if state.error else None,
+            "saved_step": state.saved_step,
+            "step_outcomes": {name: step.outcome for name, step in state.steps.items()},
+            "step_seconds": {name: step.seconds for name, step in state.steps.items()},
+            "step_summaries": {name: step.summary for name, step in state.steps.items()},
+            "tokens_per_second": state.tokens_per_second(),
+            "peak_memory_bytes": state.peak_memory_bytes,
+            "memory_ran_out": [_fields(event, *_MEMORY) for event in state.memory_ran_out],
+            "starts": provenance.starts(run),
+            "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
+        }
+        | results_json(state)
+    )
+
+
+_HELD_OUT = ("rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy")
+_MEMORY = ("step", "place", "answer", "tokens", "limit")
+_GATE = ("gate", "verdict", "value", "threshold", "unit", "at_most", "explanation", "next_action")
+
+
+def results_json(state: RunState) -> dict[str, Any]:
+    """What evaluation, packing and gates found."""
+    return {
+        "held_out": {report.split: _fields(report, *_HELD_OUT) for report in state.held_out_reports},
+        "gate_reports": [_fields(gate, *_GATE) for gate in state.gates],
+        "packed": [_fields(packed, "folder", "format", "size_bytes") for packed in state.packed],
+    }
+
+
+def _fields(event: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in names}
+
+
+def losses(state: RunState) -> str:
+    """`1.412 train, 1.509 held out`."""
+    parts = [("train", state.train_loss), ("held out", state.val_loss)]
+    return ", ".join(f"{loss(value)} {name}" for name, value in parts if value is not None)

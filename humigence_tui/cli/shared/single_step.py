@@ -1,0 +1,106 @@
+"""One step outside a run, told like a step of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared.display import display
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
+from humigence_tui.cli.shared.output import out_json
+from humigence_tui.event_text import Line
+from pipeline.base_model import same_base as trained_on
+from pipeline.base_model.locate import locate
+from pipeline.common.errors import EXIT_OK, GatesFailed, MissingArtifact
+from pipeline.config import file as config_file
+from pipeline.config.schema import Config
+from pipeline.runner import runner, worker
+from pipeline.runs import store as runs
+from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.events import Envelope, Event, Note, StepName
+from pipeline.runs.state import RunState
+from pipeline.runs.store import RunFolder, Workspace
+
+
+def run_step(
+    name: StepName,
+    config_path: str | None,
+    as_json: bool,
+    run: RunFolder | None = None,
+    change: Callable[[Config], Config] = lambda config: config,
+) -> int:
+    """Run a step by itself and print what came out; 3 when a gate it judged failed.
+
+    Args:
+        change: what the command asks for beyond the config.
+    """
+    result, state = step_result(name, config_path, run, change)
+    if as_json:
+        out_json(result_json(name, result, state))
+    else:
+        report.print_gates(state.gates)
+    return GatesFailed.exit_code if any(gate.verdict == "failed" for gate in state.gates) else EXIT_OK
+
+
+def trained_run(config_path: str) -> RunFolder:
+    """The newest run whose finished training answers to the config.
+
+    Raises:
+        MissingArtifact: nothing was trained with it yet.
+        BadInput: only the base model has become another since.
+    """
+    here, config = open_project(config_path)
+    found = runner.trained_run(StepContext(config, here))
+    if found is None:
+        _require_same_base(here, config)
+        raise MissingArtifact(f"nothing is trained with {config_path} as it is now", with_config("train --train", config_path))
+    return found
+
+
+def _require_same_base(here: Workspace, config: Config) -> None:
+    """Raises `BadInput` when the newest trained run of the config was trained on other weights under the same name."""
+    trained = next((run for run in runs.runs_of(here, config.project) if run.train_report.exists()), None)
+    base = locate(config, here)
+    if trained and base and trained.load_config().model == config.model:
+        trained_on.require_same(trained, base)
+
+
+def step_result(
+    name: StepName,
+    config_path: str | None,
+    run: RunFolder | None = None,
+    change: Callable[[Config], Config] = lambda config: config,
+) -> tuple[StepResult, RunState]:
+    """What the step gave back, and the fold of what it told."""
+    here = workspace()
+    loaded = config_file.load_noted(config_path or DEFAULT_CONFIG, here.root)
+    config, state, seen = change(loaded.config), RunState(), 0
+    with display() as view:
+
+        def show(event: Event) -> None:
+            nonlocal seen
+            seen += 1
+            envelope = Envelope(seen, time.time(), 1, event)
+            state.apply(envelope)
+            view.event(envelope, state)
+
+        if loaded.notes:  # among the step's own, so that --json has them too
+            show(Note(told_notes(config_path or DEFAULT_CONFIG, loaded.notes)))
+        if run is None:
+            return runner.run_alone(name, StepContext(config, here, emit=show)), state
+        view.tell([Line(f"run {report.run_name(run)}")])
+        with worker.writing(run, show) as log:  # what comes out belongs to the run, for every later look at it
+            return runner.run_alone(name, StepContext(config, here, run, log.emit)), state
+
+
+def result_json(name: StepName, result: StepResult, state: RunState) -> dict[str, Any]:
+    """What a single step reports with `--json`."""
+    return {
+        "step": name,
+        "outcome": result.outcome,
+        "summary": result.summary,
+        "notes": [{"level": note.level, "text": note.text} for _, note in state.notes],
+        **report.results_json(state),
+    }

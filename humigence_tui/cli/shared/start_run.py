@@ -1,0 +1,110 @@
+"""What `pipeline` and `train` share: what was asked for, the start, and following it to its end."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared.display import PlainDisplay
+from humigence_tui.cli.shared.follow import follow_started
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, open_project, switch, workspace
+from humigence_tui.cli.shared.output import say
+from pipeline.common.errors import BadInput, Stopped
+from pipeline.config.schema import Config
+from pipeline.runner import launch
+from pipeline.runner.launch import Request, Started
+from pipeline.runs import store as runs
+from pipeline.runs.events import Envelope, Event
+from pipeline.runs.state import RunState
+from pipeline.runs.store import Workspace
+
+
+def chosen_config(config_path: str | None, resume: bool, run: str | None) -> tuple[Workspace, Config, str | None]:
+    """The workspace, the config in force and the run to resume by its whole name.
+
+    A run that is named is resumed with the config it was started with.
+
+    Raises:
+        BadInput: a run is named without `--resume`, or it belongs to another project than the config.
+    """
+    if run is None:
+        return *open_project(config_path or DEFAULT_CONFIG), None
+    if not resume:
+        raise BadInput(f"{run}: a run is named, but not what to do with it", f"--resume {run} goes on with it")
+    here = workspace()
+    found = runs.find(here, run)
+    config = found.load_config()
+    if config_path is not None and open_project(config_path)[1].project != config.project:
+        raise BadInput(f"run {report.run_name(found)} is not of the project in {config_path}", "leave out --config")
+    return here, config, report.run_name(found)
+
+
+def validation_only() -> bool:
+    """Whether `VALIDATION_ONLY` is on."""
+    return bool(switch("VALIDATION_ONLY"))
+
+
+def launched(
+    here: Workspace, config: Config, request: Request, *, foreground: bool, as_json: bool, config_path: str | None
+) -> int:
+    """Start what is asked for, follow it, tell its end; returns its exit code."""
+    path = config_path or DEFAULT_CONFIG
+    if foreground:
+        started = _in_foreground(here, config, request)
+        if not started.standing:
+            state = runs.read_state(started.run)
+            report.print_end(started.run, state, data_as_json=as_json, config_path=path)
+            return report.exit_code(started.run, state)
+    else:
+        started = launch.start(here, config, request)
+    if started.standing:
+        return _standing(started, as_json, path)
+    return follow_started(started.run, after_seq=started.after_seq, as_json=as_json, config_path=path)
+
+
+def _standing(started: Started, as_json: bool, config_path: str) -> int:
+    say(f"everything is unchanged since run {report.run_name(started.run)}: its report stands")
+    state = runs.read_state(started.run)
+    report.print_end(started.run, state, data_as_json=as_json, config_path=config_path)
+    return started.exit_code or report.exit_code(started.run, state)
+
+
+def _in_foreground(here: Workspace, config: Config, request: Request) -> Started:
+    view, state, seen = PlainDisplay(), RunState(), 0
+
+    def show(event: Event) -> None:
+        nonlocal seen
+        seen += 1
+        envelope = Envelope(seen, time.time(), 1, event)
+        state.apply(envelope)
+        view.event(envelope, state)
+
+    with _interrupts_ask_to_stop(here, config.project):
+        return launch.in_foreground(here, config, request, show)
+
+
+@contextmanager
+def _interrupts_ask_to_stop(here: Workspace, project: str) -> Iterator[None]:
+    """Ctrl-C asks the run in this process to save and stop; a second one aborts it at once."""
+    pressed = 0
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed += 1
+        run = next((run for run in runs.runs_of(here, project) if runs.is_alive(run)), None)
+        if run is None:
+            raise KeyboardInterrupt
+        runs.request_stop(run, "save" if pressed == 1 else "abort")
+        if pressed > 1:
+            raise Stopped("aborted")
+        say("stopping after this step, then saving; Ctrl-C again aborts")
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,204 @@
+"""One event of a run as lines for a person. No terminal, no clock: the times are those of the events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from humigence_tui.cli.shared.output import Colour
+from pipeline.common.text import counted, duration, loss, size
+from pipeline.runs import events as ev
+from pipeline.runs.events import Envelope, StepOutcome
+from pipeline.runs.state import RunState
+
+MARKS: dict[StepOutcome, str] = {"done": "✔", "unchanged": "✔", "skipped": "·", "failed": "✘", "stopped": "·"}
+_OUTCOME_COLOURS: dict[StepOutcome, Colour] = {"done": "green", "unchanged": "green", "failed": "red"}
+_NAME_WIDTH = max(map(len, ev.STEP_NAMES))
+_TIME_WIDTH = len("13 m 42 s")
+# Without a terminal that can be redrawn: a line about something that goes on at most this often.
+_EVERY_S = 10.0
+
+
+class Line(NamedTuple):
+    text: str
+    colour: Colour | None = None
+
+
+class LineWriter:
+    """Turns events into lines; remembers only when it last told of progress."""
+
+    def __init__(self, *, progress: bool) -> None:
+        """`progress`: tell now and then how far a step is; a live display does that by itself."""
+        self._progress = progress
+        self._told = 0.0
+
+    def lines(self, envelope: Envelope, state: RunState) -> list[Line]:
+        """What there is to say about an event that `state` has folded already."""
+        event = envelope.event
+        if isinstance(event, (ev.TrainStep, ev.StepProgress)):
+            return self._now_and_then(envelope.time, state)
+        if isinstance(event, ev.StepStarted):
+            self._told = envelope.time
+            return [Line(f"▶ {event.step}")] if self._progress else []
+        teller = _TELLERS.get(type(event))
+        return teller(event) if teller else []
+
+    def _now_and_then(self, time: float, state: RunState) -> list[Line]:
+        if not self._progress or time - self._told < _EVERY_S:
+            return []
+        self._told = time
+        where = progress_words(state)
+        return [Line(f"  {where}", "dim")] if where else []
+
+
+def step_line(step: str, outcome: StepOutcome, seconds: float, summary: str) -> Line:
+    """`✔ preprocess     6.3 s   9 train, 1 val, 2 test rows`."""
+    took = (
+        duration(seconds) if outcome in ("done", "failed", "stopped") else ("unchanged" if outcome == "unchanged" else "skipped")
+    )
+    text = f"{MARKS[outcome]} {step:<{_NAME_WIDTH}}  {took:>{_TIME_WIDTH}}   {summary}"
+    return Line(text.rstrip(), _OUTCOME_COLOURS.get(outcome))
+
+
+def standing_lines(state: RunState) -> list[Line]:
+    """The steps that have ended, for somebody who comes late."""
+    ended = ((name, step) for name, step in state.steps.items() if step.outcome)
+    return [step_line(name, step.outcome or "done", step.seconds, step.summary) for name, step in ended]
+
+
+def progress_words(state: RunState) -> str:
+    """How far the step that runs now is; empty when it has nothing to tell."""
+    name = state.current
+    if name is None:
+        return ""
+    if name == "train" and len(state.train):
+        return _training_words(state)
+    progress = state.steps[name].progress
+    return _step_words(progress) if progress else ""
+
+
+def _training_words(state: RunState) -> str:
+    total, done = state.total_steps, state.step
+    words = [f"step {done:>{len(counted(total))},} of {counted(total)}"]
+    if total:
+        words.append(f"{100 * done / total:>3.0f} %")
+    words.append(f"loss {loss(state.train_loss)}")
+    rate, left = state.tokens_per_second(), state.seconds_left()
+    if rate is not None:
+        words.append(f"{counted(rate):>7} tok/s")
+    if left is not None:
+        words.append(f"{duration(left)} left")
+    return "   ".join(words)
+
+
+def _step_words(progress: ev.StepProgress) -> str:
+    as_text = size if progress.unit == "bytes" else counted
+    unit = "" if progress.unit == "bytes" else f" {progress.unit}"
+    amount = as_text(progress.done) + (f" of {as_text(progress.total)}" if progress.total else "") + unit
+    return f"{progress.what}  {amount}".strip()
+
+
+# ------------------------------------------------------------------------------------------------ what an event says
+
+
+def _step_finished(event: ev.StepFinished) -> list[Line]:
+    return [step_line(event.step, event.outcome, event.seconds, event.summary)]
+
+
+def _note(event: ev.Note) -> list[Line]:
+    return [Line(f"  {line}", "amber" if event.level == "warning" else None) for line in event.text.splitlines()]
+
+
+def _plan_made(event: ev.PlanMade) -> list[Line]:
+    # The plan step tells batch and steps, with their reasons, in a note.
+    about = "" if event.exact else "≈ "
+    words = [f"{counted(event.train_tokens)} tokens"]
+    if event.peak_memory_bytes:
+        words.append(f"{size(event.peak_memory_bytes)} at the peak")
+    if event.seconds:
+        words.append(f"about {duration(event.seconds)}")
+    return [Line(f"  {about}{' · '.join(words)}")]
+
+
+def _resumed(event: ev.Resumed) -> list[Line]:
+    return [Line(f"  resumed from step {counted(event.from_step)}")]
+
+
+def _evaluated(event: ev.Evaluated) -> list[Line]:
+    return [Line(f"  step {counted(event.step)}   held-out loss {loss(event.loss)}{'   best so far' if event.best else ''}")]
+
+
+_MEMORY_PLACES: dict[ev.MemoryPlace, str] = {
+    "training": "",
+    "optimizer step": " in the optimizer step",
+    "held-out loss": " while evaluating",
+    "samples": " while answering samples",
+}
+
+
+def memory_ran_out(event: ev.MemoryRanOut) -> list[Line]:
+    """Says what stays as it was: who reads of memory fears for the run."""
+    how = {
+        "smaller pieces": f"at most {counted(event.limit)} from here on, same batch and loss",
+        "recompute activations": "activations are recomputed from here on: slower, same batch and loss",
+        "done again": "undone and done again",
+        "left out": "left out this time",
+    }[event.answer]
+    amount = f", {counted(event.tokens)} tokens at once" if event.tokens else ""
+    return [Line(f"  out of memory at step {counted(event.step)}{_MEMORY_PLACES[event.place]}{amount}: {how}", "amber")]
+
+
+def _early_stopped(event: ev.EarlyStopped) -> list[Line]:
+    return [
+        Line(
+            f"  stopped early at step {counted(event.step)}: the held-out loss did not fall for {event.patience} evaluations; "
+            f"best {loss(event.best_loss)} at step {counted(event.best_step)}"
+        )
+    ]
+
+
+def _diverged(event: ev.TrainingDiverged) -> list[Line]:
+    return [Line(f"  training diverged: the {event.quantity} at step {counted(event.step)} is {event.value}", "red")]
+
+
+def _stop_acknowledged(event: ev.StopAcknowledged) -> list[Line]:
+    how = "finishes this step and saves" if event.mode == "save" else "aborts"
+    return [Line(f"  asked to stop: the run {how}")]
+
+
+def _paused(event: ev.Paused) -> list[Line]:
+    return [Line(f"  paused: {event.reason}", "amber"), Line("  it goes on by itself when there is room", "amber")]
+
+
+def _continued(event: ev.Continued) -> list[Line]:
+    return [Line(f"  there is room again: going on after {duration(event.seconds)}")]
+
+
+def _held_out(event: ev.HeldOut) -> list[Line]:
+    return [
+        Line(
+            f"  {event.split}: loss {loss(event.base_loss)} → {loss(event.tuned_loss)}   token accuracy "
+            f"{100 * event.base_accuracy:.1f} → {100 * event.tuned_accuracy:.1f} %   {counted(event.rows)} rows"
+        )
+    ]
+
+
+def _packed(event: ev.Packed) -> list[Line]:
+    return [Line(f"  {event.format} in {event.folder}   {size(event.size_bytes)}")]
+
+
+_TELLERS: dict[type[ev.Event], Callable[[Any], list[Line]]] = {
+    ev.StepFinished: _step_finished,
+    ev.Note: _note,
+    ev.PlanMade: _plan_made,
+    ev.Resumed: _resumed,
+    ev.Evaluated: _evaluated,
+    ev.MemoryRanOut: memory_ran_out,
+    ev.EarlyStopped: _early_stopped,
+    ev.TrainingDiverged: _diverged,
+    ev.StopAcknowledged: _stop_acknowledged,
+    ev.Paused: _paused,
+    ev.Continued: _continued,
+    ev.HeldOut: _held_out,
+    ev.Packed: _packed,
+}

@@ -1,0 +1,1 @@
+"""The terminal itself: nothing unsafe, nothing twice, nothing after it is gone."""

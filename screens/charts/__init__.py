@@ -1,0 +1,1 @@
+"""Curves: arithmetic and the widget."""

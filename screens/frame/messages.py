@@ -1,0 +1,115 @@
+"""What screens and the app tell each other. Values in them are frozen: they cross from the worker thread to the widgets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from textual.message import Message
+
+if TYPE_CHECKING:
+    from pipeline.common.errors import HumigenceError
+    from pipeline.config.schema import Config
+    from pipeline.runner.runner import Request
+    from pipeline.runs.events import StopMode
+    from pipeline.runs.store import RunFolder
+    from screens.frame.machine_snapshot import Machine
+    from screens.frame.page import Page
+    from screens.frame.run_snapshot import RunRow, Snapshot
+
+
+# ------------------------------------------------------------------------------------------ a screen asks the app
+
+
+class Open(Message):
+    """Open a screen by its name (`screens.frame.registry`) with the arguments its class takes."""
+
+    def __init__(self, name: str, **arguments: Any) -> None:
+        super().__init__()
+        self.name = name
+        self.arguments = arguments
+
+
+class Ready(Message):
+    """A screen has its widgets and wants to hear what is known already."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self.page = page
+
+
+class Follow(Message):
+    """Follow these runs instead of those followed now: their snapshots come as `SnapshotNews`."""
+
+    def __init__(self, *runs: RunFolder) -> None:
+        super().__init__()
+        self.runs = runs
+
+
+class StartRun(Message):
+    """Start a run; the app opens the run screen when its worker is up, or says why it is not."""
+
+    def __init__(self, config: Config, request: Request) -> None:
+        super().__init__()
+        self.config = config
+        self.request = request
+
+
+class ResumeRun(Message):
+    """Go on with a run from its newest checkpoint."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__()
+        self.run = run
+
+
+class StopRun(Message):
+    """Ask a live run to stop."""
+
+    def __init__(self, run: RunFolder, mode: StopMode) -> None:
+        super().__init__()
+        self.run = run
+        self.mode = mode
+
+
+# ------------------------------------------------------------------------------- the app's threads tell the screens
+
+
+class SnapshotNews(Message):
+    """What a followed run looks like now."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+
+class RunsNews(Message):
+    """The list of runs has changed. Newest first, live ones on top."""
+
+    def __init__(self, rows: tuple[RunRow, ...]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+class MachineNews(Message):
+    """GPUs, CPU and memory now, with their last minutes."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self.machine = machine
+
+
+class RunStarted(Message):
+    """A run asked for is on, or (`standing`) nothing has changed since it finished."""
+
+    def __init__(self, run: RunFolder, standing: bool) -> None:
+        super().__init__()
+        self.run = run
+        self.standing = standing
+
+
+class RunRefused(Message):
+    """A run could not be started."""
+
+    def __init__(self, error: HumigenceError) -> None:
+        super().__init__()
+        self.error = error

@@ -1,0 +1,1 @@
+"""A run, its results, runs side by side."""

@@ -1,0 +1,269 @@
+"""What came out of a run: gates, held-out losses, answers of base and tuned model side by side, the package, what to do next."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.reactive import var
+from textual.widgets import Static
+
+from pipeline.common.text import counted, loss, safe, size
+from pipeline.runs.events import Answered, GateJudged, HeldOut, Packed
+from pipeline.runs.folders import RunFolder
+from screens.frame.messages import Follow
+from screens.frame.page import Page
+from screens.run.gates_text import MARKS, measured, needed
+from screens.run.run import when
+from screens.run.run_text import state_cells
+from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
+from screens.widgets.update import tell
+
+if TYPE_CHECKING:
+    from screens.frame.copying import Copyable
+    from screens.frame.run_snapshot import Snapshot
+
+
+class AnswerPane(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
+    """One model's answer; long ones scroll."""
+
+    BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
+
+    def compose(self) -> ComposeResult:
+        yield Static()
+
+    def show(self, title: str, answer: str, reasons: Sequence[str]) -> None:
+        """`reasons`: why it is not a reasonable answer; empty when it is."""
+        words = Content.styled(f"✘ {', '.join(map(safe, reasons))}", "$warning") if reasons else Content.styled("✔", "$success")
+        head = Content.assemble((f"{title}  ", "$dim"), words)
+        text = Content(safe(answer.strip(), lines=True)) if answer.strip() else Content.styled("(no answer)", "$dim")
+        self.query_one(Static).update(Content("\n").join([head, text]))
+        self.scroll_home(animate=False)
+
+
+class ResultsScreen(Page):
+    CSS_PATH = "results.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,l", "answer(1)", "answers", key_display="← →", tooltip="next answer"),
+        Binding("left,h", "answer(-1)", "previous answer", show=False),
+        Binding("tab", "other_pane", "base, tuned", show=False, tooltip="to the other answer, to scroll it"),
+        Binding("y", "copy", "copy", tooltip="copy the tuned answer"),
+        Binding("t", "chat", "chat"),
+        Binding("c", "compare", "compare", tooltip="compare with other runs"),
+        Binding("n", "new_run", "new run", tooltip="new run from the settings of this one"),
+        Binding("enter", "run", "run", tooltip="the run's curves and log"),
+    ]
+
+    snapshot: var[Snapshot | None] = var(None)
+    number: var[int] = var(0)
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__()
+        self.run_folder = run
+        self.trail = (run.project, when(run.run_id), "results")
+
+    def body(self) -> ComposeResult:
+        yield Static(id="gates")
+        yield Static(id="held-out")
+        yield Static(id="prompt")
+        with Horizontal(id="answers"):
+            yield AnswerPane(id="base")
+            yield AnswerPane(id="tuned")
+        yield Static(id="package")
+
+    def on_screen_resume(self) -> None:
+        self.post_message(Follow(self.run_folder))
+
+    def take_snapshot(self, snapshot: Snapshot) -> None:
+        if snapshot.run == self.run_folder:
+            self.snapshot = snapshot
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def watch_snapshot(self) -> None:
+        self._show()
+
+    def watch_number(self) -> None:
+        self._show_answer()
+
+    def _show(self) -> None:
+        snapshot = self.snapshot
+        if snapshot is None or not self.ready:
+            return
+        width = self.size.width - 2
+        self.cells = state_cells(snapshot)[:1]
+        tell(self.query_one("#gates", Static), gates_table(snapshot.gates, width))
+        held_out = self.query_one("#held-out", Static)
+        tell(held_out, held_out_table(snapshot.held_out_reports))
+        held_out.display = bool(snapshot.held_out_reports)
+        tell(self.query_one("#package", Static), package(snapshot.packed, self._workspace, self.run_folder.project, width))
+        self._show_answer()
+        self.refresh_bindings()
+
+    @property
+    def _workspace(self) -> Path:
+        return self.run_folder.path.parent.parent.parent
+
+    def _show_answer(self) -> None:
+        if self.snapshot is None or not self.ready:
+            return
+        answers = self.snapshot.answers
+        tell(self.query_one("#prompt", Static), prompt_line(answers, self.number, self.size.width - 2))
+        self.query_one("#answers").display = bool(answers)
+        if answers:
+            answer = answers[min(self.number, len(answers) - 1)]
+            self.query_one("#base", AnswerPane).show("base", answer.base, answer.base_reasons)
+            self.query_one("#tuned", AnswerPane).show("tuned", answer.tuned, answer.tuned_reasons)
+
+    # ---------------------------------------------------------------------------------------------------- actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        snapshot = self.snapshot
+        answers = len(snapshot.answers) if snapshot else 0
+        allowed = {
+            "answer": answers > 1,
+            "copy": answers > 0,
+            "other_pane": answers > 0,
+            "chat": snapshot is not None and bool(snapshot.packed),
+        }
+        return allowed.get(action, True)
+
+    def action_answer(self, by: int) -> None:
+        if self.snapshot and self.snapshot.answers:
+            self.number = (self.number + by) % len(self.snapshot.answers)
+
+    def action_other_pane(self) -> None:
+        base, tuned = self.query_one("#base"), self.query_one("#tuned")
+        self.set_focus(base if self.focused is tuned else tuned)
+
+    def action_copy(self) -> None:
+        if self.snapshot and self.snapshot.answers:
+            self.app.copy_to_clipboard(safe(self.snapshot.answers[self.number].tuned, lines=True))
+            self.notify("The tuned answer is in the clipboard.", timeout=2)
+
+    def copyables(self) -> list[Copyable]:
+        from screens.frame.copying import Copyable, of_run
+
+        snapshot, found = self.snapshot, of_run(self.run_folder)
+        if snapshot is None:
+            return found
+        made = [Copyable("package", str(self._workspace / packed.folder)) for packed in snapshot.packed]
+        if made:
+            made.append(Copyable("ask it", f'humigence infer --project {self.run_folder.project} --prompt "…"'))
+        if snapshot.answers:
+            answer = snapshot.answers[min(self.number, len(snapshot.answers) - 1)]
+            made += [
+                Copyable("tuned answer", answer.tuned),
+                Copyable("base answer", answer.base),
+                Copyable("prompt", answer.prompt),
+            ]
+        gates = "\n".join(f"{gate.gate}: {gate.verdict}, {gate.explanation}" for gate in snapshot.gates)
+        return [*made, Copyable("gates", gates), *found]
+
+    def action_chat(self) -> None:
+        self.open("chat", run=self.run_folder)
+
+    def action_compare(self) -> None:
+        self.open("compare", runs=(self.run_folder,))
+
+    def action_new_run(self) -> None:
+        self.open("wizard", config=self.run_folder.load_config())
+
+    def action_run(self) -> None:
+        self.open("run", run=self.run_folder)
+
+
+# ------------------------------------------------------------------------------------------------ as they are shown
+
+
+def gates_table(gates: Sequence[GateJudged], width: int) -> Content:
+    """A line a gate: verdict, value, threshold, and the explanation where there is room or need for it."""
+    if not gates:
+        return Content.styled("The acceptance gates have not been judged yet.", "$dim")
+    failed = sum(gate.verdict == "failed" for gate in gates)
+    open_ = sum(gate.verdict == "not judged" for gate in gates)
+    verdict = (
+        f"{failed} of {len(gates)} gates failed"
+        if failed
+        else "gates passed"
+        if not open_
+        else f"gates passed, {open_} not judged"
+    )
+    symbol, style = ("✘", "$error") if failed else ("✔", "$success") if open_ < len(gates) else ("·", "$warning")
+    lines = [Content.assemble((f"{symbol} ", style), (verdict, "bold"))]
+    for gate in gates:
+        lines += _gate_lines(gate, width)
+    return Content("\n").join(lines)
+
+
+def _gate_lines(gate: GateJudged, width: int) -> Iterator[Content]:
+    symbol, style = MARKS[gate.verdict]
+    head = Content.assemble(
+        (f"{symbol} ", style),
+        f"{safe(gate.gate):<18}",
+        (f"{measured(gate):>8}", "bold"),
+        ("   needs ", "$dim"),
+        f"{needed(gate):<8}",
+    )
+    words = Content(safe(gate.explanation))
+    room = max(8, width - head.cell_length - 2)
+    if gate.verdict == "passed" or words.cell_length <= room:
+        yield Content.assemble(head, "  ", words.truncate(room, ellipsis=True).stylize("$dim"))
+    else:
+        yield head
+        yield from (Content.assemble(" " * 20, line) for line in words.stylize("$dim").wrap(max(8, width - 20)))
+    if gate.verdict != "passed" and gate.next_action:
+        yield Content.assemble(" " * 20, ("→ ", "$dim"), safe(gate.next_action)).truncate(width, ellipsis=True)
+
+
+def held_out_table(reports: Sequence[HeldOut]) -> Content:
+    """Base and tuned on each held-out split."""
+    head = f"{'held-out':<10}{'base':>9}{'tuned':>9}{'change':>10}   {'next token right':<18}{'rows':>7}"
+    lines = [Content.styled(head, "$dim")]
+    for report in reports:
+        change = f"{100 * (report.tuned_loss - report.base_loss) / report.base_loss:+.1f} %" if report.base_loss else "–"
+        accuracy = f"{100 * report.base_accuracy:.1f} → {100 * report.tuned_accuracy:.1f} %"
+        figures = f"{loss(report.base_loss):>9}{loss(report.tuned_loss):>9}{change.replace('-', '−'):>10}"
+        lines.append(Content.assemble(f"{report.split:<10}", figures, f"   {accuracy:<18}{counted(report.rows):>7}"))
+    return Content("\n").join(lines)
+
+
+def prompt_line(answers: Sequence[Answered], number: int, width: int) -> Content:
+    """The prompt, and which of how many."""
+    if not answers:
+        return Content.styled("No curated answers yet.", "$dim")
+    number = min(number, len(answers) - 1)
+    good = sum(not answer.tuned_reasons for answer in answers)
+    right = Content.styled(f"{number + 1} of {len(answers)}   {good} of {len(answers)} reasonable", "$dim")
+    prompt = Content.styled(" ".join(safe(answers[number].prompt, lines=True).split()), "bold")
+    prompt = prompt.truncate(max(10, width - right.cell_length - 3), ellipsis=True)
+    return Content.assemble(prompt, " " * max(1, width - prompt.cell_length - right.cell_length), right)
+
+
+def package(packed: Sequence[Packed], workspace: Path, project: str, width: int) -> Content:
+    """A line for each thing that was packaged: where it is, how large, the largest files in it; then the next command."""
+    if not packed:
+        return Content.styled("Nothing is packed yet: humigence pack packs the best checkpoint.", "$dim")
+    lines = []
+    for each in packed:
+        files = "  ·  ".join(f"{safe(name)} {size(bytes_)}" for name, bytes_ in files_of(workspace / each.folder))
+        line = Content.assemble((safe(each.folder), "bold"), f"   {size(each.size_bytes)}   ", (files, "$dim"))
+        lines.append(line.truncate(width, ellipsis=True))
+    lines.append(Content.assemble(("next  ", "$dim"), f'humigence infer --project {safe(project)} --prompt "…"'))
+    return Content("\n").join(lines)
+
+
+def files_of(folder: Path) -> list[tuple[str, int]]:
+    """Names and sizes, the largest first; nothing when the package has been moved away."""
+    found: list[tuple[str, int]] = []
+    with contextlib.suppress(OSError, ValueError):  # a name in a strange log that no file can have
+        found = [(entry.name, entry.stat().st_size) for entry in os.scandir(folder) if entry.is_file()]
+    return sorted(found, key=lambda item: -item[1])

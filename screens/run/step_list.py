@@ -1,0 +1,110 @@
+"""The eight steps with their state and time: a list where there is room, one line where there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from pipeline.common.text import counted, duration, safe, size
+from pipeline.runs.events import StepProgress
+from screens.frame.run_snapshot import Snapshot, StepView
+
+_NAME_WIDTH = 10
+
+
+class StepList(Widget):
+    DEFAULT_CSS = "StepList { height: 8; } StepList.-line { height: 1; }"
+
+    snapshot: reactive[Snapshot | None] = reactive(None)
+
+    def render(self) -> Content:
+        if self.snapshot is None:
+            return Content("")
+        if self.has_class("-line"):
+            return step_line(self.snapshot, self.content_size.width)
+        rows = [step_row(step, self.snapshot, self.content_size.width) for step in self.snapshot.steps]
+        return Content("\n").join(rows)
+
+
+def mark(step: StepView, snapshot: Snapshot) -> tuple[str, str]:
+    """(symbol, style) of a step's state. A step that ran when its process died has failed."""
+    if step.running:
+        return ("▶", "bold") if snapshot.live else ("✘", "$error")
+    marks = {"done": ("✔", "$success"), "unchanged": ("✔", "$dim"), "failed": ("✘", "$error"), "stopped": ("■", "$warning")}
+    return marks.get(step.outcome or "", ("·", "$faint"))
+
+
+def step_seconds(step: StepView, snapshot: Snapshot) -> float | None:
+    """Time in the step so far; None for one that has none to tell."""
+    if step.running and snapshot.live and step.started is not None:
+        return max(0.0, snapshot.now - step.started)
+    return step.seconds if step.outcome in ("done", "failed", "stopped") else None
+
+
+def step_row(step: StepView, snapshot: Snapshot, width: int) -> Content:
+    symbol, style = mark(step, snapshot)
+    seconds = step_seconds(step, snapshot)
+    took = (
+        duration(seconds) if seconds is not None else {"unchanged": "unchanged", "skipped": "skipped"}.get(step.outcome or "", "")
+    )
+    name_style = "bold" if step.running else "" if step.outcome else "$dim"
+    time_width = max(0, width - 4 - _NAME_WIDTH)
+    return Content.assemble(
+        (symbol, style),
+        " ",
+        (f"{step.name:<{_NAME_WIDTH}}", name_style),
+        (f"{took:>{time_width}}", "" if step.running else "$dim"),
+    )
+
+
+def step_line(snapshot: Snapshot, width: int) -> Content:
+    """`✔ ✔ ✔ ✔ ▶ · · ·  train   13 m 42 s`, and how far the step is."""
+    parts: list[Content | tuple[str, str] | str] = [" "]
+    for step in snapshot.steps:
+        parts += [mark(step, snapshot), " "]
+    told = told_step(snapshot.steps)
+    if told is not None:
+        parts += [" ", (told.name, "bold")]
+        seconds = step_seconds(told, snapshot)
+        parts += [(f"  {duration(seconds)}" if seconds is not None else "", "$dim")]
+        words = progress_words(told.progress) if told.progress else safe(told.summary)
+        parts += [("   ", ""), (words, "$dim")]
+    return Content.assemble(*parts).truncate(width, ellipsis=True)
+
+
+def told_step(steps: Sequence[StepView]) -> StepView | None:
+    """The step a person wants to hear of: the one that runs, the one that failed, else the last one done."""
+    for wanted in (
+        (lambda s: s.running),
+        (lambda s: s.outcome in ("failed", "stopped")),
+        (lambda s: s.outcome in ("done", "unchanged")),
+    ):
+        found = [step for step in steps if wanted(step)]
+        if found:
+            return found[-1]
+    return None
+
+
+def progress_words(progress: StepProgress) -> str:
+    """`tokenizing 5,200 of 8,412 rows`, `model.safetensors 812.0 MiB of 2.1 GiB`."""
+    return f"{safe(progress.what)} {_amount(progress)}".strip()
+
+
+def _amount(progress: StepProgress) -> str:
+    told = size if progress.unit == "bytes" else counted
+    total = f" of {told(progress.total)}" if progress.total else ""
+    unit = "" if progress.unit == "bytes" else f" {progress.unit}"
+    return f"{told(progress.done)}{total}{unit}"
+
+
+def progress_lines(progress: StepProgress, width: int) -> list[str]:
+    """What is being worked on, how far, and a bar of `width` cells with its share."""
+    lines = [safe(progress.what)[:width], f"{_amount(progress):>{width}}"]
+    if progress.total:
+        share = min(1.0, progress.done / progress.total)
+        filled = round(share * (width - 6))
+        lines.append("━" * filled + "╌" * (width - 6 - filled) + f"{100 * share:4.0f} %")
+    return lines

@@ -1,0 +1,1 @@
+"""Wizard, plan, what was saved."""

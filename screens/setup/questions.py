@@ -1,0 +1,298 @@
+"""The five questions of the wizard: GPU, base model, data, schema, precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from pipeline.common.text import counted
+from pipeline.config.schema import Config
+from pipeline.dataset.sniff import Peek, peek
+from pipeline.runs.store import Workspace
+from screens.setup.config_form import Row
+from screens.setup.form_values import Draft, fields
+from screens.setup.options import OTHER_MODEL
+from screens.setup.path_picker import PathPicker
+from screens.widgets.choices import Choices, Option
+
+DATA_FILES = (".jsonl", ".json")
+MODEL_FILES = (".gguf",)
+_OWN_PLACES = {"bundled": "data/raw/oa_demo.jsonl", "generated": "data/raw/generated.jsonl"}
+
+
+class QuestionRow(Row):
+    """A numbered question: its title at the left, what it is answered with at the right."""
+
+    number = 0
+    title = ""
+
+    def __init__(self, keys: Sequence[str], *, id: str) -> None:
+        super().__init__(keys, id=id, classes="question")
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="line"):
+            yield Static(Content.assemble((f"{self.number}  ", "$faint"), (self.title, "bold")), classes="label")
+            with Vertical(classes="answers"):
+                yield from self.answers()
+
+    def problem_place(self) -> Widget:
+        return self.query_one(".answers")
+
+    def answers(self) -> Iterable[Widget]:
+        """What the question is answered with."""
+        raise NotImplementedError
+
+    def about(self) -> str:
+        return fields()[self.keys[0]].help
+
+
+class ChoiceQuestion(QuestionRow):
+    """One setting, a few choices."""
+
+    flow = True
+
+    def __init__(self, key: str, options: Sequence[Option], *, id: str) -> None:
+        super().__init__([key], id=id)
+        self.key = key
+        self.choices = Choices(options, None, flow=self.flow)
+
+    def answers(self) -> Iterable[Widget]:
+        yield self.choices
+
+    def show(self, draft: Draft) -> None:
+        self.choices.show(self.choices.options, draft.entries[self.key])
+
+    def offer(self, options: Sequence[Option]) -> None:
+        """Other options: the machine was read, or another device was chosen."""
+        self.choices.show(options, self.choices.value)
+
+    @on(Choices.Changed)
+    def _chosen(self, event: Choices.Changed) -> None:
+        event.stop()
+        self.post_message(self.Entered(self, {self.key: event.value}))
+
+
+class GpuQuestion(ChoiceQuestion):
+    number, title, flow = 1, "GPU", False
+
+    def set_window(self, rows: int) -> None:
+        """How many rows the list may take; 0 for all."""
+        self.choices.window = rows
+
+
+class SchemaQuestion(ChoiceQuestion):
+    number, title = 4, "Schema"
+
+
+class PrecisionQuestion(ChoiceQuestion):
+    number, title = 5, "Precision"
+
+
+class ModelQuestion(QuestionRow):
+    """A curated model, or a line for any other: a repository of the hub, a folder, a .gguf file."""
+
+    number, title = 2, "Model"
+
+    def __init__(self, options: Sequence[Option], root: Path) -> None:
+        super().__init__(["model.repo", "model.local_path"], id="question-model")
+        self._root = root
+        self._other = False
+        self.choices = Choices(options, None)
+        self.picker = PathPicker("", root, MODEL_FILES, placeholder="owner/name, a folder, or a .gguf file")
+
+    def answers(self) -> Iterable[Widget]:
+        yield self.choices
+        yield self.picker
+
+    def set_window(self, rows: int) -> None:
+        """How many rows the list may take; 0 for all."""
+        self.choices.window = rows
+
+    def offer(self, options: Sequence[Option]) -> None:
+        """The curated models as they stand on the chosen device."""
+        self.choices.show(options, self.choices.value)
+
+    def show(self, draft: Draft) -> None:
+        repo, path = draft.entries["model.repo"], draft.entries["model.local_path"]
+        known = [option.value for option in self.choices.options]
+        typing_here = self._other and self.picker.input.has_focus
+        if not typing_here:
+            self._other = bool(path) or repo not in known
+            self.picker.show((path or repo) if self._other else "")
+        self.choices.show(self.choices.options, OTHER_MODEL if self._other else repo)
+        self.picker.display = self._other
+
+    @on(Choices.Changed)
+    def _chosen(self, event: Choices.Changed) -> None:
+        event.stop()
+        self._other = event.value == OTHER_MODEL
+        self.picker.display = self._other
+        if self._other:
+            self.picker.input.focus()
+            self._enter_text(self.picker.value)
+        else:
+            self.post_message(self.Entered(self, {"model.repo": event.value, "model.local_path": ""}))
+
+    @on(PathPicker.Changed)
+    def _typed(self, event: PathPicker.Changed) -> None:
+        event.stop()
+        if self._other:
+            self._enter_text(event.value)
+
+    def about(self) -> str:
+        return "owner/name on the hub, a folder with safetensors, or a .gguf file." if self._other else super().about()
+
+    def _enter_text(self, text: str) -> None:
+        entries = {"model.local_path": text} if is_path(text, self._root) else {"model.local_path": "", "model.repo": text}
+        self.post_message(self.Entered(self, entries))
+
+
+def is_path(text: str, root: Path) -> bool:
+    """Whether a model is meant by its place on this machine: written like a path, or there."""
+    if text.startswith(("/", "./", "../", "~")) or text.endswith(MODEL_FILES):
+        return True
+    return bool(text) and "\0" not in text and (root / text).exists()
+
+
+class DataQuestion(QuestionRow):
+    """Where the rows come from, and the file."""
+
+    number, title = 3, "Data"
+    follows = frozenset({"data.generate.rows", "data.generate.topics"})
+
+    class Looked(Message):
+        """What a look at the file at `path` found."""
+
+        def __init__(self, path: str, found: Peek) -> None:
+            super().__init__()
+            self.path, self.found = path, found
+
+    def __init__(self, options: Sequence[Option], root: Path) -> None:
+        super().__init__(["data.source", "data.raw_path"], id="question-data")
+        self._root = root
+        self._local = ""
+        self._looks: dict[str, Peek] = {}
+        self.choices = Choices(options, None, flow=True)
+        self.picker = PathPicker("", root, DATA_FILES, placeholder="the path of a JSONL file")
+        self.found = Static("", classes="found", markup=False)
+        self.bundled = Static("", classes="bundled", markup=False)
+
+    def answers(self) -> Iterable[Widget]:
+        yield self.choices
+        with Horizontal(classes="file"):
+            yield self.picker
+            yield self.found
+        yield self.bundled
+
+    def show(self, draft: Draft) -> None:
+        source, path = draft.entries["data.source"], draft.entries["data.raw_path"]
+        local = source == "local"
+        self.choices.show(self.choices.options, source)
+        if local:
+            self._local = path
+            if not self.picker.input.has_focus:
+                self.picker.show(path)
+        self.query_one(".file").display = local
+        self.bundled.display = not local
+        self.bundled.update(f"  {self._made(draft)} · {'at' if self._is_there(path) else 'written to'} {path}")
+
+    def _made(self, draft: Draft) -> str:
+        """How many rows, of what."""
+        if draft.entries["data.source"] == "bundled":
+            return "12 rows"
+        topics = len(draft.entries["data.generate.topics"])
+        return f"{draft.entries['data.generate.rows']} rows of {topics} topic{'s' * (topics != 1)}"
+
+    def _is_there(self, path: str) -> bool:
+        place = self._place(path)
+        return place is not None and place.exists()
+
+    # ------------------------------------------------------------------------------------------------- the file
+
+    def look_at_file(self, draft: Draft) -> None:
+        """Count the rows of a local file and see how they are written, in a thread."""
+        path = draft.entries["data.raw_path"]
+        place = self._place(path)
+        self.found.update("")
+        if draft.entries["data.source"] != "local" or place is None or not place.is_file():
+            return
+
+        def work() -> None:
+            self.post_message(self.Looked(path, peek(place)))
+
+        self.run_worker(work, thread=True, group="peek", exclusive=True)
+
+    def _place(self, path: str) -> Path | None:
+        return Workspace(self._root).resolve(path) if path and "\0" not in path else None
+
+    def on_data_question_looked(self, event: Looked) -> None:
+        """The screen sees it too."""
+        found = self._looks[event.path] = event.found
+        if event.path == self._local and found.lines:
+            self.found.update(f"{counted(found.lines)} rows · {found.schema or 'no rows found'}")
+
+    def objection(self, draft: Draft) -> str:
+        """Why the file can't be used; empty when it can."""
+        path = draft.entries["data.raw_path"]
+        if draft.entries["data.source"] != "local":
+            return ""
+        place = self._place(path)
+        if place is None or not place.is_file():
+            return f"{'there is no such file' if path else 'no file is chosen yet'}: give a JSONL file, or take the demo"
+        found = self._looks.get(path)
+        return found.problem if found is not None and not found.schema else ""
+
+    # ----------------------------------------------------------------------------------------------- what is entered
+
+    @on(Choices.Changed)
+    def _chosen(self, event: Choices.Changed) -> None:
+        event.stop()
+        local = event.value == "local"
+        path = self._local if local else self._free_place(event.value)
+        if local:
+            self.picker.show(path)
+            self.query_one(".file").display = True
+            self.picker.input.focus()
+        self.post_message(self.Entered(self, {"data.source": event.value, "data.raw_path": path}))
+
+    def about(self) -> str:
+        if self.choices.value != "local":
+            return self.choices.pointed.about if self.choices.pointed else super().about()
+        return 'JSONL or JSON; a row is {"messages": […]}, or {"instruction": …, "output": …}.'
+
+    def _free_place(self, source: str) -> str:
+        """Where rows are written: the usual file, unless rows of another origin stand there."""
+        usual = str(fields()["data.raw_path"].default)
+        return _OWN_PLACES[source] if self._is_there(usual) else usual
+
+    @on(PathPicker.Changed)
+    def _typed(self, event: PathPicker.Changed) -> None:
+        event.stop()
+        self.post_message(self.Entered(self, {"data.raw_path": event.value}))
+
+
+def covered() -> frozenset[str]:
+    """Settings that the questions enter completely, so that no plain field repeats them."""
+    return frozenset({"data.source", "data.schema", "train.precision_mode"})
+
+
+def asked(config: Config) -> tuple[Any, ...]:
+    """The five answers, as a summary lists them."""
+    made = {"bundled": "demo, 12 rows", "generated": f"{config.data.generate.rows} rows, generated"}.get(config.data.source)
+    data = f"{made}, at {config.data.raw_path}" if made else config.data.raw_path
+    return (
+        ("GPU", config.compute.gpu),
+        ("Model", config.model.local_path or config.model.repo),
+        ("Data", data),
+        ("Schema", config.data.row_schema),
+        ("Precision", config.train.precision_mode),
+    )
