@@ -26,17 +26,16 @@ from humigence_tui.terminal.safe_lines import SafeLines
 from humigence_tui.terminal.tty import Tty, TtyDriver
 from pipeline.common.text import safe
 from pipeline.runs.folders import RunFolder, Workspace
-from screens.frame import messages, themes
+from screens.frame import messages, registry, themes
 from screens.frame import page as base
-from screens.frame import registry as names
 from screens.frame.page import Page
 
 if TYPE_CHECKING:
     from humigence_tui.background.threads import Threads
     from humigence_tui.background.trainer import InProcessTrainer
     from pipeline.config.schema import Config
-    from pipeline.runner.runner import Request
     from pipeline.runs.events import StopMode
+    from pipeline.runs.request import Request
     from screens.frame.machine_snapshot import Machine
     from screens.frame.run_snapshot import RunRow, Snapshot
 
@@ -86,7 +85,7 @@ class HumigenceApp(App[None]):
         self.theme = themes.NO_COLOR.name if self.no_color else themes.suited(self.console.color_system)
 
     def get_default_screen(self) -> Screen[None]:
-        return names.load("home")()
+        return registry.load("home")()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Every line of every widget passes these on its way to the terminal."""
@@ -159,8 +158,8 @@ class HumigenceApp(App[None]):
             while len(self.screen_stack) > 1:
                 self.pop_screen()
             return
-        is_new = not names.is_loaded(name)
-        screen = names.load(name)
+        is_new = not registry.is_loaded(name)
+        screen = registry.load(name)
         if is_new:
             self._keep_what_is_loaded()
         self.push_screen(screen(**arguments))
@@ -192,7 +191,7 @@ class HumigenceApp(App[None]):
 
     @on(messages.StopRun)
     def _stop_run(self, message: messages.StopRun) -> None:
-        from pipeline.runs.store import request_stop
+        from pipeline.runs.control import request_stop
 
         request_stop(message.run, message.mode)
 
@@ -202,7 +201,7 @@ class HumigenceApp(App[None]):
 
     @on(messages.ResumeRun)
     def _resume_run(self, message: messages.ResumeRun) -> None:
-        from pipeline.runner.runner import Request
+        from pipeline.runs.request import Request
 
         self._launch(message.run.load_config, Request(train=True, resume=True, run=str(message.run.path)))
 

@@ -6,7 +6,7 @@ import json
 import unicodedata
 from typing import Any
 
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 
 # What each would do: fill the clipboard, rename the window, clear the screen, a hyperlink, colour through C1, a command through
 # C1 (OSC, DCS), report back as if typed, reorder text, end the line.

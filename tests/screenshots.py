@@ -15,7 +15,7 @@ from typing import Any
 
 from humigence_tui.app import HumigenceApp
 from humigence_tui.background import threads
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import locks
 from pipeline.system.gpu import GIB, GpuProcess, GpuReading, Survey
 from pipeline.system.host import HostReading

@@ -20,8 +20,8 @@ from pathlib import Path
 import pyte
 
 from pipeline.config.schema import Config
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import store
+from pipeline.runs.folders import RunFolder, Workspace
 from tests.processes import IMPORT_PATH, ROOT
 
 PATIENCE_S = 120.0
@@ -31,7 +31,7 @@ _APP = (sys.executable, "-m", "humigence_tui")
 @contextmanager
 def live_run(root: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[bytes]]]:
     """A run that is on, its worker in a process and a session of its own."""
-    run = runs.create(Workspace(root), Config(project="faithful"), {})
+    run = store.create(Workspace(root), Config(project="faithful"), {})
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.screens.fake_worker", str(run.path)],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": IMPORT_PATH}, start_new_session=True,

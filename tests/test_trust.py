@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs import provenance
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import provenance, store
+from pipeline.runs.folders import RunFolder, Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.faults.strace import needs_strace
 from tests.processes import environment, humigence
@@ -65,7 +64,7 @@ def ran(project: Path) -> Iterator[Ran]:
     command = [sys.executable, "-P", "-m", "humigence_tui.cli.main", "pipeline", "--train", "--json", "--config", "mine.json"]
     done, calls = traced(command, project, changes)
     assert done.returncode in (0, 3), done.stderr
-    yield Ran(project, runs.find(Workspace(project)), done.stdout + done.stderr, calls)
+    yield Ran(project, store.find(Workspace(project)), done.stdout + done.stderr, calls)
 
 
 def traced(

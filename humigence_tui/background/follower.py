@@ -17,12 +17,11 @@ from humigence_tui.background import Post
 from humigence_tui.background.log_lines import log_lines, told_lines
 from humigence_tui.background.output import OutputTail
 from pipeline.common.errors import HumigenceError
-from pipeline.runs import fold_cache as state_cache
-from pipeline.runs import post_mortem as gone
-from pipeline.runs import store as runs
+from pipeline.runs import control, fold_cache, post_mortem
+from pipeline.runs.event_log import EventReader
 from pipeline.runs.fold import fold_lines
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState
-from pipeline.runs.store import EventReader, RunFolder
 from screens.frame import messages
 from screens.frame.run_snapshot import Freezer, LogLine, Snapshot
 
@@ -122,7 +121,7 @@ class Following:
     def read(self) -> bool:
         """Read what is new; True when there is something to show that was not there before."""
         state, reader = self._opened()
-        alive = runs.is_alive(self.run)  # before reading, so that a last event is never missed
+        alive = control.is_alive(self.run)  # before reading, so that a last event is never missed
         before = reader.offset
         fold_lines(reader.read_lines(_PIECE_BYTES), state, lambda envelope: self._log.extend(log_lines(envelope, state)))
         output_changed = self._output.read()
@@ -130,8 +129,8 @@ class Following:
         grown = reader.offset != before
         self._unsaved += reader.offset - before
         # Not while it grows: a flood would have the whole curve written four times a second.
-        if whole and self._unsaved > state_cache.WORTH_IT_BYTES and not (was_whole and alive):
-            state_cache.save(self.run, state, reader.offset)
+        if whole and self._unsaved > fold_cache.WORTH_IT_BYTES and not (was_whole and alive):
+            fold_cache.save(self.run, state, reader.offset)
             self._unsaved = 0
         self.whole = whole  # from now on others read the cache
         changed = grown or output_changed or self.whole != was_whole or alive != self._seen.alive or self._due(alive)
@@ -152,7 +151,7 @@ class Following:
     def _opened(self) -> tuple[RunState, EventReader]:
         """The fold and its reader; at first from the cache, the log pane filled from the end of the log."""
         if self._state is None or self._reader is None:
-            cached = state_cache.cached(self.run)
+            cached = fold_cache.cached(self.run)
             if cached:
                 self._state, self._reader = cached
                 self._log.extend(told_lines(self.run, self._reader.offset))
@@ -164,11 +163,11 @@ class Following:
         """What the run looks like after the newest `read`."""
         assert self._state is not None
         self._seen.posted = time.monotonic()
-        summary = state_cache.summarize(self._state)
+        summary = fold_cache.summarize(self._state)
         status = summary.status
         if status in ("starting", "running") and not self._seen.alive:
             status = "crashed"
         return self._freezer.freeze(
             self._state, summary, status, time.time(), self._log, self._output.lines, whole=self.whole,
-            gone=gone.why(self.run) if status == "crashed" and self.whole else "",
+            gone=post_mortem.why(self.run) if status == "crashed" and self.whole else "",
         )  # fmt: skip

@@ -8,9 +8,10 @@ from typing import Any
 from humigence_tui.event_text import LineWriter
 from pipeline.common.text import duration, loss, safe
 from pipeline.runs import events as ev
+from pipeline.runs.event_log import EventReader
 from pipeline.runs.events import Envelope, readable
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState
-from pipeline.runs.store import EventReader, RunFolder
 from screens.frame.run_snapshot import Level, LogLine
 
 _LEVELS: dict[str | None, Level] = {

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from humigence_tui.background import Post
 from pipeline.common.files import disk_bytes
-from pipeline.runs import fold_cache as state_cache
-from pipeline.runs import store as runs
+from pipeline.runs import control, fold_cache, store
+from pipeline.runs.event_log import EventReader
 from pipeline.runs.fold import fold_lines
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.runs.state import RunState
-from pipeline.runs.store import EventReader, RunFolder, Workspace
 from screens.frame import messages
 from screens.frame.run_snapshot import RunRow
 
@@ -66,7 +66,7 @@ class RunList(threading.Thread):
             self._woken.wait(EVERY_S)
 
     def _look(self) -> None:
-        found = runs.runs_of(self._workspace)
+        found = store.runs_of(self._workspace)
         for gone in set(self._known) - set(found):
             del self._known[gone]
         rows: dict[RunFolder, RunRow] = {}
@@ -89,14 +89,14 @@ class RunList(threading.Thread):
 
     def _waits(self, run: RunFolder) -> bool:
         """Whether a long log that no cache holds is left for later: no list was shown yet, or it is being read elsewhere."""
-        if run in self._known or _stamp(run)[1] < _LONG_LOG or state_cache.unread_bytes(run) < _LONG_LOG:
+        if run in self._known or _stamp(run)[1] < _LONG_LOG or fold_cache.unread_bytes(run) < _LONG_LOG:
             return False
         return self._posted is None or self._is_read_elsewhere(run)
 
     def _row(self, run: RunFolder) -> RunRow:
         known = self._known.get(run)
         alive = known is None or known.row.live or _changed(known, run)
-        alive = alive and runs.is_alive(run)
+        alive = alive and control.is_alive(run)
         stamp = _stamp(run)
         if known is not None and known.stamp == stamp and known.row.live == alive:
             if known.row.disk_bytes is None:
@@ -107,13 +107,13 @@ class RunList(threading.Thread):
 
     def _read(self, run: RunFolder, stamp: tuple[int, int], alive: bool, known: _Known | None) -> _Known:
         if not alive:
-            summary = state_cache.read_summary(run)
+            summary = fold_cache.read_summary(run)
             status = "crashed" if summary.status in ("starting", "running") else summary.status
             return _Known(stamp, RunRow(run, status, summary, self._disk_bytes(run)))
-        state, reader = (known.live if known else None) or state_cache.read(run)
+        state, reader = (known.live if known else None) or fold_cache.read(run)
         while lines := reader.read_lines():
             fold_lines(lines, state)
-        summary = state_cache.summarize(state)
+        summary = fold_cache.summarize(state)
         return _Known(stamp, RunRow(run, summary.status, summary, self._disk_bytes(run)), (state, reader))
 
     def _disk_bytes(self, run: RunFolder) -> int | None:
@@ -122,11 +122,11 @@ class RunList(threading.Thread):
 
 
 def _named(run: RunFolder) -> RunRow:
-    return RunRow(run, "running" if runs.is_alive(run) else "finished", state_cache.Summary(), is_read=False)
+    return RunRow(run, "running" if control.is_alive(run) else "finished", fold_cache.Summary(), is_read=False)
 
 
 def _takes_long(found: Sequence[RunFolder]) -> bool:
-    return len(found) >= _MANY_RUNS or sum(map(state_cache.unread_bytes, found)) > _MUCH_TO_READ
+    return len(found) >= _MANY_RUNS or sum(map(fold_cache.unread_bytes, found)) > _MUCH_TO_READ
 
 
 def _changed(known: _Known, run: RunFolder) -> bool:

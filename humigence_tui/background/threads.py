@@ -9,7 +9,7 @@ from humigence_tui.background import Post
 from humigence_tui.background.follower import Follower
 from humigence_tui.background.machine import MachineWatch
 from humigence_tui.background.run_list import RunList
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 
 # mallopt(3)
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from humigence_tui.background import Post
 from humigence_tui.terminal.tty import output_to
 from pipeline.common.errors import HumigenceError
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import control
+from pipeline.runs.folders import RunFolder, Workspace
 from screens.frame import messages
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
-    from pipeline.runner.runner import Request
+    from pipeline.runs.request import Request
 
 
 class InProcessTrainer(threading.Thread):
@@ -53,4 +53,4 @@ class InProcessTrainer(threading.Thread):
     def ask_to_stop(self) -> None:
         """Save and stop at the end of the optimizer step."""
         if self.folder:
-            runs.request_stop(self.folder, "save")
+            control.request_stop(self.folder, "save")

@@ -25,7 +25,7 @@ from pipeline.config.schema import Config, Topic
 from pipeline.dataset import generate, source
 from pipeline.dataset.readers import jsonl
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer

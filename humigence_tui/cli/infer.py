@@ -21,7 +21,7 @@ from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.jsonl import read_lines, unit
 from pipeline.export import packaged
 from pipeline.export.package_folder import MANIFEST
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.system import gpu
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _packaged(settings: Config, folder: Path, without_adapter: bool) -> _Loaded:
     if found.warning:
         say(found.warning, "amber")
     device = _device(settings, found.base.name)
-    from pipeline.modeling.generate import load_packaged
+    from pipeline.export.load import load_packaged
 
     return _Loaded(*load_packaged(found, device), without_adapter)
 

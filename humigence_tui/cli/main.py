@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from humigence_tui.cli.shared import output as terminal
+from humigence_tui.cli.shared import output
 from humigence_tui.terminal.safe_streams import open_standard_streams, safe_streams
 from pipeline import __version__
 from pipeline.common.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, HumigenceError
@@ -94,7 +94,7 @@ _root = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
 
 def _show_version(asked: bool) -> None:
     if asked:
-        terminal.out(__version__)
+        output.out(__version__)
         raise typer.Exit
 
 
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     _never_fail_to_print()
     with safe_streams():
         code = _run(arguments)
-        terminal.let_go_of_talk()
+        output.let_go_of_talk()
     return code
 
 
@@ -132,9 +132,9 @@ def _run(arguments: list[str] | None) -> int:
         _complain(error.message, error.hint)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        terminal.say("stopped")
+        output.say("stopped")
         return EXIT_STOPPED
-    except terminal.ReaderGone:
+    except output.ReaderGone:
         return EXIT_OK
     except Exception as error:  # noqa: BLE001  # the boundary: a bug of ours is told in one line
         if debug:
@@ -169,16 +169,16 @@ def _usage(error: Any) -> int:
 
 def _complain(message: str, hint: str) -> None:
     first, *more = message.splitlines() or [""]
-    terminal.say(f"✘ {first}", "red")
+    output.say(f"✘ {first}", "red")
     for line in (*more, *(f"  {line}" for line in hint.splitlines())):
-        terminal.say(line)
+        output.say(line)
 
 
 def _traceback() -> None:
     import traceback
 
     for line in traceback.format_exc().splitlines():
-        terminal.say(line)
+        output.say(line)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared import run_report
 from humigence_tui.cli.shared.follow import ask_to_stop, follow_elsewhere
 from humigence_tui.cli.shared.options import AsJson, workspace
 from humigence_tui.cli.shared.output import Colour, out, out_json, say, say_next, table
@@ -15,10 +15,9 @@ from humigence_tui.cli.shared.remove import prune, rm
 from humigence_tui.event_text import memory_ran_out, standing_lines
 from pipeline.common.errors import BadInput
 from pipeline.common.text import counted, duration, loss, size
-from pipeline.runs import provenance
-from pipeline.runs import store as runs
+from pipeline.runs import control, event_log, provenance, store
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState, Status
-from pipeline.runs.store import RunFolder
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 
@@ -34,7 +33,7 @@ def runs_(context: typer.Context, project: Project = None, as_json: AsJson = Fal
     """Without a subcommand: the list, newest first."""
     if context.invoked_subcommand is not None:
         return
-    rows = [runs.summary(run) for run in runs.runs_of(workspace(), project)]
+    rows = [store.summary(run) for run in store.runs_of(workspace(), project)]
     if as_json:
         out_json(rows)
     elif not rows:
@@ -66,10 +65,10 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 @app.command()
 def show(run: RunArgument = None, as_json: AsJson = False) -> None:
     """What a run did and what came out."""
-    found = runs.find(workspace(), run)
-    state = runs.read_state(found)
+    found = store.find(workspace(), run)
+    state = event_log.read_state(found)
     if as_json:
-        out_json(report.as_json(found, state))
+        out_json(run_report.as_json(found, state))
         return
     for line in table(_facts(found, state)):
         out(line)
@@ -78,14 +77,14 @@ def show(run: RunArgument = None, as_json: AsJson = False) -> None:
         out(*step)
     if state.gates:
         out()
-        report.print_gates(state.gates)
-    report.say_end(found, state)
+        run_report.print_gates(state.gates)
+    run_report.say_end(found, state)
 
 
 def _facts(run: RunFolder, state: RunState) -> list[tuple[str, str]]:
     facts = [
-        ("run", report.run_name(run)),
-        ("state", runs.status_of(run, state)),
+        ("run", run_report.run_name(run)),
+        ("state", control.status_of(run, state)),
         ("model", f"{state.model}   {state.precision_mode}   {state.device}".rstrip()),
         ("folder", str(run.path)),
     ]
@@ -93,7 +92,7 @@ def _facts(run: RunFolder, state: RunState) -> list[tuple[str, str]]:
         facts.append(("took", duration((state.ended or state.last_event) - state.started)))
     if state.step:
         facts.append(("steps", f"{counted(state.step)} of {counted(state.total_steps)}"))
-        facts.append(("loss", report.losses(state)))
+        facts.append(("loss", run_report.losses(state)))
     if state.best:
         facts.append(("best", f"{loss(state.best[1])} held out, at step {counted(state.best[0])}"))
     rate = state.tokens_per_second()
@@ -126,12 +125,12 @@ def stop(
 ) -> None:
     """Ask a run to finish its optimizer step, save and end."""
     found = _live_or(run)
-    name = report.run_name(found)
-    if not runs.is_alive(found):
+    name = run_report.run_name(found)
+    if not control.is_alive(found):
         raise BadInput(f"run {name} is not on", "humigence runs lists the runs and their states")
     ask_to_stop(found, "abort" if abort else "save")
     say(f"{name}: {'aborting' if abort else 'stopping after this step, then saving'}")
-    say_next(f"humigence runs follow {name}", report.resume_command(found))
+    say_next(f"humigence runs follow {name}", run_report.resume_command(found))
 
 
 app.command()(rm)
@@ -141,5 +140,5 @@ app.command()(prune)
 def _live_or(selector: str | None) -> RunFolder:
     """The run that is named; without a name the newest one that is on, else the newest."""
     here = workspace()
-    live = (run for run in runs.runs_of(here) if selector is None and runs.is_alive(run))
-    return next(live, None) or runs.find(here, selector)
+    live = (run for run in store.runs_of(here) if selector is None and control.is_alive(run))
+    return next(live, None) or store.find(here, selector)

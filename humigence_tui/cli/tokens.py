@@ -11,7 +11,8 @@ from humigence_tui.cli.shared.output import out, out_json, table
 from humigence_tui.cli.shared.run_report import run_name
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.text import counted, duration, size
-from pipeline.runs import store as runs
+from pipeline.runs import event_log, store
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -25,9 +26,9 @@ def tokens(
 ) -> None:
     """Real tokens only: padding is not work. Steps that warm up are left out of the rate."""
     here, settings = open_project(config)
-    candidates = [runs.find(here, run)] if run else runs.runs_of(here, settings.project)
+    candidates = [store.find(here, run)] if run else store.runs_of(here, settings.project)
     for found in candidates:
-        state = runs.read_state(found)
+        state = event_log.read_state(found)
         if len(state.train):
             _print(figures(found, state), as_json)
             return
@@ -35,7 +36,7 @@ def tokens(
     raise MissingArtifact(f"{what}: no step was trained yet", with_config("train --train", config))
 
 
-def figures(run: runs.RunFolder, state: RunState) -> dict[str, Any]:
+def figures(run: RunFolder, state: RunState) -> dict[str, Any]:
     """Throughput of a run that has trained at least one step."""
     count = len(state.train)
     return {

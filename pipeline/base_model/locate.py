@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.base_model import untrusted_files as strangers
+from pipeline.base_model import untrusted_files
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import fingerprint, sha256_file
 from pipeline.config.schema import ChatTemplate, Config
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -173,16 +173,16 @@ def problems_of(folder: Path) -> list[str]:
         return ["there is no such folder"]
     if not (folder / "config.json").is_file():
         return [_instead_of_config(folder)]
-    if problems := strangers.file_problems(folder):
+    if problems := untrusted_files.file_problems(folder):
         return problems
     try:
         config, for_tokenizer = _read_config(folder), _read_config(folder, "tokenizer_config.json")
     except BadInput as error:
         return [error.message]
     if "auto_map" in config and not _known_to_transformers(str(config.get("model_type", ""))):
-        problems.append(strangers.code_problem(config, "config.json"))
+        problems.append(untrusted_files.code_problem(config, "config.json"))
     if "auto_map" in for_tokenizer and not (folder / "tokenizer.json").is_file():
-        problems.append(strangers.code_problem(for_tokenizer, "tokenizer_config.json"))
+        problems.append(untrusted_files.code_problem(for_tokenizer, "tokenizer_config.json"))
     problems += _weight_problems(folder)
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         problems.append(f"no tokenizer ({', '.join(_VOCABULARIES[:3])})")
@@ -229,15 +229,15 @@ def _weight_problems(folder: Path) -> list[str]:
         if pickles:
             return [f"its weights are pickled ({pickles[0]}), which can run code when loaded; only safetensors are read"]
         return [f"no weights ({WEIGHTS})"]
-    if problems := [problem for name in shards if (problem := strangers.shard_problem(name))]:
+    if problems := [problem for name in shards if (problem := untrusted_files.shard_problem(name))]:
         return problems
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return [f"{missing[0]}{more} of {len(shards)} weight files is missing ({INDEX} names it)"]
-    if problems := [problem for name in shards if (problem := strangers.leads_out(folder / name, folder))]:
+    if problems := [problem for name in shards if (problem := untrusted_files.leads_out(folder / name, folder))]:
         return problems
-    return [problem for name in shards if (problem := strangers.weights_problem(folder / name))]
+    return [problem for name in shards if (problem := untrusted_files.weights_problem(folder / name))]
 
 
 def _shards(folder: Path) -> list[str]:

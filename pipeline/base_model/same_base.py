@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json, write_json
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 
 
 def note(run: RunFolder, base: BaseModel) -> None:

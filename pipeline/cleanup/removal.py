@@ -12,9 +12,8 @@ from pipeline.cleanup.retention import KEPT_NEWEST, Pruning
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
-from pipeline.runs import checkpoint_folders as checkpoint_files
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import checkpoint_folders, control, store
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import locks
 
 _START_S = 10.0  # how long somebody else's start is waited for
@@ -23,9 +22,9 @@ _START_S = 10.0  # how long somebody else's start is waited for
 def require_removable(workspace: Workspace, run: RunFolder) -> None:
     """Raises `EnvironmentFault` for a run that is on, `BadInput` for one that a package needs or that lies elsewhere."""
     name = f"{run.project}/{run.run_id}"
-    if run not in runs.runs_of(workspace):
+    if run not in store.runs_of(workspace):
         raise BadInput(f"{run.path} is no run of this folder", "humigence runs lists them")
-    if runs.is_alive(run):
+    if control.is_alive(run):
         raise _is_on(run)
     if why := retention.why_needed(run, retention.packed_runs(workspace)):
         raise BadInput(f"run {name} is not removed: {why}", "delete that package first, or pack another run over it")
@@ -74,7 +73,7 @@ def _clear_left_over(workspace: Workspace) -> None:
             _remove(path)
     for place in retention.places(workspace):
         files.clear_left_behind(place)
-    for run in runs.runs_of(workspace):
+    for run in store.runs_of(workspace):
         if files.left_behind(run.path) or any(run.checkpoints.glob(".step-*")):
             lock = locks.try_lock(run.lock)
             if lock:
@@ -98,7 +97,7 @@ def _clear_inside(run: RunFolder) -> None:
         # Whoever holds the lock writes everything in the folder but these two.
         if path.is_file() and not path.name.startswith((f".{run.stop_request.name}.", ".state.")):
             path.unlink(missing_ok=True)
-    checkpoint_files.clear_unfinished(run.checkpoints)
+    checkpoint_folders.clear_unfinished(run.checkpoints)
 
 
 # ---------------------------------------------------------------------------------------------------------- locks

@@ -22,8 +22,8 @@ from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.export.package_folder import MANIFEST
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import control, event_log, store
+from pipeline.runs.folders import RunFolder, Workspace
 
 KEPT_NEWEST = 5
 _NEW_S = 3600.0  # prepared data or a run folder this young may belong to a command that is at work
@@ -64,7 +64,7 @@ def plan(workspace: Workspace, *, keep: int = KEPT_NEWEST, project: str | None =
     """
     old, kept = _divide_runs(workspace, keep, project)
     gone = {item.path for item in old}
-    staying = [run for run in runs.runs_of(workspace) if run.path not in gone]
+    staying = [run for run in store.runs_of(workspace) if run.path not in gone]
     needed = _needed_data(workspace, staying)
     unused, used = list[Item](), list[Item]()
     for folder in _data_folders(workspace):
@@ -78,7 +78,7 @@ def _divide_runs(workspace: Workspace, keep: int, project: str | None) -> tuple[
     """(those that go, those that stay)"""
     packed = packed_runs(workspace)
     old, kept, seen = list[Item](), list[Item](), dict[str, int]()
-    for run in runs.runs_of(workspace, project):
+    for run in store.runs_of(workspace, project):
         number = seen[run.project] = seen.get(run.project, 0) + 1
         newest = f"{_among(keep)} of its project" if number <= keep else ""
         why = why_needed(run, packed) or newest
@@ -107,7 +107,7 @@ Packed = dict[tuple[str, str | None], Path]
 
 def why_needed(run: RunFolder, packed: Packed) -> str:
     """Why a run must stay whatever anybody wants; empty when it need not."""
-    if runs.is_alive(run):
+    if control.is_alive(run):
         return "it is on"
     package = packed.get((run.project, run.run_id)) or packed.get((run.project, None))
     return f"{package} was packed from it" if package else ""
@@ -137,7 +137,7 @@ def processed_folders(workspace: Workspace) -> set[Path]:
 
 def _named_folders(workspace: Workspace, section: str, key: str, default: str) -> set[Path]:
     """The folders that the workspace's runs and configs name for this setting. Read without checking: there are many."""
-    paths = [*(run.config for run in runs.runs_of(workspace)), *_configs(workspace)]
+    paths = [*(run.config for run in store.runs_of(workspace)), *_configs(workspace)]
     sections = [_document(path).get(section) for path in paths]
     names = [each.get(key) for each in sections if isinstance(each, dict)]
     return {workspace.resolve(name) for name in (default, *names) if isinstance(name, str) and name}
@@ -178,14 +178,14 @@ def _needed_data(workspace: Workspace, staying: Iterable[RunFolder]) -> dict[Pat
         place = workspace.resolve(name or Config().data.processed_dir)
         if isinstance(fingerprint := _document(run.preprocess_report).get("fingerprint"), str):
             needed[place / fingerprint] = f"run {run.project}/{run.run_id} was made from it"
-        if runs.is_alive(run) and not _is_past_preprocess(run):
+        if control.is_alive(run) and not _is_past_preprocess(run):
             needed[place] = f"run {run.project}/{run.run_id} is on"
     return needed
 
 
 def _is_past_preprocess(run: RunFolder) -> bool:
     """In this attempt: steps of an earlier one are told again as they begin."""
-    state = runs.read_state(run)
+    state = event_log.read_state(run)
     step = state.steps["preprocess"]
     return step.outcome is not None and (step.started or 0.0) >= (state.attempt_started or 0.0)
 
@@ -211,7 +211,7 @@ def left_over(workspace: Workspace, staying: Iterable[RunFolder]) -> Iterator[Pa
     for project in projects(workspace):
         yield from nameless_runs(project)
     for run in staying:
-        if not runs.is_alive(run):
+        if not control.is_alive(run):
             yield from files.left_behind(run.path)
             yield from run.checkpoints.glob(".step-*")
 
@@ -221,7 +221,7 @@ def nameless_runs(project: Path) -> list[Path]:
     folders = [
         path for path in project.iterdir() if path.is_dir() and path.name[0] != "." and not (path / "config.json").exists()
     ]
-    return [path for path in folders if not _young(path) and not runs.is_alive(RunFolder(path))]
+    return [path for path in folders if not _young(path) and not control.is_alive(RunFolder(path))]
 
 
 def places(workspace: Workspace) -> list[Path]:

@@ -71,3 +71,8 @@ class Stopped(HumigenceError):
     """The person asked to stop. What was trained is saved unless they asked to abort."""
 
     exit_code = EXIT_STOPPED
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, as much of it as a person reads."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from pipeline.common.errors import BadInput
 from pipeline.common.files import write_json
 from pipeline.common.strict_json import DuplicateKey, keys_once
-from pipeline.config import legacy as old_config
+from pipeline.config import legacy
 from pipeline.config.schema import Config, Level
 
 DEFAULT_CONFIG = "configs/humigence.basic.json"
@@ -134,7 +134,7 @@ def problems(document: dict[str, Any]) -> tuple[Problem, ...]:
 
 def _checked(document: dict[str, Any]) -> tuple[Config | None, tuple[str, ...], tuple[Problem, ...]]:
     """The config, or None and what is wrong; and what older spellings became."""
-    reading = old_config.read(_with_short_keys(document))
+    reading = legacy.read(_with_short_keys(document))
     found = tuple(Problem(key, words) for key, words in reading.problems)
     try:
         config = Config.model_validate(reading.document)
@@ -302,14 +302,14 @@ def full_key(name: str) -> str:
     """
     first, dot, rest = name.partition(".")
     key = f"{SHORT_KEYS[first]}{dot}{rest}" if first in SHORT_KEYS else name
-    if not old_config.today(key):
-        raise BadInput(old_config.gone_words(key), "humigence config keys lists the settings there are")
-    return old_config.today(key)
+    if not legacy.today(key):
+        raise BadInput(legacy.gone_words(key), "humigence config keys lists the settings there are")
+    return legacy.today(key)
 
 
 def renamed(name: str) -> str:
     """What to say of an older name: `data.collator_windowing is data.over_long now`. Empty for one of today's."""
-    return f"{name} is {old_config.today(name)} now" if name in old_config.MOVED else ""
+    return f"{name} is {legacy.today(name)} now" if name in legacy.MOVED else ""
 
 
 def get(config: Config, name: str) -> Any:
@@ -351,7 +351,7 @@ def with_value_noted(config: Config, name: str, text: str, where: str = "config 
 
 def _in_todays_words(name: str, value: Any) -> Any:
     """What a value that was given under an older name is under today's."""
-    moved = old_config.MOVED.get(name)
+    moved = legacy.MOVED.get(name)
     try:
         return moved.value(value) if moved else value
     except ValueError as error:

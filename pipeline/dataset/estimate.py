@@ -14,12 +14,12 @@ from pathlib import Path
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, DataSection
 from pipeline.dataset import source
+from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import row_capacity
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.jsonl import Line, count_lines, read_lines
 from pipeline.dataset.schemas.registry import messages_of
-from pipeline.planning.plan import DataFigures
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 
 SAMPLE_LINES = 1000
 CHARACTERS_A_TOKEN = 4

@@ -19,15 +19,16 @@ from typing import Any
 from pipeline.common.errors import BadInput
 from pipeline.config.file import shipped
 from pipeline.config.schema import Topic
-from pipeline.dataset import generated_arithmetic as sums
+from pipeline.dataset import generated_arithmetic
+from pipeline.dataset.generated_arithmetic import Draw, Turns
 from pipeline.tokenization.messages import Message
 
 Conversation = list[Message]
 
 TERSE = "Answer with the bare fact, not with a sentence."
-_WORKED_OUT: dict[Topic, tuple[str, Callable[[sums.Draw], sums.Turns]]] = {
-    "arithmetic": ("sums with the way to the answer", sums.arithmetic),
-    "units": ("measures in other units", sums.units),
+_WORKED_OUT: dict[Topic, tuple[str, Callable[[Draw], Turns]]] = {
+    "arithmetic": ("sums with the way to the answer", generated_arithmetic.arithmetic),
+    "units": ("measures in other units", generated_arithmetic.units),
 }
 _MOST_WORKED_OUT = 500
 _LONGEST_BARE_FACT = 40
@@ -109,7 +110,7 @@ def _facts(topic: Topic) -> dict[str, Any]:
     return facts
 
 
-def _worked_out(make: Callable[[sums.Draw], sums.Turns], chance: Chance) -> Iterator[sums.Turns]:
+def _worked_out(make: Callable[[Draw], Turns], chance: Chance) -> Iterator[Turns]:
     asked: set[str] = set()
     for number in range(_MOST_WORKED_OUT):
         turns = make(chance.of(number).number)
@@ -166,7 +167,7 @@ class _Table:
         short = isinstance(fact, str) and len(fact) <= _LONGEST_BARE_FACT  # a number alone would lack its unit
         return short and self._chance.number(f"bare {thing[self._name]} {ask['of']}", 0, 5) == 0
 
-    def _lists(self) -> Iterator[sums.Turns]:
+    def _lists(self) -> Iterator[Turns]:
         for each in self._table.get("lists", ()):
             values = dict.fromkeys(thing[each["by"]] for thing in self._things if thing[each["by"]] is not None)
             for value in values:
@@ -177,7 +178,7 @@ class _Table:
                 words = {"value": value, "items": f"{', '.join(most)} and {last}"}
                 yield [_sentence(self._chance.choice(each["ask"], "list", value), words), _sentence(each["answer"], words)]
 
-    def _compared(self) -> Iterator[sums.Turns]:
+    def _compared(self) -> Iterator[Turns]:
         for each in self._table.get("compares", ()):
             things = {thing[each["item"]]: thing[each["by"]] for thing in self._things if thing[each["by"]] is not None}
             for a, b in pairwise(self._chance.shuffled(list(things), "compare")):

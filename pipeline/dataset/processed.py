@@ -23,13 +23,13 @@ from pipeline.common.files import fingerprint, read_json, sha256_file
 from pipeline.config.file import shipped
 from pipeline.config.schema import Config
 from pipeline.dataset.packing import pack, row_capacity
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from pipeline.base_model.locate import BaseModel
-    from pipeline.planning.plan import DataFigures
+    from pipeline.dataset.figures import DataFigures
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -74,7 +74,7 @@ class ProcessedData:
 
     def figures(self, config: Config) -> DataFigures:
         """What a plan asks of the training rows, counted."""
-        from pipeline.planning.plan import DataFigures
+        from pipeline.dataset.figures import DataFigures
 
         lengths = self.lengths("train")
         rows, capacity = packed_rows(lengths, config)

@@ -13,7 +13,7 @@ from pipeline.config.file import shipped
 from pipeline.config.schema import Config
 from pipeline.dataset import generate
 from pipeline.dataset.processed import BUNDLED_DEMO, raw_file
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.system import faults as machine_faults
 
 

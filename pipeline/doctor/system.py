@@ -14,10 +14,9 @@ from pipeline.base_model.catalogue import has_token
 from pipeline.base_model.locate import hub_cache
 from pipeline.common.text import duration
 from pipeline.doctor.check import Check
-from pipeline.runs import post_mortem as gone
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
-from pipeline.system import login_session as logout
+from pipeline.runs import post_mortem, store
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.system import login_session
 from pipeline.system.disk import existing, is_read_only
 from pipeline.system.gpu import GIB
 from pipeline.system.host import read_host
@@ -106,7 +105,7 @@ def _clock(workspace: Path) -> Check:
 
 
 def _set_since(run: RunFolder) -> str:
-    moved = gone.clock_moved_s(run)
+    moved = post_mortem.clock_moved_s(run)
     if abs(moved) <= _CLOCK_SLACK_S:
         return ""
     way = "forward" if moved > 0 else "back"
@@ -121,7 +120,7 @@ def _dated(workspace: Path) -> Iterator[Path]:
 
 
 def _newest_runs(workspace: Path) -> list[RunFolder]:
-    return runs.runs_of(Workspace(workspace))[:_RUNS_LOOKED_AT]
+    return store.runs_of(Workspace(workspace))[:_RUNS_LOOKED_AT]
 
 
 def _written(path: Path) -> float:
@@ -136,16 +135,16 @@ def _written(path: Path) -> float:
 
 def _logout_kills() -> Iterator[Check]:
     """systemd can be told to kill what a person leaves running at logout: a training with it."""
-    kills = logout.kills_at_logout()
+    kills = login_session.kills_at_logout()
     if kills is None:
         return
     if not kills:
         yield Check("KillUserProcesses", "ok", "no: a training outlives the login")
-    elif logout.this_login().lingers:
+    elif login_session.this_login().lingers:
         yield Check("KillUserProcesses", "ok", "yes, but you linger: a training gets a scope of its own and outlives the login")
     else:
         advice = "a training ends when you log out; once you linger it gets a scope of its own"
-        yield Check("KillUserProcesses", "warning", "yes", advice, logout.KEEP)
+        yield Check("KillUserProcesses", "warning", "yes", advice, login_session.KEEP)
 
 
 def _answer(*command: str) -> str:

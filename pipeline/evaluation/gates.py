@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.schema import AcceptanceSection
+from pipeline.runs.event_log import read_state
 from pipeline.runs.events import GateJudged
-from pipeline.runs.store import RunFolder, read_report, read_state
+from pipeline.runs.folders import RunFolder
+from pipeline.runs.store import read_report
 
 HELD_OUT = "held-out loss"
 JITTER = "throughput jitter"

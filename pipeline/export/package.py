@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.base_model import locate
-from pipeline.base_model import same_base as trained_on
+from pipeline.base_model import locate, same_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import Reference, reference_of
 from pipeline.common.errors import MissingArtifact
@@ -136,7 +135,7 @@ def find(ctx: StepContext) -> Package | None:
 def require(ctx: StepContext) -> Package:
     """`find`, or `MissingArtifact` with what is missing, or `BadInput` for a base model that was not trained on."""
     result = trained.require(ctx)
-    trained_on.require_same(result.run, locate.require(ctx.config, ctx.workspace))
+    same_base.require_same(result.run, locate.require(ctx.config, ctx.workspace))
     if read_report(result.run.eval_report) is None:
         raise MissingArtifact(f"run {result.run.run_id} has not been evaluated; its cards would be empty", "humigence eval")
     package = find(ctx)

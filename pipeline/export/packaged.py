@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model import locate
-from pipeline.base_model import untrusted_files as strangers
+from pipeline.base_model import locate, untrusted_files
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import places
 from pipeline.common.errors import BadInput, MissingArtifact
@@ -40,7 +39,7 @@ def read(folder: Path) -> Packaged:
         MissingArtifact: there is no package, a file of it is missing, or its base model is gone; with the next thing to do.
     """
     try:
-        if problems := strangers.file_problems(folder):
+        if problems := untrusted_files.file_problems(folder):
             raise BadInput(f"{folder} is no package of ours: {problems[0]}", "humigence pack makes one from the newest run")
         manifest = read_json(folder / MANIFEST)
         recorded, version = manifest["base"], manifest["format_version"]

@@ -11,8 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.base_model import locate
-from pipeline.base_model import same_base as trained_on
+from pipeline.base_model import locate, same_base
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json
@@ -22,7 +21,7 @@ from pipeline.export.package_folder import MANIFEST
 from pipeline.jobs.server import Handler, Request
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import gpu
 from pipeline.tokenization.messages import Message
 
@@ -74,7 +73,7 @@ class Chat:
             config.train.precision_mode,
             config.compute.gpu,
             what,
-            trained_on.warning(run, base),
+            same_base.warning(run, base),
         )
 
     def _load(
@@ -85,7 +84,8 @@ class Chat:
         told = {"what": what, "base": base.name, "device": device.name, "precision": precision_mode, "warning": warning}
         request.tell("loading", **told)
         gpu.see_only(device)
-        from pipeline.modeling.load import load_adapter, load_base
+        from pipeline.modeling.adapter import load_adapter
+        from pipeline.modeling.load import load_base
         from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
         self._model = None  # the one before makes room

@@ -17,7 +17,7 @@ from pipeline.planning import measurements
 from pipeline.planning.measurements import Measurement
 from pipeline.planning.plan import Plan
 from pipeline.planning.planner import plan_for
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import Device, choose_device, see_only
 from pipeline.system.out_of_memory import NO_ROOM, unless_short
 

@@ -30,21 +30,18 @@ from pipeline.dataset.readers import jsonl
 from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
+from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_WORDS, histogram, rendered, shortened
 from pipeline.dataset.split import assign
 from pipeline.jobs.server import Handler, Request
-from pipeline.runs.store import Workspace
-from pipeline.tokenization.messages import NOT_TRAINED, Message
+from pipeline.runs.folders import Workspace
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
-    from pipeline.tokenization.label_spans import Document, Encoded
+    from pipeline.tokenization.label_spans import Document
 
 Only = Literal["all", "rejected", "train", "val", "test"]
 UNREAD, KEPT, TWIN, REJECTED = range(4)
-TWIN_WORDS = "the same conversation stands further up"
 _TELL_EVERY_S = 0.25
-_MOST_CHARACTERS = 40_000  # of a row; more can't be read on a screen
-_FINEST_BINS = 64
 # Looked at together: a person who asks for a row waits for them.
 _ROWS_AT_ONCE = 256
 _BYTES_AT_ONCE = 1 << 18
@@ -284,58 +281,16 @@ class Rows:
             told["reason"] = TWIN_WORDS
         split = -1 if self._split_of is None else int(self._split_of[row])
         told["split"] = SPLITS[split] if split >= 0 else ""
-        told["plain"] = [] if told["documents"] else _shortened(look.messages) or [["", self._bare(row)[:_MOST_CHARACTERS]]]
+        told["plain"] = [] if told["documents"] else shortened(look.messages) or [["", self._bare(row)[:MOST_CHARACTERS]]]
         return told
 
     def _bare(self, row: int) -> str:
         """The line as it is written."""
         with self._path.open("rb") as file:
             file.seek(self._positions[row])
-            return file.readline(4 * _MOST_CHARACTERS).decode("utf-8", "replace").rstrip("\r\n")
-
-
-def rendered(document: Encoded, tokenizer: ChatTokenizer) -> dict[str, Any]:
-    """`{"tokens", "trained", "parts": [(text, is trained), …], "left_out": characters}`."""
-    parts: list[tuple[str, bool]] = []
-    at, told, room = 0, 0, _MOST_CHARACTERS
-    for end in _borders(document.labels):
-        # Always from the start: a word piece alone would lose the space before it.
-        text = tokenizer.decode(document.ids[:end], keep_special=True)
-        parts.append((text[told : told + room], document.labels[at] != NOT_TRAINED))
-        room -= len(parts[-1][0])
-        told, at = max(told, len(text)), end
-    trained = sum(label != NOT_TRAINED for label in document.labels)
-    left_out = told - sum(len(text) for text, _ in parts)
-    return {"tokens": len(document.ids), "trained": trained, "parts": parts, "left_out": left_out}
+            return file.readline(4 * MOST_CHARACTERS).decode("utf-8", "replace").rstrip("\r\n")
 
 
 def _copied(column: array[int]) -> NDArray[np.int64]:
     """Another thread may append meanwhile, which a view of the array's own memory would forbid."""
     return np.array(column[:], dtype=np.int64)
-
-
-def _borders(labels: Sequence[int]) -> list[int]:
-    """Where each stretch of tokens that are all trained, or all not, ends."""
-    trained = [label != NOT_TRAINED for label in labels]
-    return [end for end in range(1, len(trained) + 1) if end == len(trained) or trained[end] != trained[end - 1]]
-
-
-def _shortened(messages: Sequence[Message]) -> list[list[str]]:
-    room = _MOST_CHARACTERS
-    shown: list[list[str]] = []
-    for message in messages:
-        shown.append([message["role"], message["content"][: max(0, room)]])
-        room -= len(message["content"])
-    return shown
-
-
-def histogram(lengths: NDArray[np.int64]) -> dict[str, Any]:
-    """How many conversations there are of each length: `width` tokens a bin, the narrowest power of two with 64 bins or fewer."""
-    if not len(lengths):
-        return {"width": 1, "counts": [], "median": 0, "longest": 0}
-    longest = int(lengths.max())
-    width = 1
-    while longest // width >= _FINEST_BINS:
-        width *= 2
-    counts = np.bincount(lengths // width).tolist()
-    return {"width": width, "counts": counts, "median": int(np.median(lengths)), "longest": longest}

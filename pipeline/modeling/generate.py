@@ -1,4 +1,4 @@
-"""Generation: prompts answered in batches or streamed, and the packaged model loaded again.
+"""Generation: prompts answered in batches or streamed.
 
 One plain sampling loop instead of `generate()`, for three promises: a batch answers what each prompt alone would be answered, an
 answer depends on its own prompt and the seed only, and nothing outside is touched (torch's random state, the model's mode, its
@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline.modeling.decoding import decoder
-from pipeline.system.out_of_memory import answer_fault, in_halves, while_there_is_room
+from pipeline.system.out_of_memory import OutOfMemory, in_halves, while_there_is_room
 
 if TYPE_CHECKING:
-    from pipeline.export.packaged import Packaged
-    from pipeline.system.gpu import Device
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 # Prompts answered together: enough to use the device, few enough for their caches to fit beside a model that trains.
@@ -188,21 +185,9 @@ def _choose(logits: torch.Tensor, temperature: float, generators: list[torch.Gen
 # ------------------------------------------------------------------------------------------ the packaged model
 
 
-def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTokenizer]:
-    """The base model with the packaged adapter, in the precision it was trained in, and the tokenizer that trained it.
-
-    Answers of the base model alone: inside `model.disable_adapter()`.
-
-    Args:
-        package: as `packaged.read` returns it (look at its `warning`), or the folder.
-
-    Raises:
-        MissingArtifact: the package or its base model is not there.
-    """
-    from pipeline.export import packaged
-    from pipeline.modeling.load import load_adapter, load_base
-    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
-
-    found = packaged.read(package) if isinstance(package, Path) else package
-    model = load_base(found.base, found.manifest["precision_mode"], device)
-    return load_adapter(model, found.folder), ChatTokenizer.from_folder(found.folder, found.base.name)
+def answer_fault(prompt_tokens: int, max_new_tokens: int) -> OutOfMemory:
+    """There is no room for an answer."""
+    return OutOfMemory(
+        f"memory ran out while answering: {prompt_tokens:,} tokens of prompt, at most {max_new_tokens:,} of answer",
+        "allow shorter answers (--max-new-tokens, eval.max_new_tokens), free memory on this device, or set compute.gpu to cpu",
+    )

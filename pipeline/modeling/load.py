@@ -1,4 +1,4 @@
-"""The frozen base model in a precision mode, and the adapter on top of it.
+"""The frozen base model in a precision mode.
 
 The precision mode says how the weights of the frozen linear layers are held: 4-bit NF4 with double quantization (Dettmers et al.
 2023), 8 bits, or 16 bits. Embeddings, norms and the head are never quantized. What the matrix products are computed in is
@@ -9,11 +9,7 @@ Safetensors and GGUF only: no pickle is read and no code of a model repository r
 
 from __future__ import annotations
 
-import json
 import logging
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,17 +19,15 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.base_model import untrusted_files as strangers
 from pipeline.base_model.gguf_reader import read_once
+from pipeline.base_model.precision import ComputeDtype, weight_bytes
+from pipeline.base_model.precision import compute_dtype as compute_dtype_for
 from pipeline.base_model.shape import checked_shape, read_shape
-from pipeline.common.errors import BadInput
+from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
 from pipeline.common.text import size
-from pipeline.config.schema import LoraSection, PrecisionMode
+from pipeline.config.schema import PrecisionMode
 from pipeline.modeling.widened_linear import WidenedLinear
-from pipeline.planning.compute import compute_dtype as compute_dtype_for
-from pipeline.planning.memory_plain import ComputeDtype, weight_bytes
-from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.system.gpu import Device
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short
 
@@ -190,11 +184,7 @@ def _complete(base: BaseModel, model: PreTrainedModel, info: dict[str, Any]) -> 
 def _unreadable(base: BaseModel, error: Exception) -> Exception:
     if is_out_of_memory(error):
         return error
-    return BadInput(f"{base.name}: the weights in {base.path} can't be read: {_first_line(error)}", "humigence model check")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return BadInput(f"{base.name}: the weights in {base.path} can't be read: {first_line(error)}", "humigence model check")
 
 
 # ------------------------------------------------------------------------------------------------ computing
@@ -230,137 +220,3 @@ def _compute_in(model: PreTrainedModel, dtype: torch.dtype, device: Device) -> N
 
 
 # ------------------------------------------------------------------------------------------------ the adapter
-
-
-def add_adapter(model: PreTrainedModel, lora: LoraSection, seed: int) -> Any:
-    """A `peft.PeftModel` with a new LoRA adapter in 32 bits, the only weights that train. Same seed, same weights.
-
-    Raises:
-        BadInput: the model has no linear layer of a name in `train.lora.target_modules`.
-    """
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    _check_targets(model, lora)
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        task_type=TaskType.CAUSAL_LM,
-        base_model_name_or_path=model.name_or_path,
-    )
-    return get_peft_model(model, config)
-
-
-def _check_targets(model: PreTrainedModel, lora: LoraSection) -> None:
-    names = sorted(set(linear_layer_names(model)))
-    unknown = [name for name in lora.target_modules if name not in names]
-    if unknown:
-        named = ", ".join(map(repr, unknown))
-        raise BadInput(
-            f"train.lora.target_modules: this model has no linear layer {named}; it has {', '.join(names)}",
-            f"humigence config set train.lora.target_modules '{_as_list(names)}'",
-        )
-
-
-def _as_list(names: list[str]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
-
-
-def linear_layer_names(model: PreTrainedModel) -> Iterator[str]:
-    """The last part of the name of each linear layer but the head, as `train.lora.target_modules` takes it."""
-    head = model.get_output_embeddings()
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module is not head:
-            yield name.rpartition(".")[2]
-
-
-def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
-    """A `peft.PeftModel` of `model` with the frozen adapter in `folder`.
-
-    Raises:
-        BadInput: there is none, or it was made for another model.
-    """
-    from peft import get_peft_model
-
-    try:
-        config = _adapter_config(folder.resolve(strict=True))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its weights are read below
-            adapted = get_peft_model(model, config)
-        read_adapter(adapted, folder)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        hint = "an adapter belongs to the base model it was trained on"
-        raise BadInput(f"{folder}: no adapter for this model: {_first_line(error)}", hint) from error
-    return adapted.eval()
-
-
-# What may differ from one of our adapters to the next, and what says nothing of its weights.
-_OUR_SETTINGS = {"r", "lora_alpha", "lora_dropout", "target_modules"}
-_SAYS_NOTHING = {
-    "base_model_name_or_path",
-    "inference_mode",
-    "peft_type",
-    "peft_version",
-    "revision",
-    "task_type",
-    "auto_mapping",
-}
-
-
-def _adapter_config(folder: Path) -> Any:
-    """The `LoraConfig` of an adapter of our kind. A config can ask for more: modules to import, layers a million times over.
-
-    Raises `ValueError`, `KeyError` or `OSError`.
-    """
-    from peft import LoraConfig, TaskType
-
-    if problems := strangers.file_problems(folder):
-        raise ValueError(problems[0])
-    document = read_json(folder / ADAPTER_CONFIG)
-    if not isinstance(document, dict) or document.get("peft_type") != "LORA":
-        raise ValueError("adapter_config.json describes no LoRA adapter")
-    usual = json.loads(json.dumps(LoraConfig(task_type=TaskType.CAUSAL_LM).to_dict(), default=str))
-    ours = _OUR_SETTINGS | _SAYS_NOTHING
-    unknown = [name for name, value in document.items() if name not in ours and _asks(name, value, usual)]
-    if unknown:
-        raise ValueError(
-            f"adapter_config.json asks for {', '.join(sorted(unknown))[:200]}, which only plain LoRA adapters go without"
-        )
-    names = {"r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "target_modules": "target_modules"}
-    lora = LoraSection(**{our: document[theirs] for theirs, our in names.items()})
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        task_type=TaskType.CAUSAL_LM,
-        inference_mode=True,
-    )
-
-
-def _asks(name: str, value: Any, usual: dict[str, Any]) -> bool:
-    """Whether a setting is more than its default; a number that this peft doesn't know belongs to something that is off."""
-    if name not in usual and isinstance(value, (int, float)) and value is not True:
-        return False
-    return value not in (usual.get(name), None, False) and value not in ([], {})
-
-
-def read_adapter(adapted: Any, folder: Path) -> None:
-    """Put the weights in `folder` into a model with an adapter of the same shape.
-
-    Raises:
-        ValueError: a weight is missing, left over or of another shape.
-    """
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    path = folder / ADAPTER_WEIGHTS
-    if problem := strangers.leads_out(path, folder) or strangers.weights_problem(path):
-        raise ValueError(problem)
-    weights = load_file(path)
-    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    if {name: tensor.shape for name, tensor in weights.items()} != {name: tensor.shape for name, tensor in wanted.items()}:
-        raise ValueError(f"{ADAPTER_WEIGHTS} does not fit: it holds {len(weights)} weights, the model's adapter {len(wanted)}")
-    set_peft_model_state_dict(adapted, weights)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.base_model.precision import ComputeDtype, compute_dtype
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import Config, PrecisionMode
-from pipeline.planning.memory_plain import ComputeDtype
+from pipeline.config.schema import Config
 from pipeline.system.gpu import Device
 
 Kernels = Literal["fused", "plain"]
@@ -41,19 +41,6 @@ def computing(config: Config, shape: ModelShape, device: Device, reasons: dict[s
     if kernels == "fused":
         return Computing(dtype, kernels, "sdpa")  # of generation; training has its own
     return Computing(dtype, kernels, _attention(config, shape, device, reasons))
-
-
-def compute_dtype(precision_mode: PrecisionMode, device: Device) -> ComputeDtype:
-    """What the matrix products are computed in.
-
-    On a GPU bfloat16 where it has it (capability 8), else float16. On a CPU with bfloat16 units bfloat16 too (NF4 trains 1.4
-    times as fast in two thirds of the memory, measured on SmolLM2); not for 8-bit weights, whose products are faster in 32 bits.
-    """
-    if device.kind == "cpu":
-        return "bfloat16" if device.bfloat16 and precision_mode != "lora_int8" else "float32"
-    if precision_mode == "lora_fp16" or (device.capability or (8, 0)) < (8, 0):
-        return "float16"
-    return "bfloat16"
 
 
 def fused_works(config: Config, shape: ModelShape, device: Device) -> bool:

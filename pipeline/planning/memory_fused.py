@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from pipeline.base_model.precision import weight_bytes
 from pipeline.base_model.shape import ATTENTION, ModelShape, adapter_parameters, linear_layers
 from pipeline.config.schema import PrecisionMode
-from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, weight_bytes, with_context
+from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, with_context
 
 ITEM = 2  # bfloat16
 LOGIT_BYTES = 256 << 20

@@ -9,17 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
+from pipeline.base_model.precision import DTYPE_BYTES, ComputeDtype, stream_bytes, weight_bytes
 from pipeline.base_model.shape import ATTENTION, MLP, ModelShape, adapter_parameters, linear_layers
 from pipeline.config.schema import PrecisionMode
 
-ComputeDtype = Literal["float32", "bfloat16", "float16"]
-DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-# NF4 with double quantization: 4 bits, an 8-bit scale for 64 weights, and a 32-bit scale for 256 of those
-# (Dettmers et al. 2023, §3: 0.127 bits a weight on top of 4).
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 ADAPTER_BYTES = 4  # peft keeps adapters in 32 bits
 # What a process holds before the first tensor: the CUDA context with the kernels' code; on the CPU, Python with torch,
 # transformers and peft loaded.
@@ -90,7 +84,7 @@ def estimate(
     all_bytes, trained_bytes = _LOGIT_BYTES[compute_dtype]
     logits = round(tokens * (all_bytes + trained_bytes * trained_share) * shape.vocabulary)
     if checkpointing:
-        kept = shape.layers * tokens * (shape.hidden * _stream_bytes(compute_dtype) + inputs.never_let_go())
+        kept = shape.layers * tokens * (shape.hidden * stream_bytes(compute_dtype) + inputs.never_let_go())
         recomputed = max(0, layer - logits)  # one layer at a time, when the logits are gone
     else:
         kept, recomputed = shape.layers * layer, 0
@@ -109,24 +103,6 @@ def with_context(parts: MemoryEstimate, device: str, holes: int = 0) -> MemoryEs
     """With what is held beside the tensors: by the process, and by torch in blocks larger than what is in them."""
     rounding = round((BLOCKS - 1) * parts.total) + holes if device == "cuda" else 0
     return replace(parts, context=CONTEXT_BYTES[device] + rounding)
-
-
-def weight_bytes(shape: ModelShape, precision_mode: PrecisionMode, compute_dtype: ComputeDtype) -> int:
-    """The frozen base. Embeddings and norms stay in the compute type whatever the mode, but with float16 in 32 bits."""
-    wide = _stream_bytes(compute_dtype)
-    if precision_mode in ("lora_bf16", "lora_fp16"):
-        table = shape.vocabulary * shape.hidden  # of words; a head of its own is a linear layer like the others
-        return 2 * shape.parameters + (wide - 2) * (table + shape.norm_parameters)
-    rest = (shape.embedding_parameters + shape.norm_parameters) * wide
-    if precision_mode == "qlora_nf4":
-        return int(shape.linear_parameters * NF4_BYTES) + rest
-    scales = 4 * shape.layers * sum(outputs for _, outputs in linear_layers(shape).values())
-    return shape.linear_parameters + scales + rest
-
-
-def _stream_bytes(compute_dtype: ComputeDtype) -> int:
-    """Of a number that passes from layer to layer: with float16 it begins as a 32-bit embedding and stays one."""
-    return DTYPE_BYTES["bfloat16" if compute_dtype == "bfloat16" else "float32"]
 
 
 def _dequantized(shape: ModelShape, precision_mode: PrecisionMode, item: int) -> int:

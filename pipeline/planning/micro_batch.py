@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.base_model.precision import compute_dtype
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import Config
-from pipeline.planning.compute import Kernels, attends_by_offsets, compute_dtype, fused_works
+from pipeline.planning.compute import Kernels, attends_by_offsets, fused_works
 from pipeline.planning.memory_fused import estimate_fused
 from pipeline.planning.memory_plain import MemoryEstimate, estimate
 from pipeline.system.gpu import GIB, Device

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.base_model.precision import ComputeDtype
 from pipeline.base_model.shape import ModelShape, adapter_parameters
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json, write_json
 from pipeline.config.schema import Config
+from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import ROWS_AN_EPOCH
 from pipeline.planning.compute import computing
-from pipeline.planning.memory_plain import ComputeDtype
 from pipeline.planning.micro_batch import choose_micro_batch
 from pipeline.runs.events import PlanMade
 from pipeline.system.gpu import Device
@@ -25,24 +26,6 @@ from pipeline.system.gpu import Device
 ROWS_PER_STEP = 16
 EVALUATIONS = 10
 SAVE_EVERY_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class DataFigures:
-    """How much there is to train on in one epoch.
-
-    Attributes:
-        rows: packed rows of `row_tokens` capacity (conversations, where packing is off).
-        tokens: real tokens, padding not counted; `trained_tokens` those with a label.
-        exact: counted, not estimated from a sample.
-    """
-
-    rows: int
-    row_tokens: int
-    conversations: int
-    tokens: int
-    trained_tokens: int
-    exact: bool
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.common.files import fingerprint
 from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
+from pipeline.dataset.figures import DataFigures
 from pipeline.planning import measurements
 from pipeline.planning.package_size import asked_for, package_sizes
-from pipeline.planning.plan import DataFigures, Plan, make_plan
-from pipeline.runs.store import Workspace, read_state, runs_of
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.runs.event_log import read_state
+from pipeline.runs.folders import Workspace
+from pipeline.runs.store import runs_of
 from pipeline.system.gpu import Device
 
 PLAN_FILE = "training_plan.json"  # the project's newest plan, in its folder

@@ -19,16 +19,16 @@ from pipeline.common.errors import BadInput, EnvironmentFault, MissingArtifact
 from pipeline.common.files import write_json
 from pipeline.common.redact import redact
 from pipeline.config.schema import Config
-from pipeline.runner.runner import Request, stands, trained_run
+from pipeline.runner.runner import stands, trained_run
 from pipeline.runner.worker import REQUEST_FILE, run_held
-from pipeline.runs import store as runs
+from pipeline.runs import control, event_log, store
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.runs.provenance import command_line
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs.request import Request
 from pipeline.system import faults as machine_faults
-from pipeline.system import locks
-from pipeline.system import login_session as logout
+from pipeline.system import locks, login_session
 from pipeline.system.child_process import child_environment
 
 __all__ = ["Request", "Started", "in_foreground", "start"]
@@ -57,7 +57,7 @@ def start(workspace: Workspace, config: Config, request: Request) -> Started:
         chosen = _choose(workspace, config, request)
         if chosen.standing:
             return chosen
-        after_seq = runs.newest_seq(chosen.run)
+        after_seq = event_log.newest_seq(chosen.run)
         _spawn(workspace, chosen.run)
         return Started(chosen.run, after_seq=after_seq)
 
@@ -101,7 +101,7 @@ def _then(emit: Callable[[Event], None] | None, once: Callable[[], None]) -> Cal
 def _project(workspace: Workspace, config: Config, request: Request) -> str:
     """The project that is worked in: a run that is named to be resumed knows its own."""
     named = request.resume and request.run
-    return runs.find(workspace, request.run).project if named else config.project
+    return store.find(workspace, request.run).project if named else config.project
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def _alone(workspace: Workspace, project: str, request: Request) -> Iterator[loc
 
 
 def _busy(workspace: Workspace, project: str, pid: int) -> EnvironmentFault:
-    live = next((run for run in runs.runs_of(workspace, project) if runs.is_alive(run)), None)
+    live = next((run for run in store.runs_of(workspace, project) if control.is_alive(run)), None)
     what = f"run {live.run_id}" if live else "another start"
     return EnvironmentFault(
         f"project {project!r} is busy: {what} is on (process {pid})",
@@ -160,26 +160,26 @@ def _choose(workspace: Workspace, config: Config, request: Request) -> Started:
 
 
 def _standing_code(run: RunFolder) -> int:
-    return runs.read_state(run).exit_code or 0
+    return event_log.read_state(run).exit_code or 0
 
 
 def _new(workspace: Workspace, config: Config) -> RunFolder:
     created = datetime.now().astimezone().isoformat(timespec="seconds")
-    return runs.create(workspace, config, {"humigence": __version__, "created": created, "seed": config.seed})
+    return store.create(workspace, config, {"humigence": __version__, "created": created, "seed": config.seed})
 
 
 def _without_training(workspace: Workspace, config: Config, request: Request) -> RunFolder | None:
     """Preparing again and again fills one folder, not the list of runs."""
-    newest = next(iter(runs.runs_of(workspace, config.project)), None)
-    if request.train or newest is None or runs.read_state(newest).training:
+    newest = next(iter(store.runs_of(workspace, config.project)), None)
+    if request.train or newest is None or event_log.read_state(newest).training:
         return None
     write_json(newest.config, config.to_json())
     return newest
 
 
 def _resumable(workspace: Workspace, config: Config, request: Request) -> RunFolder:
-    run = runs.find(workspace, request.run, None if request.run else config.project)
-    state = runs.read_state(run)
+    run = store.find(workspace, request.run, None if request.run else config.project)
+    state = event_log.read_state(run)
     if state.status == "finished" and state.train_ended:
         raise BadInput(f"run {run.run_id} is finished: there is nothing to resume", "humigence runs show tells what came out")
     if not state.training:
@@ -206,7 +206,7 @@ def _prepared(run: RunFolder, request: Request) -> RunFolder:
 
 def _spawn(workspace: Workspace, run: RunFolder) -> None:
     """Start the worker, out of reach of a logout where that is possible; wait until it holds the run, or is gone."""
-    scope = logout.own_scope()
+    scope = login_session.own_scope()
     if scope and _started(workspace, run, scope):
         return
     # A manager that is not there, or not allowed: then as everywhere else.
@@ -216,16 +216,16 @@ def _spawn(workspace: Workspace, run: RunFolder) -> None:
 
 def _started(workspace: Workspace, run: RunFolder, scope: list[str]) -> bool:
     """False when the process ended without a word in the log."""
-    before = runs.newest_seq(run)
+    before = event_log.newest_seq(run)
     with run.output_log.open("ab") as log:
         process = subprocess.Popen(
             [*scope, sys.executable, "-P", "-m", "pipeline.runner.worker", str(run.path)],
             cwd=workspace.root, env=child_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     began = time.monotonic()
-    while not runs.is_alive(run) and process.poll() is None:
+    while not control.is_alive(run) and process.poll() is None:
         if time.monotonic() - began > _WORKER_START_S:
             process.kill()
             raise EnvironmentFault(f"the worker of run {run.run_id} did not start", f"see {run.output_log}")
         time.sleep(0.02)
-    return process.poll() in (None, 0) or runs.newest_seq(run) > before
+    return process.poll() in (None, 0) or event_log.newest_seq(run) > before

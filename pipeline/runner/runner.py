@@ -11,55 +11,32 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.cleanup.removal import clear_left_behind
-from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped
+from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault, GatesFailed, HumigenceError, Stopped, first_line
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
+from pipeline.runner.faults import step_fault
 from pipeline.runs import events as ev
-from pipeline.runs import post_mortem as gone
-from pipeline.runs import provenance
+from pipeline.runs import post_mortem, provenance
 from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.control import stop_requested
 from pipeline.runs.events import STEP_NAMES, Event, StepName, StopMode
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.runs.gpu_lock import card_held
-from pipeline.runs.store import RunFolder, Workspace, read_report, runs_of, stop_requested
+from pipeline.runs.request import Request
+from pipeline.runs.store import read_report, runs_of
 from pipeline.system import faults as machine_faults
-from pipeline.system import gpu
-from pipeline.system import login_session as logout
-from pipeline.system.out_of_memory import OutOfMemory, first_line, is_out_of_memory, step_fault
+from pipeline.system import gpu, login_session
+from pipeline.system.out_of_memory import OutOfMemory, is_out_of_memory
 
 # What runs when training was not asked for.
 WITHOUT_TRAINING: tuple[StepName, ...] = ("validate", "plan", "model", "preprocess")
 SKIPPED = "training is off"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a person asked a run to do.
-
-    Attributes:
-        train: training was asked for. Without it the run ends after preprocess.
-        resume: go on from the newest whole checkpoint of the run.
-        run: which run to resume, as `runs.find` understands it; None for the project's newest.
-        until: the last step of the run.
-        wait: queue for the GPU instead of refusing when another run has it.
-        command: what the person typed, for the record.
-    """
-
-    train: bool
-    resume: bool = False
-    run: str | None = None
-    until: StepName = "gates"
-    wait: bool = False
-    command: str = ""
-
-    @property
-    def steps(self) -> tuple[StepName, ...]:
-        return STEP_NAMES[: STEP_NAMES.index(self.until) + 1]
 
 
 class StopSwitch:
@@ -175,12 +152,12 @@ def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callabl
         emit(started)
         raise
     emit(replace(started, device=device.name))
-    if request.train and (words := logout.warning()):
+    if request.train and (words := login_session.warning()):
         emit(ev.Note(words, "warning"))
     made_with = provenance.of_this_process(
         run.path.parent.parent.parent, config.seed, device.name, request.command or provenance.command_line()
     )
-    provenance.record(run, made_with | gone.witnesses() | {"trains": request.train and not run.train_report.exists()})
+    provenance.record(run, made_with | post_mortem.witnesses() | {"trains": request.train and not run.train_report.exists()})
     with processed.as_begun(*_begun_with(run, config) if request.resume else ({},)):
         return _run_on(device, request, _context(run, config, device, switch, emit))
 

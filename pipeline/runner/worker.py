@@ -16,10 +16,12 @@ from types import FrameType
 from pipeline.common.errors import EnvironmentFault, HumigenceError, Stopped
 from pipeline.common.files import read_json
 from pipeline.common.redact import hide_in
-from pipeline.runner.runner import Request, StopSwitch, execute
+from pipeline.runner.runner import StopSwitch, execute
+from pipeline.runs.control import clear_stop_request, stop_requested
 from pipeline.runs.event_log import RunLog
 from pipeline.runs.events import Event
-from pipeline.runs.store import RunFolder, Workspace, clear_stop_request, stop_requested
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.request import Request
 from pipeline.system import faults as machine_faults
 from pipeline.system import locks
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.config.schema import Config
 from pipeline.runs.events import Event, StopMode
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 
 
 def never_stop() -> StopMode | None:

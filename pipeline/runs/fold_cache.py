@@ -20,10 +20,11 @@ from typing import Any, BinaryIO
 
 from pipeline import __version__
 from pipeline.runs.curve import Curve
+from pipeline.runs.event_log import EventReader
 from pipeline.runs.events import Envelope, Event, from_line, to_line
 from pipeline.runs.fold import fold_lines
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState, Status, StepState
-from pipeline.runs.store import EventReader, RunFolder
 
 _MARK_BYTES = 4096
 # A short log is folded faster than its cache is written.

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runs import provenance
-from pipeline.runs.store import RunFolder
-from pipeline.system import disk as room
+from pipeline.runs.folders import RunFolder
+from pipeline.system import disk
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _VMSTAT = Path("/proc/vmstat")
@@ -27,7 +27,7 @@ def witnesses() -> dict[str, Any]:
 
 def why(run: RunFolder) -> str:
     """One sentence, or "" where nothing on this machine tells. Only worth asking of a crashed run."""
-    if room.is_read_only(run.path):
+    if disk.is_read_only(run.path):
         return "its disk is read-only now, so nothing more could be written: dmesg tells why"
     start = _last_start(run)
     boot, killed = start.get("boot"), start.get("killed_for_memory")

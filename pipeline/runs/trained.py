@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import sha256_file
 from pipeline.runs.context import StepContext
-from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from pipeline.runs.store import RunFolder, read_report
+from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunFolder
+from pipeline.runs.store import read_report
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.base_model import locate
-from pipeline.base_model import same_base as trained_on
+from pipeline.base_model import locate, same_base
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import sha256_file, write_json
 from pipeline.dataset import processed
-from pipeline.evaluation import answer_checks as judging
+from pipeline.evaluation import answer_checks
 from pipeline.evaluation.answer_checks import CuratedPrompt
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext, StepResult
@@ -65,7 +64,7 @@ def run(ctx: StepContext) -> StepResult:
     data = processed.find(ctx.config, ctx.workspace)
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
-    prompts = judging.read_prompts(_prompts_file(ctx))
+    prompts = answer_checks.read_prompts(_prompts_file(ctx))
     model, tokenizer = _load(ctx, result.checkpoint)
     report: dict[str, Any] = {
         "fingerprint": fingerprint(ctx),
@@ -97,18 +96,19 @@ def _number(value: float | None) -> str:
 
 
 def _prompts_file(ctx: StepContext) -> Path:
-    return judging.find_prompts(ctx.config.eval.curated_prompts_path, ctx.workspace.root)
+    return answer_checks.find_prompts(ctx.config.eval.curated_prompts_path, ctx.workspace.root)
 
 
 def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
-    from pipeline.modeling.load import load_adapter, load_base
+    from pipeline.modeling.adapter import load_adapter
+    from pipeline.modeling.load import load_base
     from pipeline.planning.plan import read_plan
     from pipeline.system.gpu import choose_device
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     base = locate.require(ctx.config, ctx.workspace)
     assert ctx.run is not None
-    trained_on.require_same(ctx.run, base)
+    same_base.require_same(ctx.run, base)
     # What the run decided: the same arithmetic as in training.
     plan = read_plan(ctx.run.plan)
     device = choose_device(ctx.config.compute.gpu)
@@ -195,7 +195,7 @@ def _answers(ctx: StepContext, model: Any, tokenizer: ChatTokenizer, prompts: li
     with model.disable_adapter():
         base = _generate(ctx, model, tokenizer, prompts, "base answers")
     tuned = _generate(ctx, model, tokenizer, prompts, "tuned answers")
-    base_reasons, tuned_reasons = judging.reasons_for_all(prompts, base), judging.reasons_for_all(prompts, tuned)
+    base_reasons, tuned_reasons = answer_checks.reasons_for_all(prompts, base), answer_checks.reasons_for_all(prompts, tuned)
     rows = [
         {"prompt": each.prompt, "base": before, "tuned": after, "base_reasons": list(why_base), "tuned_reasons": list(why_tuned)}
         for each, before, after, why_base, why_tuned in zip(prompts, base, tuned, base_reasons, tuned_reasons, strict=True)

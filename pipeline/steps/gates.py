@@ -11,7 +11,8 @@ from pipeline.evaluation import gates as acceptance
 from pipeline.evaluation.gates import Evidence
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import GateJudged, Note
-from pipeline.runs.store import RunFolder, read_report
+from pipeline.runs.folders import RunFolder
+from pipeline.runs.store import read_report
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,14 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from functools import partial
 
-from pipeline.base_model import same_base as trained_on
+from pipeline.base_model import same_base
 from pipeline.base_model.locate import BaseModel, cached_snapshot, hub_cache, locate, problems_of, require
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently
 from pipeline.hub.words import RETRY, hub_errors_in_words
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note, StepProgress
-from pipeline.system import disk as room
-from pipeline.system import locks
+from pipeline.system import disk, locks
 from pipeline.system.gpu import GIB
 
 # At the top of the repository only: `original/`, `onnx/` and the like hold the same weights in other forms.
@@ -45,7 +44,7 @@ def run(ctx: StepContext) -> StepResult:
     if not (found or ctx.config.model.local_path):
         download(ctx)
     base = found or require(ctx.config, ctx.workspace)
-    trained_on.require_same(ctx.run, base)
+    same_base.require_same(ctx.run, base)
     return StepResult("unchanged" if found else "done", summary_of(base))
 
 
@@ -98,7 +97,7 @@ def _download(ctx: StepContext, repo: str, revision: str | None) -> None:
     progress.begin(sum(file.present() for file in files), sum(file.size for file in files))
     if missing := sum(file.size - file.present() for file in files):
         hint = "make room, or set HF_HOME to a folder on another disk"
-        room.require(hub_cache(), missing + _ROOM_TO_SPARE, f"downloading {repo}", hint)
+        disk.require(hub_cache(), missing + _ROOM_TO_SPARE, f"downloading {repo}", hint)
     for file in files:
         fetch(file, progress.line)
     progress.tell()

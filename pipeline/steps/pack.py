@@ -20,7 +20,7 @@ from pipeline.planning.package_size import merged_weight_bytes
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note, Packed, StepProgress
 from pipeline.runs.folders import ADAPTER_WEIGHTS, MERGED
-from pipeline.system import disk as room
+from pipeline.system import disk
 
 _BESIDE_WEIGHTS = 8 << 20  # tokenizer, cards, manifest
 _MAKE_ROOM = "make room, then start it again"
@@ -101,7 +101,7 @@ def _write(ctx: StepContext, folder: Path, package: Package, needed: int, old: P
 
     merging = "merged" in package.formats and old is None
     hint = f"make room, then {_MERGE_LATER}" if merging else _MAKE_ROOM
-    room.require(folder, needed, "the merged model" if merging else "the package", hint)
+    disk.require(folder, needed, "the merged model" if merging else "the package", hint)
     watch = _Progress(ctx, merged_weight_bytes(package.base) if merging else 0)
     with new_folder(folder) as new:
         umask = os.umask(0)

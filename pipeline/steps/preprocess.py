@@ -20,7 +20,7 @@ from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.jsonl import count_lines, is_array
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note, StepProgress
-from pipeline.system import disk as room
+from pipeline.system import disk
 from pipeline.system import faults as machine_faults
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
 
     rows = count_lines(raw)  # first: a damaged array is told before anybody has waited for the tokenizer
     tokenizer = ChatTokenizer.load(base)
-    room.require(folder, processed.PREPARED_OVER_RAW * raw.stat().st_size, "preparing the data")
+    disk.require(folder, processed.PREPARED_OVER_RAW * raw.stat().st_size, "preparing the data")
     try:
         with files.new_folder(folder) as temporary:
             figures = prepare(raw, temporary, ctx.config, tokenizer, _progress(ctx, rows))

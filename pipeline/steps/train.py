@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.base_model import same_base as trained_on
+from pipeline.base_model import same_base
 from pipeline.base_model.locate import locate, require
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of
@@ -38,9 +38,9 @@ def run(ctx: StepContext, resume: bool = False) -> StepResult:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
     plan = _plan(ctx)
     if resume:
-        trained_on.require_same(ctx.run, base)
+        same_base.require_same(ctx.run, base)
     else:
-        trained_on.note(ctx.run, base)
+        same_base.note(ctx.run, base)
     from pipeline.training.train import train
 
     report = {"fingerprint": fingerprint(ctx)} | train(ctx, base, data, plan, resume)

@@ -21,7 +21,7 @@ from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.jsonl import Line, read_lines
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas.registry import fitting
-from pipeline.evaluation import gates as acceptance
+from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.planning.package_size import package_sizes
 from pipeline.planning.planner import known_shape
@@ -29,7 +29,7 @@ from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
 from pipeline.runs.folders import MERGED
 from pipeline.runs.store import read_report, runs_of
-from pipeline.system import disk as room
+from pipeline.system import disk
 from pipeline.system.gpu import GIB, choose_device, read, torch_cuda_build
 from pipeline.tokenization import templates
 
@@ -126,7 +126,7 @@ def _places(ctx: StepContext) -> dict[str, Path]:
 
 def _not_writable(folder: Path) -> str:
     """Why nothing can be written below `folder`, or "". Tries it in what exists of the path and leaves nothing behind."""
-    folder = room.existing(folder)
+    folder = disk.existing(folder)
     if not folder.is_dir():
         return f"{folder} is a file"
     try:
@@ -148,7 +148,7 @@ def _check_disk(ctx: StepContext) -> Iterator[HumigenceError]:
         first, before = disks.get(device, (path, 0))
         disks[device] = (first, before + size)
     for path, size in disks.values():
-        free = catalogue.free_disk_bytes(path)
+        free = disk.free_disk_bytes(path)
         if size > free:
             message = f"the disk of {path} has {free / GIB:.1f} GiB free, about {size / GIB:.1f} GiB are needed"
             yield EnvironmentFault(message, "make room, or set HF_HOME to another disk for the base model")
@@ -181,7 +181,7 @@ def _download_bytes(ctx: StepContext) -> int:
 
 
 def _device_of(path: Path) -> int:
-    return room.existing(path).stat().st_dev
+    return disk.existing(path).stat().st_dev
 
 
 # ------------------------------------------------------------------------------------------------- model, data, prompts
@@ -311,11 +311,11 @@ def _judge_again(ctx: StepContext) -> None:
     """Tell where the newest judged run stands against the thresholds as they are now, if that differs from its report."""
     for run in runs_of(ctx.workspace, ctx.config.project):
         report = read_report(run.acceptance_report)
-        evidence = acceptance.evidence_of(run) if report else None
+        evidence = gates.evidence_of(run) if report else None
         if report is None or evidence is None:
             continue
         before = {gate["gate"]: gate["verdict"] for gate in report["gates"]}
-        for gate in acceptance.judge(evidence, ctx.config.acceptance):
+        for gate in gates.judge(evidence, ctx.config.acceptance):
             was = before.get(gate.gate)
             if was is not None and was != gate.verdict:
                 text = f"run {run.run_id}: {gate.gate} was {was}; by today's thresholds it is {gate.verdict}"

@@ -1,4 +1,4 @@
-"""Room on disks: how much there is, whether an error means that there is none, and waiting until somebody has made some."""
+"""Room on disks: how much there is, whether an error means that there is none, and a reserve for the words that tell of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import errno
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.common.errors import EnvironmentFault, Stopped
+from pipeline.common.errors import EnvironmentFault
 from pipeline.common.text import size
-from pipeline.runs.events import Continued, Event, Paused
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What libraries written in other languages say: Rust and C++ in the system's words, numpy in its own.
 _FULL_IN_WORDS = re.compile(r"No space left on device|Disk quota exceeded|\b\d+ requested and \d+ written")
-_LOOK_EVERY_S = 0.5
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -61,36 +57,6 @@ def require(folder: Path, needed: int, what: str, hint: str = "make room, then s
     free = free_disk_bytes(folder)
     if needed > free:
         raise EnvironmentFault(f"{what}: about {size(needed)} are needed, {size(free)} are free at {folder}", hint)
-
-
-def wait_for(
-    folder: Path,
-    needed: int,
-    what: str,
-    *,
-    emit: Callable[[Event], None],
-    stop: Callable[[], object],
-    at_least_once: bool = False,
-) -> None:
-    """Return once the disk of `folder` has `needed` bytes free; what waits, and that it goes on, is told as events.
-
-    Args:
-        what: what cannot be written ("the checkpoint of step 40").
-        at_least_once: a write has failed just now, whatever the free space says.
-
-    Raises:
-        Stopped: the person asked to.
-    """
-    if not at_least_once and free_disk_bytes(folder) >= needed:
-        return
-    began = time.monotonic()
-    emit(Paused(f"the disk is full: {what} needs {size(needed)} at {folder}"))
-    while at_least_once or free_disk_bytes(folder) < needed:
-        at_least_once = False
-        if stop():
-            raise Stopped(f"stopped while the disk was full: {what} is not written", "make room, then resume the run")
-        time.sleep(_LOOK_EVERY_S)
-    emit(Continued(time.monotonic() - began))
 
 
 class Reserve:

@@ -10,13 +10,9 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pipeline.common.errors import EnvironmentFault
-
-if TYPE_CHECKING:
-    from pipeline.config.schema import Config
-    from pipeline.runs.events import StepName
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -27,70 +23,6 @@ _SAID = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_
 
 class OutOfMemory(EnvironmentFault):
     """Memory ran out where nothing smaller can be tried."""
-
-
-def training_fault(config: Config, row_tokens: int, what: str, done: int, saved: int | None) -> OutOfMemory:
-    """The end of a training that nothing smaller can save.
-
-    Args:
-        row_tokens: most tokens of a document.
-        what: found no room.
-        done: optimizer steps.
-        saved: the step a resume goes on from; None for none.
-    """
-    again = "humigence pipeline --train"
-    kept = f"step {saved} is saved, and with more memory free {again} --resume goes on from it" if saved else ""
-    return OutOfMemory(
-        f"memory ran out after {done:,} optimizer steps: {what}",
-        "\n".join(filter(None, (f"{smaller_setting(config, row_tokens)}, then {again} begins anew", kept))),
-    )
-
-
-def smaller_setting(config: Config, row_tokens: int) -> str:
-    """The command that changes the setting which saves most memory at this point."""
-    half = row_tokens // 2
-    if half >= max(
-        128, 0 if config.data.window_overlap == "auto" else config.data.overlap + 1
-    ):  # what a window repeats is shorter
-        return f"humigence config set data.max_seq_len {half}"
-    if config.train.precision_mode != "qlora_nf4":
-        return "humigence config set train.precision_mode qlora_nf4"
-    return "humigence config set compute.gpu to another device, or model.repo to a smaller model"
-
-
-def answer_fault(prompt_tokens: int, max_new_tokens: int) -> OutOfMemory:
-    """There is no room for an answer."""
-    return OutOfMemory(
-        f"memory ran out while answering: {prompt_tokens:,} tokens of prompt, at most {max_new_tokens:,} of answer",
-        "allow shorter answers (--max-new-tokens, eval.max_new_tokens), free memory on this device, or set compute.gpu to cpu",
-    )
-
-
-def merge_fault(weight: str) -> OutOfMemory:
-    """There is no room for a few rows of a weight and what is added to them."""
-    return OutOfMemory(
-        f"memory ran out while merging {weight}",
-        "free memory on this machine, then humigence merge goes on; the adapter is packaged already",
-    )
-
-
-def step_fault(step: StepName, error: BaseException) -> OutOfMemory:
-    """A step ran out of memory where it could not go on with less."""
-    return OutOfMemory(f"memory ran out in {step}: {first_line(error)}", _STEP_HINTS.get(step, _ANY_STEP_HINT))
-
-
-_ANY_STEP_HINT = "free memory on this machine, then do the same again; what earlier steps made is kept"
-_STEP_HINTS: dict[StepName, str] = {
-    "preprocess": "free memory on this machine, or put fewer rows into data.raw_path; nothing half-prepared is left",
-    "train": "free memory on this machine, then humigence pipeline --train --resume goes on from the newest checkpoint",
-    "evaluate": "free memory on this device, or set compute.gpu to cpu; humigence eval starts over, what was trained is kept",
-    "pack": "free memory on this machine, then humigence pack; what was trained and measured is kept",
-}
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, as much of it as a person reads."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class NoRoom(Enum):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template
 
-from pipeline.base_model import untrusted_files as strangers
+from pipeline.base_model import untrusted_files
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
 from pipeline.tokenization.label_prerender import outline
@@ -245,7 +245,7 @@ def _loaded(base: BaseModel, _fingerprint: str) -> ChatTokenizer:
 def _read(folder: Path, name: str, **options: str) -> Any:
     from transformers import AutoTokenizer
 
-    if not options and (problems := strangers.file_problems(folder)):
+    if not options and (problems := untrusted_files.file_problems(folder)):
         raise BadInput(f"{name}: its tokenizer is not read from {folder}: {problems[0]}", "humigence model check")
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)

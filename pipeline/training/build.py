@@ -10,12 +10,13 @@ import torch
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
-from pipeline.modeling.load import add_adapter, load_base
+from pipeline.modeling.adapter import add_adapter
+from pipeline.modeling.load import load_base
 from pipeline.planning.memory_plain import CONTEXT_BYTES
 from pipeline.planning.plan import Plan
 from pipeline.system.gpu import GIB, Device
 from pipeline.training import attention
-from pipeline.training.fused import train_step as fused_step
+from pipeline.training.fused import train_step
 from pipeline.training.fused.decoder import FusedModel
 from pipeline.training.fused.train_step import FusedStep
 from pipeline.training.memory_recovery.activation_checkpointing import ModelActivations
@@ -57,7 +58,7 @@ def trainable(config: Config, base: BaseModel, plan: Plan, device: Device, limit
 
 def _fused(config: Config, adapted: Any, plan: Plan, limits: Limits) -> FusedStep:
     causal = adapted.get_base_model()
-    problem = fused_step.unsupported(causal, plan.row_tokens)
+    problem = train_step.unsupported(causal, plan.row_tokens)
     if problem:
         raise BadInput(f"train.kernels: the fused ones do not work here: {problem}", "humigence config set train.kernels plain")
     fused = FusedModel(

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base_model.locate import BaseModel
-from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
+from pipeline.common.errors import BadInput, EnvironmentFault, Stopped, first_line
 from pipeline.common.text import size
 from pipeline.dataset.packing import pack
 from pipeline.dataset.processed import ProcessedData
-from pipeline.evaluation import answer_checks as judging
+from pipeline.evaluation import answer_checks
 from pipeline.planning.plan import Plan
-from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs import checkpoint_folders
 from pipeline.runs.context import StepContext
+from pipeline.runs.event_log import read_state
 from pipeline.runs.events import Note, Resumed, TrainEnded
-from pipeline.runs.store import RunFolder, read_state
+from pipeline.runs.folders import RunFolder
 from pipeline.system.gpu import Device, choose_device
-from pipeline.system.out_of_memory import OutOfMemory, first_line, free, is_out_of_memory, training_fault
+from pipeline.system.out_of_memory import OutOfMemory, free, is_out_of_memory
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.callbacks import Cadence
@@ -26,6 +27,7 @@ from pipeline.training.checkpointing import contents as checkpoints
 from pipeline.training.checkpointing.progress import Progress
 from pipeline.training.early_stopping import should_stop
 from pipeline.training.held_out import HeldOutRows
+from pipeline.training.memory_recovery.faults import training_fault
 from pipeline.training.packed_rows import PackedRows
 from pipeline.training.recorder import Recorder
 from pipeline.training.samples import Samples
@@ -60,7 +62,7 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
         ctx.emit(Note(limits))
     recorder = Recorder(ctx.emit, progress, total_steps=plan.total_steps, cuda=device.kind == "cuda")
     cadence = Cadence(plan, ctx.stop, held_out=held_out is not None)
-    step = checkpoint_files.step_of(start) if start else 0
+    step = checkpoint_folders.step_of(start) if start else 0
     ended_early = step < plan.total_steps and _ended_early_before(ctx, progress)
     if step < plan.total_steps and not ended_early:
         if device.kind == "cuda":
@@ -99,7 +101,7 @@ def _train(ctx: StepContext, trainer: HumigenceTrainer, start: Path | None) -> N
             raise
         what = first_line(error)
     free()  # out here: an error that is still handled holds the tensors it was raised among
-    begun = checkpoint_files.step_of(start) if start else 0  # there may have been no room to read that checkpoint
+    begun = checkpoint_folders.step_of(start) if start else 0  # there may have been no room to read that checkpoint
     saved, done = trainer.save_what_is_done() or begun or None, max(begun, trainer.state.global_step)
     raise training_fault(ctx.config, trainer.parts.plan.row_tokens, what, done, saved)
 
@@ -144,7 +146,7 @@ def _samples(ctx: StepContext, base: BaseModel) -> Samples | None:
     section = ctx.config.eval
     if section.samples_per_eval == 0:
         return None
-    prompts = judging.read_prompts(judging.find_prompts(section.curated_prompts_path, ctx.workspace.root))
+    prompts = answer_checks.read_prompts(answer_checks.find_prompts(section.curated_prompts_path, ctx.workspace.root))
     chosen = [each.prompt for each in prompts[: section.samples_per_eval]]
     return Samples(ChatTokenizer.load(base), chosen, section.max_new_tokens)
 
@@ -154,22 +156,22 @@ def _samples(ctx: StepContext, base: BaseModel) -> Samples | None:
 
 def _starting_point(ctx: StepContext, run: RunFolder, resume: bool) -> Path | None:
     """The checkpoint to go on from, None for the beginning; tells the log that what came after it never happened."""
-    start = checkpoint_files.newest_whole(run.checkpoints, _passed_over(ctx)) if resume else None
+    start = checkpoint_folders.newest_whole(run.checkpoints, _passed_over(ctx)) if resume else None
     if start:
-        ctx.emit(Resumed(checkpoint_files.step_of(start)))
+        ctx.emit(Resumed(checkpoint_folders.step_of(start)))
         return start
     if resume or (run.events.exists() and len(read_state(run).train)):
         ctx.emit(Resumed(0))
     if resume:
         ctx.emit(Note("no whole checkpoint to go on from: training begins again", "warning"))
-    checkpoint_files.clear_all(run.checkpoints)
+    checkpoint_folders.clear_all(run.checkpoints)
     return None
 
 
 def _passed_over(ctx: StepContext) -> Callable[[Path, str], None]:
     def tell(folder: Path, reason: str) -> None:
         ctx.emit(Note(f"{folder.name} is damaged ({reason}): going on from the checkpoint before it", "warning"))
-        checkpoint_files.set_aside(folder)  # counted among the newest it would cost the whole one its place
+        checkpoint_folders.set_aside(folder)  # counted among the newest it would cost the whole one its place
 
     return tell
 
@@ -182,10 +184,10 @@ def _ended_early_before(ctx: StepContext, progress: Progress) -> bool:
 def _stopped(run: RunFolder, cadence: Cadence, step: int) -> Stopped:
     if cadence.stopped == "save":
         return Stopped(f"stopped and saved after step {step}", "humigence pipeline --train --resume goes on from there")
-    saved = checkpoint_files.all_of(run.checkpoints)
+    saved = checkpoint_folders.all_of(run.checkpoints)
     if not saved:
         return Stopped(f"aborted at step {step}, before the first checkpoint", "humigence pipeline --train begins again")
-    last = checkpoint_files.step_of(saved[-1])
+    last = checkpoint_folders.step_of(saved[-1])
     return Stopped(f"aborted at step {step}", f"humigence pipeline --train --resume goes on from step {last}")
 
 
@@ -203,7 +205,7 @@ def _prediction(plan: Plan, peak_bytes: int) -> Note:
 
 def _report(ctx: StepContext, run: RunFolder, progress: Progress, steps: int, ended_early: bool) -> dict[str, Any]:
     best = _best_checkpoint(ctx, run, progress)
-    best_step = checkpoint_files.step_of(best)
+    best_step = checkpoint_folders.step_of(best)
     losses = dict(zip(progress.held_out_steps, progress.held_out_losses, strict=True))
     best_loss = losses.get(best_step)
     ctx.emit(TrainEnded(steps, best_step, best_loss, progress.seconds, progress.tokens, progress.peak_memory_bytes))
@@ -225,11 +227,11 @@ def _best_checkpoint(ctx: StepContext, run: RunFolder, progress: Progress) -> Pa
     """The whole checkpoint with the lowest held-out loss; without held-out rows the last."""
     losses = dict(zip(progress.held_out_steps, progress.held_out_losses, strict=True))
     folders = sorted(
-        checkpoint_files.all_of(run.checkpoints),
-        key=lambda folder: (losses.get(checkpoint_files.step_of(folder), float("inf")), -checkpoint_files.step_of(folder)),
+        checkpoint_folders.all_of(run.checkpoints),
+        key=lambda folder: (losses.get(checkpoint_folders.step_of(folder), float("inf")), -checkpoint_folders.step_of(folder)),
     )
     for folder in folders:
-        reason = checkpoint_files.damage(folder)
+        reason = checkpoint_folders.damage(folder)
         if reason is None:
             return folder
         ctx.emit(Note(f"{folder.name} is damaged ({reason}): the next best checkpoint counts", "warning"))

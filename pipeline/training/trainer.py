@@ -18,9 +18,9 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from pipeline.config.schema import TrainSection
-from pipeline.modeling.load import read_adapter
+from pipeline.modeling.adapter import read_adapter
 from pipeline.planning.plan import Plan
-from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs import checkpoint_folders
 from pipeline.runs.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
 from pipeline.system.out_of_memory import OutOfMemory
 from pipeline.training import attention
@@ -214,8 +214,8 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             saving.save_when_there_is_room(
                 parts.checkpoints, step, needed, self._write_checkpoint, emit=parts.emit, stop=parts.stop
             )
-            checkpoint_files.rotate(parts.checkpoints, step, {best[0]} if best else set())
-            name = f"{parts.checkpoints.name}/{checkpoint_files.folder_name(step)}"
+            checkpoint_folders.rotate(parts.checkpoints, step, {best[0]} if best else set())
+            name = f"{parts.checkpoints.name}/{checkpoint_folders.folder_name(step)}"
             is_best = best is not None and best[0] == step
             parts.emit(CheckpointSaved(step, name, is_best, time.perf_counter() - began))
 
@@ -225,7 +225,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         To be called when memory ran out for good in the middle of a step: weights and optimizer are still as that step left them.
         """
         step = self.state.global_step
-        if step and not (self.parts.checkpoints / checkpoint_files.folder_name(step)).exists():
+        if step and not (self.parts.checkpoints / checkpoint_folders.folder_name(step)).exists():
             if self._memory.at_rest:
                 self._memory.at_rest.restore()
             self._save_checkpoint(self.model, None)

@@ -22,7 +22,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from screens.charts import chart_math as plot
+from screens.charts import chart_math
 from screens.charts.chart_math import Floats, Scale, View
 from screens.charts.min_max_blocks import LONG, Extremes
 
@@ -92,7 +92,7 @@ class Chart(Widget):
     ALLOW_SELECT: ClassVar[bool] = False
 
     panels: reactive[tuple[Panel, ...]] = reactive((), always_update=True)
-    limits: reactive[tuple[float, float]] = reactive((0.0, plot.LEAST_SPAN))
+    limits: reactive[tuple[float, float]] = reactive((0.0, chart_math.LEAST_SPAN))
     view: reactive[View | None] = reactive(None)
     pointer: reactive[float | None] = reactive(None)  # the step under the mouse, or chosen by keys
 
@@ -109,23 +109,23 @@ class Chart(Widget):
 
     def watch_limits(self) -> None:
         if self.view is not None:
-            self._look_at(plot.followed(self.view, *self.limits))
+            self._look_at(chart_math.followed(self.view, *self.limits))
 
     @property
     def shown(self) -> View:
-        return self.view or plot.whole(*self.limits)
+        return self.view or chart_math.whole(*self.limits)
 
     def _look_at(self, view: View) -> None:
         """None stands for all of the curve, however long it grows."""
-        self.view = None if view.span >= plot.whole(*self.limits).span else view
+        self.view = None if view.span >= chart_math.whole(*self.limits).span else view
 
     def zoom(self, factor: float, around: float | None = None) -> None:
         """`factor` below 1 comes nearer."""
-        self._look_at(plot.zoomed(self.shown, factor, *self.limits, around=around))
+        self._look_at(chart_math.zoomed(self.shown, factor, *self.limits, around=around))
 
     def pan(self, share: float) -> None:
         """By `share` of what is in view; positive goes on in time."""
-        self._look_at(plot.panned(self.shown, share, *self.limits))
+        self._look_at(chart_math.panned(self.shown, share, *self.limits))
 
     def show_all(self) -> None:
         self.view = None
@@ -196,7 +196,7 @@ class Chart(Widget):
     def _plot(self, panel: Panel, rows: int) -> _Box:
         view = self.shown
         parts = [self._in_view(panel, series) for series in panel.series]
-        scale = plot.fitted([y for _, y, _ in parts], panel.log, panel.outliers, [body for _, _, body in parts])
+        scale = chart_math.fitted([y for _, y, _ in parts], panel.log, panel.outliers, [body for _, _, body in parts])
         box = _Box(np.zeros((rows, self._plot_width), np.uint8), np.full((rows, self._plot_width), -1, np.int8))
         for number, (series, (x, y, _)) in enumerate(zip(panel.series, parts, strict=True)):
             self._paint(box, number, series, (x - view.first) / view.span, scale.share(y), rows)
@@ -206,7 +206,7 @@ class Chart(Widget):
 
     def _in_view(self, panel: Panel, series: Series) -> tuple[Floats, Floats, Floats]:
         """(x, y, y) of the points that are seen; of very many the lowest and the highest of each few hundred, and some of all."""
-        begin, end = plot.in_view(series.x, self.shown.first, self.shown.last)
+        begin, end = chart_math.in_view(series.x, self.shown.first, self.shown.last)
         x, y = series.x[begin:end], series.y[begin:end]
         if len(y) <= LONG:
             return x, y, y
@@ -225,12 +225,12 @@ class Chart(Widget):
         return self._with_flags(lines, panel) if panel.flags else lines
 
     def _paint(self, box: _Box, number: int, series: Series, x: Floats, y: Floats, rows: int) -> None:
-        canvas = plot.Canvas(self._plot_width, rows)
+        canvas = chart_math.Canvas(self._plot_width, rows)
         if series.kind == "marks":
             self._mark(box, number, canvas, x, y, series.mark)
             return
         x, y = (
-            plot.thinned(x, y, self._plot_width * plot.CELL_COLUMNS)
+            chart_math.thinned(x, y, self._plot_width * chart_math.CELL_COLUMNS)
             if series.kind == "dots"
             else _thinned_line(x, y, 8 * self._plot_width)  # finer than what is seen: groups need not end where columns do
         )
@@ -246,9 +246,9 @@ class Chart(Widget):
         if series.tag and len(ends):
             self._mark(box, number, canvas, x[ends[-1:]], y[ends[-1:]], series.tag)
 
-    def _mark(self, box: _Box, number: int, canvas: plot.Canvas, x: Floats, y: Floats, mark: str) -> None:
+    def _mark(self, box: _Box, number: int, canvas: chart_math.Canvas, x: Floats, y: Floats, mark: str) -> None:
         column, row = canvas.place(x, np.clip(y, 0, 1))
-        for c, r in zip((column // plot.CELL_COLUMNS).tolist(), (row // plot.CELL_ROWS).tolist(), strict=True):
+        for c, r in zip((column // chart_math.CELL_COLUMNS).tolist(), (row // chart_math.CELL_ROWS).tolist(), strict=True):
             box.marks[r, c] = mark
             box.colours[r, c] = number
 
@@ -319,12 +319,12 @@ def _differs(before: object, key: tuple[object, ...]) -> bool:
 def _thinned_line(x: Floats, y: Floats, width: int) -> tuple[Floats, Floats]:
     """Thinned, gaps kept: a line must not run through a value that is not a number."""
     if np.isfinite(y).all():
-        return plot.thinned(x, y, width * plot.CELL_COLUMNS)
+        return chart_math.thinned(x, y, width * chart_math.CELL_COLUMNS)
     gaps = np.flatnonzero(~np.isfinite(y))
     parts_x: list[Floats] = []
     parts_y: list[Floats] = []
     for part_x, part_y in zip(np.split(x, gaps), np.split(y, gaps), strict=True):
-        thin_x, thin_y = plot.thinned(part_x, part_y, width * plot.CELL_COLUMNS)
+        thin_x, thin_y = chart_math.thinned(part_x, part_y, width * chart_math.CELL_COLUMNS)
         parts_x += [thin_x, np.array([thin_x[-1] if len(thin_x) else 0.0])]
         parts_y += [thin_y, np.array([np.nan])]
     return np.concatenate(parts_x), np.concatenate(parts_y)
@@ -355,21 +355,21 @@ def panel_heights(count: int, rows: int) -> list[int]:
 
 def axis_labels(scale: Scale, rows: int) -> dict[int, str]:
     """Row of the plot → its label."""
-    found = plot.ticks(scale, max(2, rows // 3))
+    found = chart_math.ticks(scale, max(2, rows // 3))
     labels: dict[int, str] = {}
     for value in found:
         share = float(scale.share(np.array([value]))[0])
         row = min(rows - 1, max(0, int((1 - share) * rows)))
-        labels.setdefault(row, plot.label(value, found))
+        labels.setdefault(row, chart_math.label(value, found))
     return labels
 
 
 def axis(view: View, width: int) -> tuple[str, str]:
     """The line below a chart and its labels: `┬────┬──`, `0    200`."""
     line, text = ["─"] * width, [" "] * width
-    for step in plot.step_ticks(view, width // 11):
+    for step in chart_math.step_ticks(view, width // 11):
         column = min(width - 1, int((step - view.first) / view.span * width))
-        label = plot.step_label(step)
+        label = chart_math.step_label(step)
         begin = min(max(0, column - len(label) // 2), width - len(label))
         if begin < 0 or any(cell != " " for cell in text[max(0, begin - 1) : begin + len(label) + 1]):
             continue

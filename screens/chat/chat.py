@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from pipeline.common.text import duration, safe
 from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 from screens.chat.conversation import Answer, Conversation, Side, side_content, took
 from screens.frame.copying import Copyable
 from screens.frame.page import Page

@@ -9,9 +9,9 @@ from textual.message import Message
 if TYPE_CHECKING:
     from pipeline.common.errors import HumigenceError
     from pipeline.config.schema import Config
-    from pipeline.runner.runner import Request
     from pipeline.runs.events import StopMode
-    from pipeline.runs.store import RunFolder
+    from pipeline.runs.folders import RunFolder
+    from pipeline.runs.request import Request
     from screens.frame.machine_snapshot import Machine
     from screens.frame.page import Page
     from screens.frame.run_snapshot import RunRow, Snapshot

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.runs import events as ev
+from pipeline.runs.control import is_alive
 from pipeline.runs.events import StepName, StepOutcome
 from pipeline.runs.fold_cache import Summary, busy_seconds
 from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState, Status
-from pipeline.runs.store import is_alive
 
 if TYPE_CHECKING:
     import numpy as np

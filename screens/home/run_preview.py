@@ -11,7 +11,7 @@ from textual.reactive import var
 from textual.widgets import Static
 
 from screens.charts.chart import Chart
-from screens.run import curves as run_curves
+from screens.run import curves
 from screens.run.gpu_panel import GpuPanel
 from screens.run.run import facts
 from screens.run.step_list import StepList
@@ -36,7 +36,7 @@ class RunPreview(Horizontal):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._curves = run_curves.Curves()
+        self._curves = curves.Curves()
 
     def compose(self) -> ComposeResult:
         with Vertical(id="preview-left"):
@@ -60,8 +60,8 @@ class RunPreview(Horizontal):
         tell(self.query_one("#preview-facts", Static), facts(snapshot) or Content(""))
         self.query_one(GpuPanel).pid = snapshot.pid
         chart = self.query_one(Chart)
-        chart.panels = self._curves.panels(snapshot, run_curves.SMOOTHINGS[0], False, ())
-        chart.limits = run_curves.limits(snapshot)
+        chart.panels = self._curves.panels(snapshot, curves.SMOOTHINGS[0], False, ())
+        chart.limits = curves.limits(snapshot)
 
     def take_machine(self, machine: Machine) -> None:
         self.query_one(GpuPanel).machine = machine

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from screens.charts import chart_math as plot
+from screens.charts import chart_math
 from screens.charts.chart import Flag, Panel, Series
 from screens.charts.min_max_blocks import leads_on
 from screens.frame.themes import SERIES
@@ -27,7 +27,7 @@ class Curves:
     """Remembers what it has smoothed: of a curve that has grown only what is new, all of another one or with another weight."""
 
     def __init__(self) -> None:
-        self._smoother: plot.Smoother | None = None
+        self._smoother: chart_math.Smoother | None = None
         self._last: Floats | None = None  # the losses smoothed
 
     def smoothed(self, columns: Columns, weight: float) -> Floats:
@@ -35,7 +35,7 @@ class Curves:
         if weight <= 0:
             return loss
         if self._smoother is None or self._smoother.weight != weight or not self._leads_on(loss):
-            self._smoother = plot.Smoother(weight)
+            self._smoother = chart_math.Smoother(weight)
         self._last = loss
         return self._smoother.upto(loss)
 

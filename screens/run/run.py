@@ -18,7 +18,7 @@ from pipeline.runs.folders import RunFolder
 from screens.charts.chart import Chart
 from screens.frame.messages import Follow, ResumeRun, StopRun
 from screens.frame.question import Answer, Question
-from screens.run import curves as run_curves
+from screens.run import curves
 from screens.run.chart_page import ChartPage
 from screens.run.gpu_panel import GpuPanel
 from screens.run.log_view import LogView
@@ -62,7 +62,7 @@ class RunScreen(ChartPage):
     def __init__(self, run: RunFolder) -> None:
         super().__init__()
         self.run_folder = run
-        self._curves = run_curves.Curves()
+        self._curves = curves.Curves()
         self.trail = (run.project, when(run.run_id))
 
     def body(self) -> ComposeResult:
@@ -123,7 +123,7 @@ class RunScreen(ChartPage):
         if self.snapshot is None:
             return
         self.chart.panels = self._curves.panels(self.snapshot, self.smoothing, self.log_scale, self.metrics)
-        self.chart.limits = run_curves.limits(self.snapshot)
+        self.chart.limits = curves.limits(self.snapshot)
         tell(self.query_one("#chart-keys", Static), self.chart_keys())
 
     # ------------------------------------------------------------------------------------------------------ panes

@@ -10,7 +10,7 @@ from pipeline.common.text import safe
 from pipeline.config.environment import training_asked
 from pipeline.config.file import DEFAULT_CONFIG
 from pipeline.config.schema import Config
-from pipeline.runner.runner import Request
+from pipeline.runs.request import Request
 from screens.frame.messages import StartRun
 from screens.frame.page import Page
 from screens.frame.question import Answer, Question

@@ -13,7 +13,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from pipeline.common.text import safe
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from screens.setup.cost_preview import Outlook, look
 from screens.setup.form_values import Draft
 from screens.setup.memory_bar import MemoryBar

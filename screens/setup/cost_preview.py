@@ -13,10 +13,11 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.common.text import counted, duration
 from pipeline.config.schema import Config, ExportFormat
+from pipeline.dataset.figures import DataFigures
 from pipeline.planning.micro_batch import USABLE_SHARE, memory_of
 from pipeline.planning.package_size import package_sizes
-from pipeline.planning.plan import DataFigures, Plan, make_plan
-from pipeline.runs.store import Workspace
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.runs.folders import Workspace
 from pipeline.system.disk import free_disk_bytes
 from pipeline.system.gpu import Device, choose_device
 from pipeline.tokenization import templates

@@ -8,9 +8,11 @@ from typing import Any
 
 from pipeline.base_model import catalogue
 from pipeline.base_model.catalogue import CuratedModel
+from pipeline.base_model.precision import BFLOAT16_CAPABILITY, INT8_CAPABILITY, PRECISIONS
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import safe, size
 from pipeline.config.schema import Config, ExportFormat
+from pipeline.planning.availability import availability
 from pipeline.planning.micro_batch import memory_of
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey, allowed, survey, torch_cuda_build
 from pipeline.system.host import HostReading, read_host
@@ -18,17 +20,7 @@ from pipeline.tokenization.templates import TEMPLATES, Templates
 from screens.widgets.choices import Option
 
 OTHER_MODEL = "other"
-# GPUs older than this have no bfloat16 units, and bitsandbytes has no 8-bit kernels for those older than the second.
-BFLOAT16_CAPABILITY = (8, 0)
-INT8_CAPABILITY = (7, 5)
 _COUNTS = ("none", "one", "two")
-
-PRECISIONS: dict[str, str] = {
-    "qlora_nf4": "4-bit weights: the least memory, nearly the same quality",
-    "lora_bf16": "16-bit weights (bfloat16): four times the weights of 4-bit, a little faster",
-    "lora_fp16": "16-bit weights (float16): for GPUs without bfloat16",
-    "lora_int8": "8-bit weights: between 4 and 16 bits, slower than both",
-}
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ def model_options(device: Device | None, environ: Mapping[str, str] | None = Non
 
 
 def _model_option(model: CuratedModel, device: Device | None, environ: Mapping[str, str] | None) -> Option:
-    reason = catalogue.availability(model, device, environ) or ""
+    reason = availability(model, device, environ) or ""
     here = "here" if model.downloaded else "not here yet"
     licence = model.licence if len(model.licence) < 12 else model.licence.removesuffix(" Community License")
     detail = f"{model.download_bytes / GIB:.1f} GiB · {licence} · {here}"

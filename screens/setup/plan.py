@@ -18,9 +18,9 @@ from pipeline.common.text import duration, safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.planning.plan import write_plan
-from pipeline.runner.runner import Request
 from pipeline.runs.events import STEP_NAMES
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
+from pipeline.runs.request import Request
 from screens.frame.copying import Copyable
 from screens.frame.messages import StartRun
 from screens.frame.page import Page

@@ -17,7 +17,7 @@ from textual.widgets import Static
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
 from pipeline.dataset.sniff import Peek, peek
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from screens.setup.config_form import Row
 from screens.setup.form_values import Draft, fields
 from screens.setup.options import OTHER_MODEL

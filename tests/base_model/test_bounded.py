@@ -11,7 +11,7 @@ import pytest
 from jinja2 import TemplateError
 
 from pipeline.common.errors import BadInput
-from pipeline.tokenization import template_sandbox as bounded
+from pipeline.tokenization import template_sandbox
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.template_sandbox import BoundedEnvironment, OutOfBounds
 from tests import tiny
@@ -24,7 +24,7 @@ MESSAGES = [{"role": "user", "content": "Which one?"}, {"role": "assistant", "co
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(template_sandbox, "MOST_SECONDS", 0.3)
 
 
 def render(source: str) -> str:

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.base_model import gguf_reader as gguf_reading
+from pipeline.base_model import gguf_reader
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import LoraSection, PrecisionMode
-from pipeline.modeling.load import add_adapter, load_adapter, load_base
+from pipeline.modeling.adapter import add_adapter, load_adapter
+from pipeline.modeling.load import load_base
 from pipeline.system.gpu import Device
 from pipeline.training.checkpointing.contents import write_adapter
 from tests import tiny
@@ -103,17 +104,17 @@ def test_a_gguf_file_is_read_once_for_all_that_is_made_of_it(
     copied = BaseModel(Path(shutil.copyfile(gguf_model.path, tmp_path / "model.gguf")), "gguf", "copied")
     read: list[str] = []
 
-    made = gguf_reading._Reader
+    made = gguf_reader._Reader
 
     def reader(path: str) -> Any:
         read.append(path)
         return made(path)
 
-    monkeypatch.setattr(gguf_reading, "_Reader", reader)
+    monkeypatch.setattr(gguf_reader, "_Reader", reader)
     first = load_base(copied, "lora_bf16", CPU)
     second = load_base(copied, "lora_bf16", CPU)
     assert read == [str(copied.path)] and torch.equal(logits(first), logits(second))
-    assert gguf.GGUFReader is not gguf_reading._reader_of, "others read as they did"
+    assert gguf.GGUFReader is not gguf_reader._reader_of, "others read as they did"
     weights = bytearray(copied.path.read_bytes())
     weights[-40] ^= 1
     copied.path.write_bytes(weights)

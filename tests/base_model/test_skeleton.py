@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.common.errors import BadInput
-from pipeline.tokenization import template_prerender as skeleton
+from pipeline.tokenization import template_prerender
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.messages import Message
 from pipeline.tokenization.template_prerender import Skeletons
@@ -91,7 +91,7 @@ LOOKS = [
 ]
 
 
-def render(template: str) -> skeleton.Render:
+def render(template: str) -> template_prerender.Render:
     """As transformers does it."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
@@ -147,7 +147,7 @@ def test_a_template_that_writes_the_date_is_found_anew_the_next_day(monkeypatch:
     def theirs(roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
         return "".join(f"<|{role}|>{today[0]}: {text}</s>" for role, text in zip(roles, contents, strict=True))
 
-    monkeypatch.setattr(skeleton, "_now", lambda _pattern: today[0])
+    monkeypatch.setattr(template_prerender, "_now", lambda _pattern: today[0])
     skeletons = Skeletons(template, VARIABLES, theirs)
     first = skeletons.find(("user",), False)
     assert first is not None and first.filled(["Hi"]) == "<|user|>24 Nov: Hi</s>"

@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.base_model import locate
-from pipeline.base_model import untrusted_files as strangers
+from pipeline.base_model import locate, untrusted_files
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import LoraSection
 from pipeline.export import packaged
-from pipeline.modeling.load import add_adapter, load_adapter, load_base
+from pipeline.modeling.adapter import add_adapter, load_adapter
+from pipeline.modeling.load import load_base
 from pipeline.system.gpu import cpu_device
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.processes import environment
@@ -250,7 +250,7 @@ def test_a_header_that_is_none_is_refused(data: bytes, folder: Path) -> None:
 
 
 def test_the_real_weights_are_believed(folder: Path, tiny_chatml_model: Path) -> None:
-    assert strangers.weights_problem(folder / WEIGHTS) == strangers.weights_problem(tiny_chatml_model / WEIGHTS) == ""
+    assert untrusted_files.weights_problem(folder / WEIGHTS) == untrusted_files.weights_problem(tiny_chatml_model / WEIGHTS) == ""
 
 
 @pytest.mark.parametrize(

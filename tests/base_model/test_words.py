@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, trainers
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Metaspace, Sequence, Split
 
-from pipeline.tokenization import word_cache as words
+from pipeline.tokenization import word_cache
 from pipeline.tokenization.special_tokens import SpecialTokens
 from pipeline.tokenization.word_boundaries import seams_of
 from tests.base_model.test_tokenizer_property import FRAGMENTS
@@ -111,7 +111,7 @@ def test_words_are_found_and_remembered(kind: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_full_memory_still_gives_the_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "_MOST_KNOWN", 2)
+    monkeypatch.setattr(word_cache, "_MOST_KNOWN", 2)
     tokenizer = SpecialTokens(json.dumps(trained("GPT-2")), [])
     for text in ("one two three four", "four five six", "a NUL \0 in it"):
         assert tokenizer.encode_all([text]).each()[0].tolist() == tokenizer.encode(text)

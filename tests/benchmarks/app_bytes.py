@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from tests.benchmarks import flood
 from tests.benchmarks.harness import Figure
 from tests.recordings.make import write

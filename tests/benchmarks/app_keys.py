@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from tests.benchmarks import flood
 from tests.benchmarks.harness import Figure, median, quantile
 from tests.recordings.make import write

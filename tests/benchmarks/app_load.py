@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.runs import event_log
 from pipeline.runs import events as ev
-from pipeline.runs import store as runs
-from pipeline.runs.store import EventWriter, RunFolder, Workspace
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import locks
 from tests.benchmarks import flood
 from tests.benchmarks.app_keys import MOST_MS, Answers, answering, reading
@@ -145,7 +146,7 @@ def _look_around(terminal: Terminal) -> None:
 def events_flood(folder: Path) -> Iterator[Figure]:
     workspace = Workspace(folder)
     run = write(workspace, "running", until=time.time())
-    begun = runs.read_state(run).step
+    begun = event_log.read_state(run).step
     worker = flood.start(run, EVENTS_PER_S, 2000, FLOOD_S + 8)
     terminal, answers = answering(workspace.root, SIZE["columns"], SIZE["lines"])
     try:
@@ -224,7 +225,7 @@ def big_logs(folder: Path) -> Iterator[Figure]:
 
 def _write_steps(run: RunFolder) -> int:
     """Optimizer steps until the log is that long."""
-    state = runs.read_state(run)
+    state = event_log.read_state(run)
     seq, step = state.last_seq, state.step
     with run.events.open("ab") as log:
         while log.tell() < LOG_BYTES:

@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline.runs import fold_cache as state_cache
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import fold_cache
+from pipeline.runs.folders import RunFolder, Workspace
 from tests.benchmarks.app_keys import Answers, answering
 from tests.benchmarks.harness import Figure, median, quantile
 from tests.recordings.make import write
@@ -42,7 +42,7 @@ def seconds_to_open(workspace: Workspace, columns: int, lines: int, run: RunFold
         terminal.says("1 run")
         time.sleep(1.5)
         if not cached:
-            state_cache.path_of(run).unlink()
+            fold_cache.path_of(run).unlink()
         began = time.monotonic()
         terminal.press("\r")
         if not came.wait(60):

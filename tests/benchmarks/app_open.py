@@ -20,8 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.runs.control import request_stop
+from pipeline.runs.event_log import EventReader, read_state
 from pipeline.runs.events import TrainStep
-from pipeline.runs.store import EventReader, RunFolder, Workspace, read_state, request_stop, runs_of
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.store import runs_of
 from pipeline.system.gpu import choose_device
 from tests.benchmarks.harness import Figure, write_result
 from tests.benchmarks.train_step import ON_THE_CPU, VARIANTS, prepare

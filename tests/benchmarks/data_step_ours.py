@@ -11,7 +11,7 @@ from pipeline.config.file import parse
 from pipeline.dataset import processed
 from pipeline.dataset.packing import pack
 from pipeline.runs.context import StepContext
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.steps import preprocess
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.benchmarks.data_step import LONGEST

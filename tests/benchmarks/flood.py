@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from pipeline.runs import control, event_log
 from pipeline.runs import events as ev
-from pipeline.runs import store as runs
-from pipeline.runs.store import EventWriter, RunFolder
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder
 from pipeline.system import locks
 from tests.processes import environment
 
@@ -23,7 +24,7 @@ EVALUATE_EVERY = 200
 
 
 def flood(run: RunFolder, events_per_s: float, lines_per_s: float, seconds: float) -> None:
-    first = runs.read_state(run).step + 1
+    first = event_log.read_state(run).step + 1
     lock = locks.try_lock(run.lock)
     assert lock is not None
     writer, began, step, lines = EventWriter(run), time.monotonic(), first, 0
@@ -57,7 +58,7 @@ def start(run: RunFolder, events_per_s: float, lines_per_s: float, seconds: floa
     arguments = [str(run.path), str(events_per_s), str(lines_per_s), str(seconds)]
     command = [sys.executable, "-m", "tests.benchmarks.flood", *arguments]
     process = subprocess.Popen(command, env=environment(), start_new_session=True)
-    while not runs.is_alive(run):
+    while not control.is_alive(run):
         time.sleep(0.02)
     return process
 

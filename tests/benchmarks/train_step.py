@@ -24,7 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.runs.store import RunFolder, Workspace, read_report, read_state, runs_of
+from pipeline.runs.event_log import read_state
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.store import read_report, runs_of
 from pipeline.system.gpu import choose_device
 from tests.benchmarks import shapes
 from tests.benchmarks.harness import Figure, write_result

@@ -11,7 +11,7 @@ import pytest
 from pipeline.config.schema import Config
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, Event, to_line
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 
 GATES = (
     ev.GateJudged("held-out loss", "passed", 38.1, 1.0, "%", "2.281 → 1.412 nats a token"),

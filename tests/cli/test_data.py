@@ -12,7 +12,7 @@ from humigence_tui.cli import main as cli
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.conftest import chat_row
 

@@ -17,7 +17,7 @@ from humigence_tui.cli import main as command_line
 from humigence_tui.cli.main import main
 from pipeline.common.text import safe
 from pipeline.runs import events as ev
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 from tests.cli.terminals import Terminal
 from tests.conftest import chat_row, write_jsonl
 from tests.hostile_text import EVIL, EVIL_NAME, EVIL_TEXT, SEQUENCES, control_characters, poison

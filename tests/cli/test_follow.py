@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.cli.shared.display import LiveDisplay, PlainDisplay, display
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder
+from pipeline.runs import control
+from pipeline.runs.folders import RunFolder
 from tests.cli.conftest import STARTED, trained_steps
 from tests.cli.terminals import Terminal
 from tests.cli.test_runs import _LIVE
@@ -55,7 +55,7 @@ def test_on_a_terminal_the_last_line_shows_step_share_loss_rate_and_time_left(re
             assert line.startswith("▶ train  ")
             assert "of 600" in line
             assert "loss 2.000" in line
-            runs.request_stop(run, "save")
+            control.request_stop(run, "save")
             terminal.until("is saved")
             assert terminal.end() == 130
             assert "tok/s" not in terminal.text, "the line that was redrawn is gone"
@@ -84,14 +84,16 @@ def test_a_terminal_that_cannot_redraw_gets_lines(recorded: Recorded, workspace:
 _STUBBORN = """
 import os, signal, sys, time
 from pathlib import Path
-from pipeline.runs import events as ev; from pipeline.system import locks; from pipeline.runs import store as runs
-from pipeline.runs.store import EventWriter; from pipeline.runs.store import RunFolder
+from pipeline.runs import control, events as ev
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder
+from pipeline.system import locks
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)
 writer = EventWriter(run)
 writer.emit(ev.AttemptStarted(os.getpid(), "demo", "tiny", "qlora_nf4", True))
 def woken(*_):
-    writer.emit(ev.RunStopped(runs.stop_requested(run) or "save", None))
+    writer.emit(ev.RunStopped(control.stop_requested(run) or "save", None))
     os._exit(130)
 signal.signal(signal.SIGTERM, woken)
 print("ready", flush=True)
@@ -102,7 +104,7 @@ _FOLLOWER = """
 import sys
 from pathlib import Path
 from humigence_tui.cli.shared.follow import follow_started
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 sys.exit(follow_started(RunFolder(Path(sys.argv[1])), after_seq=0, as_json=False))
 """
 
@@ -118,7 +120,7 @@ def test_a_second_ctrl_c_aborts_a_run_whose_step_does_not_end(recorded: Recorded
         assert "run demo/" in follower.stderr.readline()
         follower.send_signal(signal.SIGINT)
         assert "Ctrl-C again aborts" in follower.stderr.readline()
-        assert runs.stop_requested(run) == "save"
+        assert control.stop_requested(run) == "save"
         assert follower.poll() is None, "it keeps following"
         follower.send_signal(signal.SIGINT)
         _, told = follower.communicate(timeout=60)
@@ -128,4 +130,4 @@ def test_a_second_ctrl_c_aborts_a_run_whose_step_does_not_end(recorded: Recorded
         worker.kill()
     assert "aborting" in told
     assert follower.returncode == 130
-    assert runs.stop_requested(run) == "abort"
+    assert control.stop_requested(run) == "abort"

@@ -13,7 +13,7 @@ import pytest
 from humigence_tui.cli import main as cli
 from pipeline.common.errors import EnvironmentFault, HumigenceError
 from pipeline.runs import events as ev
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 from tests.cli.conftest import FAILED_GATE, GATES, STARTED, trained_steps
 from tests.processes import environment, humigence, python
 

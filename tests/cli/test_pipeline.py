@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.config.schema import Config
-from pipeline.runs import store as runs
-from pipeline.runs.store import Workspace
+from pipeline.runs import event_log, store
+from pipeline.runs.folders import Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence
 
@@ -51,7 +51,7 @@ def test_without_training_four_steps_are_done_four_skipped_and_no_weights_are_lo
     assert outcomes(done) == ["done"] * 2 + [outcomes(done)[2], "done"] + ["skipped"] * 4
     assert "training was not asked for" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
-    run = runs.find(Workspace(project))
+    run = store.find(Workspace(project))
     assert not run.checkpoints.exists()
     alone = command(project, "plan", "--json")
     assert alone.returncode == 0, alone.stderr
@@ -63,7 +63,7 @@ def test_validation_only_validates_and_makes_no_run(project: Path) -> None:
     done = command(project, "pipeline", "--train", "--json", VALIDATION_ONLY="1")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["step"] == "validate"
-    assert not (project / "runs" / "tiny").exists() or runs.runs_of(Workspace(project)) == []
+    assert not (project / "runs" / "tiny").exists() or store.runs_of(Workspace(project)) == []
 
 
 @pytest.mark.slow
@@ -86,15 +86,15 @@ def test_ctrl_c_saves_says_how_to_resume_and_what_it_says_works(project: Path, w
         pipeline.kill()
     assert pipeline.returncode == 130, "".join(told) + rest
     assert "Ctrl-C again aborts" in rest
-    run = runs.find(Workspace(project))
-    state = runs.read_state(run)
+    run = store.find(Workspace(project))
+    state = event_log.read_state(run)
     assert state.status == "stopped"
     assert state.saved_step == state.step > 0
     advice = next(line for line in rest.splitlines() if "--resume" in line).removeprefix("next:").split()
     assert advice[0] == "humigence"
     resumed = humigence(*advice[1:], cwd=project)
     assert resumed.returncode in (0, 3), resumed.stderr
-    whole = runs.read_state(run)
+    whole = event_log.read_state(run)
     assert whole.status == "finished"
     assert list(whole.train["step"]) == list(range(1, whole.total_steps + 1)), "each step once"
 

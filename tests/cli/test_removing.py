@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.runs import store as run_folders
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import locks
 from tests.cli.conftest import STARTED, trained_steps
 from tests.cli.terminals import Terminal

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.runs import control, event_log
 from pipeline.runs import events as ev
-from pipeline.runs import store as runs
 from pipeline.runs.events import STEP_NAMES
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 from tests.cli.conftest import FAILED_GATE, GATES, STARTED, trained_steps
 from tests.processes import environment, humigence, started
 
@@ -21,8 +21,10 @@ Recorded = Callable[..., RunFolder]
 _LIVE = """
 import os, sys, time
 from pathlib import Path
-from pipeline.runs import events as ev; from pipeline.system import locks; from pipeline.runs import store as runs
-from pipeline.runs.store import EventWriter; from pipeline.runs.store import RunFolder
+from pipeline.runs import control, events as ev
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder
+from pipeline.system import locks
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)
 writer = EventWriter(run)
@@ -31,7 +33,7 @@ writer.emit(ev.StepStarted("train"))
 print("ready", flush=True)
 for step in range(1, 600):
     writer.emit(ev.TrainStep(step, 600, 0.1, 2.0, 1e-4, 1.0, 10, 5, 0.1))
-    mode = runs.stop_requested(run)
+    mode = control.stop_requested(run)
     if mode:
         writer.emit(ev.StopAcknowledged(mode))
         writer.emit(ev.RunStopped(mode, step))
@@ -163,7 +165,7 @@ def test_stop_asks_a_live_run_to_save_and_follow_sees_it_to_its_end(recorded: Re
         worker.kill()
     assert follower.returncode == 130
     assert "is saved" in told
-    assert runs.read_state(run).stopping == "save"
+    assert event_log.read_state(run).stopping == "save"
 
 
 def test_stop_on_a_run_that_is_not_on_is_refused(recorded: Recorded, workspace: Path) -> None:
@@ -171,7 +173,7 @@ def test_stop_on_a_run_that_is_not_on_is_refused(recorded: Recorded, workspace: 
     done = humigence("runs", "stop", cwd=workspace)
     assert done.returncode == 2
     assert "is not on" in done.stderr
-    assert runs.stop_requested(run) is None
+    assert control.stop_requested(run) is None
 
 
 def test_ctrl_c_in_follow_only_stops_following(recorded: Recorded, workspace: Path) -> None:
@@ -189,8 +191,8 @@ def test_ctrl_c_in_follow_only_stops_following(recorded: Recorded, workspace: Pa
         _, told = follower.communicate(timeout=60)
         assert follower.returncode == 0
         assert "the run goes on" in told
-        assert runs.is_alive(run)
-        assert runs.stop_requested(run) is None
+        assert control.is_alive(run)
+        assert control.stop_requested(run) is None
     finally:
         worker.kill()
         worker.wait()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs import store as runs
-from pipeline.runs.store import Workspace
+from pipeline.runs import event_log, store
+from pipeline.runs.folders import Workspace
 from pipeline.system import locks
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence
@@ -66,17 +66,17 @@ def test_one_of_twenty_starts_wins_and_a_killed_run_is_crashed_at_once_and_resum
             _, words = process.communicate()
             assert process.returncode == 4
             assert "project 'tiny' is busy: run " in words and "humigence runs follow" in words
-        (run,) = runs.runs_of(Workspace(project))
+        (run,) = store.runs_of(Workspace(project))
 
-        until(lambda: runs.read_state(run).saved_step)
-        os.kill(runs.read_state(run).pid, signal.SIGKILL)
+        until(lambda: event_log.read_state(run).saved_step)
+        os.kill(event_log.read_state(run).pid, signal.SIGKILL)
         _, words = winners[0].communicate(timeout=30)
         assert winners[0].returncode == 4
         assert "crashed" in words and "--resume" in words
     finally:
         for process in started:
             process.kill()
-        for left in runs.runs_of(Workspace(project)):  # workers outlive those who started them
+        for left in store.runs_of(Workspace(project)):  # workers outlive those who started them
             if pid := locks.holder(left.lock):
                 os.kill(pid, signal.SIGKILL)
     (listed,) = json.loads(humigence("runs", "--json", cwd=project).stdout)
@@ -84,6 +84,6 @@ def test_one_of_twenty_starts_wins_and_a_killed_run_is_crashed_at_once_and_resum
 
     resumed = humigence("train", "--train", "--resume", "--config", "mine.json", cwd=project)
     assert resumed.returncode == 0, resumed.stderr
-    state = runs.read_state(run)
+    state = event_log.read_state(run)
     assert state.status == "finished" and state.attempt == 2
     assert list(state.train["step"]) == list(range(1, state.total_steps + 1)), "each step once"

@@ -116,7 +116,7 @@ def test_measures_are_turned_into_others_by_their_factor(asked: str, answer: flo
 
 def test_generated_rows_need_no_setting_but_the_source(workspace: Path) -> None:
     from pipeline.dataset import source
-    from pipeline.runs.store import Workspace
+    from pipeline.runs.folders import Workspace
 
     config = Config(data={"source": "generated", "generate": {"rows": 12}})  # type: ignore[arg-type]
     with source.as_file(config, Workspace(workspace)) as looked_at:
@@ -131,7 +131,7 @@ def test_generated_rows_need_no_setting_but_the_source(workspace: Path) -> None:
 @pytest.mark.parametrize("kind", ["bundled", "generated"])
 def test_rows_that_stand_there_already_are_kept_and_told(workspace: Path, kind: Any) -> None:
     from pipeline.dataset import source
-    from pipeline.runs.store import Workspace
+    from pipeline.runs.folders import Workspace
 
     here, config = Workspace(workspace), Config(data={"source": kind})  # type: ignore[arg-type]
     assert source.another_file(config, here) == ""

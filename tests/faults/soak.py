@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.common.errors import HumigenceError
 from pipeline.runner import launch
-from pipeline.runs import store as runs
+from pipeline.runs import control, store
 from tests import tiny
 from tests.faults.declared import survives
 from tests.faults.disks import mounted, unmount
@@ -83,7 +83,7 @@ class Soak:
     # ------------------------------------------------------------------------------------------------- attempts
 
     def _resumed(self, *faults: dict[str, Any]) -> int:
-        begun = bool(runs.runs_of(self.project.workspace))
+        begun = bool(store.runs_of(self.project.workspace))
         return self.project.to_its_end(*faults, resume=begun)
 
     def _soon(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Soak:
         return when("train_step", step=self._from() + self.random.randint(1, 5))
 
     def _from(self) -> int:
-        state = self.project.state if runs.runs_of(self.project.workspace) else None
+        state = self.project.state if store.runs_of(self.project.workspace) else None
         return (state.saved_step or 0) if state else 0
 
     def _save_soon(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Soak:
     def a_request_in_the_folder(self) -> None:
         self.project.start(resume=True)
         self.project.wait_for_step(self._from() + 1)
-        runs.request_stop(self.project.run, self.random.choice(("save", "abort")))
+        control.request_stop(self.project.run, self.random.choice(("save", "abort")))
         self.workers.wait()
 
     def a_lost_gpu(self) -> None:
@@ -146,7 +146,7 @@ class Soak:
             return
         self.disk.make_room()
         self.project.wait_for_step(self.project.state.step + 1)
-        runs.request_stop(self.project.run, "save")
+        control.request_stop(self.project.run, "save")
         self.workers.wait()
 
     # ------------------------------------------------------------------------------------ between two attempts

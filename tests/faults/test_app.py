@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder
+from pipeline.runs import event_log
+from pipeline.runs.folders import RunFolder
 from tests.faults.declared import survives
 from tests.terminal import Terminal, live_run
 
@@ -45,8 +45,8 @@ def test_an_app_that_dies_takes_nothing_with_it(
         if name in ("SIGTERM", "SIGINT"):
             first.wait(lambda: _LEAVES_ALTERNATE_SCREEN in first.received)
             assert b"Traceback" not in first.received
-        seen = runs.read_state(run).step
-        first.wait(lambda: runs.read_state(run).step > seen + 5)
+        seen = event_log.read_state(run).step
+        first.wait(lambda: event_log.read_state(run).step > seen + 5)
     assert process.poll() is None
     with Terminal(tmp_path) as second:
         second.says("training")
@@ -72,6 +72,6 @@ def test_after_the_death_of_both_the_next_app_says_so(tmp_path: Path, live: tupl
     with Terminal(tmp_path) as second:
         second.says("crashed")
         second.press("\r")
-        second.says(f"the training process is gone after optimizer step {runs.read_state(run).step:,}", "R resume")
+        second.says(f"the training process is gone after optimizer step {event_log.read_state(run).step:,}", "R resume")
         second.press("\x11")
         assert second.ends() == 0

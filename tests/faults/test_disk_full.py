@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.config.schema import Config
+from pipeline.runs import control, event_log, store
 from pipeline.runs import events as ev
-from pipeline.runs import store as runs
-from pipeline.runs.event_log import RunLog
-from pipeline.runs.store import EventReader, RunFolder, Workspace
+from pipeline.runs.event_log import EventReader, RunLog
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import disk as room
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
@@ -34,7 +34,7 @@ def _told(run: RunFolder) -> list[ev.Event]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return runs.create(Workspace(tmp_path), Config(project="demo"), {})
+    return store.create(Workspace(tmp_path), Config(project="demo"), {})
 
 
 class _FullDisk:
@@ -89,14 +89,14 @@ def test_a_line_that_does_not_fit_is_taken_back_and_written_later(
 )
 @pytest.mark.parametrize("length", [10, 20_000])
 def test_a_full_disk_pauses_the_log_and_says_so(disk: Disk, length: int) -> None:
-    run = runs.create(Workspace(disk.path), Config(project="demo"), {})
+    run = store.create(Workspace(disk.path), Config(project="demo"), {})
     log = RunLog(run)
     log.emit(_STARTED)
     disk.fill()
     paused: list[str] = []
 
     def look() -> None:
-        paused.append(runs.read_state(run).paused)
+        paused.append(event_log.read_state(run).paused)
         if paused[-1]:
             disk.make_room()
 
@@ -109,7 +109,7 @@ def test_a_full_disk_pauses_the_log_and_says_so(disk: Disk, length: int) -> None
     told = _told(run)
     assert [event for event in told if isinstance(event, ev.Note)] == long
     assert [type(event) for event in told if not isinstance(event, ev.Note)] == [ev.AttemptStarted, ev.Paused, ev.Continued]
-    assert not runs.read_state(run).paused
+    assert not event_log.read_state(run).paused
 
 
 @survives(
@@ -119,18 +119,18 @@ def test_a_full_disk_pauses_the_log_and_says_so(disk: Disk, length: int) -> None
     "it stops, and how it ended is in the log",
 )
 def test_a_run_that_waits_for_room_can_be_stopped(disk: Disk) -> None:
-    run = runs.create(Workspace(disk.path), Config(project="demo"), {})
+    run = store.create(Workspace(disk.path), Config(project="demo"), {})
     log = RunLog(run)
     log.emit(_STARTED)
     disk.fill()
-    log.stop = lambda: bool(runs.read_state(run).paused)
+    log.stop = lambda: bool(event_log.read_state(run).paused)
     with pytest.raises(Stopped, match="full"):
         for number in range(600):
             log.emit(ev.Note(f"note {number}"))
     log.emit(ev.RunStopped("save", None))
     log.close()
     assert _told(run)[-1] == ev.RunStopped("save", None)
-    assert runs.read_state(run).status == "stopped"
+    assert event_log.read_state(run).status == "stopped"
 
 
 @survives(
@@ -145,7 +145,7 @@ def test_a_stop_request_that_cannot_be_written_becomes_a_signal(
     project = Project(disk.path, tiny_model, workers)
     project.start(when("train_step", step=4) | {"do": "fill", "file": str(disk.filler)})
     project.wait_for("paused")
-    runs.request_stop(project.run, "save")
+    control.request_stop(project.run, "save")
     assert workers.wait() == 130
     assert not project.run.stop_request.exists()
     assert project.state.status == "stopped"
@@ -167,7 +167,7 @@ def test_training_waits_for_room_for_a_checkpoint(
     project = Project(disk.path, tiny_model, workers)
     project.start(moment | {"do": "fill", "file": str(disk.filler)})
     project.wait_for("paused")
-    assert runs.is_alive(project.run)
+    assert control.is_alive(project.run)
     assert "the disk is full" in project.state.paused
     disk.make_room()
     assert workers.wait() in (0, 3)
@@ -227,6 +227,6 @@ def test_a_start_on_a_full_disk_makes_no_run(disk: Disk, workers: Workers, tiny_
     disk.fill()
     with pytest.raises(EnvironmentFault, match="full"):
         project.start()
-    assert runs.runs_of(project.workspace) == []
+    assert store.runs_of(project.workspace) == []
     disk.make_room()
     assert project.to_its_end(until="preprocess") == 0

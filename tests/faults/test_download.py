@@ -22,7 +22,7 @@ from pipeline.config.schema import Config
 from pipeline.runs.context import StepContext
 from pipeline.common.errors import HumigenceError
 from pipeline.hub import fetch
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.steps import model
 fetch.WAITS_S = fetch.FIRST_WAITS_S = (0.0,) * 3
 if sys.argv[1] == "while":

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.runner import launch
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
-from pipeline.system import login_session as logout
+from pipeline.runs import event_log, store
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.system import login_session
 from pipeline.system.login_session import Fate, Login
 from tests.faults.declared import survives
 from tests.faults.workers import Project
@@ -39,8 +39,8 @@ _CASES: list[tuple[str, str, bool, Fate]] = [
 @pytest.mark.parametrize(("cgroup", "kill", "lingers", "expected"), _CASES)
 def test_what_a_logout_does_is_known(cgroup: str, kill: str, lingers: bool, expected: Fate) -> None:
     login = Login(cgroup, kill, "ann", lingers)
-    assert logout.fate(login) == expected
-    assert bool(logout.warning(login)) == (expected == "ends")
+    assert login_session.fate(login) == expected
+    assert bool(login_session.warning(login)) == (expected == "ends")
 
 
 @survives(
@@ -70,20 +70,20 @@ def test_the_worker_is_started_in_a_scope_of_its_own(tmp_path: Path, monkeypatch
     (programs / "systemd-run").write_text(becomes if manager == "answers" else fails)
     (programs / "systemd-run").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(logout, "this_login", lambda: Login(_SESSION, _YES, "ann", lingers=True))
+    monkeypatch.setattr(login_session, "this_login", lambda: Login(_SESSION, _YES, "ann", lingers=True))
     workspace = Workspace(tmp_path / "work")
     run = _without_a_model(workspace)
     _spawn(workspace, run)
-    for _ in runs.follow(run, every_s=0.02):
+    for _ in event_log.follow(run, every_s=0.02):
         pass
     assert "--user --scope" in used.read_text()
-    state = runs.read_state(run)
+    state = event_log.read_state(run)
     assert state.attempt == 1 and state.status == "failed", "the worker worked: there is no data file"
 
 
 def _without_a_model(workspace: Workspace) -> RunFolder:
     from pipeline.common.files import write_json
 
-    run = runs.create(workspace, Config(project="demo"), {})
+    run = store.create(workspace, Config(project="demo"), {})
     write_json(run.path / "request.json", {"train": False, "until": "validate"})
     return run

@@ -18,13 +18,12 @@ from pipeline.common.files import write_json
 from pipeline.common.text import duration
 from pipeline.config.schema import Config
 from pipeline.doctor import system
+from pipeline.runs import control, fold_cache, post_mortem, store
 from pipeline.runs import events as ev
-from pipeline.runs import fold_cache as state_cache
-from pipeline.runs import post_mortem as gone
-from pipeline.runs import store as runs
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Envelope, to_line
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.runs.state import RunState, Status, fold
-from pipeline.runs.store import EventWriter, RunFolder, Workspace
 from pipeline.system import gpu
 from screens.frame.run_snapshot import Freezer, busy_now
 from tests.faults.declared import survives
@@ -38,7 +37,7 @@ _STARTED = ev.AttemptStarted(1, "demo", "tiny", "qlora_nf4", True)
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return runs.create(Workspace(tmp_path), Config(project="demo"), {})
+    return store.create(Workspace(tmp_path), Config(project="demo"), {})
 
 
 def _written(run: RunFolder, *events: ev.Event) -> RunFolder:
@@ -73,7 +72,7 @@ def test_a_clock_that_jumps_makes_no_duration_negative(times: list[float]) -> No
     envelopes = [Envelope(number, time, 1, event) for number, (time, event) in enumerate(zip(of_events, _COURSE, strict=True), 1)]
     state = fold(envelopes, RunState())
     status: Status = "running"
-    snapshot = Freezer(RunFolder(Path("x"))).freeze(state, state_cache.summarize(state), status, now, [], [])
+    snapshot = Freezer(RunFolder(Path("x"))).freeze(state, fold_cache.summarize(state), status, now, [], [])
     assert busy_now(snapshot) >= snapshot.state.busy_seconds == 3.5
     assert state.seconds_left() == 7 * 0.5
     assert list(state.train["step"]) == [1, 2, 3]
@@ -92,9 +91,9 @@ def test_a_run_made_after_the_clock_was_set_back_is_the_newest(tmp_path: Path) -
         (workspace.project("demo") / name).mkdir(parents=True)
         (workspace.project("demo") / name / "config.json").write_text("{}")
     (workspace.project("demo") / "notes" / "config.json").unlink()
-    made = [runs.create(workspace, Config(project="demo"), {}) for _ in range(3)]
-    assert [run.run_id for run in runs.runs_of(workspace, "demo")][:3] == [run.run_id for run in reversed(made)]
-    assert runs.find(workspace, None, "demo") == made[-1]
+    made = [store.create(workspace, Config(project="demo"), {}) for _ in range(3)]
+    assert [run.run_id for run in store.runs_of(workspace, "demo")][:3] == [run.run_id for run in reversed(made)]
+    assert store.find(workspace, None, "demo") == made[-1]
 
 
 @survives(
@@ -109,7 +108,7 @@ def test_a_clock_that_was_set_is_told_by_the_doctor(run: RunFolder, moved: float
         (check,) = [each for each in system.checks(run.path.parent.parent.parent) if each.name == "clock"]
         return check.advice
 
-    noted = gone.witnesses()
+    noted = post_mortem.witnesses()
     for boot, told in ((noted["boot"], words), ("another", "")):
         write_json(run.meta, {"starts": [noted | {"boot": boot, "booted": noted["booted"] - moved}]})
         assert told in clock() and (told or "was set" not in clock())
@@ -199,11 +198,11 @@ def test_a_read_only_disk_refuses_a_start_and_still_shows_its_runs(disk: Disk, w
     disk.make_read_only()
     with pytest.raises(EnvironmentFault, match="read-only"):
         project.start()
-    state, _ = state_cache.read(project.run)
-    assert runs.status_of(project.run, state) == "finished"
-    assert state_cache.read_summary(project.run).status == "finished"
-    assert not runs.is_alive(project.run)
-    assert runs.summary(project.run)["state"] == "finished"
+    state, _ = fold_cache.read(project.run)
+    assert control.status_of(project.run, state) == "finished"
+    assert fold_cache.read_summary(project.run).status == "finished"
+    assert not control.is_alive(project.run)
+    assert store.summary(project.run)["state"] == "finished"
     disk.make_read_only(yes=False)
     assert project.to_its_end(until="preprocess") == 0
 
@@ -224,20 +223,21 @@ def test_runs_may_lie_on_another_disk(tmp_path: Path, tiny_model: Path, workers:
     assert [path.name for path in tmp_path.iterdir() if path.name in ("artifacts", "data")] == []
     assert retention.plan(project.workspace, keep=0).remove == ()
     real = tmp_path / "other disk" / "tiny" / project.run.run_id
-    assert runs.find(project.workspace, str(real)) == project.run
+    assert store.find(project.workspace, str(real)) == project.run
 
 
 _OPEN_A_LONG_LOG = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (768 << 20, 768 << 20))
 from pathlib import Path
-from pipeline.runs import events as ev; from pipeline.runs import store as runs
-from pipeline.runs.store import EventWriter; from pipeline.runs.store import RunFolder
+from pipeline.runs import event_log, events as ev
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 writer = EventWriter(run)
 writer.emit(ev.Note("after"))
-state = runs.read_state(run)
-print(writer.seq, state.last_seq, state.step, runs.newest_seq(run))
+state = event_log.read_state(run)
+print(writer.seq, state.last_seq, state.step, event_log.newest_seq(run))
 """
 
 
@@ -277,7 +277,7 @@ def test_the_locks_of_a_rebooted_machine_hold_nobody(project: Project, untrouble
     log.write_text(log.read_text().replace(f'"pid":{project.state.pid},', f'"pid":{os.getpid()},'))
     for lock in (project.run.lock, project.workspace.project_lock("tiny"), project.workspace.start_lock("tiny")):
         lock.write_text(f"{os.getpid()}\n")
-    assert runs.status_of(project.run, project.state) == "crashed"
+    assert control.status_of(project.run, project.state) == "crashed"
     assert project.to_its_end(resume=True) in (0, 3)
     assert project.left_behind() == untroubled
 

@@ -13,7 +13,7 @@ from pipeline.common.files import read_json
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import merge_files
 from pipeline.export.package_folder import differing, read_checksums
-from pipeline.runs import store as runs
+from pipeline.runs import control
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
 from tests.faults.workers import Project, Workers, when
@@ -83,7 +83,7 @@ def test_a_merged_model_that_does_not_fit_costs_nothing_else(
 def test_a_merging_that_dies_or_finds_no_memory_costs_nothing_else(tmp_path: Path, tiny_model: Path, workers: Workers) -> None:
     project = Project(tmp_path / "work", tiny_model, workers, **_BOTH)
     assert project.to_its_end({"in_merge": True, "do": "signal", "signal": signal.SIGKILL}) == -signal.SIGKILL
-    assert runs.status_of(project.run, project.state) == "crashed"
+    assert control.status_of(project.run, project.state) == "crashed"
     assert _adapter_is_whole(project)
     assert project.to_its_end({"short_of_memory_at": "merge", "times": 10**6}, resume=True) == 4
     error = project.state.error

@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared import run_report
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import flush_tree, write_json
 from pipeline.config.schema import Config
 from pipeline.doctor import system
-from pipeline.runner.runner import Request
 from pipeline.runner.worker import REQUEST_FILE, run_held
+from pipeline.runs import control, event_log, post_mortem, store
 from pipeline.runs import events as ev
-from pipeline.runs import post_mortem as gone
-from pipeline.runs import store as runs
-from pipeline.runs.store import EventReader, RunFolder, Workspace
-from pipeline.system import disk as room
+from pipeline.runs.event_log import EventReader
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.request import Request
+from pipeline.system import disk
 from tests.faults.declared import survives
 from tests.faults.disks import FailingDisk
 from tests.faults.workers import Project, Workers, when
@@ -46,15 +46,15 @@ def test_a_disk_that_becomes_read_only_costs_only_what_was_not_saved(
     for number, moment in enumerate(moments):
         fault = moment | {"do": "shut_the_disk", "trigger": str(failing_disk.trigger)}
         assert project.to_its_end(fault, resume=number > 0) == 4, moment
-        assert runs.status_of(project.run, project.state) == "crashed"
-        report.say_end(project.run, project.state)
+        assert control.status_of(project.run, project.state) == "crashed"
+        run_report.say_end(project.run, project.state)
         assert "its disk is read-only now" in capsys.readouterr().err
         (check,) = [each for each in system.checks(project.root) if each.name == "workspace"]
         assert check.status == "problem" and "read-only" in check.value
         with pytest.raises(EnvironmentFault, match="read-only"):
             project.start(resume=True)
         failing_disk.mend()
-    assert not gone.why(project.run)
+    assert not post_mortem.why(project.run)
     assert project.to_its_end(resume=True) in (0, 3)
     assert project.left_behind() == untroubled
 
@@ -66,7 +66,7 @@ def test_a_disk_that_becomes_read_only_costs_only_what_was_not_saved(
     "exit 4 all the same, though nothing of it can be told",
 )
 def test_a_worker_on_a_read_only_disk_exits_as_one(failing_disk: FailingDisk) -> None:
-    run = runs.create(Workspace(failing_disk.path), Config(project="demo"), {})
+    run = store.create(Workspace(failing_disk.path), Config(project="demo"), {})
     write_json(run.path / REQUEST_FILE, asdict(Request(train=False, until="validate")))
     with run.output_log.open("ab") as log:
         failing_disk.trigger.write_text("a test")
@@ -100,14 +100,14 @@ def _read_only(*_: object, **__: object) -> None:
 )
 @pytest.mark.parametrize("fit", [0, 1, 2, 3])
 def test_a_log_that_cannot_be_written_ends_the_run_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: int) -> None:
-    run = runs.create(Workspace(tmp_path), Config.model_validate({"project": "demo", "compute": {"gpu": "cpu"}}), {})
+    run = store.create(Workspace(tmp_path), Config.model_validate({"project": "demo", "compute": {"gpu": "cpu"}}), {})
     monkeypatch.setattr(os, "write", _ReadOnlyFrom(fit))
-    monkeypatch.setattr(room.Reserve, "release", _read_only)
+    monkeypatch.setattr(disk.Reserve, "release", _read_only)
     with pytest.raises(EnvironmentFault, match="read-only") as caught:
         run_held(run, Request(train=False, until="validate"))
     assert caught.value.exit_code == 4
     assert len(EventReader(run).read()) == fit == run.events.read_bytes().count(b"\n")
-    assert not runs.is_alive(run)
+    assert not control.is_alive(run)
 
 
 # ------------------------------------------------------------------------------------- what a crash is put down to
@@ -116,8 +116,8 @@ def test_a_log_that_cannot_be_written_ends_the_run_in_words(tmp_path: Path, monk
 @pytest.fixture
 def crashed(tmp_path: Path) -> RunFolder:
     """A run whose process is gone, with what its start noted."""
-    run = runs.create(Workspace(tmp_path), Config(project="demo"), {"starts": [gone.witnesses()]})
-    writer = runs.EventWriter(run)
+    run = store.create(Workspace(tmp_path), Config(project="demo"), {"starts": [post_mortem.witnesses()]})
+    writer = event_log.EventWriter(run)
     writer.emit(ev.AttemptStarted(1, "demo", "tiny", "qlora_nf4", True))
     writer.close()
     return run
@@ -133,23 +133,23 @@ def test_a_crash_is_put_down_to_what_the_machine_tells(
     crashed: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told() -> str:
-        report.say_end(crashed, runs.read_state(crashed))
+        run_report.say_end(crashed, event_log.read_state(crashed))
         return capsys.readouterr().err
 
-    assert gone.why(crashed) == ""
+    assert post_mortem.why(crashed) == ""
     assert "most often the machine ran out of memory" in told()
-    now = gone.witnesses()
-    monkeypatch.setattr(gone, "_VMSTAT", tmp_path / "vmstat")
+    now = post_mortem.witnesses()
+    monkeypatch.setattr(post_mortem, "_VMSTAT", tmp_path / "vmstat")
     (tmp_path / "vmstat").write_text(f"nr_free_pages 1\noom_kill {now['killed_for_memory'] + 1}\n")
     assert "ended a process for want of memory since the run began" in told()
-    monkeypatch.setattr(gone, "_BOOT_ID", tmp_path / "boot")
+    monkeypatch.setattr(post_mortem, "_BOOT_ID", tmp_path / "boot")
     (tmp_path / "boot").write_text("another\n")
     assert "the machine was restarted since" in told()
     for name in ("vmstat", "boot"):
         (tmp_path / name).unlink()
-    assert gone.why(crashed) == ""
+    assert post_mortem.why(crashed) == ""
     crashed.meta.write_text(json.dumps({"starts": [{"killed_for_memory": "many", "boot": None}]}))
-    assert gone.why(crashed) == ""
+    assert post_mortem.why(crashed) == ""
 
 
 @survives(
@@ -161,11 +161,11 @@ def test_a_crash_is_put_down_to_what_the_machine_tells(
 def test_a_mount_that_only_looks_like_this_one_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = tmp_path.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    monkeypatch.setattr(room, "_MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(disk, "_MOUNTS", tmp_path / "mounts")
     for told, read_only in [
         (f"1 2 {number} / /x rw - ext4 /dev/x rw,errors=remount-ro,emergency_ro", True),
         (f"1 2 {number} / /x rw - ext4 /dev/x rw,errors=remount-ro", False),
         ("1 2 999:999 / /x rw - ext4 /dev/x rw,emergency_ro", False),
     ]:
         (tmp_path / "mounts").write_text(told + "\n")
-        assert room.is_read_only(tmp_path / "not yet there") == read_only
+        assert disk.is_read_only(tmp_path / "not yet there") == read_only

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.common.errors import EnvironmentFault
 from pipeline.runner import launch
-from pipeline.runs import store as runs
+from pipeline.runs import control, store
+from pipeline.runs.event_log import EventReader
 from pipeline.runs.events import Resumed
-from pipeline.runs.store import EventReader
 from tests.faults.declared import survives
 from tests.faults.workers import Project, Workers, wait_until, when
 
@@ -44,11 +44,11 @@ def test_killed_at_eleven_moments_and_resumed_the_run_ends_as_an_untroubled_one(
     for number, moment in enumerate([*_BEFORE_THE_FIRST_CHECKPOINT, *_LATER, *_AT_THE_END]):
         died = project.to_its_end(moment | {"do": "signal", "signal": signal.SIGKILL}, resume=number > 0)
         assert died == -signal.SIGKILL, moment
-        assert runs.status_of(project.run, project.state) == "crashed"
+        assert control.status_of(project.run, project.state) == "crashed"
     assert project.to_its_end(resume=True) in (0, 3)
     assert _resumed_from(project)[:6] == [0, 0, 6, 6, 9, 15]
     assert project.left_behind() == untroubled
-    assert len(runs.runs_of(project.workspace)) == 1
+    assert len(store.runs_of(project.workspace)) == 1
     assert not list(project.root.rglob("*.tmp")), "nothing half written is left"
 
 

@@ -17,8 +17,8 @@ from pipeline.common.files import read_json, sha256_file
 from pipeline.config.schema import Config
 from pipeline.runner import launch
 from pipeline.runner.launch import Request, Started
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import control, event_log, store
+from pipeline.runs.folders import RunFolder, Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import ROOT, environment
 
@@ -53,8 +53,10 @@ class Workers:
         """In the place of `launch._spawn`: the worker holds the run when this returns, or has ended."""
         self.pid = self._order(start=str(run.path), faults=self.faults)
         self.faults = []
-        before = runs.read_state(run).last_seq
-        wait_until(lambda: runs.is_alive(run) or runs.read_state(run).last_seq > before or not Path(f"/proc/{self.pid}").exists())
+        before = event_log.read_state(run).last_seq
+        wait_until(
+            lambda: control.is_alive(run) or event_log.read_state(run).last_seq > before or not Path(f"/proc/{self.pid}").exists()
+        )
 
     def wait(self) -> int:
         """The exit status of the newest worker, negative for a signal."""
@@ -120,19 +122,19 @@ class Project:
 
     @property
     def run(self) -> RunFolder:
-        return runs.find(self.workspace)
+        return store.find(self.workspace)
 
     @property
     def state(self) -> Any:
-        return runs.read_state(self.run)
+        return event_log.read_state(self.run)
 
     def wait_for_step(self, step: int) -> None:
         """Until the run has made this optimizer step, or has ended."""
-        wait_until(lambda: self.state.step >= step or not runs.is_alive(self.run))
+        wait_until(lambda: self.state.step >= step or not control.is_alive(self.run))
 
     def wait_for_pause(self) -> None:
         """Until the run waits for room, or has ended."""
-        wait_until(lambda: self.state.paused or not runs.is_alive(self.run))
+        wait_until(lambda: self.state.paused or not control.is_alive(self.run))
 
     def move_to(self, root: Path) -> None:
         """Go on in a folder that the workspace was copied to."""
@@ -145,7 +147,7 @@ class Project:
 
     def wait_for(self, kind: str, **values: Any) -> None:
         """Until the log holds such an event."""
-        wait_until(lambda: any(fits(each.event, kind, values) for each in runs.EventReader(self.run).read()))
+        wait_until(lambda: any(fits(each.event, kind, values) for each in event_log.EventReader(self.run).read()))
 
     def left_behind(self) -> dict[str, Any]:
         """What must be the same to the bit: the adapter and optimizer of the last and the best checkpoint, and the curves."""

@@ -13,15 +13,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pipeline.runs import control, event_log
+
 if __name__ == "__main__":  # started by path
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pipeline.common import files
-from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs import checkpoint_folders, fold_cache, store
 from pipeline.runs import events as ev
-from pipeline.runs import fold_cache as state_cache
-from pipeline.runs import store as runs
-from pipeline.runs.store import EventReader, EventWriter, RunFolder, Workspace
+from pipeline.runs.event_log import EventReader, EventWriter
+from pipeline.runs.folders import RunFolder, Workspace
 from tests.faults.mark import mark
 
 
@@ -67,7 +68,7 @@ def _config_before(folder: Path) -> None:
 
 
 def _stop(folder: Path, mode: ev.StopMode) -> None:
-    runs.request_stop(RunFolder(folder), mode)
+    control.request_stop(RunFolder(folder), mode)
 
 
 # -------------------------------------------------------------------------------------------------------- runs
@@ -76,11 +77,11 @@ _CONFIG: Any = SimpleNamespace(project="demo", to_json=lambda: _document("config
 
 
 def _make_run(folder: Path) -> RunFolder:
-    return runs.create(Workspace(folder), _CONFIG, {"seed": 1})
+    return store.create(Workspace(folder), _CONFIG, {"seed": 1})
 
 
 def _whole_runs(folder: Path) -> list[Any]:
-    return [(files.read_json(run.config), files.read_json(run.meta)) for run in runs.runs_of(Workspace(folder))]
+    return [(files.read_json(run.config), files.read_json(run.meta)) for run in store.runs_of(Workspace(folder))]
 
 
 _EVENTS = (
@@ -120,7 +121,7 @@ def _prefixes(folder: Path) -> list[Any]:
 
 def _cache(folder: Path) -> None:
     run = RunFolder(folder)
-    state_cache.save(run, runs.read_state(run), run.events.stat().st_size)
+    fold_cache.save(run, event_log.read_state(run), run.events.stat().st_size)
 
 
 def _log_and_old_cache(folder: Path) -> None:
@@ -132,10 +133,10 @@ def _log_and_old_cache(folder: Path) -> None:
 def _look_past_cache(folder: Path) -> Any:
     """The cache is a look-up: whatever its state, what is seen is the log's."""
     run = RunFolder(folder)
-    found, whole = state_cache.cached(run), runs.read_state(run)
+    found, whole = fold_cache.cached(run), event_log.read_state(run)
     assert found is None or found[0].last_seq in (3, 6)
-    assert state_cache.read(run)[0] == whole
-    assert state_cache.read_summary(run) == state_cache.summarize(whole)
+    assert fold_cache.read(run)[0] == whole
+    assert fold_cache.read_summary(run) == fold_cache.summarize(whole)
     return whole.last_seq
 
 
@@ -143,10 +144,10 @@ def _look_past_cache(folder: Path) -> Any:
 
 
 def _checkpoint(folder: Path, step: int) -> None:
-    with checkpoint_files.new_checkpoint(folder, step) as new:
+    with checkpoint_folders.new_checkpoint(folder, step) as new:
         for name in ("adapter_model.safetensors", "optimizer.safetensors"):
             (new / name).write_bytes(bytes([step]) * 9000)
-    checkpoint_files.rotate(folder, step, {10})
+    checkpoint_folders.rotate(folder, step, {10})
 
 
 def _checkpoints(folder: Path) -> None:
@@ -155,9 +156,9 @@ def _checkpoints(folder: Path) -> None:
 
 
 def _whole_checkpoints(folder: Path) -> Any:
-    damaged = [path.name for path in checkpoint_files.all_of(folder) if checkpoint_files.damage(path)]
+    damaged = [path.name for path in checkpoint_folders.all_of(folder) if checkpoint_folders.damage(path)]
     assert not damaged, f"{damaged} are there and not whole"
-    steps = [checkpoint_files.step_of(path) for path in checkpoint_files.all_of(folder)]
+    steps = [checkpoint_folders.step_of(path) for path in checkpoint_folders.all_of(folder)]
     assert {10, 30} <= set(steps), "the best and the newest before stay until the new one is there"
     return max(steps)
 
@@ -206,7 +207,9 @@ def _merge(folder: Path) -> None:
 WRITERS: dict[str, Writer] = {
     "a config saved over an older one": Writer(_config_before, lambda folder: _save_config(folder, "new"), _look_at_config),
     "a stop request": Writer(
-        lambda folder: _stop(folder, "save"), lambda folder: _stop(folder, "abort"), lambda f: runs.stop_requested(RunFolder(f))
+        lambda folder: _stop(folder, "save"),
+        lambda folder: _stop(folder, "abort"),
+        lambda f: control.stop_requested(RunFolder(f)),
     ),
     "a run made": Writer(_make_run, _make_run, _whole_runs),
     "the first run made": Writer(_first_log, _make_run, _whole_runs),

@@ -70,13 +70,13 @@ def _install(faults: list[dict[str, Any]]) -> None:
     from pipeline.dataset import processed
     from pipeline.export import package
     from pipeline.export.merge.lora_weights import LowRank
-    from pipeline.runs.store import EventWriter
-    from pipeline.system import login_session as logout
+    from pipeline.runs.event_log import EventWriter
+    from pipeline.system import login_session
     from pipeline.training.checkpointing import contents as checkpoints
 
     for fault in faults:
         if "login" in fault:
-            logout.this_login = partial(logout.Login, *fault["login"])
+            login_session.this_login = partial(login_session.Login, *fault["login"])
         if "version" in fault:
             processed.version = lambda _package, told=fault["version"]: told
         if "short_of_memory_at" in fault:

@@ -20,7 +20,7 @@ from pipeline.base_model import locate
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput
 from pipeline.evaluation.answer_checks import read_prompts
-from pipeline.tokenization import template_sandbox as bounded
+from pipeline.tokenization import template_sandbox
 from pipeline.tokenization.template_sandbox import TEMPLATE_ERRORS, BoundedEnvironment
 from tests.corpus.desk import half_written, write_config
 from tests.fuzz.cases import CASES, PROPERTIES, ROW, VALUE, configs, many, originals, spoilt
@@ -153,7 +153,7 @@ def test_any_chat_template(data: bytes) -> None:
     environment = BoundedEnvironment()
     messages = [{"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."}]
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(*TEMPLATE_ERRORS):
-        patch.setattr(bounded, "MOST_SECONDS", 0.1)
+        patch.setattr(template_sandbox, "MOST_SECONDS", 0.1)
         template = environment.from_source(data.decode("utf-8", "replace"))
         with environment.rendering():
             assert len(template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True)) < 1 << 26

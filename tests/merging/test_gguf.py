@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.untrusted_files import weights_problem
 from pipeline.common.errors import BadInput
-from pipeline.export.merge import gguf_base as gguf_weights
+from pipeline.export.merge import gguf_base
 from pipeline.export.merge.gguf_base import GgufWeights, merge_gguf
 from pipeline.export.merge.lora_weights import Adapter
-from pipeline.modeling.load import load_adapter, load_base
+from pipeline.modeling.adapter import load_adapter
+from pipeline.modeling.load import load_base
 from pipeline.system.gpu import Device
 from tests import tiny
 from tests.merging.adapters import save_adapter, write_lora
@@ -74,7 +75,7 @@ def test_many_shards_have_an_index_and_hold_what_one_file_holds(
 
     base = base_of(tiny_model, tmp_path, "F32")
     merged(base, adapter, tmp_path / "one")
-    monkeypatch.setattr(gguf_weights, "_SHARD_BYTES", 200_000)
+    monkeypatch.setattr(gguf_base, "_SHARD_BYTES", 200_000)
     merged(base, adapter, tmp_path / "many")
     files = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))
     assert len(files) > 2 and files[0] == f"model-00001-of-{len(files):05d}.safetensors"
@@ -107,6 +108,6 @@ def test_an_adapter_of_another_model_is_refused(tiny_model: Path, tmp_path: Path
 
 def test_a_quantized_file_is_merged_in_bfloat16_and_any_other_in_its_own_type() -> None:
     kinds = gguf.GGMLQuantizationType
-    assert gguf_weights.merged_dtype([kinds.Q4_1, kinds.F32, kinds.Q6_K]) == "BF16"
-    assert gguf_weights.merged_dtype([kinds.F16, kinds.F16]) == "F16"
-    assert gguf_weights.merged_dtype([kinds.F16, kinds.F16, kinds.F32]) == "F16"
+    assert gguf_base.merged_dtype([kinds.Q4_1, kinds.F32, kinds.Q6_K]) == "BF16"
+    assert gguf_base.merged_dtype([kinds.F16, kinds.F16]) == "F16"
+    assert gguf_base.merged_dtype([kinds.F16, kinds.F16, kinds.F32]) == "F16"

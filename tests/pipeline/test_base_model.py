@@ -16,7 +16,7 @@ from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_name
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.file import with_value
 from pipeline.config.schema import Config, ModelSection
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 
 SMOLLM2 = ModelShape(576, 1536, 30, 9, 3, 64, 49152, True, 8192, "llama")
 

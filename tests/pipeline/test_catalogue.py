@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.base_model import catalogue
-from pipeline.base_model.catalogue import availability, find
+from pipeline.base_model.catalogue import find
 from pipeline.config.schema import Config, ExportFormat, RowSchema
+from pipeline.planning.availability import availability
 from pipeline.system.gpu import GIB, Device
 
 # As the safetensors headers on the hub tell; Qwen2.5 has biases on query, key and value that the shape leaves out.

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.modeling import decoding
-from pipeline.modeling import generate as infer
+from pipeline.modeling import decoding, generate
 from pipeline.modeling.decoding import FixedDecoder, GrowingDecoder
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
@@ -44,7 +43,7 @@ def model(request: pytest.FixtureRequest, tiny_model: Path) -> Any:
 
 @pytest.fixture
 def ids(tokenizer: ChatTokenizer) -> list[list[int]]:
-    return [infer.user_prompt(tokenizer, prompt) for prompt in PROMPTS]
+    return [generate.user_prompt(tokenizer, prompt) for prompt in PROMPTS]
 
 
 def fixed(model: Any, ids: Any, mask: Any, new_tokens: int) -> FixedDecoder:
@@ -55,21 +54,21 @@ def fixed(model: Any, ids: Any, mask: Any, new_tokens: int) -> FixedDecoder:
 def test_a_cache_of_fixed_size_gives_the_same_answers(
     model: Any, tokenizer: ChatTokenizer, ids: list[list[int]], temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    growing = [infer.generate_batch(model, tokenizer, [prompt], TOKENS, temperature)[0] for prompt in ids]
+    growing = [generate.generate_batch(model, tokenizer, [prompt], TOKENS, temperature)[0] for prompt in ids]
     with model.disable_adapter():
-        base = infer.generate_batch(model, tokenizer, ids, TOKENS, temperature)
+        base = generate.generate_batch(model, tokenizer, ids, TOKENS, temperature)
     assert base != growing
-    monkeypatch.setattr(infer, "decoder", fixed)
-    assert infer.generate_batch(model, tokenizer, ids, TOKENS, temperature) == growing
-    assert ["".join(infer.stream(model, tokenizer, prompt, TOKENS, temperature)) for prompt in ids] == growing
+    monkeypatch.setattr(generate, "decoder", fixed)
+    assert generate.generate_batch(model, tokenizer, ids, TOKENS, temperature) == growing
+    assert ["".join(generate.stream(model, tokenizer, prompt, TOKENS, temperature)) for prompt in ids] == growing
     with model.disable_adapter():
-        assert infer.generate_batch(model, tokenizer, ids, TOKENS, temperature) == base
+        assert generate.generate_batch(model, tokenizer, ids, TOKENS, temperature) == base
 
 
 def test_logits_are_equal_at_every_step(model: Any, tokenizer: ChatTokenizer, ids: list[list[int]]) -> None:
     import torch
 
-    padded = infer._left_padded(ids, tokenizer.pad_id, torch.device("cpu"))
+    padded = generate._left_padded(ids, tokenizer.pad_id, torch.device("cpu"))
     one, other = GrowingDecoder(model, *padded), FixedDecoder(model, *padded, 8)
     torch.testing.assert_close(one.first(), other.first(), atol=1e-5, rtol=1e-5)
     for step in range(8):
@@ -117,10 +116,10 @@ def test_layers_compiled_for_training_are_not_compiled_again(tokenizer: ChatToke
     model(torch.tensor([[1, 2, 3]]))
     before = len(compiled)
     assert before, "the layers are compiled at all"
-    answers = infer.generate_batch(model, tokenizer, [infer.user_prompt(tokenizer, "Hi")], 4)
+    answers = generate.generate_batch(model, tokenizer, [generate.user_prompt(tokenizer, "Hi")], 4)
     assert len(compiled) == before
     plain = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
-    assert answers == infer.generate_batch(plain, tokenizer, [infer.user_prompt(tokenizer, "Hi")], 4)
+    assert answers == generate.generate_batch(plain, tokenizer, [generate.user_prompt(tokenizer, "Hi")], 4)
 
 
 class Replayed:
@@ -150,11 +149,11 @@ def test_a_replayed_step_gives_the_same_answers_and_one_that_cannot_be_recorded_
         graphs[-1].out = torch.full((len(ids), model.config.vocab_size), float("nan"))
         return graphs[-1], graphs[-1].out
 
-    expected = infer.generate_batch(model, tokenizer, ids, TOKENS)
+    expected = generate.generate_batch(model, tokenizer, ids, TOKENS)
     monkeypatch.setattr(decoding, "_side_stream", nullcontext)
     monkeypatch.setattr(decoding, "_recording", recording)
-    monkeypatch.setattr(infer, "decoder", partial(FixedDecoder, record=True))
-    assert infer.generate_batch(model, tokenizer, ids, TOKENS) == expected
+    monkeypatch.setattr(generate, "decoder", partial(FixedDecoder, record=True))
+    assert generate.generate_batch(model, tokenizer, ids, TOKENS) == expected
     assert [graph.replays > 3 for graph in graphs] == ([True] if recordable else [])
 
 
@@ -169,7 +168,7 @@ def test_a_recorded_step_gives_the_same_logits(
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     model = AutoModelForCausalLM.from_pretrained(tiny_model).cuda().eval()
-    padded = infer._left_padded(ids[:rows], tokenizer.pad_id, torch.device("cuda"))
+    padded = generate._left_padded(ids[:rows], tokenizer.pad_id, torch.device("cuda"))
     one, other = FixedDecoder(model, *padded, 8), FixedDecoder(model, *padded, 8, record=True)
     torch.testing.assert_close(one.first(), other.first())
     for step in range(8):

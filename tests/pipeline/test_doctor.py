@@ -13,9 +13,9 @@ import pytest
 from pipeline import doctor
 from pipeline.config.schema import Config
 from pipeline.doctor import Check, examine, gpus, software, system
-from pipeline.runs import store as runs
-from pipeline.runs.store import Workspace
-from pipeline.system import login_session as logout
+from pipeline.runs import store
+from pipeline.runs.folders import Workspace
+from pipeline.system import login_session
 from pipeline.system.gpu import Survey, survey
 from tests.pipeline.nvml import GIB, Card, FakeNvml
 from tests.processes import humigence
@@ -197,11 +197,11 @@ def test_logind_killing_what_is_left_running_is_a_warning(
     tmp_path: Path, says: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     says("busctl", "b true")
-    login = logout.Login("", "", "somebody", lingers=False)
-    monkeypatch.setattr(logout, "this_login", lambda: login)
+    login = login_session.Login("", "", "somebody", lingers=False)
+    monkeypatch.setattr(login_session, "this_login", lambda: login)
     check = looked(tmp_path)["KillUserProcesses"]
     assert check.status == "warning" and "enable-linger" in check.command
-    monkeypatch.setattr(logout, "this_login", lambda: replace(login, lingers=True))
+    monkeypatch.setattr(login_session, "this_login", lambda: replace(login, lingers=True))
     check = looked(tmp_path)["KillUserProcesses"]
     assert check.status == "ok" and "scope of its own" in check.value
     says("busctl", "b false")
@@ -212,7 +212,7 @@ def test_logind_killing_what_is_left_running_is_a_warning(
 
 def test_a_clock_that_jumped_back_is_seen_by_what_was_written_before(tmp_path: Path, says: Callable[[str, str], None]) -> None:
     says("timedatectl", "yes")
-    run = runs.create(Workspace(tmp_path), Config(), {})
+    run = store.create(Workspace(tmp_path), Config(), {})
     run.events.touch()
     assert looked(tmp_path)["clock"].status == "ok"
     tomorrow = time.time() + 86_400

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.modeling import generate as infer
+from pipeline.modeling import generate
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 PROMPTS = ["Hi", "What is the capital of France?", "Tell me about overfitting, " * 8, "Water boils"]
@@ -38,7 +38,7 @@ def model(folder: Path) -> Any:
 
 @pytest.fixture
 def ids(tokenizer: ChatTokenizer) -> list[list[int]]:
-    return [infer.user_prompt(tokenizer, prompt) for prompt in PROMPTS]
+    return [generate.user_prompt(tokenizer, prompt) for prompt in PROMPTS]
 
 
 def one_by_one(model: Any, tokenizer: ChatTokenizer, prompt: list[int], count: int) -> str:
@@ -59,17 +59,17 @@ def one_by_one(model: Any, tokenizer: ChatTokenizer, prompt: list[int], count: i
 def test_a_batch_answers_what_each_prompt_alone_is_answered(model: Any, tokenizer: ChatTokenizer, ids: list[list[int]]) -> None:
     expected = [one_by_one(model, tokenizer, prompt, 12) for prompt in ids]
     assert len(set(expected)) == len(expected)
-    assert infer.generate_batch(model, tokenizer, ids, 12) == expected
+    assert generate.generate_batch(model, tokenizer, ids, 12) == expected
 
 
 def test_an_answer_ends_at_a_stop_token_and_the_others_go_on(model: Any, tokenizer: ChatTokenizer, ids: list[list[int]]) -> None:
-    whole = infer.generate_batch(model, tokenizer, ids, 12)
+    whole = generate.generate_batch(model, tokenizer, ids, 12)
     first = tokens_of(model, tokenizer, ids[0])
     stopping = Stopping(tokenizer, frozenset(first[3:4]))
-    stopped = infer.generate_batch(model, stopping, ids, 12)  # type: ignore[arg-type]
+    stopped = generate.generate_batch(model, stopping, ids, 12)  # type: ignore[arg-type]
     assert stopped[0] == tokenizer.decode(first[: first.index(first[3])])
     assert stopped != whole
-    assert infer.generate_batch(model, stopping, ids[::-1], 12) == stopped[::-1]  # type: ignore[arg-type]
+    assert generate.generate_batch(model, stopping, ids[::-1], 12) == stopped[::-1]  # type: ignore[arg-type]
 
 
 class Stopping:
@@ -83,7 +83,7 @@ class Stopping:
 
 
 def tokens_of(model: Any, tokenizer: ChatTokenizer, prompt: list[int], **options: Any) -> list[int]:
-    columns = infer._tokens(model, tokenizer, [prompt], 12, options.get("temperature", 0.0), options.get("seed", 0))
+    columns = generate._tokens(model, tokenizer, [prompt], 12, options.get("temperature", 0.0), options.get("seed", 0))
     return [column[0] for column in columns if column[0] is not None]
 
 
@@ -97,8 +97,8 @@ def test_generating_leaves_random_state_mode_and_cache_setting_alone(
     model.model.layers[0].eval()
     modes = [module.training for module in model.modules()]
     before = torch.get_rng_state()
-    infer.generate_batch(model, tokenizer, ids, 4, temperature)
-    next(infer.stream(model, tokenizer, ids[0], 4, temperature), "")
+    generate.generate_batch(model, tokenizer, ids, 4, temperature)
+    next(generate.stream(model, tokenizer, ids[0], 4, temperature), "")
     assert torch.equal(torch.get_rng_state(), before)
     assert [module.training for module in model.modules()] == modes
     assert model.config.use_cache is False
@@ -108,17 +108,17 @@ def test_generating_leaves_random_state_mode_and_cache_setting_alone(
 def test_dropout_is_off_while_generating(model: Any, tokenizer: ChatTokenizer, ids: list[list[int]]) -> None:
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.5
-    quiet = infer.generate_batch(model.eval(), tokenizer, ids, 8)
-    assert infer.generate_batch(model.train(), tokenizer, ids, 8) == quiet
+    quiet = generate.generate_batch(model.eval(), tokenizer, ids, 8)
+    assert generate.generate_batch(model.train(), tokenizer, ids, 8) == quiet
 
 
 def test_draws_follow_from_seed_and_prompt_whatever_else_is_in_the_batch(
     model: Any, tokenizer: ChatTokenizer, ids: list[list[int]]
 ) -> None:
-    together = infer.generate_batch(model, tokenizer, ids, 12, 1.0, seed=3)
-    alone = [infer.generate_batch(model, tokenizer, [prompt], 12, 1.0, seed=3)[0] for prompt in ids]
+    together = generate.generate_batch(model, tokenizer, ids, 12, 1.0, seed=3)
+    alone = [generate.generate_batch(model, tokenizer, [prompt], 12, 1.0, seed=3)[0] for prompt in ids]
     assert together == alone
-    assert together != infer.generate_batch(model, tokenizer, ids, 12, 1.0, seed=4)
+    assert together != generate.generate_batch(model, tokenizer, ids, 12, 1.0, seed=4)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -126,18 +126,18 @@ def test_streamed_pieces_join_to_the_answer(
     model: Any, tokenizer: ChatTokenizer, ids: list[list[int]], temperature: float
 ) -> None:
     for prompt in ids:
-        pieces = list(infer.stream(model, tokenizer, prompt, 12, temperature, seed=1))
-        assert "".join(pieces) == infer.generate_batch(model, tokenizer, [prompt], 12, temperature, seed=1)[0]
+        pieces = list(generate.stream(model, tokenizer, prompt, 12, temperature, seed=1))
+        assert "".join(pieces) == generate.generate_batch(model, tokenizer, [prompt], 12, temperature, seed=1)[0]
 
 
 def test_a_model_whose_logits_are_no_numbers_says_nothing(model: Any, tokenizer: ChatTokenizer, ids: list[list[int]]) -> None:
     model.lm_head.weight.data[:] = float("nan")
     for temperature in (0.0, 1.0):
-        assert infer.generate_batch(model, tokenizer, ids, 4, temperature) == [""] * len(ids)
+        assert generate.generate_batch(model, tokenizer, ids, 4, temperature) == [""] * len(ids)
 
 
 def test_no_prompts_have_no_answers(model: Any, tokenizer: ChatTokenizer) -> None:
-    assert infer.generate_batch(model, tokenizer, [], 4) == []
+    assert generate.generate_batch(model, tokenizer, [], 4) == []
 
 
 # ---------------------------------------------------------------------------------------------------- pieces
@@ -156,14 +156,14 @@ def given(ids: Sequence[int]) -> Iterator[int]:
 @pytest.mark.parametrize("text", TEXTS)
 def test_pieces_join_to_the_text_and_never_hold_half_a_character(tokenizer: ChatTokenizer, text: str) -> None:
     ids = text_ids(tokenizer, text)
-    pieces = list(infer.pieces(tokenizer, given(ids)))
+    pieces = list(generate.pieces(tokenizer, given(ids)))
     assert "".join(pieces) == tokenizer.decode(ids)
     assert not any("�" in piece for piece in pieces)
 
 
 def test_words_come_as_they_are_said_not_at_the_end(tokenizer: ChatTokenizer) -> None:
     ids = text_ids(tokenizer, "The capital of France is Paris.")
-    assert len(list(infer.pieces(tokenizer, given(ids)))) > len(ids) // 2
+    assert len(list(generate.pieces(tokenizer, given(ids)))) > len(ids) // 2
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
@@ -171,4 +171,4 @@ def test_pieces_join_to_the_text_where_a_character_is_broken_off(tokenizer: Chat
     ids = text_ids(tokenizer, "\n\n你好🙂")
     for ending in (text_ids(tokenizer, "and on"), []):
         spoilt = ids[:cut] + ending
-        assert "".join(infer.pieces(tokenizer, given(spoilt))) == tokenizer.decode(spoilt)
+        assert "".join(generate.pieces(tokenizer, given(spoilt))) == tokenizer.decode(spoilt)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.runs import event_log, fold_cache, store
 from pipeline.runs import events as ev
 from pipeline.runs import fold as log_fold
-from pipeline.runs import fold_cache as state_cache
-from pipeline.runs import store as runs
+from pipeline.runs.event_log import EventReader
 from pipeline.runs.events import Envelope, readable, to_line
 from pipeline.runs.fold import fold_lines
+from pipeline.runs.folders import Workspace
 from pipeline.runs.state import RunState, fold
-from pipeline.runs.store import EventReader
 from tests.pipeline.event_strategies import logs
 from tests.pipeline.test_state import STARTED, log, train_step
 from tests.recordings.make import SHORT, write
@@ -41,7 +41,7 @@ def one_by_one(lines: list[bytes]) -> RunState:
 def everything(state: RunState) -> str:
     """All of a state as text: NaN equals itself."""
     columns: list[memoryview[float]] = []
-    return json.dumps([state_cache._encoded(state, columns), [list(column) for column in columns]])
+    return json.dumps([fold_cache._encoded(state, columns), [list(column) for column in columns]])
 
 
 @given(logs(finite=False), st.lists(st.tuples(st.integers(0, 60), st.sampled_from(DAMAGE)), max_size=3), st.integers(1, 9))
@@ -59,7 +59,7 @@ def test_it_is_the_fold_of_the_same_lines_one_by_one(
 
 @pytest.mark.parametrize("name", SHORT)
 def test_recorded_runs_fold_the_same(tmp_path: Path, name: str) -> None:
-    lines = write(runs.Workspace(tmp_path), name).events.read_bytes().splitlines()
+    lines = write(Workspace(tmp_path), name).events.read_bytes().splitlines()
     state = RunState()
     fold_lines(lines, state)
     assert everything(state) == everything(one_by_one(lines))
@@ -102,8 +102,8 @@ def test_steps_are_folded_as_columns_not_one_by_one(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_LONGEST_LINE", 1 << 16)
-    run = write(runs.Workspace(tmp_path), "stopped")
+    monkeypatch.setattr(store, "_LONGEST_LINE", 1 << 16)
+    run = write(Workspace(tmp_path), "stopped")
     whole = run.events.read_bytes()
     run.events.write_bytes(b"x" * (10 << 16) + b"\n" + whole)
     reader, most, read = EventReader(run), 0, 0
@@ -111,7 +111,7 @@ def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch:
         most, read = max(most, sum(map(len, lines))), read + len(lines)
     assert most <= (1 << 16) + (1 << 14)
     assert reader.offset == run.events.stat().st_size
-    assert runs.read_state(run).step == 640
+    assert event_log.read_state(run).step == 640
 
 
 @pytest.mark.parametrize(

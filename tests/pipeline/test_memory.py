@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.base_model.precision import weight_bytes
 from pipeline.base_model.shape import ModelShape
 from pipeline.config.schema import Config
-from pipeline.planning.memory_plain import MemoryEstimate, estimate, weight_bytes
-from pipeline.planning.plan import DataFigures, make_plan
+from pipeline.dataset.figures import DataFigures
+from pipeline.planning.memory_plain import MemoryEstimate, estimate
+from pipeline.planning.plan import make_plan
 from pipeline.system.gpu import Device
 from tests.benchmarks import train_memory
 from tests.benchmarks.harness import RESULTS

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.common.errors import BadInput
 from pipeline.config import file as config_file
-from pipeline.config import legacy as old_config
+from pipeline.config import legacy
 from pipeline.config.schema import Config
 
 OLD = Path(__file__).parents[1] / "fixtures" / "old_configs"
@@ -83,7 +83,7 @@ def test_every_old_spelling_is_named_once_with_what_it_became() -> None:
     assert "acceptance.curated_threshold 70 is 0.7 now" in notes
     assert 'export.artifacts_dir "artifacts/humigence" is "artifacts" now' in notes
     told = "\n".join(notes)
-    for key in (*old_config.GONE, "eval.temperature_high", "acceptance.min_val_loss_improvement"):
+    for key in (*legacy.GONE, "eval.temperature_high", "acceptance.min_val_loss_improvement"):
         assert told.count(key) == 1, key
     assert sum("no longer mean anything" in note for note in notes) == 1
 
@@ -116,7 +116,7 @@ def test_the_names_it_saved_its_config_under_are_read_too() -> None:
     ],
 )
 def test_the_merged_model_is_known_by_its_older_name_and_has_the_adapter_beside_it(written: list[str], today: list[str]) -> None:
-    assert old_config.read({"export": {"formats": written}}).document["export"]["formats"] == today
+    assert legacy.read({"export": {"formats": written}}).document["export"]["formats"] == today
 
 
 @pytest.mark.parametrize(("written", "epochs"), [("auto_≈1", 1), ("auto_~2", 2), ("auto", 1), ("auto_≈0.5", 0.5), (10, 10)])
@@ -206,7 +206,7 @@ def test_set_and_get_take_old_names_and_values_and_say_so(name: str, typed: str,
     assert changed.notes and key in changed.notes[0]
 
 
-@pytest.mark.parametrize("name", old_config.GONE)
+@pytest.mark.parametrize("name", legacy.GONE)
 def test_a_name_that_means_nothing_any_more_says_why(name: str) -> None:
     for use in (lambda: config_file.get(Config(), name), lambda: config_file.with_value(Config(), name, "1")):
         with pytest.raises(BadInput, match="no longer means anything: "):
@@ -225,8 +225,8 @@ JSON = st.recursive(
     max_leaves=4,
 )
 KEYS = [
-    *old_config.MOVED,
-    *old_config.GONE,
+    *legacy.MOVED,
+    *legacy.GONE,
     "train.epochs",
     "export.formats",
     "export.artifacts_dir",

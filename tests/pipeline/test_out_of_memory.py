@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from pipeline.base_model.locate import at
 from pipeline.common.errors import EnvironmentFault, HumigenceError
 from pipeline.evaluation import scoring
-from pipeline.modeling import generate as infer
-from pipeline.modeling import load
+from pipeline.modeling import generate, load
 from pipeline.runner import runner
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import STEP_NAMES, Event, StepFinished, StepName
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import cpu_device
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, in_halves, is_out_of_memory, unless_short
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -134,26 +133,26 @@ PROMPTS = ["Hi", "What is the capital of France?", "Water boils", "Tell me about
 @pytest.mark.parametrize("most", [1, 2, 4])
 def test_fewer_prompts_together_are_answered_as_all_of_them(talker: tuple[Any, ChatTokenizer], most: int) -> None:
     model, tokenizer = talker
-    ids = [infer.user_prompt(tokenizer, prompt) for prompt in PROMPTS]
-    expected = infer.generate_batch(model, tokenizer, ids, 8, 0.7, 5)
+    ids = [generate.user_prompt(tokenizer, prompt) for prompt in PROMPTS]
+    expected = generate.generate_batch(model, tokenizer, ids, 8, 0.7, 5)
     with room_for_rows(model, most) as calls:
-        assert infer.generate_batch(model, tokenizer, ids, 8, 0.7, 5) == expected
+        assert generate.generate_batch(model, tokenizer, ids, 8, 0.7, 5) == expected
     assert max(calls) == len(PROMPTS)
 
 
 def test_an_answer_that_finds_no_room_at_all_names_what_to_change(talker: tuple[Any, ChatTokenizer]) -> None:
     model, tokenizer = talker
-    ids = infer.user_prompt(tokenizer, "Hi")
+    ids = generate.user_prompt(tokenizer, "Hi")
     with room_for_rows(model, 0), pytest.raises(EnvironmentFault, match="memory ran out while answering") as caught:
-        infer.generate_batch(model, tokenizer, [ids], 8)
+        generate.generate_batch(model, tokenizer, [ids], 8)
     assert caught.value.exit_code == 4 and "eval.max_new_tokens" in caught.value.hint
 
 
 def test_what_was_answered_before_memory_ran_out_is_told(talker: tuple[Any, ChatTokenizer]) -> None:
     model, tokenizer = talker
-    ids = infer.user_prompt(tokenizer, "Hi")
-    whole = "".join(infer.stream(model, tokenizer, ids, 12))
-    answer, pieces = infer.stream(model, tokenizer, ids, 12), list[str]()
+    ids = generate.user_prompt(tokenizer, "Hi")
+    whole = "".join(generate.stream(model, tokenizer, ids, 12))
+    answer, pieces = generate.stream(model, tokenizer, ids, 12), list[str]()
     with room_for_rows(model, 0, after=6), pytest.raises(OutOfMemory, match="memory ran out while answering"):
         pieces.extend(iter(lambda: next(answer), None))
     assert pieces and whole.startswith("".join(pieces)) and "".join(pieces) != whole

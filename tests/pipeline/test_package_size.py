@@ -11,12 +11,12 @@ from humigence_tui.cli.plan import plan_lines
 from pipeline.base_model.locate import BaseModel, at
 from pipeline.base_model.shape import read_shape
 from pipeline.config.schema import Config
+from pipeline.dataset.figures import DataFigures
 from pipeline.export.merge.gguf_base import GgufWeights, merge_gguf
 from pipeline.export.merge.lora_weights import Adapter
-from pipeline.planning import planner as forecast
+from pipeline.planning import planner
 from pipeline.planning.package_size import merged_weight_bytes, package_sizes
-from pipeline.planning.plan import DataFigures
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import Device
 from tests import tiny
 from tests.merging.adapters import write_lora
@@ -45,13 +45,13 @@ def test_of_a_model_that_is_not_here_the_room_is_known_from_its_sizes(tiny_model
 
 
 def test_the_plan_tells_what_pack_will_write(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "exact_figures", lambda *_: FIGURES)
+    monkeypatch.setattr(planner, "exact_figures", lambda *_: FIGURES)
     config = Config.model_validate({"model": {"local_path": str(tiny_model)}})
     shape = read_shape(at(tiny_model))
-    plan = forecast.plan_for(config, Workspace(tmp_path), shape, Device("cpu", "CPU"))
+    plan = planner.plan_for(config, Workspace(tmp_path), shape, Device("cpu", "CPU"))
     assert list(plan.package) == ["peft_adapter"]
     both = config.model_copy(update={"export": config.export.model_copy(update={"formats": ("peft_adapter", "merged")})})
-    plan = forecast.plan_for(both, Workspace(tmp_path), shape, Device("cpu", "CPU"))
+    plan = planner.plan_for(both, Workspace(tmp_path), shape, Device("cpu", "CPU"))
     assert plan.package["merged"] >= merged_weight_bytes(at(tiny_model))
     *_, whole, adapter, merged = plan_lines(plan)
     assert whole.startswith("package") and "on disk" in whole

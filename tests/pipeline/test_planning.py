@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
+from pipeline.dataset.figures import DataFigures
 from pipeline.planning.memory_fused import estimate_fused
 from pipeline.planning.micro_batch import USABLE_SHARE
-from pipeline.planning.plan import DataFigures, Plan, banner, make_plan, read_plan, steps_per_epoch, write_plan
+from pipeline.planning.plan import Plan, banner, make_plan, read_plan, steps_per_epoch, write_plan
 from pipeline.system.gpu import GIB, Device
 
 TINYLLAMA = ModelShape(2048, 5632, 22, 32, 4, 64, 32_000, False, 2048)

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import Config
-from pipeline.runs import provenance
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import provenance, store
+from pipeline.runs.folders import RunFolder, Workspace
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -56,7 +55,7 @@ def test_an_environment_is_told_without_its_secrets() -> None:
 
 
 def test_every_start_is_kept_and_what_changed_between_them_is_told(tmp_path: Path) -> None:
-    run = runs.create(Workspace(tmp_path), Config(), {"created": "2026-11-25"})
+    run = store.create(Workspace(tmp_path), Config(), {"created": "2026-11-25"})
     assert provenance.starts(run) == []
     provenance.record(run, entry())
     provenance.record(run, entry(packages={"torch": "2.14.0", "peft": None}, device="CPU"))

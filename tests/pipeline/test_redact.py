@@ -58,16 +58,18 @@ def test_the_values_of_secret_variables_are_hidden_in_errors_events_and_output()
         """
 import sys, tempfile
 from pathlib import Path
-from pipeline.runs import events; from pipeline.common import redact; from pipeline.runs import store as runs
+from pipeline.common import redact
+from pipeline.runs import event_log, events, store
+from pipeline.runs.folders import Workspace
 from pipeline.config.schema import Config
 from pipeline.common.errors import BadInput
 redact.hide_in("stdout", "stderr")
 secret = sys.argv[1]
-run = runs.create(runs.Workspace(Path(tempfile.mkdtemp())), Config(), {})
-runs.EventWriter(run).emit(events.Note(f"it is {secret}"))
+run = store.create(Workspace(Path(tempfile.mkdtemp())), Config(), {})
+event_log.EventWriter(run).emit(events.Note(f"it is {secret}"))
 print(run.events.read_text(), BadInput(f"not {secret}", f"set {secret}"), f"printed {secret}")
 print(f"also {secret}", file=sys.stderr)
-assert [each.event.text for each in runs.EventReader(run).read()] == ["it is [hidden]"]
+assert [each.event.text for each in event_log.EventReader(run).read()] == ["it is [hidden]"]
 """,
         SECRET,
         WANDB_API_KEY=SECRET,

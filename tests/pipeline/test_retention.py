@@ -21,10 +21,12 @@ from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.runner import runner
-from pipeline.runner.runner import Request, StopSwitch
+from pipeline.runner.runner import StopSwitch
 from pipeline.runs import events as ev
-from pipeline.runs import store as runs
-from pipeline.runs.store import EventWriter, RunFolder, Workspace
+from pipeline.runs import store
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.request import Request
 from pipeline.system import locks
 from tests.processes import python
 
@@ -93,7 +95,7 @@ def test_the_newest_the_live_and_the_packed_runs_stay_and_so_does_their_data(pla
         planned = retention.plan(place.workspace, keep=1)
         told = {item.name: item.why for item in planned.keep}
         assert place.prune() == {f"demo/{old.run_id}", "data-3", "data-5"}
-    assert {run.path for run in runs.runs_of(place.workspace)} == {live.path, packed.path, newer.path}
+    assert {run.path for run in store.runs_of(place.workspace)} == {live.path, packed.path, newer.path}
     assert told[f"demo/{live.run_id}"] == "it is on"
     assert told[f"demo/{packed.run_id}"] == f"{package} was packed from it"
     assert told[f"demo/{newer.run_id}"] == "the newest of its project"
@@ -208,7 +210,7 @@ def test_whatever_the_runs_nothing_needed_goes_and_nothing_else_stays(
                 writer.emit(ev.StepFinished("preprocess", "done", 0.1))
                 writer.close()
             made.append((run, live or packed, with_data))
-        newest = {run for project in "ab" for run in runs.runs_of(place.workspace, project)[:keep]}
+        newest = {run for project in "ab" for run in store.runs_of(place.workspace, project)[:keep]}
         place.prune(keep)
         for number, (run, needed, with_data) in enumerate(made, start=1):
             stays = needed or run in newest
@@ -234,7 +236,7 @@ def test_a_run_that_a_package_was_made_from_is_not_removed(place: Place) -> None
         removal.remove_run(place.workspace, run)
     shutil.rmtree(package)
     removal.remove_run(place.workspace, run)
-    assert not runs.runs_of(place.workspace)
+    assert not store.runs_of(place.workspace)
     assert [path.name for path in (place.root / "runs" / "demo").iterdir()] == [".start.lock"]
 
 
@@ -289,7 +291,7 @@ removal.remove_run(Workspace(Path(sys.argv[1])), RunFolder(Path(sys.argv[2])))
 def test_killed_in_the_middle_of_removing_a_run_no_half_of_it_is_left_under_its_name(place: Place) -> None:
     run, other = place.run(1), place.run(2)
     assert python(_DIE_WHILE_REMOVING, place.root, run.path).returncode == -signal.SIGKILL
-    assert runs.runs_of(place.workspace) == [other]
+    assert store.runs_of(place.workspace) == [other]
     (left,) = (path for path in run.path.parent.iterdir() if path.name.startswith(f".{run.run_id}"))
     planned = retention.plan(place.workspace)
     assert [(item.kind, item.path) for item in planned.remove] == [("left over", left)]

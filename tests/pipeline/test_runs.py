@@ -11,9 +11,10 @@ import pytest
 
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import Config
+from pipeline.runs import control, event_log, store
 from pipeline.runs import events as ev
-from pipeline.runs import store as runs
-from pipeline.runs.store import EventReader, EventWriter, RunFolder, Workspace
+from pipeline.runs.event_log import EventReader, EventWriter
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import locks
 from tests.processes import python, started
 
@@ -22,7 +23,7 @@ STARTED = ev.AttemptStarted(1, "demo", "tiny", "qlora_nf4", True)
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return runs.create(Workspace(tmp_path), Config(project="demo"), {"pid": 1})
+    return store.create(Workspace(tmp_path), Config(project="demo"), {"pid": 1})
 
 
 def written(run: RunFolder, *events: ev.Event) -> None:
@@ -118,7 +119,7 @@ def test_a_dead_process_left_everything_it_emitted_and_its_run_shows_as_crashed_
 import os, signal, sys
 from pathlib import Path
 from pipeline.runs import events as ev; from pipeline.system import locks
-from pipeline.runs.store import EventWriter; from pipeline.runs.store import RunFolder
+from pipeline.runs.event_log import EventWriter; from pipeline.runs.store import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 lock = locks.try_lock(run.lock)
 writer = EventWriter(run)
@@ -131,15 +132,15 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     process = started(code, run.path)
     try:
-        seen = [envelope for batch in runs.follow(run, every_s=0.01) for envelope in batch]
+        seen = [envelope for batch in event_log.follow(run, every_s=0.01) for envelope in batch]
     finally:
         process.kill()
     assert process.wait() == -signal.SIGKILL
     assert [envelope.seq for envelope in seen] == list(range(1, 2003))
-    state = runs.read_state(run)
+    state = event_log.read_state(run)
     assert state.status == "running"
-    assert runs.status_of(run, state) == "crashed"
-    assert runs.summary(run)["state"] == "crashed"
+    assert control.status_of(run, state) == "crashed"
+    assert store.summary(run)["state"] == "crashed"
 
 
 def test_what_a_process_writes_between_two_looks_and_its_death_is_still_read(
@@ -155,8 +156,8 @@ def test_what_a_process_writes_between_two_looks_and_its_death_is_still_read(
             written(run, ev.RunFinished())  # the last thing it does
         return looks < 2
 
-    monkeypatch.setattr(runs, "is_alive", alive_until_the_second_look)
-    seen = [envelope.event for batch in runs.follow(run, every_s=0.001) for envelope in batch]
+    monkeypatch.setattr(store, "is_alive", alive_until_the_second_look)
+    seen = [envelope.event for batch in event_log.follow(run, every_s=0.001) for envelope in batch]
     assert seen == [STARTED, ev.RunFinished()]
 
 
@@ -165,21 +166,21 @@ def test_a_second_writer_is_kept_out_by_the_runs_lock(run: RunFolder) -> None:
 import sys
 from pathlib import Path
 from pipeline.system import locks
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 run = RunFolder(Path(sys.argv[1]))
 sys.exit(0 if locks.try_lock(run.lock) else 9)
 """
     with locks.try_lock(run.lock):  # type: ignore[union-attr]
         written(run, STARTED)
         assert python(code, run.path).returncode == 9
-        assert runs.status_of(run, runs.read_state(run)) == "running"
+        assert control.status_of(run, event_log.read_state(run)) == "running"
     assert python(code, run.path).returncode == 0
-    assert runs.status_of(run, runs.read_state(run)) == "crashed"
+    assert control.status_of(run, event_log.read_state(run)) == "crashed"
 
 
 def test_a_run_that_ended_is_what_it_says_it_is(run: RunFolder) -> None:
     written(run, STARTED, ev.RunFinished(3))
-    assert runs.status_of(run, runs.read_state(run)) == "finished"
+    assert control.status_of(run, event_log.read_state(run)) == "finished"
 
 
 # --------------------------------------------------------------------------------------------- folders, finding
@@ -204,15 +205,15 @@ def many(tmp_path: Path) -> Workspace:
 
 
 def test_runs_are_listed_newest_first(many: Workspace) -> None:
-    names = [f"{run.project}/{run.run_id}" for run in runs.runs_of(many)]
+    names = [f"{run.project}/{run.run_id}" for run in store.runs_of(many)]
     assert names == [
         "other/2026-01-03_09-00-00",
         "other/2026-01-02_10-00-00",
         "demo/2026-01-02_10-00-00",
         "demo/2026-01-01_10-00-00",
     ]
-    assert [run.run_id for run in runs.runs_of(many, "demo")] == ["2026-01-02_10-00-00", "2026-01-01_10-00-00"]
-    assert runs.runs_of(Workspace(many.root / "nowhere")) == []
+    assert [run.run_id for run in store.runs_of(many, "demo")] == ["2026-01-02_10-00-00", "2026-01-01_10-00-00"]
+    assert store.runs_of(Workspace(many.root / "nowhere")) == []
 
 
 @pytest.mark.parametrize(
@@ -224,39 +225,39 @@ def test_runs_are_listed_newest_first(many: Workspace) -> None:
     ],
 )  # fmt: skip
 def test_a_run_is_found_as_a_person_names_it(many: Workspace, selector: str | None, project: str | None, found: str) -> None:
-    run = runs.find(many, selector, project)
+    run = store.find(many, selector, project)
     assert f"{run.project}/{run.run_id}" == found
 
 
 def test_a_run_is_found_by_its_path(many: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(many.root)
-    assert runs.find(many, "runs/demo/2026-01-01_10-00-00").path == many.runs / "demo/2026-01-01_10-00-00"
+    assert store.find(many, "runs/demo/2026-01-01_10-00-00").path == many.runs / "demo/2026-01-01_10-00-00"
 
 
 @pytest.mark.parametrize("selector", ["2026-01-0", "2026-01-02_10-00-00", "demo"])
 def test_a_name_that_fits_several_runs_is_refused_with_their_names(many: Workspace, selector: str) -> None:
     with pytest.raises(BadInput, match="demo/2026-01-02_10-00-00"):
-        runs.find(many, selector)
+        store.find(many, selector)
 
 
 def test_no_run_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifact) as caught:
-        runs.find(Workspace(tmp_path))
+        store.find(Workspace(tmp_path))
     assert "humigence pipeline" in caught.value.hint
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own_which_only_their_owner_reads(tmp_path: Path) -> None:
-    made = [runs.create(Workspace(tmp_path), Config(project="demo"), {}) for _ in range(5)]
+    made = [store.create(Workspace(tmp_path), Config(project="demo"), {}) for _ in range(5)]
     assert len({run.path for run in made}) == 5
     assert all(run.path.stat().st_mode & 0o777 == 0o700 for run in made)
     assert all(run.load_config() == Config(project="demo") for run in made)
-    assert [run.path for run in runs.runs_of(Workspace(tmp_path))] == [run.path for run in reversed(made)]
+    assert [run.path for run in store.runs_of(Workspace(tmp_path))] == [run.path for run in reversed(made)]
 
 
 def test_a_summary_has_what_the_list_promises(run: RunFolder) -> None:
     step = ev.TrainStep(5, 10, 0.5, float("nan"), 1e-4, 1.0, 10, 5, 0.1)
     written(run, STARTED, step, ev.Evaluated(5, 1.5, 10, 0.1, True), ev.RunFailed("no", "", 4))
-    row = runs.summary(run)
+    row = store.summary(run)
     promised = {"project", "run_id", "state", "path", "started", "finished", "model", "step", "steps", "train_loss", "val_loss"}
     assert promised <= set(row)
     assert (row["project"], row["state"], row["step"], row["steps"], row["val_loss"]) == ("demo", "failed", 5, 10, 1.5)
@@ -267,11 +268,11 @@ def test_a_summary_has_what_the_list_promises(run: RunFolder) -> None:
 
 
 def test_a_stop_request_is_seen_and_an_abort_replaces_it(run: RunFolder) -> None:
-    assert runs.stop_requested(run) is None
-    runs.request_stop(run, "save")
-    assert runs.stop_requested(run) == "save"
-    runs.request_stop(run, "abort")
-    assert runs.stop_requested(run) == "abort"
-    runs.clear_stop_request(run)
-    runs.clear_stop_request(run)
-    assert runs.stop_requested(run) is None
+    assert control.stop_requested(run) is None
+    control.request_stop(run, "save")
+    assert control.stop_requested(run) == "save"
+    control.request_stop(run, "abort")
+    assert control.stop_requested(run) == "abort"
+    control.clear_stop_request(run)
+    control.clear_stop_request(run)
+    assert control.stop_requested(run) is None

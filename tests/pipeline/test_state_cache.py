@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.runs import event_log, fold_cache
 from pipeline.runs import events as ev
-from pipeline.runs import fold_cache as state_cache
-from pipeline.runs import store as runs
-from pipeline.runs.store import EventWriter, Workspace
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import Workspace
 from tests.recordings.make import SHORT, write
 
 
 @pytest.mark.parametrize("name", [name for name in SHORT if name != "diverged"])  # NaN equals nothing, not even itself
 def test_the_cache_gives_back_the_fold(tmp_path: Path, name: str) -> None:
     run = write(Workspace(tmp_path), name)
-    state = runs.read_state(run)
-    state_cache.save(run, state, run.events.stat().st_size)
-    cached = state_cache.cached(run)
+    state = event_log.read_state(run)
+    fold_cache.save(run, state, run.events.stat().st_size)
+    cached = fold_cache.cached(run)
     assert cached is not None
     assert cached[0] == state
     assert cached[1].read() == []
@@ -25,21 +25,21 @@ def test_the_cache_gives_back_the_fold(tmp_path: Path, name: str) -> None:
 
 def test_a_run_that_has_gone_on_is_read_from_where_the_cache_ends(tmp_path: Path) -> None:
     run = write(Workspace(tmp_path), "running")
-    state_cache.save(run, runs.read_state(run), run.events.stat().st_size)
+    fold_cache.save(run, event_log.read_state(run), run.events.stat().st_size)
     writer = EventWriter(run)
     writer.emit(ev.Resumed(400))
     writer.emit(ev.TrainStep(401, 1204, 1.0, 1.0, 1e-4, 0.4, 11_900, 7_300, 0.2))
     writer.close()
-    assert state_cache.read(run)[0] == runs.read_state(run)
-    assert state_cache.read_summary(run).step == 401
+    assert fold_cache.read(run)[0] == event_log.read_state(run)
+    assert fold_cache.read_summary(run).step == 401
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]\n[]\n", '{"version": 1}\n', "cut", "other log", "other version", "many points"])
 def test_a_cache_that_does_not_fit_changes_nothing(tmp_path: Path, damage: str) -> None:
     run = write(Workspace(tmp_path), "finished")
-    state = runs.read_state(run)
-    state_cache.save(run, state, run.events.stat().st_size)
-    path = state_cache.path_of(run)
+    state = event_log.read_state(run)
+    fold_cache.save(run, state, run.events.stat().st_size)
+    path = fold_cache.path_of(run)
     whole = path.read_bytes()
     if damage == "cut":
         path.write_bytes(whole[: len(whole) * 3 // 4])
@@ -52,14 +52,14 @@ def test_a_cache_that_does_not_fit_changes_nothing(tmp_path: Path, damage: str) 
         path.write_bytes(whole.replace(b'{"curve": [', b'{"curve": [9999999999'))
     else:
         path.write_text(damage)
-    expected = runs.read_state(run)
-    assert state_cache.read(run)[0] == expected
-    assert state_cache.read_summary(run) == state_cache.summarize(expected)
+    expected = event_log.read_state(run)
+    assert fold_cache.read(run)[0] == expected
+    assert fold_cache.read_summary(run) == fold_cache.summarize(expected)
 
 
 def test_deleting_it_or_a_folder_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     run = write(Workspace(tmp_path), "finished")
-    first = state_cache.read_summary(run)
-    assert state_cache.path_of(run).exists()
-    state_cache.path_of(run).unlink()
-    assert state_cache.read_summary(run) == first == state_cache.read_summary(run)
+    first = fold_cache.read_summary(run)
+    assert fold_cache.path_of(run).exists()
+    fold_cache.path_of(run).unlink()
+    assert fold_cache.read_summary(run) == first == fold_cache.read_summary(run)

@@ -20,7 +20,7 @@ from pipeline.common.files import write_json
 from pipeline.config.schema import Config
 from pipeline.runs import events as ev
 from pipeline.runs.events import STEP_NAMES, Envelope, Event, StepName, to_line
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 
 START = datetime(2025, 11, 22, 9, 31, 4).timestamp()
 MODEL = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"

@@ -11,7 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from humigence_tui.app import HumigenceApp
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import locks
 from screens.frame import themes
 from tests.recordings.make import RECORDINGS, write

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from pipeline.runs import events as ev
-from pipeline.runs.store import EventWriter, RunFolder
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder
 from pipeline.system import locks
 
 EVERY_S = 0.03

@@ -16,12 +16,12 @@ from humigence_tui.background.follower import Follower
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.run_list import RunList
 from pipeline.common.files import disk_bytes
+from pipeline.runs import event_log, fold_cache
 from pipeline.runs import events as ev
-from pipeline.runs import fold_cache as state_cache
-from pipeline.runs import store as runs
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.fold_cache import Summary, summarize
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState
-from pipeline.runs.store import EventWriter, RunFolder
 from pipeline.system import gpu
 from screens.frame import messages
 from screens.frame.machine_snapshot import MachineHistory
@@ -65,7 +65,7 @@ def test_the_follower_folds_what_the_log_says_and_leaves_no_thread(records: Reco
     follower.follow(run)
     inbox.wait(lambda: inbox.newest and inbox.newest.whole)
     follower.close()
-    state = runs.read_state(run)
+    state = event_log.read_state(run)
     assert inbox.newest.state == summarize(state)
     assert list(inbox.newest.columns.step) == list(state.train["step"])
     assert list(inbox.newest.columns.held_loss) == list(state.held_out["loss"])
@@ -176,13 +176,13 @@ def told(inbox: Inbox) -> list[list[tuple[str, str, bool]]]:
 def test_a_long_list_is_there_by_its_names_before_any_log_is_read(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     done, live = records.write("finished"), records.write("running", run_id="2020-01-01_00-00-00")
     monkeypatch.setattr(run_list, "_MANY_RUNS", 2)
-    inbox, shown_before, read = Inbox(), list[int](), state_cache.read_summary
+    inbox, shown_before, read = Inbox(), list[int](), fold_cache.read_summary
 
     def read_summary(run: RunFolder) -> Summary:
         shown_before.append(len(told(inbox)))
         return read(run)
 
-    monkeypatch.setattr(state_cache, "read_summary", read_summary)
+    monkeypatch.setattr(fold_cache, "read_summary", read_summary)
     thread = RunList(records.workspace, inbox.post)
     thread._look()
     assert shown_before == [1]
@@ -197,8 +197,8 @@ def test_a_log_of_gigabytes_keeps_the_others_waiting_neither_in_the_list_nor_is_
     monkeypatch.setattr(run_list, "_LONG_LOG", short.events.stat().st_size + 1)
     # A cache from before it became long holds little of it.
     begun = next(number for number, byte in enumerate(long.events.read_bytes()) if byte == ord("\n")) + 1
-    state_cache.save(long, RunState(), begun)
-    assert state_cache.unread_bytes(long) > short.events.stat().st_size
+    fold_cache.save(long, RunState(), begun)
+    assert fold_cache.unread_bytes(long) > short.events.stat().st_size
     inbox, elsewhere = Inbox(), {long}
     thread = RunList(records.workspace, inbox.post, elsewhere.__contains__)
     first = [(long.run_id, "finished", False), (short.run_id, "stopped", True)]
@@ -212,7 +212,7 @@ def test_a_log_of_gigabytes_keeps_the_others_waiting_neither_in_the_list_nor_is_
 
 def test_the_follower_tells_whose_log_it_is_reading(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     run, inbox, seen, saved = records.write("resumed"), Inbox(), list[bool](), list[bool]()
-    monkeypatch.setattr(state_cache, "save", lambda run, *_: saved.append(follower.is_reading(run)))
+    monkeypatch.setattr(fold_cache, "save", lambda run, *_: saved.append(follower.is_reading(run)))
     monkeypatch.setattr(follower_module, "_PIECE_BYTES", 4096)
     follower = Follower(inbox.post)
     read = follower_module.Following.read

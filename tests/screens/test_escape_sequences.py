@@ -18,7 +18,7 @@ from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.jobs.client import Ended, Gone, JobEvent, Told
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 from screens.frame import messages
 from screens.setup.saved import SavedScreen
 from tests.conftest import chat_row

@@ -6,8 +6,8 @@ import pytest
 
 from humigence_tui.background.run_endings import said, terminal_notification
 from pipeline.runs import events as ev
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.fold_cache import Summary
-from pipeline.runs.store import EventWriter
 from screens.frame.run_snapshot import RunRow
 from screens.home.home import HomeScreen
 from screens.home.home_text import row_of, status_of

@@ -11,8 +11,8 @@ import pytest
 from humigence_tui.app import HumigenceApp
 from pipeline.config.schema import Config
 from pipeline.runner import launch
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import event_log
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.training.trainer import HumigenceTrainer
 from screens.frame import themes
 from screens.frame.messages import StartRun
@@ -35,7 +35,7 @@ def small_config(project: str, model: Path, data: Path) -> Config:
 
 def told(run: RunFolder) -> dict[str, Any]:
     """What a run's fold says of it, but what two equal runs differ in: times, names, memory."""
-    state = runs.read_state(run)
+    state = event_log.read_state(run)
     curves = {
         name: list(state.train[name]) for name in ("step", "loss", "lr", "grad_norm", "tokens", "trained_tokens", "counted")
     }
@@ -77,7 +77,7 @@ async def test_a_run_in_the_app_is_the_run_of_a_worker_and_prints_nothing_over_i
     assert inside.run.output_log.read_text().count("NOISE") == 2 * 3
     request = launch.Request(train=True, until="train")
     child = launch.start(Workspace(workspace), small_config("child", tiny_model, data), request).run
-    for _ in runs.follow(child):
+    for _ in event_log.follow(child):
         pass
-    assert list(inside.columns.loss) == list(runs.read_state(child).train["loss"])
+    assert list(inside.columns.loss) == list(event_log.read_state(child).train["loss"])
     assert told(inside.run) == told(child)

@@ -14,7 +14,7 @@ from textual.dom import DOMNode
 
 import screens
 from humigence_tui.app import HumigenceApp
-from screens.frame import registry as names
+from screens.frame import registry
 from screens.run.log_view import LogLines, LogView
 from screens.run.samples import Samples
 from screens.widgets.table import Rows
@@ -251,7 +251,7 @@ def test_an_arrow_and_its_letter_do_the_same_everywhere(cls: type[DOMNode]) -> N
             assert actions.get(arrow) == actions.get(letter), f"{arrow} and {letter}"
 
 
-@pytest.mark.parametrize("name", [name for name in names.NAMES if name not in ("home", "data", "chat")])
+@pytest.mark.parametrize("name", [name for name in registry.NAMES if name not in ("home", "data", "chat")])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 async def test_every_screen_has_the_palette_goes_back_with_escape_and_survives_any_size(
     records: Records, name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -260,11 +260,11 @@ async def test_every_screen_has_the_palette_goes_back_with_escape_and_survives_a
     arguments = {"run": {"run": run}, "results": {"run": run}, "compare": {"runs": (run,)}, "plan": {"config": run.load_config()}}
     app = records.app(name, **arguments.get(name, {}))
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: on(app) == names.load(name).__name__ and app.screen.ready)
+        await until(pilot, lambda: on(app) == registry.load(name).__name__ and app.screen.ready)
         await pilot.press("ctrl+p")
         await until(pilot, lambda: on(app) == "CommandPalette")
         await pilot.press("escape")
-        await until(pilot, lambda: on(app) == names.load(name).__name__)
+        await until(pilot, lambda: on(app) == registry.load(name).__name__)
         for columns, lines in ((40, 12), (1, 1), (200, 60), (20, 6), size):
             await pilot.resize_terminal(columns, lines)
         await until(pilot, lambda: len(lines_of(app)) == size[1] and "? keys" in lines_of(app)[-1])

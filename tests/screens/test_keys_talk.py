@@ -12,8 +12,8 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from pipeline.runs import store as runs
-from pipeline.runs.store import Workspace
+from pipeline.runs import store
+from pipeline.runs.folders import Workspace
 from screens.chat.conversation import Answer, Turn
 from tests.conftest import chat_row, write_jsonl
 from tests.screens.conftest import until
@@ -144,7 +144,7 @@ def _turns() -> list[Turn]:
 
 
 async def test_the_keys_of_the_chat_screen(packaged: Path) -> None:
-    app: Any = Stage(packaged, "chat", run=runs.find(Workspace(packaged)))
+    app: Any = Stage(packaged, "chat", run=store.find(Workspace(packaged)))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: getattr(app.screen, "state", "") == "ready")
         screen = app.screen

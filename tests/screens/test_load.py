@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from pipeline.runs import events as ev
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Event
-from pipeline.runs.store import EventWriter
 from tests.processes import environment
 from tests.screens.conftest import Records
 
@@ -23,7 +23,7 @@ import json, sys, threading, time
 from pathlib import Path
 from humigence_tui.background.follower import Follower
 from humigence_tui.background.threads import _give_memory_back
-from pipeline.runs.store import RunFolder
+from pipeline.runs.folders import RunFolder
 
 run, steps = RunFolder(Path(sys.argv[1])), int(sys.argv[2])
 _give_memory_back()

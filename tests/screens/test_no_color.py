@@ -10,7 +10,7 @@ import pytest
 from rich.segment import Segment
 
 from humigence_tui.app import HumigenceApp
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from screens.frame import themes
 from tests.recordings.make import write
 from tests.screens.conftest import Records, shown, until

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from screens.charts import chart_math as plot
+from screens.charts import chart_math
 from screens.charts.chart import axis, axis_labels, panel_heights
 from screens.charts.chart_math import Canvas, Scale, View
 from screens.charts.min_max_blocks import Extremes
@@ -20,7 +20,7 @@ values = hnp.arrays(np.float64, st.integers(1, 700), elements=st.floats(-1e6, 1e
 @given(values, st.integers(1, 60))
 def test_thinning_keeps_the_lowest_and_the_highest_and_their_order(y: np.ndarray, columns: int) -> None:
     x = np.arange(len(y), dtype=np.float64)
-    thin_x, thin_y = plot.thinned(x, y, columns)
+    thin_x, thin_y = chart_math.thinned(x, y, columns)
     finite = y[np.isfinite(y)]
     assert len(thin_x) <= max(2 * columns, 1)
     assert (np.diff(thin_x) > 0).all()
@@ -32,7 +32,7 @@ def test_thinning_keeps_the_lowest_and_the_highest_and_their_order(y: np.ndarray
 def test_a_spike_of_one_step_in_a_hundred_thousand_is_drawn() -> None:
     y = np.ones(100_000)
     y[54_321] = 9.0
-    thin_x, thin_y = plot.thinned(np.arange(100_000.0), y, 240)
+    thin_x, thin_y = chart_math.thinned(np.arange(100_000.0), y, 240)
     assert thin_x[thin_y.argmax()] == 54_321
 
 
@@ -47,7 +47,7 @@ def test_smoothing_in_blocks_is_the_plain_recurrence(y: np.ndarray, weight: floa
         expected.append(total / count if count > 1e-9 else math.nan)
     if weight == 0:
         expected = list(y)
-    np.testing.assert_allclose(plot.smoothed(y, weight), expected, rtol=1e-6, atol=1e-3)
+    np.testing.assert_allclose(chart_math.smoothed(y, weight), expected, rtol=1e-6, atol=1e-3)
 
 
 views = st.builds(lambda first, span: View(first, first + span, following=False), st.floats(0, 900), st.floats(8, 1000))
@@ -55,37 +55,37 @@ views = st.builds(lambda first, span: View(first, first + span, following=False)
 
 @given(views, st.floats(0.2, 5), st.none() | st.floats(0, 1000))
 def test_zooming_never_leaves_the_curve(view: View, factor: float, around: float | None) -> None:
-    zoomed = plot.zoomed(view, factor, 0, 1000, around)
+    zoomed = chart_math.zoomed(view, factor, 0, 1000, around)
     assert zoomed.first >= 0
     assert zoomed.last <= 1000 + 1e-6
-    assert plot.LEAST_SPAN - 1e-6 <= zoomed.span <= 1000 + 1e-6
+    assert chart_math.LEAST_SPAN - 1e-6 <= zoomed.span <= 1000 + 1e-6
 
 
 @given(views, st.floats(-3, 3))
 def test_panning_keeps_the_span_and_stays_on_the_curve(view: View, share: float) -> None:
-    panned = plot.panned(view, share, 0, 1000)
+    panned = chart_math.panned(view, share, 0, 1000)
     assert panned.first >= 0
     assert panned.last <= 1000 + 1e-6
     assert panned.span == pytest.approx(min(view.span, 1000))
 
 
 def test_zooming_holds_the_point_under_the_mouse() -> None:
-    zoomed = plot.zoomed(View(0, 1000), 0.5, 0, 1000, around=250)
+    zoomed = chart_math.zoomed(View(0, 1000), 0.5, 0, 1000, around=250)
     assert (250 - zoomed.first) / zoomed.span == pytest.approx(0.25)
 
 
 def test_a_zoomed_view_at_the_end_goes_along_with_the_run_and_elsewhere_stays() -> None:
-    at_end = plot.zoomed(View(0, 100), 0.5, 0, 100)
+    at_end = chart_math.zoomed(View(0, 100), 0.5, 0, 100)
     assert (at_end.first, at_end.last) == (50, 100)
-    assert plot.followed(at_end, 0, 200) == View(150, 200)
-    back = plot.panned(at_end, -0.5, 0, 100)
-    after = plot.followed(back, 0, 200)
+    assert chart_math.followed(at_end, 0, 200) == View(150, 200)
+    back = chart_math.panned(at_end, -0.5, 0, 100)
+    after = chart_math.followed(back, 0, 200)
     assert (after.first, after.last) == (back.first, back.last)
 
 
 def test_a_log_scale_leaves_out_what_has_no_logarithm() -> None:
     y = np.array([math.nan, math.inf, -1.0, 0.0, 0.1, 1.0, 10.0])
-    scale = plot.fitted([y], log=True)
+    scale = chart_math.fitted([y], log=True)
     shares = scale.share(y)
     assert scale.log
     assert not np.isfinite(shares[[0, 2, 3]]).any()
@@ -94,20 +94,20 @@ def test_a_log_scale_leaves_out_what_has_no_logarithm() -> None:
 
 
 def test_a_log_scale_of_nothing_positive_is_straight() -> None:
-    assert not plot.fitted([np.array([-1.0, 0.0, math.nan])], log=True).log
-    assert plot.fitted([np.array([math.nan])]) == Scale(0.0, 1.0)
+    assert not chart_math.fitted([np.array([-1.0, 0.0, math.nan])], log=True).log
+    assert chart_math.fitted([np.array([math.nan])]) == Scale(0.0, 1.0)
 
 
 def test_one_spike_does_not_flatten_a_curve() -> None:
     y = np.concatenate([np.linspace(2, 1, 999), [400.0]])
-    assert plot.fitted([y], outliers=0.01).high < 3
-    assert plot.fitted([y]).high > 399
+    assert chart_math.fitted([y], outliers=0.01).high < 3
+    assert chart_math.fitted([y]).high > 399
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e5), st.integers(1, 12))
 def test_ticks_lie_in_the_scale_and_are_not_too_many(low: float, span: float, most: int) -> None:
     for scale in (Scale(low, low + span), Scale(abs(low) + 1e-6, abs(low) + 1e-6 + span, log=True)):
-        found = plot.ticks(scale, most)
+        found = chart_math.ticks(scale, most)
         assert len(found) <= most
         slack = 1e-6 * (abs(scale.low) + abs(scale.high))
         assert all(scale.low - slack <= tick <= scale.high + slack for tick in found)
@@ -124,7 +124,7 @@ def test_ticks_lie_in_the_scale_and_are_not_too_many(low: float, span: float, mo
     ],
 )
 def test_tick_labels_have_the_decimals_they_need(ticks: list[float], labels: list[str]) -> None:
-    assert [plot.label(tick, ticks) for tick in ticks] == labels
+    assert [chart_math.label(tick, ticks) for tick in ticks] == labels
 
 
 def test_a_line_is_drawn_without_holes_and_broken_where_a_value_is_missing() -> None:
@@ -141,9 +141,9 @@ def test_a_line_is_drawn_without_holes_and_broken_where_a_value_is_missing() -> 
 def test_braille_patterns_are_those_of_unicode() -> None:
     canvas = Canvas(1, 1)
     canvas.points(np.array([0.0]), np.array([1.0]))
-    assert plot.braille(int(canvas.cells()[0, 0])) == "⠁"
+    assert chart_math.braille(int(canvas.cells()[0, 0])) == "⠁"
     canvas.points(np.array([0.99]), np.array([0.0]))
-    assert plot.braille(int(canvas.cells()[0, 0])) == "⢁"
+    assert chart_math.braille(int(canvas.cells()[0, 0])) == "⢁"
 
 
 @given(st.floats(0, 1e5), st.floats(8, 1e5), st.integers(10, 200))
@@ -170,12 +170,12 @@ def test_a_history_has_its_newest_value_at_the_right() -> None:
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=1, max_size=80), st.lists(st.integers(1, 30), min_size=1))
 def test_a_curve_smoothed_as_it_grows_is_the_curve_smoothed_at_once(values: list[float], sizes: list[int]) -> None:
-    y, smoother, at, given_out = np.array(values), plot.Smoother(0.9), 0, []
+    y, smoother, at, given_out = np.array(values), chart_math.Smoother(0.9), 0, []
     for size in [*sizes, len(values)]:
         at = min(len(values), at + size)
         grown = smoother.upto(y[:at])
         given_out.append((grown, grown.copy()))
-    np.testing.assert_allclose(grown, plot.smoothed(y, 0.9), rtol=1e-6, atol=1e-3)
+    np.testing.assert_allclose(grown, chart_math.smoothed(y, 0.9), rtol=1e-6, atol=1e-3)
     for now, then in given_out:
         np.testing.assert_array_equal(now, then)
 

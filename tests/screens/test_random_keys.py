@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.app import HumigenceApp
-from pipeline.runs.store import EventWriter, RunFolder, Workspace
-from screens.frame import registry as names
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder, Workspace
+from screens.frame import registry
 from tests.benchmarks import flood
 from tests.recordings.make import write
 from tests.screens.conftest import SIZES, Records, shown, text_of, until
@@ -34,8 +35,8 @@ def flooded(records: Records, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFo
         records.write(name, run_id=f"2025-11-{20 - number:02d}_09-31-04")
     run = records.write("running")
     monkeypatch.setattr(HumigenceApp, "_launch", lambda *_: None)
-    monkeypatch.setattr(names, "exists", lambda name: name not in ("data", "chat"))
-    monkeypatch.setattr(names, "load", _loaded(names.load))
+    monkeypatch.setattr(registry, "exists", lambda name: name not in ("data", "chat"))
+    monkeypatch.setattr(registry, "load", _loaded(registry.load))
     ended = threading.Event()
 
     def write_on() -> None:

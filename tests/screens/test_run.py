@@ -6,7 +6,7 @@ import pytest
 from textual.widgets import Static
 
 from pipeline.runs import events as ev
-from pipeline.runs.store import EventWriter
+from pipeline.runs.event_log import EventWriter
 from screens.frame.question import Answer, Question
 from screens.run.log_view import LogView
 from screens.run.run import RunScreen

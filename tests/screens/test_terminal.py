@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import event_log
+from pipeline.runs.folders import RunFolder, Workspace
 from tests.recordings.make import write
 from tests.terminal import PATIENCE_S, Terminal, live_run
 
@@ -36,14 +36,14 @@ def test_a_vanished_terminal_ends_the_app_and_not_the_run(
         first.says("d detach", "smoothed")
         first.vanish()
         assert first.ends() == 0
-        seen = runs.read_state(run).step
-        first.wait(lambda: runs.read_state(run).step > seen + 5)  # it goes on …
+        seen = event_log.read_state(run).step
+        first.wait(lambda: event_log.read_state(run).step > seen + 5)  # it goes on …
     (run.path / "finish").touch()
     assert process.wait(timeout=PATIENCE_S) == 0  # … to its end
     with Terminal(tmp_path) as second:
         second.says("finished")
         second.press("\r")
-        second.says(f"{runs.read_state(run).step:,} steps", "smoothed")
+        second.says(f"{event_log.read_state(run).step:,} steps", "smoothed")
         second.press("\x11")
         assert second.ends() == 0
 

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.runner import launch
-from pipeline.runs import store as runs
-from pipeline.runs.store import RunFolder, Workspace
+from pipeline.runs import control, event_log, store
+from pipeline.runs.folders import RunFolder, Workspace
 from tests.benchmarks import flood
 from tests.conftest import chat_row, write_jsonl
 from tests.recordings.make import write
@@ -48,13 +48,13 @@ def place(tmp_path: Path) -> Iterator[Workspace]:
     write_jsonl(tmp_path / "rows.jsonl", [chat_row(f"question {n}", f"answer {n}") for n in range(40)])
     workspace = Workspace(tmp_path)
     yield workspace
-    for run in runs.runs_of(workspace):
-        if runs.is_alive(run):
-            os.kill(runs.read_state(run).pid, signal.SIGKILL)
+    for run in store.runs_of(workspace):
+        if control.is_alive(run):
+            os.kill(event_log.read_state(run).pid, signal.SIGKILL)
 
 
 def only_run(workspace: Workspace) -> RunFolder:
-    (run,) = runs.runs_of(workspace)
+    (run,) = store.runs_of(workspace)
     return run
 
 
@@ -76,9 +76,9 @@ def test_a_run_started_by_keys_goes_on_without_the_terminal_and_its_curve_is_the
         first.vanish()
         first.ends()
     run = only_run(place)
-    for _ in runs.follow(run):
+    for _ in event_log.follow(run):
         pass
-    state = runs.read_state(run)
+    state = event_log.read_state(run)
     assert (state.status, state.step) == ("finished", 30)
     with Terminal(place.root) as second:
         second.says("✔ finished" if not any(gate.verdict == "failed" for gate in state.gates) else "✘", "faithful")
@@ -97,23 +97,23 @@ def test_a_worker_that_is_killed_is_told_of_with_its_last_words_resumed_by_a_key
         terminal.says("faithful")
         terminal.press("\r")
         terminal.says("● training", seconds=_WORKS_S)
-        terminal.wait(lambda: runs.read_state(run).saved_step, seconds=_WORKS_S)
+        terminal.wait(lambda: event_log.read_state(run).saved_step, seconds=_WORKS_S)
         with run.output_log.open("a") as output:
             output.write("a library's last words\n")
-        os.kill(runs.read_state(run).pid, signal.SIGKILL)
+        os.kill(event_log.read_state(run).pid, signal.SIGKILL)
         terminal.says("✘ crashed", "the training process is gone after optimizer step", "a library's last words", "R resume")
-        before = runs.read_state(run)
+        before = event_log.read_state(run)
         terminal.says(f"goes on from step {before.saved_step}")
         terminal.press("R")
-        terminal.wait(lambda: runs.read_state(run).attempt == before.attempt + 1, seconds=_WORKS_S)
-        terminal.wait(lambda: runs.read_state(run).step > before.step, seconds=_WORKS_S)
+        terminal.wait(lambda: event_log.read_state(run).attempt == before.attempt + 1, seconds=_WORKS_S)
+        terminal.wait(lambda: event_log.read_state(run).step > before.step, seconds=_WORKS_S)
         terminal.says("● training")
         terminal.press("x")
         terminal.says("stop and save")
         terminal.press(_RIGHT)
         terminal.press("\r")
         terminal.says("■ stopped", "stopped as asked, and saved", seconds=_WORKS_S)
-        state = runs.read_state(run)
+        state = event_log.read_state(run)
         assert list(state.train["step"]) == list(range(1, state.step + 1))  # each step once
         terminal.press("\x11")
         assert terminal.ends() == 0
@@ -132,7 +132,7 @@ def test_a_flood_of_events_drowns_neither_the_keys_nor_the_last_of_them(tmp_path
         terminal.press("\x1b")
         terminal.wait(lambda: "logarithmic scale" not in terminal.text)
         worker.wait(timeout=PATIENCE_S)
-        last = runs.read_state(run).step
+        last = event_log.read_state(run).step
         assert last > 5000
         terminal.says("✘ crashed", f"after optimizer step {last:,}")
         terminal.press("\x11")

@@ -25,9 +25,9 @@ def evaluated_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ctx(evaluated_run: Path, workspace: Path) -> StepContext:
-    from pipeline.runs import store as runs
-    from pipeline.runs.store import Workspace
+    from pipeline.runs import store
+    from pipeline.runs.folders import Workspace
 
     shutil.copytree(evaluated_run, workspace, dirs_exist_ok=True)
-    run = runs.find(Workspace(workspace))
+    run = store.find(Workspace(workspace))
     return StepContext(run.load_config(), Workspace(workspace), run)

@@ -11,12 +11,14 @@ from pipeline.base_model.shape import read_shape
 from pipeline.common.files import write_json
 from pipeline.config.schema import Config
 from pipeline.dataset import processed
-from pipeline.modeling.load import add_adapter, load_base
+from pipeline.modeling.adapter import add_adapter
+from pipeline.modeling.load import load_base
 from pipeline.planning.plan import make_plan, write_plan
-from pipeline.runs import store as runs
+from pipeline.runs import store
 from pipeline.runs.context import StepContext
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Event, TrainStep
-from pipeline.runs.store import EventWriter, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.steps import preprocess
 from pipeline.system.gpu import cpu_device
 from tests.conftest import chat_row, write_jsonl
@@ -55,7 +57,7 @@ def trained_run(root: Path, config: Config, *, rows: int = 40, steps: int = 25) 
     write_jsonl(root / config.data.raw_path, conversations(rows))
     write_jsonl(root / "prompts.jsonl", [{"prompt": "What is the capital of France?"}, {"prompt": "Explain overfitting."}])
     workspace = Workspace(root)
-    run = runs.create(workspace, config, {})
+    run = store.create(workspace, config, {})
     events: list[Event] = []
     ctx = StepContext(config, workspace, run, events.append)
     preprocess.run(ctx)
@@ -91,7 +93,7 @@ def train_report(steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def log_steps(run: runs.RunFolder, count: int, *, counted: int | None = None, seconds: float = 1.0) -> None:
+def log_steps(run: RunFolder, count: int, *, counted: int | None = None, seconds: float = 1.0) -> None:
     """Optimizer steps of different sizes at one steady speed; the first ones slow and not counted."""
     counted = count if counted is None else counted
     writer = EventWriter(run)

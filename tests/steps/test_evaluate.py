@@ -12,9 +12,10 @@ from pipeline.base_model.locate import require
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import read_json, write_json
 from pipeline.dataset import processed
-from pipeline.evaluation import answer_checks as judging
+from pipeline.evaluation import answer_checks
+from pipeline.modeling.adapter import load_adapter
 from pipeline.modeling.generate import generate_batch, user_prompt
-from pipeline.modeling.load import load_adapter, load_base
+from pipeline.modeling.load import load_base
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Answered, HeldOut, Note
 from pipeline.steps import evaluate
@@ -85,7 +86,7 @@ def test_curated_prompts_are_answered_by_both_with_their_reasons(workspace: Path
     evaluate.run(ctx)
     assert ctx.run is not None
     model, tokenizer = model_of(ctx), ChatTokenizer.load(require(ctx.config, ctx.workspace))
-    prompts = judging.read_prompts(workspace / "prompts.jsonl")
+    prompts = answer_checks.read_prompts(workspace / "prompts.jsonl")
     ids = [user_prompt(tokenizer, each.prompt) for each in prompts]
     tuned = generate_batch(model, tokenizer, ids, 8, keep_special=True)
     with model.disable_adapter():
@@ -94,7 +95,7 @@ def test_curated_prompts_are_answered_by_both_with_their_reasons(workspace: Path
     assert [answer["base"] for answer in answers] == base
     assert [answer["tuned"] for answer in answers] == tuned
     assert base != tuned
-    assert [tuple(answer["tuned_reasons"]) for answer in answers] == judging.reasons_for_all(prompts, tuned)
+    assert [tuple(answer["tuned_reasons"]) for answer in answers] == answer_checks.reasons_for_all(prompts, tuned)
     assert [event.tuned for event in events if isinstance(event, Answered)] == tuned
 
 

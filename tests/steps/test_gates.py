@@ -11,10 +11,10 @@ from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import read_json, write_json
 from pipeline.config.schema import Config
 from pipeline.evaluation import gates as acceptance
-from pipeline.runs import store as runs
+from pipeline.runs import store
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, GateJudged, Note
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.steps import gates
 from tests.steps.judged import log_steps
 
@@ -23,7 +23,7 @@ def evaluated(
     root: Path, *, steps: int = 25, counted: int = 22, val: bool = True, bad: int = 0
 ) -> tuple[StepContext, list[Event]]:
     config = Config()
-    run = runs.create(Workspace(root), config, {})
+    run = store.create(Workspace(root), config, {})
     figures = {"rows": 4, "tokens": 80, "base_loss": 2.0, "tuned_loss": 1.9}
     answers: list[dict[str, Any]] = [
         {"prompt": "p", "base": "b", "tuned": "t", "base_reasons": [], "tuned_reasons": ["it is empty"] if i < bad else []}
@@ -95,7 +95,7 @@ def test_changed_thresholds_judge_the_same_run_again(workspace: Path) -> None:
 
 
 def test_a_run_that_was_not_evaluated_is_not_judged(workspace: Path) -> None:
-    run = runs.create(Workspace(workspace), Config(), {})
+    run = store.create(Workspace(workspace), Config(), {})
     with pytest.raises(MissingArtifact) as caught:
         gates.run(StepContext(Config(), Workspace(workspace), run))
     assert caught.value.hint == "humigence eval"

@@ -19,15 +19,15 @@ from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file, write_json
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.export import packaged
-from pipeline.export.formats import merged as merged_model
+from pipeline.export.formats import merged
 from pipeline.export.merge import safetensors as merge
 from pipeline.export.merge.lora_weights import LowRank
-from pipeline.modeling import generate as infer
-from pipeline.modeling.load import load_adapter
+from pipeline.modeling import generate
+from pipeline.modeling.adapter import load_adapter
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, Note, Packed, StepProgress
 from pipeline.steps import pack
-from pipeline.system import disk as room
+from pipeline.system import disk
 from pipeline.system.gpu import cpu_device
 from pipeline.system.out_of_memory import OutOfMemory
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -63,7 +63,7 @@ def test_transformers_alone_loads_the_merged_model_and_it_answers_as_base_and_ad
     messages = [{"role": "user", "content": question}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     ours = ChatTokenizer.load(require(both.config, both.workspace))
-    assert ids == infer.user_prompt(ours, question)
+    assert ids == generate.user_prompt(ours, question)
     model = AutoModelForCausalLM.from_pretrained(package / "merged")
     assert both.run is not None
     plain = AutoModelForCausalLM.from_pretrained(require(both.config, both.workspace).path)
@@ -164,7 +164,7 @@ def test_what_changes_nothing_of_the_weights_does_not_merge_them_again(
     pack.run(both)
     before = weights(package).stat().st_ino
     monkeypatch.setattr(merge, "merge_files", None)
-    monkeypatch.setattr(merged_model, "merge_files", None)
+    monkeypatch.setattr(merged, "merge_files", None)
     stricter = with_formats(both, "peft_adapter", "merged", curated_threshold=0.9)
     assert pack.run(stricter).outcome == "done"
     assert "≥ 90 %" in (package / "merged" / "README.md").read_text()
@@ -223,10 +223,10 @@ def test_weights_that_lie_elsewhere_are_not_taken_over(both: StepContext, packag
 def test_infer_still_asks_the_adapter(both: StepContext, package: Path) -> None:
     pack.run(both)
     assert both.run is not None
-    model, tokenizer = infer.load_packaged(packaged.read(package), cpu_device())
+    model, tokenizer = generate.load_packaged(packaged.read(package), cpu_device())
     for answer in read_json(both.run.eval_report)["curated"]:
-        ids = infer.user_prompt(tokenizer, answer["prompt"])
-        assert infer.generate_batch(model, tokenizer, [ids], 8, keep_special=True) == [answer["tuned"]]
+        ids = generate.user_prompt(tokenizer, answer["prompt"])
+        assert generate.generate_batch(model, tokenizer, [ids], 8, keep_special=True) == [answer["tuned"]]
 
 
 # ---------------------------------------------------------------------------------------------- what goes wrong
@@ -243,9 +243,9 @@ def test_without_room_for_the_merged_model_the_adapter_is_packaged_all_the_same(
     both: StepContext, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = weights_of(both)
-    free = room.free_disk_bytes(package)
+    free = disk.free_disk_bytes(package)
     monkeypatch.setattr(pack, "_BESIDE_WEIGHTS", 1)
-    monkeypatch.setattr(room, "free_disk_bytes", lambda _: min(free, needed - 1))
+    monkeypatch.setattr(disk, "free_disk_bytes", lambda _: min(free, needed - 1))
     events: list[Event] = []
     with pytest.raises(EnvironmentFault, match="the merged model: about") as caught:
         pack.run(replace(both, emit=events.append))

@@ -26,7 +26,7 @@ from pipeline.runs.context import StepContext
 from pipeline.common.errors import HumigenceError
 from pipeline.system import disk as room
 from pipeline.hub import fetch
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.steps import model
 fetch.WAITS_S = fetch.FIRST_WAITS_S = (0.0,) * 3
 if "little room" in sys.argv:

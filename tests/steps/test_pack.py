@@ -17,8 +17,9 @@ from pipeline.common import files
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json, write_json
 from pipeline.export import packaged
-from pipeline.modeling import generate as infer
-from pipeline.modeling.load import load_adapter, load_base
+from pipeline.modeling import generate
+from pipeline.modeling.adapter import load_adapter
+from pipeline.modeling.load import load_base
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Note, Packed
 from pipeline.steps import gates, pack
@@ -49,7 +50,7 @@ def test_peft_alone_loads_the_package_and_computes_the_same(ctx: StepContext, pa
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     ours = ChatTokenizer.load(require(ctx.config, ctx.workspace))
-    assert ids == infer.user_prompt(ours, "What is the capital of France?")
+    assert ids == generate.user_prompt(ours, "What is the capital of France?")
     named = PeftConfig.from_pretrained(package).base_model_name_or_path
     plain = AutoModelForCausalLM.from_pretrained(named, dtype=torch.bfloat16).float()
     model = PeftModel.from_pretrained(plain, package).eval()
@@ -62,13 +63,13 @@ def test_peft_alone_loads_the_package_and_computes_the_same(ctx: StepContext, pa
 
 
 def test_the_package_alone_answers_as_the_run_did(ctx: StepContext, package: Path, tmp_path: Path) -> None:
-    model, tokenizer = infer.load_packaged(package, cpu_device())
+    model, tokenizer = generate.load_packaged(package, cpu_device())
     assert ctx.run is not None
     for answer in read_json(ctx.run.eval_report)["curated"]:
-        ids = infer.user_prompt(tokenizer, answer["prompt"])
-        assert infer.generate_batch(model, tokenizer, [ids], 8, keep_special=True) == [answer["tuned"]]
+        ids = generate.user_prompt(tokenizer, answer["prompt"])
+        assert generate.generate_batch(model, tokenizer, [ids], 8, keep_special=True) == [answer["tuned"]]
         with model.disable_adapter():
-            assert infer.generate_batch(model, tokenizer, [ids], 8, keep_special=True) == [answer["base"]]
+            assert generate.generate_batch(model, tokenizer, [ids], 8, keep_special=True) == [answer["base"]]
 
 
 def test_a_base_model_that_has_gone_is_named_with_what_to_do(package: Path, workspace: Path) -> None:

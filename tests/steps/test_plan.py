@@ -9,13 +9,14 @@ from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
-from pipeline.planning import planner as forecast
+from pipeline.planning import planner
 from pipeline.planning.plan import read_plan
 from pipeline.runs import events as ev
-from pipeline.runs import store as runs
+from pipeline.runs import store
 from pipeline.runs.context import StepContext
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Event, PlanMade
-from pipeline.runs.store import EventWriter, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.steps import plan, preprocess
 from pipeline.system.gpu import cpu_device
 from tests.conftest import chat_row, write_jsonl
@@ -35,7 +36,7 @@ def config(workspace: Path, tiny_model: Path) -> Config:
     )
 
 
-def context(config: Config, root: Path, seen: list[Event] | None = None, run: runs.RunFolder | None = None) -> StepContext:
+def context(config: Config, root: Path, seen: list[Event] | None = None, run: RunFolder | None = None) -> StepContext:
     emit = seen.append if seen is not None else lambda _: None
     return StepContext(config, Workspace(root), run, emit)
 
@@ -49,7 +50,7 @@ def test_the_plan_is_an_estimate_before_the_data_is_prepared_and_exact_after(con
     preprocess.run(ctx)
     result = plan.run(ctx)
     exact = read_plan(saved)
-    found = forecast.exact_figures(config, Workspace(workspace))
+    found = planner.exact_figures(config, Workspace(workspace))
     assert exact.exact and found is not None and exact.rows_per_epoch == found.rows and "≈" not in result.summary
     assert [event.exact for event in seen if isinstance(event, PlanMade)] == [False, True]
 
@@ -57,7 +58,7 @@ def test_the_plan_is_an_estimate_before_the_data_is_prepared_and_exact_after(con
 def test_the_estimate_is_of_the_size_of_what_is_counted(config: Config, workspace: Path) -> None:
     guess = estimate_figures(config, Workspace(workspace))
     preprocess.run(context(config, workspace))
-    exact = forecast.exact_figures(config, Workspace(workspace))
+    exact = planner.exact_figures(config, Workspace(workspace))
     assert exact is not None
     assert abs(guess.conversations - exact.conversations) <= 2
     # The tiny tokenizer knows few words, so it needs more tokens than a real one.
@@ -96,13 +97,13 @@ def test_an_unknown_model_is_planned_after_its_download(config: Config, workspac
     with pytest.raises(MissingArtifact, match="owner/name") as error:
         plan.run(context(unknown, workspace))
     assert error.value.hint == "humigence model download"
-    run = runs.create(Workspace(workspace), unknown, {})
+    run = store.create(Workspace(workspace), unknown, {})
     assert plan.run(context(unknown, workspace, run=run)).outcome == "done"
     assert not run.plan.exists()
 
 
 def test_a_run_s_plan_is_unchanged_until_what_it_was_made_from_changes(config: Config, workspace: Path) -> None:
-    run = runs.create(Workspace(workspace), config, {})
+    run = store.create(Workspace(workspace), config, {})
     ctx = context(config, workspace, run=run)
     assert not plan.is_unchanged(ctx)
     plan.run(ctx)
@@ -122,10 +123,10 @@ def test_time_comes_from_a_finished_run_of_the_same_kind_only(config: Config, wo
     shape = read_shape(at(Path(path)))
 
     def seconds() -> float:
-        return forecast.plan_for(config, Workspace(workspace), shape, device).seconds
+        return planner.plan_for(config, Workspace(workspace), shape, device).seconds
 
     def finished(precision_mode: str, *, ended: bool = True) -> None:
-        run = runs.create(Workspace(workspace), config, {})
+        run = store.create(Workspace(workspace), config, {})
         writer = EventWriter(run)
         writer.emit(ev.AttemptStarted(1, "humigence", path, precision_mode, True, device.name))
         writer.emit(ev.TrainStep(1, 1, 1.0, 2.0, 1e-4, 1.0, tokens=500, trained_tokens=200, seconds=2.0))
@@ -137,5 +138,5 @@ def test_time_comes_from_a_finished_run_of_the_same_kind_only(config: Config, wo
     finished("qlora_nf4", ended=False)
     assert seconds() == 0
     finished("qlora_nf4")
-    tokens = forecast.plan_for(config, Workspace(workspace), shape, device).train_tokens
+    tokens = planner.plan_for(config, Workspace(workspace), shape, device).train_tokens
     assert seconds() == pytest.approx(tokens / 250)

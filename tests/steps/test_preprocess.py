@@ -21,7 +21,8 @@ from pipeline.dataset.packing import pack
 from pipeline.dataset.processed import SPLITS, ProcessedData
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, Note, StepProgress
-from pipeline.runs.store import Workspace, create
+from pipeline.runs.folders import Workspace
+from pipeline.runs.store import create
 from pipeline.steps import preprocess
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.messages import NOT_TRAINED
@@ -148,14 +149,13 @@ def test_the_same_conversation_twice_is_trained_once(desk: Desk) -> None:
 def test_the_outcome_is_the_same_however_many_rows_and_words_are_taken_at_once(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.dataset import ordered_threads as ahead
-    from pipeline.dataset import prepare
+    from pipeline.dataset import ordered_threads, prepare
 
     long, bad = chat_row("Tell me.", "word " * 300), {"messages": []}
     desk.write([*rows(60), long, bad, *rows(30), long, chat_row("Tell me.", "more " * 300), *rows(70)])
     first = desk.prepare(max_seq_len=64, over_long="drop")
     monkeypatch.setattr(prepare, "_BATCH_ROWS", 1)
-    monkeypatch.setattr(ahead, "_MOST_THREADS", 1)
+    monkeypatch.setattr(ordered_threads, "_MOST_THREADS", 1)
     monkeypatch.setattr(SpecialTokens, "encode_all", lambda self, texts: Ids.of([self.encode(text) for text in texts]))
     before = first.folder.rename(first.folder.with_name("before"))
     second = desk.prepare(max_seq_len=64, over_long="drop")
@@ -405,7 +405,7 @@ import sys
 from pathlib import Path
 from pipeline.config.file import parse
 from pipeline.runs.context import StepContext
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.steps import preprocess
 config = parse({"model": {"local_path": sys.argv[1]}, "data": {"raw_path": "rows.jsonl"}}, "x")
 context = StepContext(config, Workspace(Path.cwd()))

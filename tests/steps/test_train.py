@@ -11,10 +11,11 @@ import pytest
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import read_json
 from pipeline.config.schema import Config
-from pipeline.runs import store as runs
+from pipeline.runs import store
 from pipeline.runs.context import StepContext
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Evaluated, Event, Sampled, TrainEnded, TrainStep
-from pipeline.runs.store import EventWriter, Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.runs.trained import require
 from pipeline.steps import plan, preprocess, train
 from tests.conftest import chat_row, write_jsonl
@@ -36,7 +37,7 @@ def ctx(workspace: Path, tiny_model: Path) -> StepContext:
     """A run whose data is prepared and whose plan is exact."""
     write_jsonl(workspace / "rows.jsonl", [chat_row(f"What is {n} and {n}?", f"It is {2 * n}, I think.") for n in range(30)])
     config, place = config_for(tiny_model), Workspace(workspace)
-    run = runs.create(place, config, {})
+    run = store.create(place, config, {})
     writer = EventWriter(run)
     ctx = StepContext(config, place, run, writer.emit)
     preprocess.run(ctx)

@@ -13,10 +13,11 @@ from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, M
 from pipeline.common.files import write_json
 from pipeline.config.schema import Config
 from pipeline.runs import events as ev
-from pipeline.runs import store as runs
+from pipeline.runs import store
 from pipeline.runs.context import StepContext
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Event, Note
-from pipeline.runs.store import EventWriter, Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.steps import validate
 from pipeline.system import gpu
 from tests.conftest import chat_row, write_jsonl
@@ -169,7 +170,7 @@ def test_bf16_on_an_old_gpu_is_refused_with_the_mode_that_works(
 
 def test_the_newest_run_is_judged_by_todays_thresholds(settings: dict[str, Any], workspace: Path) -> None:
     config = Config.model_validate(settings)
-    run = runs.create(Workspace(workspace), config, {})
+    run = store.create(Workspace(workspace), config, {})
     writer = EventWriter(run)
     writer.emit(ev.AttemptStarted(1, "humigence", "m", "qlora_nf4", True))
     writer.close()
@@ -189,7 +190,7 @@ from pathlib import Path
 from pipeline.base_model import catalogue; from pipeline import doctor
 from pipeline.config.schema import Config
 from pipeline.runs.context import StepContext
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.steps import model; from pipeline.steps import plan; from pipeline.steps import validate
 ctx = StepContext(Config.model_validate(json.loads(sys.argv[1])), Workspace(Path.cwd()))
 validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); doctor.examine(Path.cwd())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs import checkpoint_folders as checkpoint_files
+from pipeline.runs import checkpoint_folders
 from pipeline.runs.checkpoint_folders import MANIFEST, all_of, folder_name, new_checkpoint, newest_whole, rotate, step_of
 
 
@@ -78,5 +78,5 @@ def test_looking_for_a_checkpoint_needs_no_torch() -> None:
     import subprocess
     import sys
 
-    code = f"import sys, {checkpoint_files.__name__}; sys.exit('torch' in sys.modules)"
+    code = f"import sys, {checkpoint_folders.__name__}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -13,7 +13,7 @@ from pipeline.common.errors import MissingArtifact
 from pipeline.planning import measurements
 from pipeline.planning.measurements import Measurement
 from pipeline.planning.planner import measured_tokens_per_second
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import cpu_device
 from pipeline.training.measure import made_up_rows, measure
 from tests.training.tiny_training import ROW_TOKENS, MadeUpData, config_for, plan_for

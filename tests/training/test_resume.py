@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
+from pipeline.base_model.precision import compute_dtype
 from pipeline.common.errors import Stopped
 from pipeline.common.files import sha256_file
 from pipeline.config.schema import Config
 from pipeline.modeling.load import ADAPTER_WEIGHTS
-from pipeline.planning.compute import compute_dtype
 from pipeline.planning.plan import Plan
+from pipeline.runs.event_log import EventReader, read_state
 from pipeline.runs.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed, TrainEnded, TrainStep
-from pipeline.runs.store import EventReader, RunFolder, Workspace, read_state, runs_of
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.store import runs_of
 from pipeline.system.gpu import cpu_device
 from tests.processes import IMPORT_PATH
 from tests.training.tiny_training import MadeUpData, TinyRun, config_for, order_for, plan_for, prompts_file, stop_at

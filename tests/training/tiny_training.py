@@ -18,10 +18,11 @@ from pipeline.base_model import locate
 from pipeline.config.schema import Config
 from pipeline.dataset.packing import pack
 from pipeline.planning.plan import Plan
-from pipeline.runs import store as runs
+from pipeline.runs import store
 from pipeline.runs.context import StepContext, never_stop
+from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Event, StopMode, TrainStep
-from pipeline.runs.store import EventWriter, RunFolder, Workspace
+from pipeline.runs.folders import RunFolder, Workspace
 
 ROW_TOKENS = 48
 
@@ -92,8 +93,8 @@ class TinyRun:
 
     def __init__(self, root: Path, config: Config, stop: Callable[[], StopMode | None] = never_stop) -> None:
         workspace = Workspace(root)
-        found = runs.runs_of(workspace, config.project)
-        self.folder: RunFolder = found[0] if found else runs.create(workspace, config, {})
+        found = store.runs_of(workspace, config.project)
+        self.folder: RunFolder = found[0] if found else store.create(workspace, config, {})
         self.config, self.events = config, list[Event]()
         self._writer = EventWriter(self.folder)
         self.ctx = StepContext(config, workspace, self.folder, self.emit, stop)

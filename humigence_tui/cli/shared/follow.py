@@ -9,16 +9,16 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
-from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared import run_report
 from humigence_tui.cli.shared.display import Display, display
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG
 from humigence_tui.cli.shared.output import say, say_next
 from humigence_tui.event_text import Line, standing_lines
 from pipeline.common.errors import EXIT_OK
-from pipeline.runs import store as runs
+from pipeline.runs import control, event_log
 from pipeline.runs.events import StopMode
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState
-from pipeline.runs.store import RunFolder
 from pipeline.system import locks
 
 
@@ -36,30 +36,30 @@ def follow_started(run: RunFolder, *, after_seq: int, as_json: bool, config_path
     """
     with _counting_interrupts(run) as interrupts:
         state = _watch(run, after_seq, interrupts)
-    report.print_end(run, state, data_as_json=as_json, config_path=config_path)
-    return report.exit_code(run, state)
+    run_report.print_end(run, state, data_as_json=as_json, config_path=config_path)
+    return run_report.exit_code(run, state)
 
 
 def follow_elsewhere(run: RunFolder, *, as_json: bool) -> int:
     """Follow a run that lives anyway: Ctrl-C only stops looking. One that has ended is reported at once."""
     try:
-        state = _watch(run, runs.newest_seq(run), lambda _view: None, catch_up=True)
+        state = _watch(run, event_log.newest_seq(run), lambda _view: None, catch_up=True)
     except KeyboardInterrupt:
         say()
         say("the run goes on")
-        say_next(f"humigence runs follow {report.run_name(run)}", f"humigence runs stop {report.run_name(run)}")
+        say_next(f"humigence runs follow {run_report.run_name(run)}", f"humigence runs stop {run_report.run_name(run)}")
         return EXIT_OK
-    report.print_end(run, state, data_as_json=as_json)
-    return report.exit_code(run, state)
+    run_report.print_end(run, state, data_as_json=as_json)
+    return run_report.exit_code(run, state)
 
 
 def _watch(run: RunFolder, after_seq: int, watched: Watched, *, catch_up: bool = False) -> RunState:
     """Fold and show the log until the run ends or its process is gone."""
     state = RunState()
     with display() as view:
-        view.tell([Line(f"run {report.run_name(run)}")])
+        view.tell([Line(f"run {run_report.run_name(run)}")])
         told = not catch_up
-        for batch in runs.follow(run):
+        for batch in event_log.follow(run):
             for envelope in batch:
                 state.apply(envelope)
                 if envelope.seq > after_seq:
@@ -103,7 +103,7 @@ def _asked_to_stop(run: RunFolder, mode: StopMode) -> Line:
 
 def ask_to_stop(run: RunFolder, mode: StopMode) -> None:
     """Leave the request in the run folder; an abort also wakes the process, which may be far from the end of a step."""
-    runs.request_stop(run, mode)
+    control.request_stop(run, mode)
     pid = locks.holder(run.lock)
     if mode == "abort" and pid not in (None, os.getpid()):
         with suppress(ProcessLookupError):

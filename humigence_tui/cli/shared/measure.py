@@ -11,7 +11,7 @@ from pipeline.common.text import size
 from pipeline.config.schema import Config
 from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
 from pipeline.planning.measurements import Measurement
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 
 KIND = "pipeline.jobs.measure"
 

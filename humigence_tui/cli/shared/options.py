@@ -13,7 +13,7 @@ from humigence_tui.cli.shared.output import say
 from pipeline.config import file as config_file
 from pipeline.config.environment import switch, training_asked
 from pipeline.config.schema import Config
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 
 __all__ = [
     "DEFAULT_CONFIG",

@@ -16,7 +16,7 @@ from pipeline.cleanup.retention import KEPT_NEWEST, Item, Kind, Pruning
 from pipeline.common import files
 from pipeline.common.errors import BadInput, Stopped
 from pipeline.common.text import counted, size
-from pipeline.runs import store as runs
+from pipeline.runs import store
 
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="A run's id, its beginning, PROJECT/ID or a path.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
@@ -37,7 +37,7 @@ def rm(run: Runs, yes: Yes = False, as_json: AsJson = False) -> None:
     here = workspace()
     if not all(run):  # `rm "$RUN"` with nothing in it: elsewhere no name is the newest run's
         raise BadInput("the name of a run is empty", "humigence runs lists them")
-    found = list(dict.fromkeys(runs.find(here, selector) for selector in run))
+    found = list(dict.fromkeys(store.find(here, selector) for selector in run))
     for each in found:
         removal.require_removable(here, each)
     items = [Item("run", each.path, files.disk_bytes(each.path), "you named it") for each in found]

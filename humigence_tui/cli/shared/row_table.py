@@ -14,7 +14,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.readers import jsonl
 from pipeline.dataset.row import Look, look_at
-from pipeline.jobs.rows import TWIN_WORDS, histogram, rendered
+from pipeline.dataset.row_view import TWIN_WORDS, histogram, rendered
 
 if TYPE_CHECKING:
     from pipeline.dataset.prepare import Measured

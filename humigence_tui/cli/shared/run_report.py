@@ -8,11 +8,12 @@ from humigence_tui.cli.shared.options import DEFAULT_CONFIG, with_config
 from humigence_tui.cli.shared.output import Colour, out, out_json, say, say_next, table
 from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.common.text import counted, gate_needs, gate_value, loss
-from pipeline.runs import post_mortem as gone
-from pipeline.runs import provenance
+from pipeline.runs import post_mortem, provenance
+from pipeline.runs.control import status_of
 from pipeline.runs.events import GateJudged, Verdict
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState
-from pipeline.runs.store import RunFolder, status_of, summary
+from pipeline.runs.store import summary
 
 _VERDICT_COLOURS: dict[Verdict, Colour] = {"passed": "green", "failed": "red", "not judged": "amber"}
 _VERDICT_MARKS: dict[Verdict, str] = {"passed": "✔", "failed": "✘", "not judged": "·"}
@@ -138,7 +139,7 @@ def _say_crashed(run: RunFolder, state: RunState) -> None:
     where = f" in step {state.current}" if state.current else ""
     at = f", after optimizer step {counted(state.step)}" if state.step else ""
     say(f"✘ crashed: the run's process ({state.pid or 'unknown'}) ended without a word{where}{at}", "red")
-    say(f"  {gone.why(run) or 'most often the machine ran out of memory; the end of the log may tell'}")
+    say(f"  {post_mortem.why(run) or 'most often the machine ran out of memory; the end of the log may tell'}")
     say(f"  log: {run.output_log}", "dim")
     say_next(resume_command(run) if state.training else "humigence pipeline")
 

@@ -6,22 +6,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared import run_report
 from humigence_tui.cli.shared.display import display
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
 from humigence_tui.cli.shared.output import out_json
 from humigence_tui.event_text import Line
-from pipeline.base_model import same_base as trained_on
+from pipeline.base_model import same_base
 from pipeline.base_model.locate import locate
 from pipeline.common.errors import EXIT_OK, GatesFailed, MissingArtifact
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.runner import runner, worker
-from pipeline.runs import store as runs
+from pipeline.runs import store
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Envelope, Event, Note, StepName
+from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.runs.state import RunState
-from pipeline.runs.store import RunFolder, Workspace
 
 
 def run_step(
@@ -40,7 +40,7 @@ def run_step(
     if as_json:
         out_json(result_json(name, result, state))
     else:
-        report.print_gates(state.gates)
+        run_report.print_gates(state.gates)
     return GatesFailed.exit_code if any(gate.verdict == "failed" for gate in state.gates) else EXIT_OK
 
 
@@ -61,10 +61,10 @@ def trained_run(config_path: str) -> RunFolder:
 
 def _require_same_base(here: Workspace, config: Config) -> None:
     """Raises `BadInput` when the newest trained run of the config was trained on other weights under the same name."""
-    trained = next((run for run in runs.runs_of(here, config.project) if run.train_report.exists()), None)
+    trained = next((run for run in store.runs_of(here, config.project) if run.train_report.exists()), None)
     base = locate(config, here)
     if trained and base and trained.load_config().model == config.model:
-        trained_on.require_same(trained, base)
+        same_base.require_same(trained, base)
 
 
 def step_result(
@@ -90,7 +90,7 @@ def step_result(
             show(Note(told_notes(config_path or DEFAULT_CONFIG, loaded.notes)))
         if run is None:
             return runner.run_alone(name, StepContext(config, here, emit=show)), state
-        view.tell([Line(f"run {report.run_name(run)}")])
+        view.tell([Line(f"run {run_report.run_name(run)}")])
         with worker.writing(run, show) as log:  # what comes out belongs to the run, for every later look at it
             return runner.run_alone(name, StepContext(config, here, run, log.emit)), state
 
@@ -102,5 +102,5 @@ def result_json(name: StepName, result: StepResult, state: RunState) -> dict[str
         "outcome": result.outcome,
         "summary": result.summary,
         "notes": [{"level": note.level, "text": note.text} for _, note in state.notes],
-        **report.results_json(state),
+        **run_report.results_json(state),
     }

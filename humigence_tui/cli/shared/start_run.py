@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from humigence_tui.cli.shared import run_report as report
+from humigence_tui.cli.shared import run_report
 from humigence_tui.cli.shared.display import PlainDisplay
 from humigence_tui.cli.shared.follow import follow_started
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, open_project, switch, workspace
@@ -17,10 +17,10 @@ from pipeline.common.errors import BadInput, Stopped
 from pipeline.config.schema import Config
 from pipeline.runner import launch
 from pipeline.runner.launch import Request, Started
-from pipeline.runs import store as runs
+from pipeline.runs import control, event_log, store
 from pipeline.runs.events import Envelope, Event
+from pipeline.runs.folders import Workspace
 from pipeline.runs.state import RunState
-from pipeline.runs.store import Workspace
 
 
 def chosen_config(config_path: str | None, resume: bool, run: str | None) -> tuple[Workspace, Config, str | None]:
@@ -36,11 +36,11 @@ def chosen_config(config_path: str | None, resume: bool, run: str | None) -> tup
     if not resume:
         raise BadInput(f"{run}: a run is named, but not what to do with it", f"--resume {run} goes on with it")
     here = workspace()
-    found = runs.find(here, run)
+    found = store.find(here, run)
     config = found.load_config()
     if config_path is not None and open_project(config_path)[1].project != config.project:
-        raise BadInput(f"run {report.run_name(found)} is not of the project in {config_path}", "leave out --config")
-    return here, config, report.run_name(found)
+        raise BadInput(f"run {run_report.run_name(found)} is not of the project in {config_path}", "leave out --config")
+    return here, config, run_report.run_name(found)
 
 
 def validation_only() -> bool:
@@ -56,9 +56,9 @@ def launched(
     if foreground:
         started = _in_foreground(here, config, request)
         if not started.standing:
-            state = runs.read_state(started.run)
-            report.print_end(started.run, state, data_as_json=as_json, config_path=path)
-            return report.exit_code(started.run, state)
+            state = event_log.read_state(started.run)
+            run_report.print_end(started.run, state, data_as_json=as_json, config_path=path)
+            return run_report.exit_code(started.run, state)
     else:
         started = launch.start(here, config, request)
     if started.standing:
@@ -67,10 +67,10 @@ def launched(
 
 
 def _standing(started: Started, as_json: bool, config_path: str) -> int:
-    say(f"everything is unchanged since run {report.run_name(started.run)}: its report stands")
-    state = runs.read_state(started.run)
-    report.print_end(started.run, state, data_as_json=as_json, config_path=config_path)
-    return started.exit_code or report.exit_code(started.run, state)
+    say(f"everything is unchanged since run {run_report.run_name(started.run)}: its report stands")
+    state = event_log.read_state(started.run)
+    run_report.print_end(started.run, state, data_as_json=as_json, config_path=config_path)
+    return started.exit_code or run_report.exit_code(started.run, state)
 
 
 def _in_foreground(here: Workspace, config: Config, request: Request) -> Started:
@@ -95,10 +95,10 @@ def _interrupts_ask_to_stop(here: Workspace, project: str) -> Iterator[None]:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         nonlocal pressed
         pressed += 1
-        run = next((run for run in runs.runs_of(here, project) if runs.is_alive(run)), None)
+        run = next((run for run in store.runs_of(here, project) if control.is_alive(run)), None)
         if run is None:
             raise KeyboardInterrupt
-        runs.request_stop(run, "save" if pressed == 1 else "abort")
+        control.request_stop(run, "save" if pressed == 1 else "abort")
         if pressed > 1:
             raise Stopped("aborted")
         say("stopping after this step, then saving; Ctrl-C again aborts")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model import untrusted_files as strangers
+from pipeline.base_model import untrusted_files
 from pipeline.base_model.locate import INDEX, BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.common.errors import BadInput
@@ -162,7 +162,7 @@ def files_along(base: BaseModel) -> list[Path]:
     if base.kind == "gguf":
         return []
     found = [base.path / _SENTENCEPIECE, *licence_files(base)]
-    return [path for path in found if path.is_file() and not strangers.leads_out(path, base.path)]
+    return [path for path in found if path.is_file() and not untrusted_files.leads_out(path, base.path)]
 
 
 def licence_files(base: BaseModel) -> list[Path]:

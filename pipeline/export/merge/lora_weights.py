@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model import untrusted_files as strangers
+from pipeline.base_model import untrusted_files
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
 from pipeline.export.merge.bfloat16 import NAMES, widened
@@ -55,9 +55,9 @@ class Adapter:
         self._folder, self._path = folder, folder / ADAPTER_WEIGHTS
         try:
             self._scale = _scale(read_json(folder / ADAPTER_CONFIG))
-            if problem := strangers.leads_out(self._path, folder) or strangers.weights_problem(self._path):
+            if problem := untrusted_files.leads_out(self._path, folder) or untrusted_files.weights_problem(self._path):
                 raise ValueError(problem)
-            self._header, self._start = strangers.safetensors_header(self._path)
+            self._header, self._start = untrusted_files.safetensors_header(self._path)
             self._header.pop("__metadata__", None)
             self.layers = self._sizes()
         except (OSError, json.JSONDecodeError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:

@@ -23,7 +23,7 @@ from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.common.errors import BadInput
 from pipeline.export.merge.bfloat16 import BYTES, NAMES, narrowed, widened
 from pipeline.export.merge.lora_weights import Adapter, LowRank
-from pipeline.system.out_of_memory import NO_ROOM, merge_fault, unless_short
+from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, unless_short
 
 _PIECE = 1 << 21  # weights that are computed with at once: four or five arrays of 8 MiB
 _COPIED_BYTES = 8 << 20
@@ -215,3 +215,11 @@ def _merge(source: BinaryIO, target: _Summed, name: str, entry: dict[str, Any], 
     for piece in merged_pieces(name, change, read, dtype, tally):
         target.write(np.ascontiguousarray(piece).data.cast("B"))
     source.seek(start + entry["shape"][0] * row_bytes)
+
+
+def merge_fault(weight: str) -> OutOfMemory:
+    """There is no room for a few rows of a weight and what is added to them."""
+    return OutOfMemory(
+        f"memory ran out while merging {weight}",
+        "free memory on this machine, then humigence merge goes on; the adapter is packaged already",
+    )

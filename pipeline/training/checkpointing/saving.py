@@ -9,8 +9,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from pipeline.runs.checkpoint_folders import new_checkpoint
+from pipeline.runs.disk_wait import wait_for
 from pipeline.runs.events import Event
-from pipeline.system.disk import is_full, wait_for
+from pipeline.system.disk import is_full
 
 _BESIDE_TENSORS = 1 << 20  # random states, schedule, figures, the manifest
 

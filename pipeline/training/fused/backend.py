@@ -18,10 +18,9 @@ class Operations:
 
 def operations_for(device: torch.device) -> Operations:
     if device.type == "cuda":
-        from pipeline.training.fused import triton_attention as attention_kernels
-        from pipeline.training.fused import triton_ops as kernels
+        from pipeline.training.fused import triton_attention, triton_ops
 
-        return Operations(kernels, attention_kernels)
-    from pipeline.training.fused import torch_ops as reference
+        return Operations(triton_ops, triton_attention)
+    from pipeline.training.fused import torch_ops
 
-    return Operations(reference, reference)
+    return Operations(torch_ops, torch_ops)

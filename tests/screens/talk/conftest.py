@@ -10,7 +10,7 @@ import pytest
 
 from humigence_tui.app import HumigenceApp
 from pipeline.config.schema import Config
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from pipeline.steps import evaluate, gates, pack
 from tests import tiny
 from tests.conftest import chat_row, write_jsonl

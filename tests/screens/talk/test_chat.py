@@ -12,8 +12,8 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from pipeline.runs import store as runs
-from pipeline.runs.store import Workspace
+from pipeline.runs import store
+from pipeline.runs.folders import Workspace
 from screens.chat.chat import ChatScreen
 from screens.chat.conversation import Answer, Side, Turn, side_content
 from tests.pipeline.test_jobs import gone
@@ -25,7 +25,7 @@ PROMPT = "What is the capital of France?"
 
 
 def stage(root: Path, **arguments: Any) -> Stage:
-    return Stage(root, "chat", **(arguments or {"run": runs.find(Workspace(root))}))
+    return Stage(root, "chat", **(arguments or {"run": store.find(Workspace(root))}))
 
 
 async def loaded(pilot: Pilot[None], longest: int = 64) -> ChatScreen:
@@ -45,7 +45,8 @@ async def ask(pilot: Pilot[None], prompt: str = PROMPT) -> None:
 
 def expected(root: Path, folder: Path, prompts: list[str], *, base: bool, longest: int) -> list[str]:
     """What the model answers to `prompts`, one after the other, asked without any screen."""
-    from pipeline.modeling.generate import generate_batch, load_packaged
+    from pipeline.export.load import load_packaged
+    from pipeline.modeling.generate import generate_batch
     from pipeline.system.gpu import cpu_device
 
     before = Path.cwd()

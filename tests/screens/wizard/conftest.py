@@ -16,7 +16,7 @@ from textual.widgets import Input
 from humigence_tui.app import HumigenceApp
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.runs.store import Workspace
+from pipeline.runs.folders import Workspace
 from screens.frame import messages
 from screens.setup.form_values import Field, as_entry
 from screens.setup.wizard import WizardScreen

@@ -9,7 +9,7 @@ from pydantic import Field as PydanticField
 
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from screens.setup import form_values as draft_module
+from screens.setup import form_values
 from screens.setup.form_values import Draft, Field, as_entry, as_value, fields
 from tests.screens.wizard.conftest import another_value
 
@@ -35,12 +35,12 @@ def test_every_setting_of_the_model_is_a_field_of_the_form() -> None:
     ],
 )
 def test_the_type_of_a_setting_says_how_it_is_entered(annotation: Any, kind: str, options: Any, optional: bool) -> None:
-    assert draft_module._kind(annotation) == (kind, options, optional)
+    assert form_values._kind(annotation) == (kind, options, optional)
 
 
 def test_a_type_nobody_can_enter_is_refused_when_the_form_is_made() -> None:
     with pytest.raises(TypeError, match="no way to enter"):
-        draft_module._kind(dict[str, int])
+        form_values._kind(dict[str, int])
 
 
 @pytest.mark.parametrize("field", fields().values(), ids=lambda field: field.key)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.training.fused import torch_ops as reference
+from pipeline.training.fused import torch_ops
 from pipeline.training.fused.decoder import FusedModel
 from pipeline.training.fused.torch_ops import Dropout, Heads, Product
 from pipeline.training.fused.train_step import FusedStep
@@ -49,31 +49,31 @@ def dropout(request: pytest.FixtureRequest) -> Dropout | None:
 
 @pytest.mark.parametrize("hidden", [96, 576, 2048])
 def test_norms(dropout: Dropout | None, hidden: int) -> None:
-    from pipeline.training.fused import triton_ops as kernels
+    from pipeline.training.fused import triton_ops
 
     x, dy, t, residual = (made(64, hidden, seed=i) for i in range(4))
     weight = made(hidden).abs() + 0.5
-    close(kernels.rms_norm(x, weight, 1e-5, dropout), reference.rms_norm(x, weight, 1e-5, dropout))
-    rstd = reference.rms_norm(x, weight, 1e-5)[2]
-    close(kernels.rms_norm_again(x, weight, rstd, dropout), reference.rms_norm_again(x, weight, rstd, dropout))
+    close(triton_ops.rms_norm(x, weight, 1e-5, dropout), torch_ops.rms_norm(x, weight, 1e-5, dropout))
+    rstd = torch_ops.rms_norm(x, weight, 1e-5)[2]
+    close(triton_ops.rms_norm_again(x, weight, rstd, dropout), torch_ops.rms_norm_again(x, weight, rstd, dropout))
     for rest in ((None, None, None), (residual, None, None), (residual, t, dropout)):
         arguments = (dy, x, rstd, weight, *rest)
-        close(kernels.rms_norm_backward(*arguments), reference.rms_norm_backward(*arguments))
+        close(triton_ops.rms_norm_backward(*arguments), torch_ops.rms_norm_backward(*arguments))
 
 
 @pytest.mark.parametrize("adapted", ["", "gate", "up", "down", "gate up down"])
 @pytest.mark.parametrize(("rows", "width", "rank"), [(64, 1500, 16), (40, 96, 4), (33, 130, 24)])
 def test_swiglu_with_what_adapters_add(dropout: Dropout | None, adapted: str, rows: int, width: int, rank: int) -> None:
-    from pipeline.training.fused import triton_ops as kernels
+    from pipeline.training.fused import triton_ops
 
     gate_up, d, hidden = made(rows, 2 * width), made(rows, width, seed=1), made(rows, 2 * rank, seed=2)
     ups = made(2, width, rank, seed=3)
     gate = Product(hidden[:, :rank], ups[0].t()) if "gate" in adapted else None
     up = Product(hidden[:, rank:], ups[1].t()) if "up" in adapted else None
     down = Product(made(rows, rank, seed=4), made(rank, width, seed=5)) if "down" in adapted else None
-    close(kernels.swiglu(gate_up, gate, up, dropout), reference.swiglu(gate_up, gate, up, dropout))
+    close(triton_ops.swiglu(gate_up, gate, up, dropout), torch_ops.swiglu(gate_up, gate, up, dropout))
     results = []
-    for module in (kernels, reference):
+    for module in (triton_ops, torch_ops):
         again, gradient = d.clone(), gate_up.clone()
         module.swiglu_backward_(again, gradient, gate, up, down, dropout)  # type: ignore[attr-defined]
         results.append((again, gradient))
@@ -81,52 +81,52 @@ def test_swiglu_with_what_adapters_add(dropout: Dropout | None, adapted: str, ro
 
 
 def test_rotation_dropout_and_loss(dropout: Dropout | None) -> None:
-    from pipeline.training.fused import triton_ops as kernels
+    from pipeline.training.fused import triton_ops
 
     d = made(64, 1500, seed=1)
     if dropout is not None:
-        assert torch.equal(kernels.dropped(d, dropout), reference.dropped(d, dropout))
-        close(kernels.add_dropped_(d.clone(), d, dropout), reference.add_dropped_(d.clone(), d, dropout))
+        assert torch.equal(triton_ops.dropped(d, dropout), torch_ops.dropped(d, dropout))
+        close(triton_ops.add_dropped_(d.clone(), d, dropout), torch_ops.add_dropped_(d.clone(), d, dropout))
     qkv, angle = made(64, 12 * 64), made(64, 32, seed=2)
-    close(*(module.rotate_(qkv.clone(), angle.cos(), angle.sin(), 9) for module in (kernels, reference)))  # type: ignore[attr-defined]
+    close(*(module.rotate_(qkv.clone(), angle.cos(), angle.sin(), 9) for module in (triton_ops, torch_ops)))  # type: ignore[attr-defined]
     targets = torch.randint(0, 1000, (64,), device="cuda").int()
     targets[::3] = -100
     scale = torch.tensor([0.01], device="cuda")
     found, wanted = made(64, 1000), made(64, 1000)
     close(
-        kernels.cross_entropy_(found, targets, scale, gradient=True),
-        reference.cross_entropy_(wanted, targets, scale, gradient=True),
+        triton_ops.cross_entropy_(found, targets, scale, gradient=True),
+        torch_ops.cross_entropy_(wanted, targets, scale, gradient=True),
     )
     close(found, wanted)
 
 
 @pytest.mark.parametrize(("query", "key", "dim"), [(6, 2, 32), (9, 3, 64), (32, 4, 64), (4, 4, 128), (8, 2, 128)])
 def test_attention_and_its_gradients(query: int, key: int, dim: int) -> None:
-    from pipeline.training.fused import triton_attention as attention_kernels
+    from pipeline.training.fused import triton_attention
 
     heads, (first, last) = Heads(query, key, dim, dim**-0.5), documents()
     qkv = made(TOKENS, (query + 2 * key) * dim).bfloat16()
     wide = qkv.float().requires_grad_()
-    wanted, wanted_lse = reference.attend(wide, heads, first)
-    out, lse = attention_kernels.attend(qkv, heads, first)
+    wanted, wanted_lse = torch_ops.attend(wide, heads, first)
+    out, lse = triton_attention.attend(qkv, heads, first)
     close(out, wanted, 1e-2)
     close(lse, wanted_lse, 1e-2)
     d = made(TOKENS, query * dim, seed=5).bfloat16()
     wanted.backward(d.float())
-    found = attention_kernels.attend_backward(d, qkv, out, lse, heads, first, last)
+    found = triton_attention.attend_backward(d, qkv, out, lse, heads, first, last)
     assert wide.grad is not None
     assert float((found.float() - wide.grad).norm() / wide.grad.norm()) < 1e-2
 
 
 def test_attention_gives_the_same_bits_twice() -> None:
-    from pipeline.training.fused import triton_attention as attention_kernels
+    from pipeline.training.fused import triton_attention
 
     heads, (first, last) = Heads(9, 3, 64, 0.125), documents()
     qkv, d = made(TOKENS, 15 * 64).bfloat16(), made(TOKENS, 9 * 64, seed=1).bfloat16()
     twice = []
     for _ in range(2):
-        out, lse = attention_kernels.attend(qkv, heads, first)
-        twice.append((out, attention_kernels.attend_backward(d, qkv, out, lse, heads, first, last)))
+        out, lse = triton_attention.attend(qkv, heads, first)
+        twice.append((out, triton_attention.attend_backward(d, qkv, out, lse, heads, first, last)))
     assert all(torch.equal(a, b) for a, b in zip(*twice, strict=True))
 
 

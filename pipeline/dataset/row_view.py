@@ -1,0 +1,62 @@
+"""A row as it is shown to a person: which text is trained, cut to what can be read, and lengths as a histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.tokenization.messages import NOT_TRAINED, Message
+
+if TYPE_CHECKING:
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+    from pipeline.tokenization.label_spans import Encoded
+
+
+TWIN_WORDS = "the same conversation stands further up"
+MOST_CHARACTERS = 40_000  # of a row; more can't be read on a screen
+_FINEST_BINS = 64
+
+
+def rendered(document: Encoded, tokenizer: ChatTokenizer) -> dict[str, Any]:
+    """`{"tokens", "trained", "parts": [(text, is trained), …], "left_out": characters}`."""
+    parts: list[tuple[str, bool]] = []
+    at, told, room = 0, 0, MOST_CHARACTERS
+    for end in _borders(document.labels):
+        # Always from the start: a word piece alone would lose the space before it.
+        text = tokenizer.decode(document.ids[:end], keep_special=True)
+        parts.append((text[told : told + room], document.labels[at] != NOT_TRAINED))
+        room -= len(parts[-1][0])
+        told, at = max(told, len(text)), end
+    trained = sum(label != NOT_TRAINED for label in document.labels)
+    left_out = told - sum(len(text) for text, _ in parts)
+    return {"tokens": len(document.ids), "trained": trained, "parts": parts, "left_out": left_out}
+
+
+def _borders(labels: Sequence[int]) -> list[int]:
+    """Where each stretch of tokens that are all trained, or all not, ends."""
+    trained = [label != NOT_TRAINED for label in labels]
+    return [end for end in range(1, len(trained) + 1) if end == len(trained) or trained[end] != trained[end - 1]]
+
+
+def shortened(messages: Sequence[Message]) -> list[list[str]]:
+    room = MOST_CHARACTERS
+    shown: list[list[str]] = []
+    for message in messages:
+        shown.append([message["role"], message["content"][: max(0, room)]])
+        room -= len(message["content"])
+    return shown
+
+
+def histogram(lengths: NDArray[np.int64]) -> dict[str, Any]:
+    """How many conversations there are of each length: `width` tokens a bin, the narrowest power of two with 64 bins or fewer."""
+    if not len(lengths):
+        return {"width": 1, "counts": [], "median": 0, "longest": 0}
+    longest = int(lengths.max())
+    width = 1
+    while longest // width >= _FINEST_BINS:
+        width *= 2
+    counts = np.bincount(lengths // width).tolist()
+    return {"width": width, "counts": counts, "median": int(np.median(lengths)), "longest": longest}

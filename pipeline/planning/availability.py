@@ -1,0 +1,49 @@
+"""Why a curated model can't be chosen on this machine now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.base_model.catalogue import CuratedModel, has_token
+from pipeline.base_model.locate import hub_cache
+from pipeline.base_model.precision import compute_dtype
+from pipeline.base_model.shape import ATTENTION, ModelShape
+from pipeline.planning.memory_plain import estimate
+from pipeline.system.disk import free_disk_bytes
+from pipeline.system.gpu import GIB, Device
+
+
+def availability(model: CuratedModel, device: Device | None = None, environ: Mapping[str, str] | None = None) -> str | None:
+    """Why this model can't be chosen on this machine now, or None when it can.
+
+    Args:
+        device: where it would train; None leaves memory out.
+    """
+    if device and (reason := _lacks_memory(model.shape, device)):
+        return reason
+    if model.downloaded:
+        return None
+    if model.gated and not has_token(environ):
+        return f"gated: accept its licence at https://huggingface.co/{model.repo}, then set HF_TOKEN"
+    free = free_disk_bytes(hub_cache())
+    if free < model.download_bytes:
+        return f"needs {model.download_bytes / GIB:.1f} GiB on disk, {free / GIB:.1f} GiB free at {hub_cache()}"
+    return None
+
+
+def _lacks_memory(shape: ModelShape, device: Device) -> str | None:
+    """Whether even the cheapest training (4-bit, one short row, checkpointing) does not fit."""
+    need = estimate(
+        shape,
+        precision_mode="qlora_nf4",
+        compute_dtype=compute_dtype("qlora_nf4", device),
+        rank=16,
+        target_modules=ATTENTION,
+        rows=1,
+        row_tokens=512,
+        checkpointing=True,
+        device=device.kind,
+    ).total
+    if not device.total_bytes or need <= device.free_bytes:
+        return None
+    return f"needs {need / GIB:.1f} GiB of memory, {device.free_bytes / GIB:.1f} GiB free on {device.name}"

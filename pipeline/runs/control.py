@@ -1,0 +1,54 @@
+"""Whether a run lives, and asking it to stop: files and locks in its folder, looked at by its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from pipeline.common.files import write_atomic
+from pipeline.runs.events import StopMode
+from pipeline.runs.folders import RunFolder
+from pipeline.runs.state import RunState, Status
+from pipeline.system import locks
+
+
+def is_alive(run: RunFolder) -> bool:
+    """Whether a process holds the run's lock."""
+    return locks.holder(run.lock) is not None
+
+
+def status_of(run: RunFolder, state: RunState) -> Status:
+    """The fold's status, or `crashed` when the run says it is on and no process holds its lock."""
+    if state.status in ("starting", "running") and not is_alive(run):
+        return "crashed"
+    return state.status
+
+
+def request_stop(run: RunFolder, mode: StopMode) -> None:
+    """Ask the run to stop; it answers with a `StopAcknowledged` event at the end of the optimizer step.
+
+    Where the request can't be left in the folder, its process is told by signals.
+    """
+    try:
+        write_atomic(run.stop_request, mode + "\n")
+    except OSError:
+        pid = locks.holder(run.lock)
+        if pid in (None, os.getpid()):
+            raise
+        # The first saves, the second aborts; two of the same kind could become one.
+        for number in (signal.SIGTERM, signal.SIGINT)[: 2 if mode == "abort" else 1]:
+            os.kill(pid, number)
+
+
+def stop_requested(run: RunFolder) -> StopMode | None:
+    """What was asked for, if anything."""
+    try:
+        text = run.stop_request.read_text().strip()
+    except FileNotFoundError:
+        return None
+    return "abort" if text == "abort" else "save"
+
+
+def clear_stop_request(run: RunFolder) -> None:
+    """A new attempt starts with no request pending."""
+    run.stop_request.unlink(missing_ok=True)
