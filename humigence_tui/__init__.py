@@ -1,0 +1,1 @@
+"""The two programs: the full-screen app and the command line."""

@@ -1,0 +1,1 @@
+"""What a person sees: a room a screen, and what they share."""

@@ -8,8 +8,8 @@ import pytest
 
 from humigence_tui.cli.config import markdown_table
 from humigence_tui.cli.main import ENTRIES
-from pipeline import troubleshooting
 from pipeline.runs.events import STEP_NAMES
+from pipeline.troubleshooting import catalogue
 from tests.benchmarks import performance
 from tests.processes import ROOT
 
@@ -23,7 +23,7 @@ def test_the_table_of_settings_is_the_generated_one() -> None:
 
 def test_the_table_of_troubles_is_the_generated_one() -> None:
     shown = README.split("<!-- troubles -->\n")[1].split("<!-- end of troubles -->")[0]
-    assert shown == troubleshooting.markdown_table(), "humigence errors --markdown makes it"
+    assert shown == catalogue.markdown_table(), "humigence errors --markdown makes it"
 
 
 def test_the_table_of_performance_is_made_from_what_was_measured() -> None:

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from humigence_tui.background import Post
 from humigence_tui.background.log_lines import log_lines, told_lines
 from humigence_tui.background.output import OutputTail
+from humigence_tui.background.post import Post
 from pipeline.common.errors import HumigenceError
 from pipeline.runs import control, fold_cache, post_mortem
 from pipeline.runs.event_log import EventReader

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from humigence_tui.background import Post
+from humigence_tui.background.post import Post
 from pipeline.system import gpu
 from pipeline.system.host import read_host
 from screens.frame import messages

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from humigence_tui.background import Post
+from humigence_tui.background.post import Post
 from pipeline.common.files import disk_bytes
 from pipeline.runs import control, fold_cache, store
 from pipeline.runs.event_log import EventReader

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
-from humigence_tui.background import Post
 from humigence_tui.background.follower import Follower
 from humigence_tui.background.machine import MachineWatch
+from humigence_tui.background.post import Post
 from humigence_tui.background.run_list import RunList
 from pipeline.runs.folders import Workspace
 

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from humigence_tui.background import Post
+from humigence_tui.background.post import Post
 from humigence_tui.terminal.tty import output_to
 from pipeline.common.errors import HumigenceError
 from pipeline.runs import control

@@ -1,0 +1,1 @@
+"""The `humigence` command, a file a command."""

@@ -9,9 +9,9 @@ import typer
 
 from humigence_tui.cli.shared.options import AsJson
 from humigence_tui.cli.shared.output import Colour, out, out_json, say
-from pipeline import doctor as examination
 from pipeline.common.errors import EXIT_OK, EnvironmentFault
-from pipeline.doctor import Check, Status
+from pipeline.doctor.check import Check, Status
+from pipeline.doctor.report import examine, healthy, to_json
 from pipeline.system.gpu import Survey, survey
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -26,14 +26,14 @@ def doctor(
 ) -> int:
     """Works without a GPU, a driver or a network. Exit code 4 when something must be mended before training."""
     found = survey()
-    checks = examination.examine(Path.cwd(), found)
+    checks = examine(Path.cwd(), found)
     if as_json:
-        out_json(examination.to_json(checks))
+        out_json(to_json(checks))
     else:
         _print(checks)
     if gpu and not found.gpus:
         raise _no_gpu(found)
-    if examination.healthy(checks):
+    if healthy(checks):
         return EXIT_OK
     say("something must be mended before training", "red")
     return EnvironmentFault.exit_code

@@ -9,9 +9,9 @@ import typer
 
 from humigence_tui.cli.shared.options import AsJson
 from humigence_tui.cli.shared.output import out, out_json, out_piece
-from pipeline import troubleshooting
 from pipeline.common.errors import BadInput
-from pipeline.troubleshooting import Trouble
+from pipeline.troubleshooting import catalogue
+from pipeline.troubleshooting.trouble import Trouble
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -29,7 +29,7 @@ def errors(
 ) -> None:
     """Every error's first line, why it happens and what to do."""
     if markdown:
-        out_piece(troubleshooting.markdown_table())
+        out_piece(catalogue.markdown_table())
         return
     found = about(" ".join(words or ()))
     if as_json:
@@ -48,10 +48,10 @@ def about(words: str) -> tuple[Trouble, ...]:
     Raises:
         BadInput: none has them.
     """
-    if exact := troubleshooting.find(words.removeprefix("✘").strip()):
+    if exact := catalogue.find(words.removeprefix("✘").strip()):
         return (exact,)
     wanted = words.lower().split()
-    found = tuple(each for each in troubleshooting.TROUBLES if all(word in _text(each) for word in wanted))
+    found = tuple(each for each in catalogue.TROUBLES if all(word in _text(each) for word in wanted))
     if not found:
         raise BadInput(f"no error is told with these words: {words}", "humigence errors lists all of them")
     return found

@@ -59,17 +59,8 @@ class BaseModel:
         config = "" if self.kind == "gguf" else sha256_file(self.path / "config.json")
         return fingerprint("weights", samples, config)
 
-    def tokenizer_fingerprint(self) -> str:
-        """Changes with the vocabulary, its settings or the chat template."""
-        own = self.own_tokenizer_fingerprint()
-        if self.template == "auto":
-            return own
-        from pipeline.tokenization.templates import TEMPLATES  # which needs this module
-
-        return fingerprint("template", own, TEMPLATES[self.template].jinja)
-
     def own_tokenizer_fingerprint(self) -> str:
-        """The same of what its files say, whichever template was chosen."""
+        """Changes with the vocabulary, its settings or the template that the files give, whichever template was chosen."""
         if self.kind == "gguf":
             return fingerprint("gguf tokenizer", read_header(self.path).tokenizer_digest)
         files = [self.path / name for name in _TOKENIZER_FILES] + sorted((self.path / "chat_templates").glob("*"))

@@ -24,6 +24,7 @@ from pipeline.config.file import shipped
 from pipeline.config.schema import Config
 from pipeline.dataset.packing import pack, row_capacity
 from pipeline.runs.folders import Workspace
+from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -138,7 +139,7 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
         "format": FORMAT_VERSION,
         "libraries": [version("transformers"), version("tokenizers")],
         "raw": raw_digest(raw),
-        "tokenizer": base.tokenizer_fingerprint(),
+        "tokenizer": tokenizer_fingerprint(base),
         "seed": config.seed,
         "schema": data.row_schema,
         "max_seq_len": data.max_seq_len,

@@ -22,6 +22,7 @@ from pipeline.runs.context import StepContext
 from pipeline.runs.events import GateJudged
 from pipeline.runs.store import read_report
 from pipeline.runs.trained import Trained
+from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 
 # Raise it when the same inputs would be packaged differently.
 FORMAT_VERSION = 2
@@ -73,7 +74,7 @@ class Package:
                 "kind": self.base.kind,
                 **asdict(self.reference),
                 "weights_fingerprint": self.base.weights_fingerprint(),
-                "tokenizer_fingerprint": self.base.tokenizer_fingerprint(),
+                "tokenizer_fingerprint": tokenizer_fingerprint(self.base),
             },
             "precision_mode": self.config.train.precision_mode,
             "max_seq_len": self.config.data.max_seq_len,
@@ -112,7 +113,7 @@ def find(ctx: StepContext) -> Package | None:
     del config["compute"]  # the device is no part of the result, and a worker knows it by another name than the config file
     del config["export"]["formats"]  # the manifest names them
     sources = [
-        FORMAT_VERSION, result.adapter_sha256(), evaluation, config, base.weights_fingerprint(), base.tokenizer_fingerprint(),
+        FORMAT_VERSION, result.adapter_sha256(), evaluation, config, base.weights_fingerprint(), tokenizer_fingerprint(base),
         data, __version__,
     ]  # fmt: skip
     made_with = provenance.of_training(provenance.starts(result.run))

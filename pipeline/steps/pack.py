@@ -97,7 +97,7 @@ def _pack(ctx: StepContext, folder: Path, package: Package) -> None:
 
 
 def _write(ctx: StepContext, folder: Path, package: Package, needed: int, old: Path | None = None) -> None:
-    from pipeline import export
+    from pipeline.export.write import write
 
     merging = "merged" in package.formats and old is None
     hint = f"make room, then {_MERGE_LATER}" if merging else _MAKE_ROOM
@@ -107,7 +107,7 @@ def _write(ctx: StepContext, folder: Path, package: Package, needed: int, old: P
         umask = os.umask(0)
         os.umask(umask)
         new.chmod(0o777 & ~umask)  # a temporary folder is private, a package is there to be used
-        export.write(new, package, watch.advance, old)
+        write(new, package, watch.advance, old)
         edited = carry_over(folder, new) if folder.exists() else []
     for name in edited:
         ctx.emit(Note(f"{_shown(ctx, folder)}: a file of the older package had been edited; it is kept as {name}", "warning"))

@@ -19,6 +19,7 @@ from jinja2 import Template
 from pipeline.base_model import untrusted_files
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
+from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 from pipeline.tokenization.label_prerender import outline
 from pipeline.tokenization.label_spans import Document, Draft, Encoded, Tokenized, all_there, drafts, labelled
 from pipeline.tokenization.messages import Message, check_turns
@@ -76,7 +77,7 @@ class ChatTokenizer:
         Raises:
             BadInput: it can't be read, has no chat template, or its template can't be trained on.
         """
-        return _loaded(base, base.tokenizer_fingerprint())
+        return _loaded(base, tokenizer_fingerprint(base))
 
     @classmethod
     def from_folder(cls, folder: Path, name: str = "", template: ChatTemplate = OWN) -> ChatTokenizer:

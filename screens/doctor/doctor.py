@@ -13,7 +13,8 @@ from textual.message import Message
 from textual.widgets import Static
 
 from pipeline.common.text import safe
-from pipeline.doctor import Check, Status, examine
+from pipeline.doctor.check import Check, Status
+from pipeline.doctor.report import examine
 from screens.frame.copying import Copyable
 from screens.frame.page import Page
 

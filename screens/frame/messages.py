@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from textual.message import Message
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pipeline.runs.folders import RunFolder
     from pipeline.runs.request import Request
     from screens.frame.machine_snapshot import Machine
-    from screens.frame.page import Page
     from screens.frame.run_snapshot import RunRow, Snapshot
 
 
@@ -29,10 +28,20 @@ class Open(Message):
         self.arguments = arguments
 
 
+class Listener(Protocol):
+    """What hears of news: a screen."""
+
+    def take_runs(self, rows: tuple[RunRow, ...]) -> None: ...
+
+    def take_machine(self, machine: Machine) -> None: ...
+
+    def take_snapshot(self, snapshot: Snapshot) -> None: ...
+
+
 class Ready(Message):
     """A screen has its widgets and wants to hear what is known already."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Listener) -> None:
         super().__init__()
         self.page = page
 

@@ -14,6 +14,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
 from pipeline.tokenization import templates
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 from pipeline.tokenization.messages import Message
 from pipeline.tokenization.templates import TEMPLATES
 from tests import tiny
@@ -190,6 +191,6 @@ def test_what_the_files_say_is_what_the_tokenizer_says(base: Path) -> None:
 
 def test_another_template_is_another_fingerprint_and_auto_the_models_own(tiny_model: Path) -> None:
     own = at(tiny_model)
-    assert replace(own, template="auto").tokenizer_fingerprint() == own.tokenizer_fingerprint()
-    others = {replace(own, template=name).tokenizer_fingerprint() for name in TEMPLATES}
-    assert len({own.tokenizer_fingerprint(), *others}) == len(TEMPLATES) + 1
+    assert tokenizer_fingerprint(replace(own, template="auto")) == tokenizer_fingerprint(own)
+    others = {tokenizer_fingerprint(replace(own, template=name)) for name in TEMPLATES}
+    assert len({tokenizer_fingerprint(own), *others}) == len(TEMPLATES) + 1

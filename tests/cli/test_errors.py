@@ -7,7 +7,7 @@ import json
 import pytest
 
 from humigence_tui.cli.main import main
-from pipeline.troubleshooting import TROUBLES
+from pipeline.troubleshooting.catalogue import TROUBLES
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -17,6 +17,7 @@ from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.file import with_value
 from pipeline.config.schema import Config, ModelSection
 from pipeline.runs.folders import Workspace
+from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 
 SMOLLM2 = ModelShape(576, 1536, 30, 9, 3, 64, 49152, True, 8192, "llama")
 
@@ -207,10 +208,10 @@ def test_a_large_file_is_sampled_over_its_whole_length(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
 def test_the_tokenizer_fingerprint_follows_vocabulary_and_template(folder: Path, name: str) -> None:
     base = at(folder)
-    tokenizer, weights = base.tokenizer_fingerprint(), base.weights_fingerprint()
+    tokenizer, weights = tokenizer_fingerprint(base), base.weights_fingerprint()
     with (folder / name).open("a") as file:
         file.write(" ")
-    assert base.tokenizer_fingerprint() != tokenizer
+    assert tokenizer_fingerprint(base) != tokenizer
     assert base.weights_fingerprint() == weights
 
 
@@ -218,10 +219,10 @@ def test_a_gguf_tokenizer_fingerprint_follows_the_chat_template(smollm2: BaseMod
     path = tmp_path / "copy.gguf"
     shutil.copy(smollm2.path, path)
     copy = at(path)
-    assert copy.tokenizer_fingerprint() == smollm2.tokenizer_fingerprint()
+    assert tokenizer_fingerprint(copy) == tokenizer_fingerprint(smollm2)
     with path.open("rb") as file:
         flip(path, file.read(3_000_000).index(b"im_start"))
-    assert copy.tokenizer_fingerprint() != smollm2.tokenizer_fingerprint()
+    assert tokenizer_fingerprint(copy) != tokenizer_fingerprint(smollm2)
 
 
 # ------------------------------------------------------------------------------------------------- shape

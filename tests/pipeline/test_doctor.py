@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor
 from pipeline.config.schema import Config
-from pipeline.doctor import Check, examine, gpus, software, system
+from pipeline.doctor import gpus, software, system
+from pipeline.doctor.check import Check
+from pipeline.doctor.report import examine, healthy, to_json
 from pipeline.runs import store
 from pipeline.runs.folders import Workspace
 from pipeline.system import login_session
@@ -103,7 +104,7 @@ def test_a_cpu_build_beside_a_gpu_is_a_problem(tmp_path: Path, torch_build: Call
     check = looked(tmp_path, found)["torch build"]
     assert check.status == "problem" and "CPU only" in check.value
     assert check.command.startswith("pip install --force-reinstall torch")
-    assert not doctor.healthy(examine(tmp_path, found))
+    assert not healthy(examine(tmp_path, found))
     assert looked(tmp_path)["torch build"] == Check("torch build", "ok", "CPU only"), "without a GPU it is as it should be"
     torch_build("13.0")
     assert looked(tmp_path, found)["torch build"] == Check("torch build", "ok", "CUDA 13.0")
@@ -150,7 +151,7 @@ def test_a_missing_package_is_a_problem_with_its_command(tmp_path: Path, monkeyp
     monkeypatch.setattr(software, "PACKAGES", ("torch", "no-such-package"))
     checks = examine(tmp_path)
     assert by_name(checks)["no-such-package"].command == "pip install no-such-package"
-    assert doctor.to_json(checks)["healthy"] is False
+    assert to_json(checks)["healthy"] is False
 
 
 # ------------------------------------------------------------------------------------------------------- system
@@ -158,7 +159,7 @@ def test_a_missing_package_is_a_problem_with_its_command(tmp_path: Path, monkeyp
 
 def test_the_token_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
-    text = json.dumps(doctor.to_json(examine(tmp_path)))
+    text = json.dumps(to_json(examine(tmp_path)))
     assert "verysecret" not in text and '"set"' in text
 
 

@@ -6,7 +6,8 @@ import ast
 
 import pytest
 
-from pipeline.troubleshooting import ANY, TROUBLES, find
+from pipeline.troubleshooting.catalogue import TROUBLES, find
+from pipeline.troubleshooting.trouble import ANY
 from tests.raised import error_classes, raised, raised_by
 
 RAISED = raised()

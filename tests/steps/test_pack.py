@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import export
 from pipeline.base_model.locate import require
 from pipeline.common import files
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json, write_json
-from pipeline.export import packaged
+from pipeline.export import packaged, write
 from pipeline.modeling import generate
 from pipeline.modeling.adapter import load_adapter
 from pipeline.modeling.load import load_base
@@ -179,7 +178,7 @@ def test_an_interrupted_pack_leaves_the_old_package_whole(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "write_checksums", full_disk)
+    monkeypatch.setattr(write, "write_checksums", full_disk)
     with pytest.raises(OSError, match="No space"):
         pack.run(changed)
     assert {path.name: path.read_bytes() for path in package.iterdir()} == before

@@ -187,13 +187,13 @@ def test_the_newest_run_is_judged_by_todays_thresholds(settings: dict[str, Any],
 _LIGHT_STEPS = """
 import json, sys
 from pathlib import Path
-from pipeline.base_model import catalogue; from pipeline import doctor
+from pipeline.doctor.report import examine
 from pipeline.config.schema import Config
 from pipeline.runs.context import StepContext
 from pipeline.runs.folders import Workspace
-from pipeline.steps import model; from pipeline.steps import plan; from pipeline.steps import validate
+from pipeline.steps import model, plan, validate
 ctx = StepContext(Config.model_validate(json.loads(sys.argv[1])), Workspace(Path.cwd()))
-validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); doctor.examine(Path.cwd())
+validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); examine(Path.cwd())
 print([name for name in ("torch", "transformers", "datasets", "peft", "gguf", "textual") if name in sys.modules])
 """
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file
-from pipeline.modeling.load import ADAPTER_WEIGHTS
 from pipeline.runs.event_log import read_state
 from pipeline.runs.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Note, Sampled, TrainStep
+from pipeline.runs.folders import ADAPTER_WEIGHTS
 from pipeline.training.checkpointing import contents as checkpoints
 from pipeline.training.recorder import Recorder
 from tests import tiny

@@ -16,11 +16,10 @@ from pipeline.base_model.precision import compute_dtype
 from pipeline.common.errors import Stopped
 from pipeline.common.files import sha256_file
 from pipeline.config.schema import Config
-from pipeline.modeling.load import ADAPTER_WEIGHTS
 from pipeline.planning.plan import Plan
 from pipeline.runs.event_log import EventReader, read_state
 from pipeline.runs.events import CheckpointSaved, EarlyStopped, Event, Note, Resumed, TrainEnded, TrainStep
-from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.folders import ADAPTER_WEIGHTS, RunFolder, Workspace
 from pipeline.runs.store import runs_of
 from pipeline.system.gpu import cpu_device
 from tests.processes import IMPORT_PATH

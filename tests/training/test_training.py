@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from pipeline.common.errors import BadInput, Diverged
 from pipeline.common.files import sha256_file
 from pipeline.dataset.packing import pack
-from pipeline.modeling.load import ADAPTER_WEIGHTS
 from pipeline.runs.events import (
     CheckpointSaved,
     EarlyStopped,
@@ -27,6 +26,7 @@ from pipeline.runs.events import (
     TrainingDiverged,
     TrainStep,
 )
+from pipeline.runs.folders import ADAPTER_WEIGHTS
 from pipeline.training.checkpointing.progress import Progress
 from pipeline.training.packed_rows import EpochSampler
 from pipeline.training.recorder import Recorder, StepDone

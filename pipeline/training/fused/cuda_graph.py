@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.training.fused.decoder_layer import Tokens
 
-if TYPE_CHECKING:
-    from pipeline.training.fused.decoder import FusedModel
+Step = Callable[[torch.Tensor, torch.Tensor, Tokens, torch.Tensor], torch.Tensor]
+"""`(ids, targets, tokens, scale) -> loss`: all the work of a micro-batch, nothing of which waits for the device."""
 
 # Python's time to ask for a micro-batch, as a share of the GPU's to do it, from which on a graph pays.
 WORTH_IT = 0.6
 
 
 class StepGraph:
-    """`FusedModel.step` for micro-batches of one size, recorded once and replayed with other numbers in the same tensors.
+    """A step for micro-batches of one size, recorded once and replayed with other numbers in the same tensors.
 
     It holds the memory of its activations as long as it lives.
 
@@ -25,7 +25,7 @@ class StepGraph:
         torch.OutOfMemoryError: there is no room for them.
     """
 
-    def __init__(self, model: FusedModel, ids: torch.Tensor, targets: torch.Tensor, tokens: Tokens, scale: torch.Tensor) -> None:
+    def __init__(self, step: Step, ids: torch.Tensor, targets: torch.Tensor, tokens: Tokens, scale: torch.Tensor) -> None:
         self._inputs = [each.clone() for each in (ids, targets, scale, *_tensors(tokens))]
         ids, targets, scale, *rest = self._inputs
         own = _with(tokens, rest)
@@ -33,7 +33,7 @@ class StepGraph:
         torch.cuda.empty_cache()  # what the steps before it used is what it needs, and it takes none of torch's free blocks
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._loss = model.step(ids, targets, own, scale)
+            self._loss = step(ids, targets, own, scale)
 
     @property
     def tokens(self) -> int:

@@ -94,7 +94,7 @@ class FusedModel:
     def _record(self, batch: Batch, tokens: Tokens, scale: torch.Tensor) -> None:
         self._wants_graph = False
         try:
-            self._graph = StepGraph(self, batch.ids, batch.targets, tokens, scale)
+            self._graph = StepGraph(self.step, batch.ids, batch.targets, tokens, scale)
         except RuntimeError as error:  # a recording that is broken off does not always say it in torch's own type
             if not is_out_of_memory(error):
                 raise

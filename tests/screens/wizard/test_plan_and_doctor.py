@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.doctor import Check
+from pipeline.doctor.check import Check
 from pipeline.planning.plan import read_plan
 from pipeline.runs.events import STEP_NAMES
 from screens.doctor.doctor import DoctorScreen, report, verdict
