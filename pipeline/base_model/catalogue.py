@@ -14,18 +14,10 @@ from pathlib import Path
 
 from pipeline.base_model.locate import cached_snapshot, problems_of
 from pipeline.base_model.shape import ModelShape
+from pipeline.config.choice import Choice
 from pipeline.config.schema import ExportFormat, RowSchema
 
 _TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Something to choose from. `unavailable` says why it can't be chosen; empty when it can."""
-
-    value: str
-    what: str
-    unavailable: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pipeline.base_model.catalogue import CuratedModel
 from pipeline.base_model.precision import BFLOAT16_CAPABILITY, INT8_CAPABILITY, PRECISIONS
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import safe, size
+from pipeline.config.choice import Choice
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.planning.availability import availability
 from pipeline.planning.micro_batch import memory_of
@@ -121,7 +122,7 @@ def _short(reason: str) -> str:
 # -------------------------------------------------------------------------------------- schema, precision, exports
 
 
-def choice_options(choices: Sequence[catalogue.Choice]) -> list[Option]:
+def choice_options(choices: Sequence[Choice]) -> list[Option]:
     """Schemas and formats of the catalogue; those of another version stay in the list."""
     return [Option(each.value, each.value, "", each.unavailable.partition(":")[0], _about(each)) for each in choices]
 
@@ -143,7 +144,7 @@ def format_options(package: Mapping[ExportFormat, int], free_bytes: int) -> list
     return options
 
 
-def _about(choice: catalogue.Choice) -> str:
+def _about(choice: Choice) -> str:
     return f"{choice.value}: {choice.what}. {choice.unavailable}".strip()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.base_model import catalogue
 from pipeline.base_model.shape import ModelShape
+from pipeline.config.choice import Choice
 from pipeline.config.schema import Config
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey
 from pipeline.system.host import HostReading
@@ -86,7 +87,7 @@ def test_a_mode_that_does_not_fit_says_how_much_it_needs() -> None:
 
 
 @pytest.mark.parametrize("choices", [catalogue.ROW_SCHEMAS, catalogue.EXPORT_FORMATS])
-def test_what_the_catalogue_has_not_is_offered_with_its_reason(choices: tuple[catalogue.Choice, ...]) -> None:
+def test_what_the_catalogue_has_not_is_offered_with_its_reason(choices: tuple[Choice, ...]) -> None:
     for choice, found in zip(choices, choice_options(choices), strict=True):
         assert bool(found.reason) == bool(choice.unavailable)
         assert choice.unavailable in found.about
