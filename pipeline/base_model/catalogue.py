@@ -6,13 +6,11 @@ files, so that a plan can be made before anything is downloaded.
 
 from __future__ import annotations
 
-import os
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from pipeline.base_model.locate import cached_snapshot, problems_of
+from pipeline.base_model.hub_cache import cached_snapshot
+from pipeline.base_model.locate import problems_of
 from pipeline.base_model.shape import ModelShape
 from pipeline.config.choice import Choice
 from pipeline.config.schema import ExportFormat, RowSchema
@@ -114,12 +112,3 @@ MULTI_GPU = Choice("multi_gpu", "train on several GPUs", "not in this version: o
 def find(repo: str) -> CuratedModel | None:
     """The entry of this repository, whatever the case of its letters."""
     return next((model for model in MODELS if model.repo.lower() == repo.lower()), None)
-
-
-def has_token(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether huggingface_hub would find a token: in the environment or where `hf auth login` keeps it. Never reads it."""
-    environ = os.environ if environ is None else environ
-    if environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN"):
-        return True
-    home = Path(environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    return Path(environ.get("HF_TOKEN_PATH") or home / "token").is_file()

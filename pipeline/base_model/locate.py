@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 from pipeline.base_model import untrusted_files
 from pipeline.base_model.gguf_header import read_header
+from pipeline.base_model.hub_cache import cached_snapshot
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import fingerprint, sha256_file
 from pipeline.config.schema import ChatTemplate, Config
@@ -125,34 +125,6 @@ def _name_of(folder: Path) -> str:
     if folder.parent.name == "snapshots" and repository.startswith("models--"):
         return repository.removeprefix("models--").replace("--", "/", 1)
     return folder.name
-
-
-# ------------------------------------------------------------------------------------------------- the hub cache
-
-
-def hub_cache() -> Path:
-    """The cache folder of huggingface_hub, from the environment as it is now."""
-    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
-
-
-def cached_snapshot(repo: str, revision: str | None) -> Path | None:
-    """The folder of `repo` in the hub cache, or None. It may be incomplete: see `problems_of`.
-
-    The layout (`models--owner--name/refs`, `snapshots`) is huggingface_hub's documented one; reading it here spares its import.
-    """
-    folder = hub_cache() / ("models--" + repo.replace("/", "--"))
-    wanted = revision or "main"
-    commit = wanted
-    if ".." in wanted or wanted.startswith("/") or "\0" in wanted + repo:
-        return None  # of a package's manifest: it would lead out of the cache
-    reference = folder / "refs" / wanted
-    if reference.is_file():
-        commit = reference.read_text(encoding="ascii", errors="replace").strip()
-    if commit != Path(commit).name:
-        return None
-    snapshot = folder / "snapshots" / commit
-    return snapshot if commit and snapshot.is_dir() else None
 
 
 # ------------------------------------------------------------------------------------------------- what is wrong

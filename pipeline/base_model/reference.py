@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base_model.locate import BaseModel, hub_cache
+from pipeline.base_model.hub_cache import hub_cache
+from pipeline.base_model.locate import BaseModel
 from pipeline.config.schema import ModelSection
 
 

@@ -10,8 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pipeline
-from pipeline.base_model.catalogue import has_token
-from pipeline.base_model.locate import hub_cache
+from pipeline.base_model.hub_cache import has_token, hub_cache
 from pipeline.common.text import duration
 from pipeline.doctor.check import Check
 from pipeline.runs import post_mortem, store

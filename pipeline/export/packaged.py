@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base_model import locate, untrusted_files
+from pipeline.base_model.hub_cache import cached_snapshot
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import places
 from pipeline.common.errors import BadInput, MissingArtifact
@@ -64,7 +65,7 @@ def _base(recorded: dict[str, Any], folder: Path) -> BaseModel:
             hint = f"put it back there, or set base.path in {MANIFEST} to where it is now"
             raise MissingArtifact(f"the base model {name} is not at {tried[0].absolute()} any more", hint)
         return locate.at(path, "the package's base model")
-    found = locate.cached_snapshot(recorded["repo"], recorded["revision"])
+    found = cached_snapshot(recorded["repo"], recorded["revision"])
     if found is None or locate.problems_of(found):
         hint = f"humigence model download (with model.repo {recorded['repo']})"
         raise MissingArtifact(f"the base model {name} is not on this machine", hint)

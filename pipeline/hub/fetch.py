@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.base_model.locate import hub_cache
+from pipeline.base_model.hub_cache import hub_cache
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.common.files import fsync_folder, sha256_file
 from pipeline.hub.words import RETRY, CutShort, NotTheHub, first_line, refuse_page

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.base_model.catalogue import has_token
-from pipeline.base_model.locate import hub_cache
+from pipeline.base_model.hub_cache import has_token, hub_cache
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.system.disk import is_full
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from pipeline.base_model.catalogue import CuratedModel, has_token
-from pipeline.base_model.locate import hub_cache
+from pipeline.base_model.catalogue import CuratedModel
+from pipeline.base_model.hub_cache import has_token, hub_cache
 from pipeline.base_model.precision import compute_dtype
 from pipeline.base_model.shape import ATTENTION, ModelShape
 from pipeline.planning.memory_plain import estimate
@@ -13,7 +11,7 @@ from pipeline.system.disk import free_disk_bytes
 from pipeline.system.gpu import GIB, Device
 
 
-def availability(model: CuratedModel, device: Device | None = None, environ: Mapping[str, str] | None = None) -> str | None:
+def availability(model: CuratedModel, device: Device | None = None) -> str | None:
     """Why this model can't be chosen on this machine now, or None when it can.
 
     Args:
@@ -23,7 +21,7 @@ def availability(model: CuratedModel, device: Device | None = None, environ: Map
         return reason
     if model.downloaded:
         return None
-    if model.gated and not has_token(environ):
+    if model.gated and not has_token():
         return f"gated: accept its licence at https://huggingface.co/{model.repo}, then set HF_TOKEN"
     free = free_disk_bytes(hub_cache())
     if free < model.download_bytes:

@@ -11,7 +11,8 @@ from fnmatch import fnmatch
 from functools import partial
 
 from pipeline.base_model import same_base
-from pipeline.base_model.locate import BaseModel, cached_snapshot, hub_cache, locate, problems_of, require
+from pipeline.base_model.hub_cache import cached_snapshot, hub_cache, is_offline
+from pipeline.base_model.locate import BaseModel, locate, problems_of, require
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently
 from pipeline.hub.words import RETRY, hub_errors_in_words
@@ -82,9 +83,7 @@ def download(ctx: StepContext) -> None:
 
 
 def _require_network(repo: str) -> None:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
+    if is_offline():
         hint = "unset HF_HUB_OFFLINE and run humigence model download, or set model.local_path"
         raise MissingArtifact(f"the base model {repo} is not on this machine and HF_HUB_OFFLINE is set", hint)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.base_model import catalogue
-from pipeline.base_model.locate import hub_cache, locate, require
+from pipeline.base_model.hub_cache import has_token, hub_cache, is_offline
+from pipeline.base_model.locate import locate, require
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.dataset import source
@@ -199,11 +199,11 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
         return
     if locate(ctx.config, ctx.workspace):
         return
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if is_offline():
         hint = "unset HF_HUB_OFFLINE and run humigence model download, or set model.local_path"
         yield MissingArtifact(f"the base model {model.repo} is not on this machine and HF_HUB_OFFLINE is set", hint)
     entry = catalogue.find(model.repo)
-    if entry and entry.gated and not catalogue.has_token():
+    if entry and entry.gated and not has_token():
         hint = f"accept its licence at https://huggingface.co/{model.repo}, then set HF_TOKEN"
         yield BadInput(f"model.repo: {model.repo} is gated", hint)
 

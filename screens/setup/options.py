@@ -91,15 +91,15 @@ def _several(count: int) -> Option:
 # ---------------------------------------------------------------------------------------------------------- model
 
 
-def model_options(device: Device | None, environ: Mapping[str, str] | None = None) -> list[Option]:
+def model_options(device: Device | None) -> list[Option]:
     """The curated models, and a last one for anything else."""
-    options = [_model_option(model, device, environ) for model in catalogue.MODELS]
+    options = [_model_option(model, device) for model in catalogue.MODELS]
     about = "Any chat model of the Hugging Face hub (owner/name), a folder with safetensors, or a .gguf file."
     return [*options, Option(OTHER_MODEL, "another", "hub name, folder or .gguf file", about=about)]
 
 
-def _model_option(model: CuratedModel, device: Device | None, environ: Mapping[str, str] | None) -> Option:
-    reason = availability(model, device, environ) or ""
+def _model_option(model: CuratedModel, device: Device | None) -> Option:
+    reason = availability(model, device) or ""
     here = "here" if model.downloaded else "not here yet"
     licence = model.licence if len(model.licence) < 12 else model.licence.removesuffix(" Community License")
     detail = f"{model.download_bytes / GIB:.1f} GiB · {licence} · {here}"

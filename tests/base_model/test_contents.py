@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.cli.main import main
+from tests.hub import use_hub_home
 
 
 @pytest.fixture
 def cached(workspace: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny model as the hub's client keeps it: the weights named by SHA-256, the rest as git names them."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(workspace / "hub"))
+    use_hub_home(monkeypatch, workspace)
     (workspace / "mine.json").write_text(json.dumps({"model": {"repo": "owner/name"}}))
     repository = workspace / "hub" / "models--owner--name"
     snapshot = repository / "snapshots" / "abc"

@@ -10,6 +10,7 @@ import pytest
 from pipeline.base_model.locate import BaseModel, at
 from pipeline.base_model.reference import Reference, places, reference_of
 from pipeline.config.schema import ModelSection
+from tests.hub import use_hub_home
 
 
 def local(path: Path, workspace: Path) -> Reference:
@@ -24,13 +25,12 @@ def test_a_repository_is_named(tmp_path: Path) -> None:
 def test_a_local_path_into_the_hub_cache_is_its_repository(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    use_hub_home(monkeypatch, tmp_path)
     snapshot = tmp_path / "hub" / "models--owner--a-name" / "snapshots" / "c0ffee"
     snapshot.parent.mkdir(parents=True)
     snapshot.symlink_to(tiny_model)
     assert local(snapshot, tmp_path / "work") == Reference("owner/a-name", "c0ffee")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "other"))
+    use_hub_home(monkeypatch, tmp_path / "other")
     assert local(snapshot, tmp_path / "work").repo is None, "nobody would find it in another cache"
 
 

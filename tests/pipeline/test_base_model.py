@@ -18,6 +18,7 @@ from pipeline.config.file import with_value
 from pipeline.config.schema import Config, ModelSection
 from pipeline.runs.folders import Workspace
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
+from tests.hub import use_hub_home
 
 SMOLLM2 = ModelShape(576, 1536, 30, 9, 3, 64, 49152, True, 8192, "llama")
 
@@ -50,8 +51,7 @@ def test_a_local_path_is_read_relative_to_the_workspace(folder: Path, tmp_path: 
 def test_what_is_not_here_is_none_and_a_missing_artifact_with_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    use_hub_home(monkeypatch, tmp_path / "hf")
     workspace = Workspace(tmp_path)
     for config in (with_model(local_path="nowhere"), with_model(repo="owner/name")):
         assert locate(config, workspace) is None
@@ -65,8 +65,7 @@ def test_what_is_not_here_is_none_and_a_missing_artifact_with_the_next_command(
 def test_the_hub_cache_is_found_through_hf_home_and_only_when_whole(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    use_hub_home(monkeypatch, tmp_path / "hf")
     repository = tmp_path / "hf" / "hub" / "models--owner--name"
     snapshot = repository / "snapshots" / "c0ffee"
     shutil.copytree(folder, snapshot)

@@ -11,6 +11,7 @@ from pipeline.base_model.catalogue import find
 from pipeline.config.schema import Config, ExportFormat, RowSchema
 from pipeline.planning.availability import availability
 from pipeline.system.gpu import GIB, Device
+from tests.hub import use_hub_home
 
 # As the safetensors headers on the hub tell; Qwen2.5 has biases on query, key and value that the shape leaves out.
 PUBLISHED = {
@@ -26,9 +27,7 @@ PUBLISHED = {
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    use_hub_home(monkeypatch, tmp_path / "hf")
 
 
 def gpu(gib: float) -> Device:

@@ -18,6 +18,7 @@ from pipeline.runs import store
 from pipeline.runs.folders import Workspace
 from pipeline.system import login_session
 from pipeline.system.gpu import Survey, survey
+from tests.hub import use_hub_home
 from tests.pipeline.nvml import GIB, Card, FakeNvml
 from tests.processes import humigence
 
@@ -180,9 +181,8 @@ def test_a_disk_without_room_for_another_file_is_full(tmp_path: Path, monkeypatc
 
 
 def test_a_cache_that_cannot_be_written_to_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "file" / "hf"))
+    use_hub_home(monkeypatch, tmp_path / "file" / "hf")
     check = looked(tmp_path)["Hugging Face cache"]
     assert check.status == "problem" and check.command.startswith("export HF_HOME=")
 

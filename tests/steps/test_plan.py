@@ -20,6 +20,7 @@ from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.steps import plan, preprocess
 from pipeline.system.gpu import cpu_device
 from tests.conftest import chat_row, write_jsonl
+from tests.hub import use_hub_home
 
 ROWS = [chat_row(f"Question number {i}?", f"Answer number {i}, in a few more words.") for i in range(60)]
 
@@ -85,14 +86,14 @@ def test_without_usable_rows_the_reason_is_told(config: Config, workspace: Path)
 def test_a_curated_model_is_planned_before_it_is_downloaded(
     config: Config, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
+    use_hub_home(monkeypatch, workspace / "hf")
     curated = config.model_copy(update={"model": Config().model})
     plan.run(context(curated, workspace))
     assert read_plan(workspace / "runs" / "humigence" / "training_plan.json").memory["weights"] > 600 << 20
 
 
 def test_an_unknown_model_is_planned_after_its_download(config: Config, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
+    use_hub_home(monkeypatch, workspace / "hf")
     unknown = Config.model_validate({**config.to_json(), "model": {"repo": "owner/name"}})
     with pytest.raises(MissingArtifact, match="owner/name") as error:
         plan.run(context(unknown, workspace))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.common.files import write_json
@@ -21,6 +22,7 @@ from pipeline.runs.folders import Workspace
 from pipeline.steps import validate
 from pipeline.system import gpu
 from tests.conftest import chat_row, write_jsonl
+from tests.hub import use_hub_home
 from tests.processes import IMPORT_PATH
 
 GOOD = [chat_row("How are you?", "Well, thank you.")] * 5
@@ -28,9 +30,7 @@ GOOD = [chat_row("How are you?", "Well, thank you.")] * 5
 
 @pytest.fixture
 def settings(workspace: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+    use_hub_home(monkeypatch, workspace / "hf")
     write_jsonl(workspace / "rows.jsonl", GOOD)
     write_jsonl(workspace / "prompts.jsonl", [{"prompt": "What is overfitting?"}])
     return {
@@ -101,7 +101,7 @@ def test_a_malformed_repository_is_told(settings: dict[str, Any], workspace: Pat
 def test_a_gated_model_without_a_token_is_told(
     settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     settings["model"] = {"repo": "meta-llama/Llama-3.2-1B-Instruct"}
     assert "set HF_TOKEN" in refused(settings, workspace).hint
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -111,7 +111,7 @@ def test_a_gated_model_without_a_token_is_told(
 def test_offline_a_model_that_is_not_here_is_a_missing_artifact(
     settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     error = refused({**settings, "model": {}}, workspace)
     assert isinstance(error, MissingArtifact) and "HF_HUB_OFFLINE" in error.message
 
@@ -135,7 +135,7 @@ def test_unreadable_prompts_are_told_with_their_lines(settings: dict[str, Any], 
 def test_too_little_room_is_told_before_anything_is_downloaded(
     settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     usage = shutil.disk_usage(workspace)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 30))
     assert check(settings, workspace) == []

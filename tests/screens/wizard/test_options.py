@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.base_model import catalogue
@@ -12,6 +14,7 @@ from pipeline.system.gpu import GIB, Device, GpuReading, Survey
 from pipeline.system.host import HostReading
 from screens.setup.options import MachineFacts, choice_options, format_options, gpu_options, model_options, precision_options
 from screens.widgets.choices import Option
+from tests.hub import use_hub_home
 
 HOST = HostReading("A CPU", 8, 0.0, 32 * GIB, 20 * GIB)
 CARD = GpuReading(0, "GPU-aaaa", "RTX 4080", (8, 9), memory_total_bytes=16 * GIB, memory_free_bytes=15 * GIB)
@@ -59,9 +62,10 @@ def test_names_from_the_driver_cant_move_the_cursor() -> None:
     assert "\x1b" not in option(gpu_options(facts(evil), "auto"), "0").detail
 
 
-def test_a_gated_model_names_the_token_and_where_its_licence_is() -> None:
+def test_a_gated_model_names_the_token_and_where_its_licence_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub_home(monkeypatch, tmp_path)
     gated = next(model for model in catalogue.MODELS if model.gated)
-    found = option(model_options(None, environ={"HF_HOME": "/nonexistent"}), gated.repo)
+    found = option(model_options(None), gated.repo)
     assert found.reason == "gated: set HF_TOKEN"
     assert f"https://huggingface.co/{gated.repo}" in found.about
 
