@@ -17,7 +17,7 @@ DEMO_MODEL  := models/SmolLM2-135M-Instruct.Q4_1.gguf
 DEMO_PROMPT := How do I keep bread fresh?
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install gpu model validate plan preprocess train eval pack merge infer pipeline setup-basic setup-advanced test soak lint bench demo screenshots clean-venv
+.PHONY: help venv install gpu model validate plan preprocess train eval pack merge infer pipeline setup-basic setup-advanced test soak fuzz lint bench docs demo screenshots clean-venv
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -95,6 +95,9 @@ lint: $(INSTALLED) ## style, types, the direction of imports, known vulnerabilit
 
 bench: $(INSTALLED) ## measure speed: make bench, or make bench WHAT=app-keys (tests/benchmarks/README.md names them)
 	$(PY) -m tests.benchmarks $(WHAT)
+
+docs: $(INSTALLED) ## write the generated parts of README.md and docs/
+	$(PY) -m tests.docs
 
 demo: $(INSTALLED) $(DEMO_MODEL) ## fine-tune SmolLM2-135M on the bundled rows, then ask it; no GPU needed
 	$(HUMIGENCE) pipeline --config $(DEMO_CONFIG) --train

@@ -98,7 +98,7 @@ def key_json(key: config_file.Key) -> dict[str, Any]:
 
 
 def markdown_table() -> str:
-    """The settings as the README shows them."""
+    """The settings as docs/settings.md shows them."""
     lines = ["| key | default | allowed | |", "| --- | --- | --- | --- |"]
     for key in config_file.keys():  # noqa: SIM118  a function, no dict
         help_ = key.help + (" *(basic)*" if key.level == "basic" else "")

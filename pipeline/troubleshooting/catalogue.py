@@ -1,4 +1,4 @@
-"""The catalogue of errors: what a person reads, why, and what to do. The README's table and `humigence errors` are made from it.
+"""The catalogue of errors: what a person reads, why, and what to do; docs/troubleshooting.md and `humigence errors` come from it.
 
 A test finds every error the source can raise and asks that its first line is told here, and that nothing is told which is never
 raised. To add an error: raise it, run `pytest tests/pipeline/test_troubleshooting.py`, and put the line it prints into `reads` of
@@ -39,7 +39,7 @@ def pattern(read: str) -> re.Pattern[str]:
 
 
 def markdown_table() -> str:
-    """The catalogue as the README shows it."""
+    """The catalogue as docs/troubleshooting.md shows it."""
     lines = ["| you read | why | what to do |", "| --- | --- | --- |"]
     for section, troubles in SECTIONS.items():
         lines.append(f"| **{section}** | | |")
