@@ -94,7 +94,8 @@ def _hidden(value: Any) -> Any:
 def key_json(key: config_file.Key) -> dict[str, Any]:
     """A setting as `config keys --json` lists it."""
     default = list(key.default) if isinstance(key.default, tuple) else key.default
-    return {"key": key.name, "default": default, "allowed": key.allowed, "level": key.level, "help": key.help}
+    described = {"key": key.name, "default": default, "allowed": key.allowed, "level": key.level, "help": key.help}
+    return {**described, "affects": list(key.affects)}
 
 
 def markdown_table() -> str:

@@ -22,7 +22,7 @@ from pipeline.common.errors import BadInput
 from pipeline.common.files import write_json
 from pipeline.common.strict_json import DuplicateKey, keys_once
 from pipeline.config import legacy
-from pipeline.config.schema import Config, Level
+from pipeline.config.schema import Config, Level, Result
 
 DEFAULT_CONFIG = "configs/humigence.basic.json"
 # More than any real config; a wrong file (a model, a data set) is refused before it is parsed.
@@ -44,13 +44,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Key:
-    """One setting by its dotted name, as `config keys` lists it and a form shows it."""
+    """One setting by its dotted name, as `config keys` lists it and a form shows it.
+
+    Attributes:
+        affects: results that are made anew when its value changes.
+    """
 
     name: str
     default: Any
     help: str
     level: Level
     allowed: str
+    affects: tuple[Result, ...]
 
 
 def shipped(relative: str) -> Path:
@@ -237,16 +242,23 @@ def _is_section(field: FieldInfo) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[Key]:
-    """Every setting in the order of the sections."""
+def fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """The dotted name and the field of every setting, in the order of the sections."""
     for python_name, field in model.model_fields.items():
         name = prefix + (field.alias or python_name)
         if _is_section(field):
-            yield from keys(field.annotation, name + ".")  # type: ignore[arg-type]  # checked by _is_section
-            continue
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        level: Level = "basic" if extra.get("level") == "basic" else "advanced"
-        yield Key(name, field.default, field.description or "", level, allowed_values(field))
+            yield from fields(field.annotation, name + ".")  # type: ignore[arg-type]  # checked by _is_section
+        else:
+            yield name, field
+
+
+def keys() -> Iterator[Key]:
+    """Every setting in the order of the sections."""
+    for name, field in fields():
+        declared: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]  # by `schema.setting`
+        yield Key(
+            name, field.default, field.description or "", declared["level"], allowed_values(field), tuple(declared["affects"])
+        )
 
 
 def allowed_values(field: FieldInfo) -> str:

@@ -1,7 +1,8 @@
 """`Config`: the only description of a setting.
 
 The wizard's forms, `config set`, the validation messages, the table in the documentation and the saved JSON are derived from
-these fields: type, bounds, default, one-line help, choices, level. Reading and writing files is in `config_file`.
+these fields: type, bounds, default, one-line help, choices, level, and which results it affects. Reading and writing files is in
+`file`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,32 @@ Topic = Literal[
 ]  # fmt: skip
 
 
-def setting(default: Any, help_text: str, *, level: Level = "advanced", allowed: str = "", **bounds: Any) -> Any:
-    """A field with its one-line help and level.
+# What is made once and found again while nothing has changed: prepared rows, the plan, the speed that `plan --measure` measured,
+# the trained adapter, the evaluation report, the gates' verdicts, the package.
+Result = Literal["rows", "plan", "speed", "adapter", "report", "verdicts", "package"]
+# The package's fingerprint holds every setting but the device, which is no part of the result (and which a worker knows by
+# another name than the config file), and the formats, which the manifest names.
+_PACKAGE: tuple[Result, ...] = ("package",)
+_ROWS: tuple[Result, ...] = ("rows", "package")
+_LEARNING: tuple[Result, ...] = ("plan", "adapter", "package")
+_STEP: tuple[Result, ...] = ("plan", "speed", "adapter", "package")  # what a step costs, too
+_ANSWERS: tuple[Result, ...] = ("report", "package")
+_GATES: tuple[Result, ...] = ("verdicts", "package")
+
+
+def setting(
+    default: Any, help_text: str, *, affects: tuple[Result, ...], level: Level = "advanced", allowed: str = "", **bounds: Any
+) -> Any:
+    """A field with its one-line help, its level and what it affects.
 
     Args:
+        affects: the results that are made anew when this value changes; () for none. Only those whose fingerprint the value
+            itself goes into (`affects.settings_of`): not what follows from them, nor what is made from a file that it names.
         allowed: what it takes, in words, where type and bounds don't say it (a pattern).
         bounds: pydantic's (`ge`, `le`, `gt`, `alias`, …).
     """
-    return Field(default=default, description=help_text, json_schema_extra={"level": level, "allowed": allowed}, **bounds)
+    extra: dict[str, Any] = {"level": level, "allowed": allowed, "affects": list(affects)}
+    return Field(default=default, description=help_text, json_schema_extra=extra, **bounds)
 
 
 class Section(BaseModel):
@@ -49,11 +68,20 @@ class Section(BaseModel):
 
 class ModelSection(Section):
     repo: str = setting(
-        "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "Base model on the Hugging Face hub (owner/name).", level="basic", max_length=200
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+        "Base model on the Hugging Face hub (owner/name).",
+        affects=("speed", "package"),
+        level="basic",
+        max_length=200,
     )
-    revision: str | None = setting(None, "Branch, tag or commit of the repository; empty for its main branch.", max_length=200)
+    revision: str | None = setting(
+        None, "Branch, tag or commit of the repository; empty for its main branch.", affects=_PACKAGE, max_length=200
+    )
     local_path: str | None = setting(
-        None, "Base model on this machine: a Hugging Face folder or a .gguf file. Used instead of the hub.", level="basic"
+        None,
+        "Base model on this machine: a Hugging Face folder or a .gguf file. Used instead of the hub.",
+        affects=("speed", "package"),
+        level="basic",
     )
 
     @field_validator("revision")
@@ -71,12 +99,17 @@ class ComputeSection(Section):
     gpu: str = setting(
         "auto",
         'Which GPU: "auto" (the one with most memory free, else the CPU), "cpu", an index or a UUID.',
+        affects=(),
         level="basic",
         allowed="auto, cpu, an index or a UUID",
         pattern=r"^(auto|cpu|\d{1,3}|GPU-[0-9a-fA-F-]{4,40}|MIG-[0-9A-Za-z/-]{4,80})$",
     )
     memory_limit_gib: float | None = setting(
-        None, "Most GPU memory to use, in GiB, where something else needs the rest; null for what is free.", gt=0, le=1024
+        None,
+        "Most GPU memory to use, in GiB, where something else needs the rest; null for what is free.",
+        affects=("speed",),
+        gt=0,
+        le=1024,
     )
 
     @field_validator("gpu", mode="before")
@@ -86,9 +119,9 @@ class ComputeSection(Section):
 
 
 class SplitSection(Section):
-    train: float = setting(0.8, "Share of the rows that are trained on.", gt=0, le=1)
-    val: float = setting(0.1, "Share held out to judge each checkpoint.", ge=0, lt=1)
-    test: float = setting(0.1, "Share that nothing but the last evaluation looks at.", ge=0, lt=1)
+    train: float = setting(0.8, "Share of the rows that are trained on.", affects=_ROWS, gt=0, le=1)
+    val: float = setting(0.1, "Share held out to judge each checkpoint.", affects=_ROWS, ge=0, lt=1)
+    test: float = setting(0.1, "Share that nothing but the last evaluation looks at.", affects=_ROWS, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> SplitSection:
@@ -99,8 +132,8 @@ class SplitSection(Section):
 
 
 class GenerateSection(Section):
-    rows: int = setting(240, "Conversations to make.", ge=2, le=100_000)
-    topics: tuple[Topic, ...] = setting(get_args(Topic), "What they are about.", min_length=1)
+    rows: int = setting(240, "Conversations to make.", affects=_PACKAGE, ge=2, le=100_000)
+    topics: tuple[Topic, ...] = setting(get_args(Topic), "What they are about.", affects=_PACKAGE, min_length=1)
 
     @field_validator("topics")
     @classmethod
@@ -115,26 +148,40 @@ class DataSection(Section):
         "local",
         "Local: the file at raw_path. Bundled: the 12-row demo, generated: what data.generate says; both are written to raw_path"
         " where there is no file yet.",
+        affects=_PACKAGE,
         level="basic",
     )
-    raw_path: str = setting("data/raw/oa.jsonl", "The JSONL file with one conversation a line.", level="basic", min_length=1)
+    raw_path: str = setting(
+        "data/raw/oa.jsonl", "The JSONL file with one conversation a line.", affects=_PACKAGE, level="basic", min_length=1
+    )
     row_schema: RowSchema = setting(
-        "chat_messages", "How a row is written: a list of messages, or instruction and output.", level="basic", alias="schema"
+        "chat_messages",
+        "How a row is written: a list of messages, or instruction and output.",
+        affects=_ROWS,
+        level="basic",
+        alias="schema",
     )
     template: ChatTemplate = setting(
-        "auto", "Chat template; auto: the model's own. The others are for a model without one, or in place of it."
+        "auto",
+        "Chat template; auto: the model's own. The others are for a model without one, or in place of it.",
+        affects=_PACKAGE,
     )
-    processed_dir: str = setting("data/processed", "Folder for the prepared data.", min_length=1)
-    max_seq_len: int = setting(1024, "Longest piece the model sees at once, in tokens.", ge=16, le=131_072)
-    packing: bool = setting(True, "Put several conversations into one row; they never see each other.")
+    processed_dir: str = setting("data/processed", "Folder for the prepared data.", affects=_PACKAGE, min_length=1)
+    max_seq_len: int = setting(
+        1024, "Longest piece the model sees at once, in tokens.", affects=("rows", *_STEP), ge=16, le=131_072
+    )
+    packing: bool = setting(True, "Put several conversations into one row; they never see each other.", affects=_STEP)
     generate: GenerateSection = Field(default=GenerateSection(), description="What source generated makes.")
     split: SplitSection = Field(default=SplitSection(), description="How the rows are divided.")
     over_long: Literal["window", "drop"] = setting(
-        "window", "A conversation longer than max_seq_len: trained in overlapping windows, or left out. Never cut silently."
+        "window",
+        "A conversation longer than max_seq_len: trained in overlapping windows, or left out. Never cut silently.",
+        affects=_ROWS,
     )
     window_overlap: Annotated[int, Field(ge=0)] | Auto = setting(
         "auto",
         "Tokens a window repeats from the one before (seen, not trained twice); auto: 128, at most a quarter of max_seq_len.",
+        affects=_ROWS,
     )
 
     @property
@@ -152,11 +199,11 @@ class DataSection(Section):
 
 
 class LoraSection(Section):
-    r: int = setting(16, "Rank of the adapter: higher learns more and costs more memory.", ge=1, le=1024)
-    alpha: int = setting(32, "Scale of the adapter; its effect is multiplied by alpha / r.", ge=1, le=4096)
-    dropout: float = setting(0.05, "Share of the adapter's inputs dropped in training.", ge=0, lt=1)
+    r: int = setting(16, "Rank of the adapter: higher learns more and costs more memory.", affects=_STEP, ge=1, le=1024)
+    alpha: int = setting(32, "Scale of the adapter; its effect is multiplied by alpha / r.", affects=_STEP, ge=1, le=4096)
+    dropout: float = setting(0.05, "Share of the adapter's inputs dropped in training.", affects=_STEP, ge=0, lt=1)
     target_modules: tuple[str, ...] = setting(
-        ("q_proj", "k_proj", "v_proj", "o_proj"), "Linear layers that get an adapter, by name.", min_length=1
+        ("q_proj", "k_proj", "v_proj", "o_proj"), "Linear layers that get an adapter, by name.", affects=_STEP, min_length=1
     )
 
     @field_validator("target_modules")
@@ -170,50 +217,64 @@ class LoraSection(Section):
 
 
 class EarlyStoppingSection(Section):
-    enabled: bool = setting(True, "Stop when the held-out loss no longer falls.")
-    patience: int = setting(3, "Evaluations without improvement before stopping.", ge=1, le=1000)
-    min_delta: float = setting(0.002, "A fall of the held-out loss smaller than this is no improvement (nats).", ge=0)
+    enabled: bool = setting(True, "Stop when the held-out loss no longer falls.", affects=_LEARNING)
+    patience: int = setting(3, "Evaluations without improvement before stopping.", affects=_LEARNING, ge=1, le=1000)
+    min_delta: float = setting(
+        0.002, "A fall of the held-out loss smaller than this is no improvement (nats).", affects=_LEARNING, ge=0
+    )
 
 
 class TrainSection(Section):
     precision_mode: PrecisionMode = setting(
-        "qlora_nf4", "How the frozen weights are held: 4-bit NF4, 16-bit float, bfloat16 or 8-bit.", level="basic"
+        "qlora_nf4",
+        "How the frozen weights are held: 4-bit NF4, 16-bit float, bfloat16 or 8-bit.",
+        affects=("report", *_STEP),
+        level="basic",
     )
-    lr: float = setting(2e-4, "Peak learning rate.", gt=0, le=1)
-    scheduler: Literal["cosine", "linear", "constant"] = setting("cosine", "How the learning rate falls after the warm-up.")
-    warmup_ratio: float = setting(0.03, "Share of the steps in which the learning rate rises.", ge=0, lt=1)
-    weight_decay: float = setting(0.0, "AdamW weight decay.", ge=0, le=1)
-    grad_clip: float = setting(1.0, "Gradients are scaled down to this norm.", gt=0)
-    epochs: float = setting(1.0, "Passes over the training rows.", gt=0, le=1000)
-    max_steps: int | None = setting(None, "Stop after this many optimizer steps, whatever the epochs; null for no limit.", ge=1)
+    lr: float = setting(2e-4, "Peak learning rate.", affects=_LEARNING, gt=0, le=1)
+    scheduler: Literal["cosine", "linear", "constant"] = setting(
+        "cosine", "How the learning rate falls after the warm-up.", affects=_LEARNING
+    )
+    warmup_ratio: float = setting(0.03, "Share of the steps in which the learning rate rises.", affects=_LEARNING, ge=0, lt=1)
+    weight_decay: float = setting(0.0, "AdamW weight decay.", affects=_LEARNING, ge=0, le=1)
+    grad_clip: float = setting(1.0, "Gradients are scaled down to this norm.", affects=_LEARNING, gt=0)
+    epochs: float = setting(1.0, "Passes over the training rows.", affects=_LEARNING, gt=0, le=1000)
+    max_steps: int | None = setting(
+        None, "Stop after this many optimizer steps, whatever the epochs; null for no limit.", affects=_LEARNING, ge=1
+    )
     gradient_checkpointing: bool | Auto = setting(
-        "auto", "Recompute activations in the backward pass to save memory; auto: only where memory asks for it."
+        "auto", "Recompute activations in the backward pass to save memory; auto: only where memory asks for it.", affects=_STEP
     )
     micro_batch: Annotated[int, Field(ge=1, le=4096)] | Auto = setting(
-        "auto", "Rows in one forward pass; auto: what fits into the free memory."
+        "auto", "Rows in one forward pass; auto: what fits into the free memory.", affects=_STEP
     )
     kernels: Literal["auto", "fused", "plain"] = setting(
         "auto",
         "Whose layers are trained: our fused ones (several times as fast; Llama, Mistral, Qwen 2; a GPU from 2020 on) or the "
         "model's own.",
+        affects=_STEP,
     )
     attention: Literal["auto", "sdpa", "varlen"] = setting(
         "auto",
         "How packed documents attend in the model's own layers: by a mask (sdpa) or by their offsets (varlen, faster; a GPU from "
         "2020 on). Setting it asks for those layers.",
+        affects=_STEP,
     )
     deterministic: bool = setting(
         False,
         "The same run gives the same bits twice on a GPU too; slower with the model's own layers, not with the fused ones.",
+        affects=_STEP,
     )
     tokens_per_step_target: Annotated[int, Field(ge=1)] | Auto = setting(
-        "auto", "Tokens per optimizer step; auto: 16 rows of max_seq_len, fewer when the data is small."
+        "auto", "Tokens per optimizer step; auto: 16 rows of max_seq_len, fewer when the data is small.", affects=_STEP
     )
     eval_every_steps: Annotated[int, Field(ge=1)] | Auto = setting(
-        "auto", "Optimizer steps between held-out evaluations; auto: at least ten in the run."
+        "auto", "Optimizer steps between held-out evaluations; auto: at least ten in the run.", affects=_LEARNING
     )
     save_every_steps: Annotated[int, Field(ge=1)] | Auto = setting(
-        "auto", "Optimizer steps between checkpoints; auto: every ten minutes. One is saved at every evaluation too."
+        "auto",
+        "Optimizer steps between checkpoints; auto: every ten minutes. One is saved at every evaluation too.",
+        affects=_LEARNING,
     )
     lora: LoraSection = Field(default=LoraSection(), description="The adapter.")
     early_stopping: EarlyStoppingSection = Field(default=EarlyStoppingSection(), description="When to stop before the end.")
@@ -221,29 +282,44 @@ class TrainSection(Section):
 
 class EvalSection(Section):
     curated_prompts_path: str = setting(
-        "configs/curated_eval_prompts.jsonl", "JSONL of prompts that base and tuned model both answer.", min_length=1
+        "configs/curated_eval_prompts.jsonl",
+        "JSONL of prompts that base and tuned model both answer.",
+        affects=_PACKAGE,
+        min_length=1,
     )
-    max_new_tokens: int = setting(128, "Longest answer to a curated prompt, in tokens.", ge=1, le=8192)
-    temperature: float = setting(0.0, "Temperature of the curated answers; 0 always takes the likeliest token.", ge=0, le=5)
-    samples_per_eval: int = setting(3, "Curated prompts answered at each evaluation while training; 0 for none.", ge=0, le=100)
+    max_new_tokens: int = setting(128, "Longest answer to a curated prompt, in tokens.", affects=_ANSWERS, ge=1, le=8192)
+    temperature: float = setting(
+        0.0, "Temperature of the curated answers; 0 always takes the likeliest token.", affects=_ANSWERS, ge=0, le=5
+    )
+    samples_per_eval: int = setting(
+        3, "Curated prompts answered at each evaluation while training; 0 for none.", affects=_PACKAGE, ge=0, le=100
+    )
     rows_while_training: int = setting(
-        256, "Most held-out rows used for an evaluation while training; the last evaluation uses all.", ge=1
+        256,
+        "Most held-out rows used for an evaluation while training; the last evaluation uses all.",
+        affects=("adapter", "package"),
+        ge=1,
     )
 
 
 class AcceptanceSection(Section):
     min_val_improvement_pct: float = setting(
-        1.0, "The held-out loss must fall by at least this share of the base model's, in percent.", ge=-100, le=100
+        1.0,
+        "The held-out loss must fall by at least this share of the base model's, in percent.",
+        affects=_GATES,
+        ge=-100,
+        le=100,
     )
-    jitter_threshold: float = setting(0.20, "Largest spread of the step time, as a share of its median.", gt=0)
-    curated_threshold: float = setting(0.70, "Least share of curated prompts answered reasonably.", ge=0, le=1)
+    jitter_threshold: float = setting(0.20, "Largest spread of the step time, as a share of its median.", affects=_GATES, gt=0)
+    curated_threshold: float = setting(0.70, "Least share of curated prompts answered reasonably.", affects=_GATES, ge=0, le=1)
 
 
 class ExportSection(Section):
-    artifacts_dir: str = setting("artifacts", "Folder for the packaged result.", min_length=1)
+    artifacts_dir: str = setting("artifacts", "Folder for the packaged result.", affects=_PACKAGE, min_length=1)
     formats: tuple[ExportFormat, ...] = setting(
         ("peft_adapter",),
         "What is packaged: the adapter, always; merged: beside it a model that needs neither adapter nor base.",
+        affects=(),
         min_length=1,
     )
 
@@ -263,11 +339,14 @@ class Config(Section):
     project: str = setting(
         "humigence",
         "Name of the project; its runs and artifacts are kept under it.",
+        affects=_PACKAGE,
         level="basic",
         allowed="1 to 64 letters, digits, dots, dashes and underscores, the first a letter or digit",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
     )
-    seed: int = setting(42, "Every random choice follows from it.", ge=0, le=2**32 - 1)
+    seed: int = setting(
+        42, "Every random choice follows from it.", affects=("rows", "adapter", "report", "package"), ge=0, le=2**32 - 1
+    )
     model: ModelSection = Field(default=ModelSection(), description="The base model.")
     compute: ComputeSection = Field(default=ComputeSection(), description="The device.")
     data: DataSection = Field(default=DataSection(), description="The rows and how they are prepared.")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.files import fingerprint, read_json, sha256_file
+from pipeline.config.affects import settings_of
 from pipeline.config.file import shipped
 from pipeline.config.schema import Config
 from pipeline.dataset.packing import pack, row_capacity
@@ -134,19 +135,21 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
     if _rows_begun_with:
         return _rows_begun_with[-1]
     raw = raw_file(config, workspace)
-    data = config.data
+    settings = settings_of(config, "rows")
+    of_data = settings.pop("data")
+    # What "auto" comes to counts, and without windows nothing does.
+    del of_data["window_overlap"]
+    overlap = config.data.overlap if config.data.over_long == "window" else 0
     prepared_by = {
         "format": FORMAT_VERSION,
         "libraries": [version("transformers"), version("tokenizers")],
         "raw": raw_digest(raw),
         "tokenizer": tokenizer_fingerprint(base),
-        "seed": config.seed,
-        "schema": data.row_schema,
-        "max_seq_len": data.max_seq_len,
-        "over_long": [data.over_long, data.overlap if data.over_long == "window" else 0],
-        "split": data.split.model_dump(),
+        **settings,
+        **of_data,
+        "over_long": [of_data["over_long"], overlap],
     }
-    return workspace.resolve(data.processed_dir) / fingerprint(prepared_by)
+    return workspace.resolve(config.data.processed_dir) / fingerprint(prepared_by)
 
 
 def raw_digest(raw: Path) -> str:

@@ -15,6 +15,7 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import Reference, reference_of
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint, read_json
+from pipeline.config.affects import settings_of
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.evaluation import gates as acceptance
 from pipeline.runs import provenance, trained
@@ -109,12 +110,9 @@ def find(ctx: StepContext) -> Package | None:
     data = read_report(result.run.preprocess_report)
     plan = read_json(result.run.plan) if result.run.plan.exists() else {}
     gates = tuple(acceptance.judge(evidence, ctx.config.acceptance))
-    config = ctx.config.to_json()
-    del config["compute"]  # the device is no part of the result, and a worker knows it by another name than the config file
-    del config["export"]["formats"]  # the manifest names them
     sources = [
-        FORMAT_VERSION, result.adapter_sha256(), evaluation, config, base.weights_fingerprint(), tokenizer_fingerprint(base),
-        data, __version__,
+        FORMAT_VERSION, result.adapter_sha256(), evaluation, settings_of(ctx.config, "package"), base.weights_fingerprint(),
+        tokenizer_fingerprint(base), data, __version__,
     ]  # fmt: skip
     made_with = provenance.of_training(provenance.starts(result.run))
     reference = reference_of(base, ctx.config.model, ctx.workspace.root)

@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.files import fingerprint, read_json, write_json
+from pipeline.config.affects import in_order, settings_of
 from pipeline.config.schema import Config
 
 FILE = "measured.json"
-# Of `train`: none of these changes what a step costs.
-_NO_MATTER = {
-    "lr", "scheduler", "warmup_ratio", "weight_decay", "grad_clip", "epochs", "max_steps", "eval_every_steps", "save_every_steps",
-    "early_stopping",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,10 @@ class Measurement:
 
 def inputs_of(config: Config, device_name: str) -> str:
     """What a measurement of this config on this device is known by."""
-    train = {name: value for name, value in config.train.model_dump(mode="json").items() if name not in _NO_MATTER}
-    data = {"max_seq_len": config.data.max_seq_len, "packing": config.data.packing}
-    model = config.model.local_path or config.model.repo
-    return fingerprint("measured", model, device_name, train, data, config.compute.memory_limit_gib)
+    settings = settings_of(config, "speed")
+    model = settings.pop("model")
+    named = model["local_path"] or model["repo"]
+    return fingerprint("measured", named, device_name, *in_order(settings, "train", "data", "compute.memory_limit_gib"))
 
 
 def save(folder: Path, measurement: Measurement) -> None:

@@ -11,6 +11,7 @@ from pipeline.base_model import catalogue
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.common.files import fingerprint
+from pipeline.config.affects import in_order, settings_of
 from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
 from pipeline.dataset.figures import DataFigures
@@ -37,9 +38,8 @@ def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: De
 
 def plan_inputs(config: Config, shape: ModelShape, figures: DataFigures) -> str:
     """Fingerprint of what a plan is made from, free memory aside."""
-    data = {"max_seq_len": config.data.max_seq_len, "packing": config.data.packing}
     counted = [figures.rows, figures.tokens, figures.exact]
-    return fingerprint("plan", config.train.model_dump(mode="json"), data, shape.to_json(), counted)
+    return fingerprint("plan", *in_order(settings_of(config, "plan"), "train", "data"), shape.to_json(), counted)
 
 
 def known_shape(config: Config, workspace: Workspace) -> ModelShape | None:

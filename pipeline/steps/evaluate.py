@@ -14,6 +14,7 @@ from pipeline.base_model import locate, same_base
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import sha256_file, write_json
+from pipeline.config.affects import in_order, settings_of
 from pipeline.dataset import processed
 from pipeline.evaluation import answer_checks
 from pipeline.evaluation.answer_checks import CuratedPrompt
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
 REPORT_VERSION = 1  # raise it when the same inputs would give another report
+_FIRST_SETTINGS = ("eval.max_new_tokens", "eval.temperature", "seed", "train.precision_mode")
 
 
 def fingerprint(ctx: StepContext) -> str | None:
@@ -36,11 +38,8 @@ def fingerprint(ctx: StepContext) -> str | None:
     result, data = trained.find(ctx), processed.find(ctx.config, ctx.workspace)
     if result is None or data is None:
         return None
-    section, prompts = ctx.config.eval, _prompts_file(ctx)
-    return fingerprint_of(
-        REPORT_VERSION, result.adapter_sha256(), data.fingerprint, sha256_file(prompts), section.max_new_tokens,
-        section.temperature, ctx.config.seed, ctx.config.train.precision_mode,
-    )  # fmt: skip
+    settings = in_order(settings_of(ctx.config, "report"), *_FIRST_SETTINGS)
+    return fingerprint_of(REPORT_VERSION, result.adapter_sha256(), data.fingerprint, sha256_file(_prompts_file(ctx)), *settings)
 
 
 def is_unchanged(ctx: StepContext) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import write_json
+from pipeline.config.affects import in_order, settings_of
 from pipeline.evaluation import gates as acceptance
 from pipeline.evaluation.gates import Evidence
 from pipeline.runs.context import StepContext, StepResult
@@ -30,7 +31,7 @@ def fingerprint(ctx: StepContext) -> str | None:
 
 
 def _fingerprint(evidence: Evidence, ctx: StepContext) -> str:
-    return fingerprint_of(asdict(evidence), ctx.config.acceptance.model_dump(mode="json"))
+    return fingerprint_of(asdict(evidence), *in_order(settings_of(ctx.config, "verdicts"), "acceptance"))
 
 
 def is_unchanged(ctx: StepContext) -> bool:

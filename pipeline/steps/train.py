@@ -9,6 +9,7 @@ from pipeline.base_model.locate import locate, require
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import write_json
+from pipeline.config.affects import in_order, settings_of
 from pipeline.dataset import processed
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.runs.checkpoint_folders import damage
@@ -17,6 +18,7 @@ from pipeline.runs.store import read_report
 
 # Raised when the same config, model and data would train another adapter.
 _FORMAT_VERSION = 1
+_FIRST_SETTINGS = ("train", "seed", "data.max_seq_len", "data.packing", "eval.rows_while_training")
 
 
 def run(ctx: StepContext, resume: bool = False) -> StepResult:
@@ -65,17 +67,8 @@ def fingerprint(ctx: StepContext) -> str | None:
     base, data = locate(ctx.config, ctx.workspace), processed.find(ctx.config, ctx.workspace)
     if base is None or data is None:
         return None
-    config = ctx.config
-    return fingerprint_of(
-        _FORMAT_VERSION,
-        config.train.model_dump(mode="json"),
-        config.seed,
-        config.data.max_seq_len,
-        config.data.packing,
-        config.eval.rows_while_training,
-        base.weights_fingerprint(),
-        data.fingerprint,
-    )
+    settings = in_order(settings_of(ctx.config, "adapter"), *_FIRST_SETTINGS)
+    return fingerprint_of(_FORMAT_VERSION, *settings, base.weights_fingerprint(), data.fingerprint)
 
 
 def _plan(ctx: StepContext) -> Plan:
