@@ -1,1 +1,1 @@
-"""The engine of the train step: rows, attention, loss, trainer, checkpoints."""
+"""The engine of the train step: packed rows, attention, loss, trainer."""

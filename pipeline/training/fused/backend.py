@@ -10,13 +10,19 @@ import torch
 
 @dataclass(frozen=True)
 class Operations:
-    """`dense` has the operations over tokens and features, `attention` has `attend` and `attend_backward`; see `reference`."""
+    """Two modules with the functions of `torch_ops`, in which each is described.
+
+    Attributes:
+        dense: has the operations over tokens and features.
+        attention: has `attend` and `attend_backward`.
+    """
 
     dense: Any
     attention: Any
 
 
 def operations_for(device: torch.device) -> Operations:
+    """The Triton kernels on "cuda", else plain torch, which takes the same arguments and gives the same results."""
     if device.type == "cuda":
         from pipeline.training.fused import triton_attention, triton_ops
 

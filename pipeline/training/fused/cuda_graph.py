@@ -7,12 +7,13 @@ from dataclasses import fields, replace
 
 import torch
 
-from pipeline.training.fused.decoder_layer import Tokens
+from pipeline.training.fused.decoder_layer import BatchContext
 
-Step = Callable[[torch.Tensor, torch.Tensor, Tokens, torch.Tensor], torch.Tensor]
-"""`(ids, targets, tokens, scale) -> loss`: all the work of a micro-batch, nothing of which waits for the device."""
+Step = Callable[[torch.Tensor, torch.Tensor, BatchContext, torch.Tensor], torch.Tensor]
+"""`(ids, targets, context, scale) -> loss`: all the work of a micro-batch, nothing of which waits for the device. `ids` and
+`targets` are (T,) int32, `scale` and the loss (1,) float32."""
 
-# Python's time to ask for a micro-batch, as a share of the GPU's to do it, from which on a graph pays.
+# Python's time to launch a micro-batch's kernels, as a share of the GPU's to run them, from which on a graph pays.
 WORTH_IT = 0.6
 
 
@@ -21,38 +22,44 @@ class StepGraph:
 
     It holds the memory of its activations as long as it lives.
 
+    Args:
+        ids, targets, context, scale: of the micro-batch it is recorded with, see `Step`. Recording computes nothing.
+
     Raises:
-        torch.OutOfMemoryError: there is no room for them.
+        torch.OutOfMemoryError: there is no room for the activations.
     """
 
-    def __init__(self, step: Step, ids: torch.Tensor, targets: torch.Tensor, tokens: Tokens, scale: torch.Tensor) -> None:
-        self._inputs = [each.clone() for each in (ids, targets, scale, *_tensors(tokens))]
+    def __init__(self, step: Step, ids: torch.Tensor, targets: torch.Tensor, context: BatchContext, scale: torch.Tensor) -> None:
+        # The graph reads these addresses at each replay: a later micro-batch is copied into them.
+        self._inputs = [each.clone() for each in (ids, targets, scale, *_tensors(context))]
         ids, targets, scale, *rest = self._inputs
-        own = _with(tokens, rest)
+        own = _with_tensors(context, rest)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # what the steps before it used is what it needs, and it takes none of torch's free blocks
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._loss = step(ids, targets, own, scale)
+            self._loss = step(ids, targets, own, scale)  # (1,) float32, in the graph's memory
 
     @property
     def tokens(self) -> int:
-        """The size of a micro-batch it was recorded for."""
+        """The size of a micro-batch it was recorded for, padding included."""
         return self._inputs[0].numel()
 
-    def __call__(self, ids: torch.Tensor, targets: torch.Tensor, tokens: Tokens, scale: torch.Tensor) -> torch.Tensor:
-        for own, new in zip(self._inputs, (ids, targets, scale, *_tensors(tokens)), strict=True):
+    def __call__(self, ids: torch.Tensor, targets: torch.Tensor, context: BatchContext, scale: torch.Tensor) -> torch.Tensor:
+        """The loss of a micro-batch of the recorded size, (1,) float32; its gradients go where the recorded step wrote them."""
+        for own, new in zip(self._inputs, (ids, targets, scale, *_tensors(context)), strict=True):
             own.copy_(new)
         self._graph.replay()
-        return self._loss.clone()
+        return self._loss.clone()  # the next replay overwrites it
 
 
-def _tensors(tokens: Tokens) -> list[torch.Tensor]:
-    found = [value for field in fields(tokens) if isinstance(value := getattr(tokens, field.name), torch.Tensor)]
-    return [*found, tokens.dropout.key] if tokens.dropout else found
+def _tensors(context: BatchContext) -> list[torch.Tensor]:
+    found = [value for field in fields(context) if isinstance(value := getattr(context, field.name), torch.Tensor)]
+    return [*found, context.dropout.key] if context.dropout else found
 
 
-def _with(tokens: Tokens, tensors: list[torch.Tensor]) -> Tokens:
-    cos, sin, first, last, *key = tensors
-    dropout = replace(tokens.dropout, key=key[0]) if tokens.dropout else None
-    return Tokens(cos, sin, first, last, dropout)
+def _with_tensors(context: BatchContext, tensors: list[torch.Tensor]) -> BatchContext:
+    """`context` over the tensors that `_tensors` lists, in its order."""
+    cos, sin, doc_start, doc_end, *key = tensors
+    dropout = replace(context.dropout, key=key[0]) if context.dropout else None
+    return BatchContext(cos, sin, doc_start, doc_end, dropout)

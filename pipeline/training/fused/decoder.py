@@ -16,43 +16,42 @@ from pipeline.planning.memory_fused import LOGIT_BYTES
 from pipeline.system.out_of_memory import is_out_of_memory
 from pipeline.training.fused.backend import operations_for
 from pipeline.training.fused.cuda_graph import StepGraph
-from pipeline.training.fused.decoder_layer import FusedLayer, Kept, Tokens, layer_weights
+from pipeline.training.fused.decoder_layer import BatchContext, FusedLayer, SavedActivations, layer_weights
 from pipeline.training.fused.flat_lora import FlatAdapter
 from pipeline.training.fused.lora_linear import FusedLinear, Scratch
 from pipeline.training.fused.torch_ops import Dropout, Heads
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A micro-batch on the device, all documents one after another: (T,) int32 each.
-
-    Attributes:
-        targets: the token that each place predicts, negative where it is not trained.
-        positions: within the document; `first` and `last`: see `reference`.
-    """
+class FlatBatch:
+    """A micro-batch on the device, all documents one after another: (T,) int32 each, T a multiple of `torch_ops.MULTIPLE`."""
 
     ids: torch.Tensor
-    targets: torch.Tensor
-    positions: torch.Tensor
-    first: torch.Tensor
-    last: torch.Tensor
+    targets: torch.Tensor  # the token that each place predicts, negative where it is not trained
+    positions: torch.Tensor  # within the document, from 0
+    doc_start: torch.Tensor  # index of the first token of the document
+    doc_end: torch.Tensor  # index behind its last
 
 
 class FusedModel:
     """The decoder of `adapted` (a `peft.PeftModel` of a Llama, Mistral or Qwen 2 model).
 
     Args:
-        compute: the type everything but sums is computed in.
-        recomputed_layers: so many layers, the first ones, keep their input only and run again in the backward pass.
-        keep_dequantized: hold the 4-bit weights in the compute type as well, instead of de-quantizing them at each use.
+        compute: the dtype everything but sums is computed in.
+        recomputed_layers: so many layers, the first ones, save their input only and run again in the backward pass.
+        keep_dequantized: hold the quantized weights in the compute dtype as well, instead of de-quantizing them at each use.
         dropout: share of the adapters' inputs that is dropped.
+
+    Attributes:
+        adapter: the trained weights and their gradients.
+        layers: in the order of the model.
     """
 
     def __init__(
         self, adapted: Any, compute: torch.dtype, *, recomputed_layers: int, keep_dequantized: bool, dropout: float
     ) -> None:
         causal = adapted.get_base_model()
-        self._decoder, self._head = causal.model, causal.lm_head.weight
+        self._decoder, self._head = causal.model, causal.lm_head.weight  # the head: (vocabulary, hidden) compute
         self._recomputed, self._dropout = recomputed_layers, dropout
         self._graph: StepGraph | None = None
         self._wants_graph = False
@@ -61,10 +60,13 @@ class FusedModel:
         self._compute = compute
         groups = [group for layer in self._decoder.layers for group in layer_weights(layer)]
         scratch = Scratch()
-        fused = [FusedLinear([_frozen(m) for m in group], compute, scratch, kept=keep_dequantized) for group in groups]
+        fused = [
+            FusedLinear([_frozen(m) for m in group], compute, scratch, keep_dequantized=keep_dequantized) for group in groups
+        ]
         self.adapter = FlatAdapter([_adapted(group, linear) for group, linear in zip(groups, fused, strict=True)], compute)
-        for linear, low_rank in zip(fused, self.adapter.low_rank, strict=True):
-            linear.low_rank = low_rank
+        for linear, adapters in zip(fused, self.adapter.groups, strict=True):
+            linear.adapters = adapters
+        # Four a layer, in the order of `layer_weights`: query-key-value, output, gate-up, down.
         self.layers = [
             self._layer(number, layer, fused[4 * number : 4 * number + 4]) for number, layer in enumerate(self._decoder.layers)
         ]
@@ -76,33 +78,36 @@ class FusedModel:
         return FusedLayer(number, self._operations, heads, config.rms_norm_eps, *norms, *linear)
 
     @torch.no_grad()
-    def loss_and_gradients(self, batch: Batch, scale: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """`scale × the sum of the losses` of a micro-batch, in nats, (1,); its gradients are added to the parameters'.
+    def loss_and_gradients(self, batch: FlatBatch, scale: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """`scale × the sum of the losses` of a micro-batch, in nats, (1,) float32; its gradients are added to the parameters'.
 
         Args:
-            scale: (1,) in 32 bits: one over the trained tokens of the optimizer step.
+            scale: (1,) float32: one over the trained tokens of the optimizer step.
             key: (1,) int64: what dropout's masks follow from.
+
+        Raises:
+            torch.OutOfMemoryError: the gradients of the adapter are as they were before.
         """
-        tokens = self._tokens(batch, Dropout(self._dropout, key, 0) if self._dropout else None)
+        context = self._context(batch, Dropout(self._dropout, key, 0) if self._dropout else None)
         if self._graph is not None and self._graph.tokens == batch.ids.numel():
-            return self._graph(batch.ids, batch.targets, tokens, scale)
-        loss = self.step(batch.ids, batch.targets, tokens, scale)
+            return self._graph(batch.ids, batch.targets, context, scale)
+        loss = self.step(batch.ids, batch.targets, context, scale)
         if self._wants_graph:
-            self._record(batch, tokens, scale)
+            self._record(batch, context, scale)
         return loss
 
-    def _record(self, batch: Batch, tokens: Tokens, scale: torch.Tensor) -> None:
+    def _record(self, batch: FlatBatch, context: BatchContext, scale: torch.Tensor) -> None:
         self._wants_graph = False
         try:
-            self._graph = StepGraph(self.step, batch.ids, batch.targets, tokens, scale)
-        except RuntimeError as error:  # a recording that is broken off does not always say it in torch's own type
+            self._graph = StepGraph(self.step, batch.ids, batch.targets, context, scale)
+        except RuntimeError as error:  # a recording that is broken off does not always raise torch's own type
             if not is_out_of_memory(error):
                 raise
             self._graph = None
             torch.cuda.empty_cache()
 
     def use_graph(self, wanted: bool) -> None:
-        """Record the next micro-batch and replay it for all of its size; or give its memory back."""
+        """Record the next micro-batch and replay it for all of its size; or, where not `wanted`, give its memory back."""
         replayed = self._graph is not None
         self._wants_graph, self._graph = wanted, None
         if replayed:
@@ -114,36 +119,45 @@ class FusedModel:
         return self._graph.tokens if self._graph is not None else 0
 
     @torch.no_grad()
-    def step(self, ids: torch.Tensor, targets: torch.Tensor, tokens: Tokens, scale: torch.Tensor) -> torch.Tensor:
-        """All the work of `loss_and_gradients`: nothing in it waits for the device or depends on a number that is there."""
+    def step(self, ids: torch.Tensor, targets: torch.Tensor, context: BatchContext, scale: torch.Tensor) -> torch.Tensor:
+        """All the work of `loss_and_gradients`: nothing in it waits for the device or depends on a number that is there.
+
+        Args:
+            ids, targets: (T,) int32.
+            scale: (1,) float32.
+
+        Returns:
+            `scale × the sum of the losses`, (1,) float32.
+        """
         self.adapter.refresh()
-        x, kept = self._embedded(ids), list[Kept | torch.Tensor]()
+        x, saved = self._embedded(ids), list[SavedActivations | torch.Tensor]()  # one entry a layer
         for layer in self.layers:
             before = x
-            x, found = layer.forward(x, tokens)
-            kept.append(before if layer.number < self._recomputed else found)
-            del found, before
-        loss, d = self._loss(x, targets, scale, gradient=True)
+            x, activations = layer.forward(x, context)
+            saved.append(before if layer.number < self._recomputed else activations)
+            del activations, before  # else a recomputed layer's would lie there through the next layer's forward pass
+        loss, d = self._loss(x, targets, scale, gradient=True)  # (1,) float32, (T, hidden) compute
         del x
         for layer in reversed(self.layers):
-            d = layer.backward(d, self._kept_of(layer, kept.pop(), tokens), tokens)
+            d = layer.backward(d, self._activations(layer, saved.pop(), context), context)
         self.adapter.add_new_gradients()
         return loss * scale
 
-    def _kept_of(self, layer: FusedLayer, kept: Kept | torch.Tensor, tokens: Tokens) -> Kept:
-        return kept if isinstance(kept, Kept) else layer.forward(kept, tokens)[1]
+    def _activations(self, layer: FusedLayer, saved: SavedActivations | torch.Tensor, context: BatchContext) -> SavedActivations:
+        """Those saved; where only the layer's input was, they are made again."""
+        return saved if isinstance(saved, SavedActivations) else layer.forward(saved, context)[1]
 
     @torch.no_grad()
-    def loss_sum(self, batch: Batch) -> torch.Tensor:
-        """The sum of the losses of a micro-batch in nats, (1,), without dropout."""
+    def loss_sum(self, batch: FlatBatch) -> torch.Tensor:
+        """The sum of the losses of a micro-batch in nats, (1,) float32, without dropout."""
         self.adapter.refresh()
-        tokens, x = self._tokens(batch, None), self._embedded(batch.ids)
+        context, x = self._context(batch, None), self._embedded(batch.ids)
         for layer in self.layers:
-            x, _ = layer.forward(x, tokens)
+            x, _ = layer.forward(x, context)
         return self._loss(x, batch.targets, torch.ones(1, device=self.device), gradient=False)[0]
 
     def recompute(self) -> None:
-        """See `activations.Activations`."""
+        """This and the next two: see `activation_checkpointing.Activations`."""
         self._recomputed = len(self.layers)
         self.use_graph(False)
 
@@ -154,35 +168,41 @@ class FusedModel:
         return True
 
     def _embedded(self, ids: torch.Tensor) -> torch.Tensor:
-        return functional.embedding(ids, self._decoder.embed_tokens.weight).to(self._compute)
+        return functional.embedding(ids, self._decoder.embed_tokens.weight).to(self._compute)  # (T, hidden) compute
 
-    def _tokens(self, batch: Batch, dropout: Dropout | None) -> Tokens:
-        like = torch.empty(0, dtype=self._compute, device=self.device)
-        cos, sin = self._decoder.rotary_emb(like, batch.positions[None])
-        half = cos.shape[-1] // 2
-        cos, sin = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
-        return Tokens(cos, sin, batch.first, batch.last, dropout)
+    def _context(self, batch: FlatBatch, dropout: Dropout | None) -> BatchContext:
+        like = torch.empty(0, dtype=self._compute, device=self.device)  # rotary_emb reads its dtype and device only
+        cos, sin = self._decoder.rotary_emb(like, batch.positions[None])  # (1, T, head_dim) compute
+        half = cos.shape[-1] // 2  # transformers repeats each angle for the second half of a head's features
+        cos, sin = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()  # (T, head_dim / 2) compute
+        return BatchContext(cos, sin, batch.doc_start, batch.doc_end, dropout)
 
     def _loss(
         self, x: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, *, gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sum of the losses, (1,), and the gradient of `scale` times that for `x`, which without `gradient` is never read."""
+        """The sum of the losses, (1,) float32, and the gradient of `scale` times that for `x` (T, hidden), of its shape; without
+        `gradient` the second is never to be read."""
         dense, norm = self._operations.dense, self._decoder.norm
-        normed, _, rstd = dense.rms_norm(x, norm.weight.data, norm.variance_epsilon)
+        normed, _, rstd = dense.rms_norm(x, norm.weight.data, norm.variance_epsilon)  # (T, hidden) compute, -, (T,) float32
         losses = []
         for part in split_by_logits(x.shape[0], self._head.shape[0], x.element_size()):
-            logits = normed[part] @ self._head.t()
-            losses.append(dense.cross_entropy_(logits, targets[part], scale, gradient=gradient))
-            if gradient:
+            logits = normed[part] @ self._head.t()  # (part, vocabulary) compute
+            losses.append(dense.cross_entropy_(logits, targets[part], scale, gradient=gradient))  # (part,) float32
+            if gradient:  # `logits` is its own gradient now, and this part of `normed` has been read
                 torch.mm(logits, self._head, out=normed[part])
-            del logits
+            del logits  # before the next part asks for as much
         total = torch.cat(losses).sum().reshape(1)
         return total, dense.rms_norm_backward(normed, x, rstd, norm.weight.data, None) if gradient else x
 
 
 def split_by_logits(tokens: int, vocabulary: int, item: int) -> list[slice]:
-    """Stretches of the tokens whose logits take about `LOGIT_BYTES`: whole, they would be the largest tensor of a step."""
-    together = max(128, LOGIT_BYTES // (vocabulary * item) // 128 * 128)
+    """Stretches of the tokens whose logits take about `LOGIT_BYTES`: whole, they would be the largest tensor of a step.
+
+    Args:
+        tokens: of the micro-batch.
+        item: bytes of a logit.
+    """
+    together = max(128, LOGIT_BYTES // (vocabulary * item) // 128 * 128)  # tokens
     return [slice(start, min(start + together, tokens)) for start in range(0, tokens, together)]
 
 

@@ -1,8 +1,12 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-"""The operations of `reference` as Triton kernels, for NVIDIA GPUs: same names, same arguments, same results.
+"""The operations of `torch_ops` as Triton kernels, for NVIDIA GPUs: same names, same arguments, same results; described there.
 
 Triton comes with torch's CUDA builds. Each kernel reads and writes memory once, and every sum has a fixed order: the same inputs
 give the same bits.
+
+In the kernels a name in capitals is a pointer, or with `tl.constexpr` a constant they are compiled for; `X + offsets` points to
+the numbers of a tile. Sums are float32, rounded to a tensor's dtype where they are stored. `salt` and `threshold` are not
+specialized: Triton would compile a kernel anew for values that are 1 or divisible by 16.
 """
 
 from __future__ import annotations
@@ -15,22 +19,22 @@ import triton.language as tl
 
 from pipeline.training.fused.torch_ops import Dropout, Product
 
-_TILE = 1024
+_TILE = 1024  # numbers a program, of the kernels without rows
 
 
 @triton.jit
-def _kept(places, key, salt, threshold, scale):
-    """See `reference._kept`."""
+def _dropout_mask(offsets, key, salt, threshold, scale):
+    """See `torch_ops._dropout_mask`: 0 or `scale`, float32, of the shape of `offsets`."""
     first = key.to(tl.uint32) ^ (salt.to(tl.uint32) * 0x9E3779B9)
     second = (key >> 32).to(tl.uint32) + salt.to(tl.uint32) * 0x7FEB352D
-    bits = places.to(tl.uint32) * 0x9E3779B1 + first
+    bits = offsets.to(tl.uint32) * 0x9E3779B1 + first
     bits = (bits ^ (bits >> 16)) * 0x7FEB352D
     bits = ((bits ^ (bits >> 15)) + second) * 0x846CA68B
     bits = bits ^ (bits >> 16)
     return tl.where((bits >> 8).to(tl.int32) >= threshold, scale, 0.0)
 
 
-def _mask(dropout: Dropout | None, like: torch.Tensor) -> tuple[Any, ...]:
+def _dropout_arguments(dropout: Dropout | None, like: torch.Tensor) -> tuple[Any, ...]:
     """A kernel's arguments about dropout; any tensor stands for the key where there is none."""
     return (like, 0, 0, 1.0) if dropout is None else (dropout.key, dropout.salt, dropout.threshold, dropout.scale)
 
@@ -40,28 +44,28 @@ def _mask(dropout: Dropout | None, like: torch.Tensor) -> tuple[Any, ...]:
 
 @triton.jit(do_not_specialize=["salt", "threshold"])
 def _dropped(X, Y, KEY, salt, threshold, scale, size, TILE: tl.constexpr):
-    places = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    inside = places < size
-    x = tl.load(X + places, mask=inside).to(tl.float32)
-    tl.store(Y + places, x * _kept(places, tl.load(KEY), salt, threshold, scale), mask=inside)
+    offsets = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    inside = offsets < size
+    x = tl.load(X + offsets, mask=inside).to(tl.float32)
+    tl.store(Y + offsets, x * _dropout_mask(offsets, tl.load(KEY), salt, threshold, scale), mask=inside)
 
 
 def dropped(x: torch.Tensor, dropout: Dropout) -> torch.Tensor:
     y = torch.empty_like(x)
-    _dropped[(triton.cdiv(x.numel(), _TILE),)](x, y, *_mask(dropout, x), x.numel(), TILE=_TILE)
+    _dropped[(triton.cdiv(x.numel(), _TILE),)](x, y, *_dropout_arguments(dropout, x), x.numel(), TILE=_TILE)
     return y
 
 
 @triton.jit(do_not_specialize=["salt", "threshold"])
 def _add_dropped(D, T, KEY, salt, threshold, scale, size, TILE: tl.constexpr):
-    places = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    inside = places < size
-    t = tl.load(T + places, mask=inside).to(tl.float32) * _kept(places, tl.load(KEY), salt, threshold, scale)
-    tl.store(D + places, tl.load(D + places, mask=inside).to(tl.float32) + t, mask=inside)
+    offsets = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    inside = offsets < size
+    t = tl.load(T + offsets, mask=inside).to(tl.float32) * _dropout_mask(offsets, tl.load(KEY), salt, threshold, scale)
+    tl.store(D + offsets, tl.load(D + offsets, mask=inside).to(tl.float32) + t, mask=inside)
 
 
 def add_dropped_(d: torch.Tensor, t: torch.Tensor, dropout: Dropout) -> torch.Tensor:
-    _add_dropped[(triton.cdiv(d.numel(), _TILE),)](d, t, *_mask(dropout, d), d.numel(), TILE=_TILE)
+    _add_dropped[(triton.cdiv(d.numel(), _TILE),)](d, t, *_dropout_arguments(dropout, d), d.numel(), TILE=_TILE)
     return d
 
 
@@ -71,21 +75,22 @@ def add_dropped_(d: torch.Tensor, t: torch.Tensor, dropout: Dropout) -> torch.Te
 @triton.jit(do_not_specialize=["salt", "threshold"])
 def _rms_norm(X, W, RSTD, Y, YD, KEY, salt, threshold, scale, hidden, eps,
               AGAIN: tl.constexpr, WRITE: tl.constexpr, DROP: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+    """A program a row. Y is written with WRITE, YD (the same after dropout) with DROP; RSTD is read with AGAIN, else written."""
     row = tl.program_id(0)
-    columns = tl.arange(0, WIDTH)
+    columns = tl.arange(0, WIDTH)  # WIDTH: `hidden` rounded up to a power of two, which `tl.arange` asks for
     inside = columns < hidden
-    x = tl.load(X + row * hidden + columns, mask=inside, other=0.0).to(tl.float32)
+    x = tl.load(X + row * hidden + columns, mask=inside, other=0.0).to(tl.float32)  # (WIDTH,)
     if AGAIN:
         rstd = tl.load(RSTD + row)
     else:
         rstd = 1 / tl.sqrt(tl.sum(x * x) / hidden + eps)
         tl.store(RSTD + row, rstd)
     y = (x * rstd * tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)).to(Y.dtype.element_ty)
-    places = row * hidden + columns
+    offsets = row * hidden + columns
     if WRITE:
-        tl.store(Y + places, y, mask=inside)
+        tl.store(Y + offsets, y, mask=inside)
     if DROP:
-        tl.store(YD + places, y.to(tl.float32) * _kept(places, tl.load(KEY), salt, threshold, scale), mask=inside)
+        tl.store(YD + offsets, y.to(tl.float32) * _dropout_mask(offsets, tl.load(KEY), salt, threshold, scale), mask=inside)
 
 
 def _launch_rms_norm(
@@ -93,11 +98,11 @@ def _launch_rms_norm(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     rows, hidden = x.shape
     drop, write = dropout is not None, dropout is None or not again
-    y = torch.empty_like(x) if write else x
-    yd = torch.empty_like(x) if drop else y
+    y = torch.empty_like(x) if write else x  # (T, hidden) compute; not written, any tensor stands for it
+    yd = torch.empty_like(x) if drop else y  # (T, hidden) compute
     width = triton.next_power_of_2(hidden)
     _rms_norm[(rows,)](
-        x, w, rstd, y, yd, *_mask(dropout, x), hidden, eps,
+        x, w, rstd, y, yd, *_dropout_arguments(dropout, x), hidden, eps,
         AGAIN=again, WRITE=write, DROP=drop, WIDTH=width, num_warps=_warps(width),
     )  # fmt: skip
     return y, yd
@@ -110,7 +115,7 @@ def _warps(width: int) -> int:
 def rms_norm(
     x: torch.Tensor, weight: torch.Tensor, eps: float, dropout: Dropout | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    rstd = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)
+    rstd = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)  # (T,)
     return *_launch_rms_norm(x, weight, rstd, eps, dropout, again=False), rstd
 
 
@@ -121,21 +126,22 @@ def rms_norm_again(x: torch.Tensor, weight: torch.Tensor, rstd: torch.Tensor, dr
 @triton.jit(do_not_specialize=["salt", "threshold"])
 def _rms_norm_backward(DY, T, X, RSTD, W, RESIDUAL, DX, KEY, salt, threshold, scale, hidden,
                        MORE: tl.constexpr, DROP: tl.constexpr, ADD: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+    """A program a row. `T` is read with MORE and masked with DROP, RESIDUAL read with ADD."""
     row = tl.program_id(0)
     columns = tl.arange(0, WIDTH)
     inside = columns < hidden
-    places = row * hidden + columns
-    g = tl.load(DY + places, mask=inside, other=0.0).to(tl.float32)
+    offsets = row * hidden + columns
+    g = tl.load(DY + offsets, mask=inside, other=0.0).to(tl.float32)
     if MORE:
-        t = tl.load(T + places, mask=inside, other=0.0).to(tl.float32)
-        g += t * _kept(places, tl.load(KEY), salt, threshold, scale) if DROP else t
-    x = tl.load(X + places, mask=inside, other=0.0).to(tl.float32)
+        t = tl.load(T + offsets, mask=inside, other=0.0).to(tl.float32)
+        g += t * _dropout_mask(offsets, tl.load(KEY), salt, threshold, scale) if DROP else t
+    x = tl.load(X + offsets, mask=inside, other=0.0).to(tl.float32)
     rstd = tl.load(RSTD + row)
     wdy = g * tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)
     dx = rstd * (wdy - x * (rstd * rstd * tl.sum(wdy * x) / hidden))
     if ADD:
-        dx += tl.load(RESIDUAL + places, mask=inside, other=0.0).to(tl.float32)
-    tl.store(DX + places, dx, mask=inside)
+        dx += tl.load(RESIDUAL + offsets, mask=inside, other=0.0).to(tl.float32)
+    tl.store(DX + offsets, dx, mask=inside)
 
 
 def rms_norm_backward(
@@ -148,9 +154,10 @@ def rms_norm_backward(
     dropout: Dropout | None = None,
 ) -> torch.Tensor:
     rows, hidden = x.shape
-    dx, width = torch.empty_like(x), triton.next_power_of_2(hidden)
+    dx, width = torch.empty_like(x), triton.next_power_of_2(hidden)  # (T, hidden) compute
     _rms_norm_backward[(rows,)](
-        dy, dy if t is None else t, x, rstd, weight, dy if residual is None else residual, dx, *_mask(dropout, x), hidden,
+        dy, dy if t is None else t, x, rstd, weight, dy if residual is None else residual, dx,
+        *_dropout_arguments(dropout, x), hidden,
         MORE=t is not None, DROP=dropout is not None, ADD=residual is not None, WIDTH=width, num_warps=_warps(width),
     )  # fmt: skip
     return dx
@@ -160,8 +167,8 @@ def rms_norm_backward(
 
 
 @triton.jit
-def _plus(x, LEFT, RIGHT, left_row, right_row, right_column, rank, rows, columns, height, width, RANKS: tl.constexpr):
-    """`x`, a tile in 32 bits, plus its part of a product."""
+def _add_product(x, LEFT, RIGHT, left_row, right_row, right_column, rank, rows, columns, height, width, RANKS: tl.constexpr):
+    """`x`, a tile in 32 bits, plus its part of a `Product` of (height, rank) and (rank, width), RANKS of the ranks at once."""
     for start in range(0, rank, RANKS):
         ranks = start + tl.arange(0, RANKS)
         left = tl.load(
@@ -172,44 +179,46 @@ def _plus(x, LEFT, RIGHT, left_row, right_row, right_column, rank, rows, columns
             RIGHT + ranks[:, None] * right_row + columns[None, :] * right_column,
             mask=(ranks[:, None] < rank) & (columns[None, :] < width), other=0.0,
         )  # fmt: skip
-        x = tl.dot(left, right, x, input_precision="ieee")
+        x = tl.dot(left, right, x, input_precision="ieee")  # "ieee": inputs in float32 are not rounded to TF32's 10 bits
     return x
 
 
-def _product(product: Product | None, like: torch.Tensor) -> tuple[Any, ...]:
+def _product_arguments(product: Product | None, like: torch.Tensor) -> tuple[Any, ...]:
     """A kernel's arguments about a product; any tensor stands for it where there is none."""
     if product is None:
         return (like, like, 0, 0, 0, 0)
     left, right = product
-    return (left, right, left.stride(0), *right.stride(), left.shape[1])
+    return (left, right, left.stride(0), *right.stride(), left.shape[1])  # pointers, strides in numbers, rank
 
 
 @triton.jit(do_not_specialize=["salt", "threshold"])
 def _swiglu(GATE_UP, Y, YD, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, uc, up_rank,
             KEY, salt, threshold, scale, height, width, GATE: tl.constexpr, UP: tl.constexpr, DROP: tl.constexpr,
             RANKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
-    rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    """A program a tile of `Y` (height, width). G and U: the products added to gate and up, left, right and strides."""
+    rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)  # 64 bits: a row times its width may exceed 32
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (rows[:, None] < height) & (columns[None, :] < width)
-    places = rows[:, None] * width + columns[None, :]
-    gate_places = places + rows[:, None] * width
-    gate = tl.load(GATE_UP + gate_places, mask=inside, other=0.0).to(tl.float32)
-    up = tl.load(GATE_UP + gate_places + width, mask=inside, other=0.0).to(tl.float32)
+    offsets = rows[:, None] * width + columns[None, :]  # (ROWS, COLUMNS)
+    gate_offsets = offsets + rows[:, None] * width  # a row of GATE_UP is 2 × width, the gate first
+    gate = tl.load(GATE_UP + gate_offsets, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(GATE_UP + gate_offsets + width, mask=inside, other=0.0).to(tl.float32)
     if GATE:
-        gate = _plus(gate, GL, GR, gl, gr, gc, gate_rank, rows, columns, height, width, RANKS)
+        gate = _add_product(gate, GL, GR, gl, gr, gc, gate_rank, rows, columns, height, width, RANKS)
     if UP:
-        up = _plus(up, UL, UR, ul, ur, uc, up_rank, rows, columns, height, width, RANKS)
+        up = _add_product(up, UL, UR, ul, ur, uc, up_rank, rows, columns, height, width, RANKS)
     y = (gate * tl.sigmoid(gate) * up).to(Y.dtype.element_ty)
-    tl.store(Y + places, y, mask=inside)
+    tl.store(Y + offsets, y, mask=inside)
     if DROP:
-        tl.store(YD + places, y.to(tl.float32) * _kept(places, tl.load(KEY), salt, threshold, scale), mask=inside)
+        tl.store(YD + offsets, y.to(tl.float32) * _dropout_mask(offsets, tl.load(KEY), salt, threshold, scale), mask=inside)
 
 
+# Tiles, tokens × features; the backward kernel holds more of them at once.
 _SWIGLU_ROWS, _SWIGLU_BACKWARD_ROWS, _SWIGLU_COLUMNS = 32, 16, 128
 
 
 def _tiles(rows: int, height: int, width: int, *products: Product | None) -> tuple[tuple[int, int], dict[str, int]]:
-    """The grid, and the tile of a program with how much of a rank it takes at once."""
+    """The grid, and the tile of a program with how many ranks it takes at once: at least 16, the least that `tl.dot` takes."""
     rank = max((product.left.shape[1] for product in products if product), default=0)
     tile = {"RANKS": max(16, min(64, triton.next_power_of_2(rank))), "ROWS": rows, "COLUMNS": _SWIGLU_COLUMNS, "num_warps": 4}
     return (triton.cdiv(height, rows), triton.cdiv(width, _SWIGLU_COLUMNS)), tile
@@ -219,11 +228,11 @@ def swiglu(
     gate_up: torch.Tensor, gate: Product | None = None, up: Product | None = None, dropout: Dropout | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     height, width = gate_up.shape[0], gate_up.shape[1] // 2
-    y = gate_up.new_empty(height, width)
-    yd = y if dropout is None else torch.empty_like(y)
+    y = gate_up.new_empty(height, width)  # (T, intermediate) compute
+    yd = y if dropout is None else torch.empty_like(y)  # (T, intermediate) compute
     grid, tile = _tiles(_SWIGLU_ROWS, height, width, gate, up)
     _swiglu[grid](
-        gate_up, y, yd, *_product(gate, y), *_product(up, y), *_mask(dropout, y), height, width,
+        gate_up, y, yd, *_product_arguments(gate, y), *_product_arguments(up, y), *_dropout_arguments(dropout, y), height, width,
         GATE=gate is not None, UP=up is not None, DROP=dropout is not None, **tile,
     )  # fmt: skip
     return y, yd
@@ -234,31 +243,32 @@ def _swiglu_backward(D, GATE_UP, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, 
                      KEY, salt, threshold, scale, height, width,
                      GATE: tl.constexpr, UP: tl.constexpr, DOWN: tl.constexpr, DROP: tl.constexpr,
                      RANKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """A program a tile of D (height, width). With DOWN a third product is added to D, and the activated gate written there."""
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (rows[:, None] < height) & (columns[None, :] < width)
-    places = rows[:, None] * width + columns[None, :]
-    gate_places = places + rows[:, None] * width
-    gate = tl.load(GATE_UP + gate_places, mask=inside, other=0.0).to(tl.float32)
-    up = tl.load(GATE_UP + gate_places + width, mask=inside, other=0.0).to(tl.float32)
-    d = tl.load(D + places, mask=inside, other=0.0).to(tl.float32)
+    offsets = rows[:, None] * width + columns[None, :]  # (ROWS, COLUMNS)
+    gate_offsets = offsets + rows[:, None] * width
+    gate = tl.load(GATE_UP + gate_offsets, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(GATE_UP + gate_offsets + width, mask=inside, other=0.0).to(tl.float32)
+    d = tl.load(D + offsets, mask=inside, other=0.0).to(tl.float32)
     if GATE:
-        gate = _plus(gate, GL, GR, gl, gr, gc, gate_rank, rows, columns, height, width, RANKS)
+        gate = _add_product(gate, GL, GR, gl, gr, gc, gate_rank, rows, columns, height, width, RANKS)
     if UP:
-        up = _plus(up, UL, UR, ul, ur, uc, up_rank, rows, columns, height, width, RANKS)
+        up = _add_product(up, UL, UR, ul, ur, uc, up_rank, rows, columns, height, width, RANKS)
     sigmoid = tl.sigmoid(gate)
     if DOWN:
         more = tl.zeros((ROWS, COLUMNS), tl.float32)
-        more = _plus(more, DL, DR, dl, dr, dc, down_rank, rows, columns, height, width, RANKS)
+        more = _add_product(more, DL, DR, dl, dr, dc, down_rank, rows, columns, height, width, RANKS)
         y = (gate * sigmoid * up).to(D.dtype.element_ty)
         if DROP:
-            kept = _kept(places, tl.load(KEY), salt, threshold, scale)
-            more *= kept
-            y = y.to(tl.float32) * kept
+            drop = _dropout_mask(offsets, tl.load(KEY), salt, threshold, scale)
+            more *= drop
+            y = y.to(tl.float32) * drop
         d += more
-        tl.store(D + places, y, mask=inside)
-    tl.store(GATE_UP + gate_places, d * up * sigmoid * (1 + gate * (1 - sigmoid)), mask=inside)
-    tl.store(GATE_UP + gate_places + width, d * gate * sigmoid, mask=inside)
+        tl.store(D + offsets, y, mask=inside)
+    tl.store(GATE_UP + gate_offsets, d * up * sigmoid * (1 + gate * (1 - sigmoid)), mask=inside)
+    tl.store(GATE_UP + gate_offsets + width, d * gate * sigmoid, mask=inside)
 
 
 def swiglu_backward_(
@@ -272,7 +282,8 @@ def swiglu_backward_(
     height, width = d.shape
     grid, tile = _tiles(_SWIGLU_BACKWARD_ROWS, height, width, gate, up, down)
     _swiglu_backward[grid](
-        d, gate_up, *_product(gate, d), *_product(up, d), *_product(down, d), *_mask(dropout, d), height, width,
+        d, gate_up, *_product_arguments(gate, d), *_product_arguments(up, d), *_product_arguments(down, d),
+        *_dropout_arguments(dropout, d), height, width,
         GATE=gate is not None, UP=up is not None, DOWN=down is not None, DROP=dropout is not None, **tile,
     )  # fmt: skip
     return gate_up
@@ -283,17 +294,18 @@ def swiglu_backward_(
 
 @triton.jit
 def _rotate(QKV, COS, SIN, row_width, heads, sign, HEADS: tl.constexpr, HALF: tl.constexpr):
+    """A program a token and HEADS of its heads. `sign`: 1, or -1 to turn back."""
     row = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]
-    feature = tl.arange(0, HALF)[None, :]
-    places = row * row_width + head * (2 * HALF) + feature
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]  # (HEADS, 1)
+    feature = tl.arange(0, HALF)[None, :]  # (1, HALF)
+    offsets = row * row_width + head * (2 * HALF) + feature  # (HEADS, HALF), of the first of each pair
     inside = head < heads
     cos = tl.load(COS + row * HALF + feature).to(tl.float32)
     sin = tl.load(SIN + row * HALF + feature).to(tl.float32) * sign
-    a = tl.load(QKV + places, mask=inside, other=0.0).to(tl.float32)
-    b = tl.load(QKV + places + HALF, mask=inside, other=0.0).to(tl.float32)
-    tl.store(QKV + places, a * cos - b * sin, mask=inside)
-    tl.store(QKV + places + HALF, b * cos + a * sin, mask=inside)
+    a = tl.load(QKV + offsets, mask=inside, other=0.0).to(tl.float32)
+    b = tl.load(QKV + offsets + HALF, mask=inside, other=0.0).to(tl.float32)
+    tl.store(QKV + offsets, a * cos - b * sin, mask=inside)
+    tl.store(QKV + offsets + HALF, b * cos + a * sin, mask=inside)
 
 
 def rotate_(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int, *, back: bool = False) -> torch.Tensor:
@@ -309,6 +321,8 @@ def rotate_(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int,
 
 @triton.jit
 def _cross_entropy(LOGITS, TARGETS, LOSSES, SCALE, vocabulary, GRADIENT: tl.constexpr, TILE: tl.constexpr):
+    """A program a row. One pass finds the softmax's denominator with a running maximum (Milakov and Gimelshein 2018), one of both
+    for each place of the tile; with GRADIENT a second writes the gradient over the logits."""
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(TARGETS + row)
     columns = tl.arange(0, TILE)
@@ -326,7 +340,7 @@ def _cross_entropy(LOGITS, TARGETS, LOSSES, SCALE, vocabulary, GRADIENT: tl.cons
                 tl.float32
             )
             larger = tl.maximum(largest, x)
-            total = total * tl.exp(largest - larger) + tl.exp(x - larger)
+            total = total * tl.exp(largest - larger) + tl.exp(x - larger)  # (TILE,)
             largest = larger
         most = tl.max(largest)
         lse = most + tl.log(tl.sum(total * tl.exp(largest - most)))
@@ -342,7 +356,7 @@ def _cross_entropy(LOGITS, TARGETS, LOSSES, SCALE, vocabulary, GRADIENT: tl.cons
 
 def cross_entropy_(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, *, gradient: bool) -> torch.Tensor:
     rows, vocabulary = logits.shape
-    losses = torch.empty(rows, dtype=torch.float32, device=logits.device)
+    losses = torch.empty(rows, dtype=torch.float32, device=logits.device)  # (rows,)
     tile = min(4096, triton.next_power_of_2(vocabulary))
     _cross_entropy[(rows,)](logits, targets, losses, scale, vocabulary, GRADIENT=gradient, TILE=tile, num_warps=8)
     return losses

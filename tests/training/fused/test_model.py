@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.training.fused.torch_ops import Dropout, dropped
-from pipeline.training.fused.train_step import FusedStep, as_tokens
+from pipeline.training.fused.train_step import FusedStep, flatten_batch
 from pipeline.training.loss import loss_sum
 from tests.training.fused.conftest import ALL_LINEAR, fused, gradients, micro_batch
 
@@ -41,7 +41,7 @@ def plain_loss(model: Any, batch: dict[str, Any], divided_by: int = STEP_TOKENS)
         (ALL_LINEAR, {"family": "qwen2"}),  # biases on query, key and value
         (("q_proj", "v_proj"), {"family": "mistral", "sliding_window": None, "num_key_value_heads": 1, "head_dim": 32}),
         (ALL_LINEAR, {"attention_bias": True, "mlp_bias": True}),
-        (ALL_LINEAR, {"rank": 40}),  # too large to be left open
+        (ALL_LINEAR, {"rank": 40}),  # too large to be deferred
     ],
 )
 def test_loss_and_gradients_are_the_models_own(
@@ -80,9 +80,9 @@ def test_what_fills_a_micro_batch_up_changes_nothing(adapted: Callable[..., Any]
     filled = FusedStep(fused(model, dropout=0.3), 0, 1024, one_size=True).loss(batch, STEP_TOKENS, 0)
     assert float(filled) == pytest.approx(float(asked), rel=1e-5)
     assert torch.allclose(gradients(model), wanted, atol=1e-5 * float(wanted.abs().max()))
-    tokens = as_tokens(batch, torch.device("cpu"), 1024)
-    assert tokens.ids.numel() == 1024
-    assert int((tokens.last - tokens.first).max()) == 128  # a long document of nothing would cost its attention
+    flat = flatten_batch(batch, torch.device("cpu"), 1024)
+    assert flat.ids.numel() == 1024
+    assert int((flat.doc_end - flat.doc_start).max()) == 128  # a long document of nothing would cost its attention
 
 
 def test_a_document_sees_nothing_of_another(adapted: Callable[..., Any]) -> None:
@@ -138,7 +138,7 @@ def test_gradients_with_dropout_are_those_of_its_mask(adapted: Callable[..., Any
     wanted = gradients(model)
     model.zero_grad()
     inner.adapter.hand_out_gradients()
-    found = inner.loss_and_gradients(as_tokens(batch, torch.device("cpu")), torch.tensor([1 / STEP_TOKENS]), key)
+    found = inner.loss_and_gradients(flatten_batch(batch, torch.device("cpu")), torch.tensor([1 / STEP_TOKENS]), key)
     assert float(found) == pytest.approx(float(loss), rel=1e-5)
     assert float((gradients(model) - wanted).abs().max()) < 1e-5 * float(wanted.abs().max())
 
