@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.peers padded|trl|unsloth [--micro-batch 16] [--checkpointing] [--no-packing] … [--out FILE]
 
-Needs trl, and unsloth for its variant. Prints `RESULT {json}`; with `--out` adds it to the list `peers` of a JSON file, which
-`tests.benchmarks.train_step --peers` reads. `tok_s` counts real (not padding) tokens between the end of the warm-up steps and the
-last step. The work is the same for every variant: same weights, same token rows, same LoRA, same optimizer. What it does not do:
-judge quality of the trained weights (the rows are random tokens).
+Needs trl, and unsloth for its variant; what makes trl fast, `--attention flash_attention_4 --liger`, needs flash-attn-4 and
+liger-kernel. Prints `RESULT {json}`; with `--out` adds it to the list `peers` of a JSON file, which `tests.benchmarks.train_step
+--peers` reads. `tok_s` counts real (not padding) tokens between the end of the warm-up steps and the last step. The work is the
+same for every variant: same weights, same token rows, same LoRA, same optimizer. What it does not do: judge quality of the trained
+weights (the rows are random tokens).
 """
 
 import argparse
@@ -37,6 +38,7 @@ def arguments():
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--no-packing", action="store_true")
     parser.add_argument("--all-linear", action="store_true", help="adapt the MLP projections too")
+    parser.add_argument("--attention", default="sdpa", help="padded and trl: flash_attention_4 where flash-attn-4 is installed")
     parser.add_argument("--liger", action="store_true", help="Liger kernels (padded and trl)")
     parser.add_argument("--memory-gib", type=float, default=0, help="cap the process at this much GPU memory")
     parser.add_argument("--out", type=Path, help="JSON file to add the result to")
@@ -154,7 +156,7 @@ def hugging_face_model(folder, targets):
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
     )
     model = AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=quantized, dtype=torch.bfloat16, attn_implementation="sdpa", device_map={"": 0}
+        folder, quantization_config=quantized, dtype=torch.bfloat16, attn_implementation=args.attention, device_map={"": 0}
     )
     model.config.use_cache = False
     if args.liger:
