@@ -5,8 +5,8 @@
 Needs trl, and unsloth for its variant; what makes trl fast, `--attention flash_attention_4 --liger`, needs flash-attn-4 and
 liger-kernel. Prints `RESULT {json}`; with `--out` adds it to the list `peers` of a JSON file, which `tests.benchmarks.train_step
 --peers` reads. `tok_s` counts real (not padding) tokens between the end of the warm-up steps and the last step. The work is the
-same for every variant: same weights, same token rows, same LoRA, same optimizer. What it does not do: judge quality of the trained
-weights (the rows are random tokens).
+same for every variant: same weights, same token rows, same LoRA, same optimizer. What it does not do: judge quality of the
+trained weights (the rows are random tokens).
 """
 
 import argparse
