@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.base_model.precision import PRECISIONS
 from pipeline.doctor.check import Check
 from pipeline.runs.provenance import installed_version
 from pipeline.system.gpu import Survey, torch_cuda_build
@@ -75,7 +76,9 @@ def _bitsandbytes(found: Survey) -> Check:
     name = "bitsandbytes library"
     spec = importlib.util.find_spec("bitsandbytes")
     if spec is None or not spec.origin:
-        return Check(name, "problem", "not installed", "4-bit and 8-bit weights need it", "pip install bitsandbytes")
+        bits = sorted(mode.bits for mode in PRECISIONS.values() if mode.needs_package == "bitsandbytes")
+        advice = f"{' and '.join(f'{each}-bit' for each in bits)} weights need it"
+        return Check(name, "problem", "not installed", advice, "pip install bitsandbytes")
     libraries = sorted(file.name for file in Path(spec.origin).parent.glob("libbitsandbytes_*.so"))
     build = torch_cuda_build()
     forced = os.environ.get("BNB_CUDA_VERSION")

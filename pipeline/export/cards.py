@@ -16,6 +16,7 @@ from pipeline import __version__
 from pipeline.base_model import catalogue
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.precision import PRECISIONS
 from pipeline.common.text import gate_needs, gate_value
 from pipeline.config.schema import Config
 from pipeline.export.dataset_card import dataset_card
@@ -97,7 +98,7 @@ def _base_named(package: Package, relation: str) -> dict[str, Any]:
 
 def _tags(package: Package) -> list[str]:
     mode = package.config.train.precision_mode
-    return ["lora", *(["qlora"] if mode.startswith("qlora") else []), "peft", "humigence"]
+    return ["lora", *(["qlora"] if PRECISIONS[mode].bits == 4 else []), "peft", "humigence"]
 
 
 def _merged_metadata(package: Package, licence: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 from transformers.utils import logging as transformers_logging
 
 from pipeline.base_model.gguf_reader import read_once
-from pipeline.base_model.precision import ComputeDtype, weight_bytes
+from pipeline.base_model.precision import PRECISIONS, SMALLEST, ComputeDtype, Precision, weight_bytes
 from pipeline.base_model.precision import compute_dtype as compute_dtype_for
 from pipeline.base_model.shape import checked_shape, read_shape
 from pipeline.common.errors import BadInput, first_line
@@ -71,7 +71,8 @@ def load_base(
 def _does_not_fit(base: BaseModel, precision_mode: PrecisionMode, device: Device, compute: ComputeDtype) -> OutOfMemory:
     needed = weight_bytes(read_shape(base), precision_mode, compute)
     free = f" and {size(device.free_bytes)} were free before" if device.free_bytes else ""
-    smaller = "" if precision_mode == "qlora_nf4" else " or 4-bit weights (train.precision_mode qlora_nf4)"
+    bits = PRECISIONS[SMALLEST].bits
+    smaller = "" if precision_mode == SMALLEST else f" or {bits}-bit weights (train.precision_mode {SMALLEST})"
     return OutOfMemory(
         f"{base.name} does not fit into the memory of {device.name}: its weights take about {size(needed)}{free}",
         f"wait for what else runs there, or choose another device (compute.gpu), a smaller base model{smaller}",
@@ -81,9 +82,10 @@ def _does_not_fit(base: BaseModel, precision_mode: PrecisionMode, device: Device
 def _loaded(
     base: BaseModel, precision_mode: PrecisionMode, device: Device, compute: torch.dtype, attention: str
 ) -> PreTrainedModel:
+    precision = PRECISIONS[precision_mode]
     options: dict[str, Any] = {
-        "dtype": _held_in(precision_mode, compute),
-        "quantization_config": _quantization(precision_mode, compute),
+        "dtype": getattr(torch, precision.dtype) if precision.dtype else _beside_linear(compute),
+        "quantization_config": _quantization(precision, compute),
         "device_map": {"": device.torch_device},
         "attn_implementation": attention,
         "output_loading_info": True,
@@ -94,8 +96,8 @@ def _loaded(
     _keep_weights_as_packed(model)
     model.config.use_cache = False
     model.name_or_path = model.config.name_or_path = str(base.path)
-    if precision_mode in ("lora_bf16", "lora_fp16"):
-        _widen_what_is_not_linear(model, _held_in("qlora_nf4", compute))
+    if not precision.quantized:
+        _widen_what_is_not_linear(model, _beside_linear(compute))
         if compute == torch.float32:
             _widen_linear_layers(model)
     if compute != torch.float32:
@@ -103,28 +105,22 @@ def _loaded(
     return model
 
 
-def _held_in(mode: PrecisionMode, compute: torch.dtype) -> torch.dtype:
-    """What the weights that are not quantized are held in.
+def _beside_linear(compute: torch.dtype) -> torch.dtype:
+    """What embeddings and norms are held in.
 
-    With float16 compute the embeddings and norms stay in 32 bits: sums along the layers of models trained in bfloat16 exceed
-    float16's largest number.
+    With float16 compute they stay in 32 bits: sums along the layers of models trained in bfloat16 exceed its largest number.
     """
-    held = {"lora_bf16": torch.bfloat16, "lora_fp16": torch.float16}.get(mode)
-    return held or (torch.bfloat16 if compute == torch.bfloat16 else torch.float32)
+    return torch.bfloat16 if compute == torch.bfloat16 else torch.float32
 
 
-def _quantization(mode: PrecisionMode, compute: torch.dtype) -> BitsAndBytesConfig | None:
-    # On a CPU it says at its import that a kernel from the hub is not installed; its own does the work.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    if mode == "qlora_nf4":
-        return BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
-        )
-    if mode == "lora_int8":
-        # At each product of each layer it says that the input is rounded to float16: hundreds of lines a step.
-        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return None
+def _quantization(precision: Precision, compute: torch.dtype) -> BitsAndBytesConfig | None:
+    # On a CPU it says at its import (by peft too) that a kernel from the hub is not installed; its own does the work. With
+    # 8-bit weights it says at each product of each layer that the input is rounded to float16: hundreds of lines a step.
+    for name in ("backends.cpu.ops", "autograd._functions"):
+        logging.getLogger(f"bitsandbytes.{name}").setLevel(logging.ERROR)
+    if not precision.quantized:
+        return None
+    return BitsAndBytesConfig(**precision.quantization, bnb_4bit_compute_dtype=compute)
 
 
 # --------------------------------------------------------------------------------------------------- reading

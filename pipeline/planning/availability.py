@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.base_model.catalogue import CuratedModel
 from pipeline.base_model.hub_cache import has_token, hub_cache
-from pipeline.base_model.precision import compute_dtype
+from pipeline.base_model.precision import SMALLEST, compute_dtype
 from pipeline.base_model.shape import ATTENTION, ModelShape
 from pipeline.planning.memory_plain import estimate
 from pipeline.system.disk import free_disk_bytes
@@ -30,11 +30,11 @@ def availability(model: CuratedModel, device: Device | None = None) -> str | Non
 
 
 def _lacks_memory(shape: ModelShape, device: Device) -> str | None:
-    """Whether even the cheapest training (4-bit, one short row, checkpointing) does not fit."""
+    """Whether even the cheapest training (smallest weights, one short row, checkpointing) does not fit."""
     need = estimate(
         shape,
-        precision_mode="qlora_nf4",
-        compute_dtype=compute_dtype("qlora_nf4", device),
+        precision_mode=SMALLEST,
+        compute_dtype=compute_dtype(SMALLEST, device),
         rank=16,
         target_modules=ATTENTION,
         rows=1,

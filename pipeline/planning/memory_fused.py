@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pipeline.base_model.precision import weight_bytes
+from pipeline.base_model.precision import PRECISIONS, weight_bytes
 from pipeline.base_model.shape import ATTENTION, ModelShape, adapter_parameters, linear_layers
 from pipeline.config.schema import PrecisionMode
 from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, with_context
@@ -15,7 +15,6 @@ from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, with_c
 ITEM = 2  # bfloat16
 LOGIT_BYTES = 256 << 20
 """Logits held at once: `training.fused.model` cuts them to this."""
-_QUANTIZED = ("qlora_nf4", "lora_int8")
 
 
 def estimate_fused(
@@ -77,8 +76,8 @@ def _passing_per_token(shape: ModelShape, targets: Collection[str], dropout: flo
 
 
 def _dequantized(shape: ModelShape, mode: PrecisionMode, keep: bool) -> int:
-    """Weights in 16 bits: all of them, or room for one of each shape; and NF4's scales in 32 bits."""
-    if mode not in _QUANTIZED:
+    """Weights in 16 bits: all of them, or room for one of each shape; and scales in 32 bits that are held in fewer."""
+    if not PRECISIONS[mode].quantized:
         return 0
     if keep:
         return ITEM * shape.linear_parameters
@@ -90,4 +89,4 @@ def _dequantized(shape: ModelShape, mode: PrecisionMode, keep: bool) -> int:
         (shape.hidden, shape.intermediate),
     }
     rooms = ITEM * sum(outputs * inputs for outputs, inputs in query_key_value | others)
-    return rooms + (shape.linear_parameters // 16 if mode == "qlora_nf4" else 0)
+    return rooms + int(shape.linear_parameters * PRECISIONS[mode].widened_scale_bytes)

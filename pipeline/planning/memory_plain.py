@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.base_model.precision import DTYPE_BYTES, ComputeDtype, stream_bytes, weight_bytes
+from pipeline.base_model.precision import DTYPE_BYTES, PRECISIONS, ComputeDtype, stream_bytes, weight_bytes
 from pipeline.base_model.shape import ATTENTION, MLP, ModelShape, adapter_parameters, linear_layers
 from pipeline.config.schema import PrecisionMode
 
@@ -107,7 +107,7 @@ def with_context(parts: MemoryEstimate, device: str, holes: int = 0) -> MemoryEs
 
 def _dequantized(shape: ModelShape, precision_mode: PrecisionMode, item: int) -> int:
     """The largest layer in the compute type, for the moment it is multiplied with."""
-    if precision_mode not in ("qlora_nf4", "lora_int8"):
+    if not PRECISIONS[precision_mode].quantized:
         return 0
     return item * max(inputs * outputs for inputs, outputs in linear_layers(shape).values())
 
@@ -129,7 +129,7 @@ class _Inputs:
     """Inputs of a decoder layer's linear layers that are kept for its backward pass, bytes a token."""
 
     def __init__(self, shape: ModelShape, mode: PrecisionMode, item: int, device: str) -> None:
-        self._mode, self._item, self._device = mode, item, device
+        self._precision, self._item, self._device = PRECISIONS[mode], item, device
         self._widths = {name: inputs for name, (inputs, _) in linear_layers(shape).items()}
 
     def kept(self, targets: Collection[str], dropout: float) -> int:
@@ -140,7 +140,7 @@ class _Inputs:
         frozen = self._widths if self._keeps_all() else []
         if dropout > 0:
             return self._shared(frozen) + sum((self._item + 1) * self._widths[name] for name in adapted)
-        if self._item < ADAPTER_BYTES and (self._device == "cpu" or self._mode in ("lora_bf16", "lora_fp16")):
+        if self._item < ADAPTER_BYTES and (self._device == "cpu" or not self._precision.quantized):
             return self._shared(frozen) + sum(self._item * self._widths[name] for name in adapted)
         return self._shared([*frozen, *adapted])
 
@@ -149,8 +149,7 @@ class _Inputs:
         return self._shared(self._widths) + self._item * self._widths["o_proj"] if self._keeps_all() else 0
 
     def _keeps_all(self) -> bool:
-        """8-bit layers keep what they read, adapted or not."""
-        return self._mode == "lora_int8" and self._device == "cuda"
+        return self._precision.keeps_inputs and self._device == "cuda"
 
     def _shared(self, names: Iterable[str]) -> int:
         """Each input once, but the output of attention."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.base_model.precision import compute_dtype
+from pipeline.base_model.precision import PRECISIONS, SMALLEST, compute_dtype
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import Config
@@ -131,7 +131,7 @@ def _enough_rows(rows: list[int], most: int, row_tokens: int) -> int:
 
 
 def _with_weights_kept(chosen: MicroBatch, sizes: _Sizes) -> MicroBatch:
-    quantized = sizes.config.train.precision_mode in ("qlora_nf4", "lora_int8")
+    quantized = PRECISIONS[sizes.config.train.precision_mode].quantized
     if sizes.kernels == "plain" or not quantized or chosen.recomputed_layers or not sizes.device.total_bytes:
         return chosen
     kept = sizes.of(chosen.rows, 0, keep=True)
@@ -200,7 +200,7 @@ def _does_not_fit(smallest: MicroBatch, config: Config, shape: ModelShape, devic
 
 
 def _way_out(smallest: MicroBatch, config: Config, shape: ModelShape, device: Device) -> str:
-    """The setting whose change helps: checkpointing, a shorter row, 4-bit weights, else less of everything else on the GPU."""
+    """The setting whose change helps: checkpointing, a shorter row, smaller weights, else less of everything else on the GPU."""
     if not smallest.recomputed_layers:
         return "humigence config set train.gradient_checkpointing auto"
     length = config.data.max_seq_len
@@ -210,8 +210,8 @@ def _way_out(smallest: MicroBatch, config: Config, shape: ModelShape, device: De
         shorter = config.model_copy(update={"data": config.data.model_copy(update={"max_seq_len": length})})
         if fits(memory_of(shorter, shape, device, 1, True), device):
             return f"humigence config set data.max_seq_len {length}"
-    if config.train.precision_mode != "qlora_nf4":
-        return "humigence config set train.precision_mode qlora_nf4"
+    if config.train.precision_mode != SMALLEST:
+        return f"humigence config set train.precision_mode {SMALLEST}"
     return "free memory on this device, choose another one (compute.gpu), or a smaller base model"
 
 

@@ -5,6 +5,7 @@ Made twice: from an estimate of the data first, exactly once the rows are prepar
 
 from __future__ import annotations
 
+from pipeline.base_model.precision import require_precision
 from pipeline.common.errors import MissingArtifact
 from pipeline.planning.plan import banner, read_plan, write_plan
 from pipeline.planning.planner import PLAN_FILE, exact_figures, known_shape, plan_for, plan_inputs
@@ -19,12 +20,13 @@ def run(ctx: StepContext) -> StepResult:
     Raises:
         MissingArtifact: the model's sizes are not known before it is downloaded (only when the step runs by itself; in a run the
             plan is then made after preprocess).
-        EnvironmentFault: training does not fit into the device's memory, or the device is not there.
+        EnvironmentFault: the device is not there, can't do the precision mode, or has no memory for the training.
     """
     shape = known_shape(ctx.config, ctx.workspace)
     if shape is None:
         return _later(ctx)
     device = choose_device(ctx.config.compute.gpu)
+    require_precision(ctx.config.train.precision_mode, device)
     plan = plan_for(ctx.config, ctx.workspace, shape, device)
     write_plan(ctx.workspace.project(ctx.config.project) / PLAN_FILE, plan)
     if ctx.run:

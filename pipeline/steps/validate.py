@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from pipeline.base_model import catalogue
 from pipeline.base_model.hub_cache import has_token, hub_cache, is_offline
 from pipeline.base_model.locate import locate, require
+from pipeline.base_model.precision import precision_fault, require_precision
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.dataset import source
@@ -279,17 +279,14 @@ def _check_prompts(ctx: StepContext) -> Iterator[HumigenceError]:
 def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
     """The device is there and can do what the precision mode asks."""
     mode = ctx.config.train.precision_mode
-    if mode in ("qlora_nf4", "lora_int8") and importlib.util.find_spec("bitsandbytes") is None:
-        message = f"train.precision_mode: {mode} needs bitsandbytes, which is not installed"
-        yield EnvironmentFault(message, "pip install bitsandbytes")
+    if missing := precision_fault(mode, None):
+        yield missing
     device = choose_device(ctx.config.compute.gpu)
     if device.kind == "cpu" and ctx.config.compute.gpu == "auto" and read() and torch_cuda_build() is None:
         text = "there is a GPU, and the installed torch is a CPU-only build: humigence doctor tells how to mend it"
         ctx.emit(Note(text, "warning"))
-    if mode == "lora_bf16" and device.kind == "cuda" and (device.capability or (8, 0)) < (8, 0):
-        capability = ".".join(map(str, device.capability or ()))
-        message = f"train.precision_mode: lora_bf16 needs a GPU of compute capability 8.0, {device.name} has {capability}"
-        yield EnvironmentFault(message, "humigence config set train.precision_mode lora_fp16")
+    if missing is None:
+        require_precision(mode, device)
 
 
 _CHECKS = (

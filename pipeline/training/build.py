@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.precision import require_precision
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.modeling.adapter import add_adapter
@@ -42,7 +43,9 @@ def trainable(config: Config, base: BaseModel, plan: Plan, device: Device, limit
 
     Raises:
         BadInput: the plan names something this version or this model doesn't have.
+        EnvironmentFault: the precision mode does not work on this device.
     """
+    require_precision(config.train.precision_mode, device)
     model = load_base(
         base,
         config.train.precision_mode,

@@ -17,8 +17,7 @@ TROUBLES = (
     ),
     Trouble(
         (
-            "train.precision_mode: lora_bf16 needs a GPU of compute capability 8.0, … has …",
-            "train.precision_mode: … needs bitsandbytes, which is not installed",
+            "train.precision_mode: … needs …",
             "train.attention: varlen does not work here: …",
             "train.attention: the fused kernels have their own attention",
             "train.kernels: fused does not work here: …",

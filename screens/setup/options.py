@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline.base_model import catalogue
 from pipeline.base_model.catalogue import CuratedModel
-from pipeline.base_model.precision import BFLOAT16_CAPABILITY, INT8_CAPABILITY, PRECISIONS
+from pipeline.base_model.precision import PRECISIONS, why_not
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import safe, size
 from pipeline.config.choice import Choice
-from pipeline.config.schema import Config, ExportFormat
+from pipeline.config.schema import Config, ExportFormat, PrecisionMode
 from pipeline.planning.availability import availability
 from pipeline.planning.micro_batch import memory_of
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey, allowed, survey, torch_cuda_build
@@ -173,24 +172,19 @@ def template_options(model: str, found: Templates | None) -> list[Option]:
 
 
 def precision_options(config: Config | None, shape: ModelShape | None, device: Device | None) -> list[Option]:
-    """The four modes; those that the device can't do, or that do not fit even with one row at a time, say so."""
+    """Every mode; those that the device can't do, or that do not fit even with one row at a time, say so."""
     options = []
-    for mode, about in PRECISIONS.items():
+    for mode, precision in PRECISIONS.items():
         reason = _precision_reason(mode, config, shape, device)
-        options.append(Option(mode, mode, "", reason, f"{mode}: {about}. {reason}".strip()))
+        options.append(Option(mode, mode, "", reason, f"{mode}: {precision.what}. {reason}".strip()))
     return options
 
 
-def _precision_reason(mode: str, config: Config | None, shape: ModelShape | None, device: Device | None) -> str:
-    if device is None:
+def _precision_reason(mode: PrecisionMode, config: Config | None, shape: ModelShape | None, device: Device | None) -> str:
+    if lack := why_not(mode, device and replace(device, name="this GPU")):
+        return f"needs {lack.needs}"
+    if device is None or config is None or shape is None or not device.total_bytes:
         return ""
-    if device.kind == "cuda" and device.capability is not None:
-        needed = {"lora_bf16": BFLOAT16_CAPABILITY, "lora_int8": INT8_CAPABILITY}.get(mode)
-        if needed and device.capability < needed:
-            have = ".".join(map(str, device.capability))
-            return f"needs compute capability {'.'.join(map(str, needed))}: this GPU has {have}"
-    if config is None or shape is None or not device.total_bytes:
-        return ""
-    tried: Any = config.model_copy(update={"train": config.train.model_copy(update={"precision_mode": mode})})
+    tried = config.model_copy(update={"train": config.train.model_copy(update={"precision_mode": mode})})
     need = memory_of(tried, shape, device, 1, config.train.gradient_checkpointing is not False).total
     return "" if need <= device.free_bytes else f"needs {size(need)}, {size(device.free_bytes)} free"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.base_model.precision import SMALLEST
 from pipeline.system.out_of_memory import OutOfMemory
 
 if TYPE_CHECKING:
@@ -34,6 +35,6 @@ def smaller_setting(config: Config, row_tokens: int) -> str:
         128, 0 if config.data.window_overlap == "auto" else config.data.overlap + 1
     ):  # what a window repeats is shorter
         return f"humigence config set data.max_seq_len {half}"
-    if config.train.precision_mode != "qlora_nf4":
-        return "humigence config set train.precision_mode qlora_nf4"
+    if config.train.precision_mode != SMALLEST:
+        return f"humigence config set train.precision_mode {SMALLEST}"
     return "humigence config set compute.gpu to another device, or model.repo to a smaller model"
