@@ -1,4 +1,4 @@
-"""What can be chosen, and why not where it can't: base models, row schemas, export formats.
+"""What can be chosen, and why not where it can't: base models, row schemas.
 
 The model list is a curated start, not a limit: any repository or local path goes. Sizes are those of the public config.json
 files, so that a plan can be made before anything is downloaded.
@@ -13,7 +13,7 @@ from pipeline.base_model.hub_cache import cached_snapshot
 from pipeline.base_model.locate import problems_of
 from pipeline.base_model.shape import ModelShape
 from pipeline.config.choice import Choice
-from pipeline.config.schema import ExportFormat, RowSchema
+from pipeline.config.schema import RowSchema
 
 _TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
 
@@ -98,14 +98,6 @@ ROW_SCHEMAS = (
     Choice("parquet", "Parquet files", "not in this version: write the rows as JSONL"),
 )
 
-_FORMATS = {
-    "peft_adapter": "the LoRA adapter, its tokenizer and cards; loads with peft. Always made: infer and chat ask it",
-    "merged": "adapter and base in one model, in the base's own precision: for vLLM, llama.cpp, transformers without peft",
-}
-EXPORT_FORMATS = (
-    *(Choice(name, _FORMATS[name]) for name in typing.get_args(ExportFormat)),
-    Choice("runtime_int8", "an 8-bit model to run", "not in this version"),
-)
 MULTI_GPU = Choice("multi_gpu", "train on several GPUs", "not in this version: one GPU, chosen by compute.gpu")
 
 

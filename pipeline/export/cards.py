@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
@@ -17,18 +18,25 @@ from pipeline.base_model import catalogue
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.precision import PRECISIONS
+from pipeline.common.redact import redact
 from pipeline.common.text import gate_needs, gate_value
 from pipeline.config.schema import Config
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
+from pipeline.planning.export_formats import EXPORT_FORMATS
 from pipeline.runs.provenance import publishable
 
-__all__ = ["dataset_card", "merged_card", "model_card"]
+__all__ = ["dataset_card", "merged_card", "model_card", "write_card"]
 
 _HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 # Of the names the hub has for licences those that are also what everybody else calls them.
 _HUB_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0")
+
+
+def write_card(path: Path, text: str) -> None:
+    """A card as a file, without a token that somebody wrote into a setting."""
+    path.write_text(redact(text), encoding="utf-8")
 
 
 def model_card(package: Package) -> str:
@@ -159,8 +167,8 @@ As a GGUF file, with llama.cpp's own script:
 
 
 def _opening(package: Package) -> str:
-    merged = " `merged/` holds the model it makes of its base, which needs neither." if "merged" in package.formats else ""
-    return f"A LoRA adapter for {plain(package.base.name)}. {_origin(package)}{merged}"
+    beside = [EXPORT_FORMATS[name].card for name in package.formats]
+    return " ".join(filter(None, [f"A LoRA adapter for {plain(package.base.name)}. {_origin(package)}", *beside]))
 
 
 def _results(evaluation: dict[str, Any]) -> str:

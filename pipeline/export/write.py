@@ -1,47 +1,41 @@
-"""Formats a trained model is packaged in.
-
-The adapter is in every package; the merged model lies in a folder of its own below it. What every package has besides (tokenizer,
-cards, manifest, checksums) is `write`'s.
-"""
+"""A package as a folder: its formats, and what every package has besides them (tokenizer, cards, manifest, checksums)."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.common.files import write_json
-from pipeline.common.redact import redact
+from pipeline.config.schema import ExportFormat
 from pipeline.export import cards
-from pipeline.export.formats.merged import licence_files, write_merged_model
-from pipeline.export.formats.peft_adapter import write_peft_adapter
-from pipeline.export.merge.safetensors import Watch
+from pipeline.export.formats.format import Watch
+from pipeline.export.formats.registry import FORMATS
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, write_checksums
-from pipeline.runs.folders import MERGED
 
 
-def write(folder: Path, package: Package, watch: Watch = lambda _: None, old: Path | None = None) -> None:
+def write(folder: Path, package: Package, watch: Watch, old: Path, reused: Collection[ExportFormat]) -> None:
     """Fill an empty `folder` with the package's formats and what belongs to all of them.
 
     Args:
-        watch: called with bytes as a merged model grows; may raise to end the work.
-        old: a package whose merged weights are taken over.
+        watch: called with bytes as a format is written; may raise to end the work.
+        old: the package that stands, or none yet.
+        reused: formats that are `ready` in it: they are taken over.
+
+    Raises:
+        BadInput: adapter and base model don't fit each other.
+        OutOfMemory: memory ran out while weights were merged.
     """
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-    write_peft_adapter(folder, package)
+    manifest, digests = package.manifest(), dict[str, str]()
+    for name in package.formats:
+        made = FORMATS[name].reuse(folder, package, old) if name in reused else FORMATS[name].write(folder, package, watch)
+        digests |= made.digests
+        manifest |= {name: made.record} if made.record else {}
     ChatTokenizer.load(package.base).save(folder)
-    _write_card(folder / "model_card.md", cards.model_card(package))
+    cards.write_card(folder / "model_card.md", cards.model_card(package))
     if package.data is not None:
-        _write_card(folder / "dataset_card.md", cards.dataset_card(package, package.data))
-    manifest, known = package.manifest(), dict[str, str]()
-    if "merged" in package.formats:
-        merged, known = write_merged_model(folder, package, watch, old)
-        licences = [path.name for path in licence_files(package.base)]
-        _write_card(folder / MERGED / "README.md", cards.merged_card(package, merged.dtype, merged.kept, licences))
-        manifest["merged"] = merged.to_json()
+        cards.write_card(folder / "dataset_card.md", cards.dataset_card(package, package.data))
     write_json(folder / MANIFEST, manifest)
-    write_checksums(folder, known)
-
-
-def _write_card(path: Path, text: str) -> None:
-    path.write_text(redact(text), encoding="utf-8")
+    write_checksums(folder, digests)

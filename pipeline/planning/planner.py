@@ -16,7 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
 from pipeline.dataset.figures import DataFigures
 from pipeline.planning import measurements
-from pipeline.planning.package_size import asked_for, package_sizes
+from pipeline.planning.export_formats import format_bytes, of_config
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.runs.event_log import read_state
 from pipeline.runs.folders import Workspace
@@ -32,7 +32,7 @@ def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: De
     """The plan as things stand: exact when the rows are prepared."""
     figures = exact_figures(config, workspace) or estimate_figures(config, workspace)
     plan = make_plan(config, shape, device, figures, measured_tokens_per_second(config, workspace, device))
-    package = asked_for(config, package_sizes(config, shape, locate(config, workspace)))
+    package = of_config(config, format_bytes(config, shape, locate(config, workspace)))
     return replace(plan.with_inputs(plan_inputs(config, shape, figures)), package=package)
 
 

@@ -5,7 +5,6 @@ Only safetensors weights, tokenizer and configs are fetched: pickles and Python 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from functools import partial
@@ -17,7 +16,8 @@ from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently
 from pipeline.hub.words import RETRY, hub_errors_in_words
 from pipeline.runs.context import StepContext, StepResult
-from pipeline.runs.events import Note, StepProgress
+from pipeline.runs.events import Note
+from pipeline.runs.progress import Progress, Throttle
 from pipeline.system import disk, locks
 from pipeline.system.gpu import GIB
 
@@ -28,7 +28,6 @@ _OTHERS = (
     "vocab.txt", "merges.txt", "special_tokens_map.json", "added_tokens.json", "spiece.model", "chat_template.jinja",
     "chat_template.json", "LICENSE*", "USE_POLICY*",
 )  # fmt: skip
-_EVERY_S = 0.5
 _ROOM_TO_SPARE = 256 << 20
 
 
@@ -91,54 +90,35 @@ def _require_network(repo: str) -> None:
 def _download(ctx: StepContext, repo: str, revision: str | None) -> None:
     from huggingface_hub import snapshot_download
 
-    progress = _Progress(ctx, repo)
-    files = _wanted_files(repo, revision, progress.line)
-    progress.begin(sum(file.present() for file in files), sum(file.size for file in files))
+    progress = Progress(ctx, "model", 0, "bytes", repo)
+    line = _line(ctx, progress)
+    files = _wanted_files(repo, revision, line)
+    progress.done, progress.total = sum(file.present() for file in files), sum(file.size for file in files)
+    progress.emit()
     if missing := sum(file.size - file.present() for file in files):
         hint = "make room, or set HF_HOME to a folder on another disk"
         disk.require(hub_cache(), missing + _ROOM_TO_SPARE, f"downloading {repo}", hint)
     for file in files:
-        fetch(file, progress.line)
-    progress.tell()
+        fetch(file, line)
+    progress.emit()
     # Every blob is there: this links them into a snapshot as the hub's client finds it, and writes which commit main is.
     names = [file.name for file in files]
     persistently(
         lambda: snapshot_download(repo, revision=revision, cache_dir=hub_cache(), allow_patterns=names, max_workers=1),
-        progress.line,
+        line,
     )
 
 
-class _Progress:
-    """Bytes as `StepProgress` events, at most two a second."""
+def _line(ctx: StepContext, progress: Progress) -> Line:
+    """What a fetch tells goes into the run's log, and it is asked to end where the run is."""
+    look, asked = Throttle(), [False]
 
-    def __init__(self, ctx: StepContext, repo: str) -> None:
-        self._ctx, self._repo = ctx, repo
-        self._done = self._total = 0
-        self._told = self._asked = 0.0
-        self._stopping = False
-        self.line = Line(self._advance, self._warn, self._stop)
+    def stop() -> bool:
+        if look.is_due():
+            asked[0] = ctx.stop() is not None
+        return asked[0]
 
-    def begin(self, done: int, total: int) -> None:
-        self._done, self._total = done, total
-        self.tell()
-
-    def tell(self) -> None:
-        self._ctx.emit(StepProgress("model", max(0, min(self._done, self._total)), self._total, "bytes", self._repo))
-
-    def _advance(self, by: int) -> None:
-        self._done += by
-        if time.monotonic() - self._told >= _EVERY_S:
-            self._told = time.monotonic()
-            self.tell()
-
-    def _warn(self, sentence: str) -> None:
-        self._ctx.emit(Note(sentence, "warning"))
-
-    def _stop(self) -> bool:
-        if time.monotonic() - self._asked >= _EVERY_S:
-            self._asked = time.monotonic()
-            self._stopping = self._ctx.stop() is not None
-        return self._stopping
+    return Line(progress.advance, lambda sentence: ctx.emit(Note(sentence, "warning")), stop)
 
 
 def _wanted_files(repo: str, revision: str | None, line: Line) -> list[RemoteFile]:

@@ -6,8 +6,6 @@ run that asks for the same.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +17,14 @@ from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.jsonl import count_lines, is_array
 from pipeline.runs.context import StepContext, StepResult
-from pipeline.runs.events import Note, StepProgress
+from pipeline.runs.events import Note
+from pipeline.runs.progress import Progress
 from pipeline.system import disk
 from pipeline.system import faults as machine_faults
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
 
-_SECONDS_BETWEEN_EVENTS = 0.3
 _REASONS_TOLD = 12  # the report has all of them
 
 
@@ -75,10 +73,12 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
 
     rows = count_lines(raw)  # first: a damaged array is told before anybody has waited for the tokenizer
     tokenizer = ChatTokenizer.load(base)
+    stopped = Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
+    progress = Progress(ctx, "preprocess", rows, "rows", stopped=stopped)
     disk.require(folder, processed.PREPARED_OVER_RAW * raw.stat().st_size, "preparing the data")
     try:
         with files.new_folder(folder) as temporary:
-            figures = prepare(raw, temporary, ctx.config, tokenizer, _progress(ctx, rows))
+            figures = prepare(raw, temporary, ctx.config, tokenizer, progress.reach)
             report = _report(ctx, base, raw, folder, figures)
             if report["raw_sha256"] != digest:
                 # Under the digest of other rows these would be taken for them ever after.
@@ -92,23 +92,6 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
         raise machine_faults.in_words(error, folder) or other from error
     _tell(ctx, report)
     return ProcessedData(folder, folder.name, report)
-
-
-def _progress(ctx: StepContext, total: int) -> Callable[[int, str], None]:
-    """Called for every row; a few times a second it tells how far it is and looks whether to stop."""
-    last = 0.0
-
-    def tell(done: int, what: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < _SECONDS_BETWEEN_EVENTS and done < total:
-            return
-        last = now
-        if ctx.stop():
-            raise Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
-        ctx.emit(StepProgress("preprocess", done, total, "rows", what))
-
-    return tell
 
 
 def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures: dict[str, Any]) -> dict[str, Any]:

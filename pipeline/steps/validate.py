@@ -23,11 +23,10 @@ from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas.registry import fitting
 from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
-from pipeline.planning.package_size import package_sizes
+from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes
 from pipeline.planning.planner import known_shape
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
-from pipeline.runs.folders import MERGED
 from pipeline.runs.store import read_report, runs_of
 from pipeline.system import disk
 from pipeline.system.gpu import GIB, choose_device, read, torch_cuda_build
@@ -141,7 +140,7 @@ def _not_writable(folder: Path) -> str:
 def _check_disk(ctx: StepContext) -> Iterator[HumigenceError]:
     """Room for the download, the prepared rows, checkpoints and the result; what shares a disk is added up."""
     artifacts = ctx.workspace.resolve(ctx.config.export.artifacts_dir)
-    needs = [(ctx.workspace.root, _workspace_bytes(ctx)), (hub_cache(), _download_bytes(ctx)), (artifacts, _merged_bytes(ctx))]
+    needs = [(ctx.workspace.root, _workspace_bytes(ctx)), (hub_cache(), _download_bytes(ctx)), (artifacts, _packaged_bytes(ctx))]
     disks: dict[int, tuple[Path, int]] = {}
     for path, size in needs:
         device = _device_of(path)
@@ -163,14 +162,20 @@ def _workspace_bytes(ctx: StepContext) -> int:
     return PREPARED_OVER_RAW * (raw.stat().st_size if raw.is_file() else 0) + (_CHECKPOINTS_KEPT + 1) * checkpoint
 
 
-def _merged_bytes(ctx: StepContext) -> int:
-    """What the merged model takes beyond the one it replaces."""
+def _packaged_bytes(ctx: StepContext) -> int:
+    """What the formats beside the adapter take beyond those they replace."""
     shape = known_shape(ctx.config, ctx.workspace)
-    if shape is None or "merged" not in ctx.config.export.formats:
+    if shape is None:
         return 0
-    there = ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project / MERGED
-    before = sum(file.stat().st_size for file in there.glob("*.safetensors"))
-    return max(0, package_sizes(ctx.config, shape, locate(ctx.config, ctx.workspace))["merged"] - before)
+    package = ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project
+    sizes = format_bytes(ctx.config, shape, locate(ctx.config, ctx.workspace))
+    needed = 0
+    for name in ctx.config.export.formats:
+        outline = EXPORT_FORMATS[name]
+        if outline.folder:
+            before = sum(file.stat().st_size for file in (package / outline.folder).glob(outline.weights))
+            needed += max(0, sizes[name] - before)
+    return needed
 
 
 def _download_bytes(ctx: StepContext) -> int:

@@ -14,8 +14,8 @@ from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.common.text import counted, duration
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.dataset.figures import DataFigures
+from pipeline.planning.export_formats import format_bytes
 from pipeline.planning.micro_batch import USABLE_SHARE, memory_of
-from pipeline.planning.package_size import package_sizes
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.runs.folders import Workspace
 from pipeline.system.disk import free_disk_bytes
@@ -88,7 +88,7 @@ def look(config: Config, workspace: Workspace) -> Outlook:
         problem = f"the sizes of {name} are known once it is here" if name else "no model is chosen yet"
         return replace(outlook, problem=problem, hint="humigence model download" if name else "")
     free = free_disk_bytes(workspace.resolve(config.export.artifacts_dir))
-    outlook = replace(outlook, shape=shape, package=package_sizes(config, shape, base), free_disk_bytes=free)
+    outlook = replace(outlook, shape=shape, package=format_bytes(config, shape, base), free_disk_bytes=free)
     return _planned(outlook, config, workspace, shape, device)
 
 

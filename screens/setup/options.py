@@ -13,6 +13,7 @@ from pipeline.common.text import safe, size
 from pipeline.config.choice import Choice
 from pipeline.config.schema import Config, ExportFormat, PrecisionMode
 from pipeline.planning.availability import availability
+from pipeline.planning.export_formats import FORMAT_CHOICES
 from pipeline.planning.micro_batch import memory_of
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey, allowed, survey, torch_cuda_build
 from pipeline.system.host import HostReading, read_host
@@ -133,7 +134,7 @@ def format_options(package: Mapping[ExportFormat, int], free_bytes: int) -> list
         package: bytes of each format; empty while they are not known.
     """
     options = []
-    for option in choice_options(catalogue.EXPORT_FORMATS):
+    for option in choice_options(FORMAT_CHOICES):
         needed = package.get(option.value)
         if needed and needed > free_bytes:
             option = replace(option, reason=f"needs {size(needed)}, {size(free_bytes)} free")

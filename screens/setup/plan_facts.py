@@ -8,7 +8,7 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import counted, duration, size
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.planning.package_size import asked_for
+from pipeline.planning.export_formats import of_config
 from pipeline.planning.plan import Plan, checkpointing_words, kernels_words
 from pipeline.runs.events import STEP_NAMES, StepName
 from screens.setup.cost_preview import Outlook
@@ -96,7 +96,7 @@ def _train(plan: Plan | None) -> str:
 
 
 def _pack(config: Config, outlook: Outlook) -> str:
-    room = sum(asked_for(config, outlook.package).values()) if outlook.package else 0
+    room = sum(of_config(config, outlook.package).values()) if outlook.package else 0
     about = f" (≈ {size(room)})" if room else ""
     return f"{', '.join(config.export.formats)}{about}, cards, checksums into {config.export.artifacts_dir}/{config.project}"
 

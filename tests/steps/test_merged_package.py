@@ -20,10 +20,12 @@ from pipeline.common.files import read_json, sha256_file, write_json
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.export import packaged
 from pipeline.export.formats import merged
+from pipeline.export.load import load_packaged
 from pipeline.export.merge import safetensors as merge
 from pipeline.export.merge.lora_weights import LowRank
 from pipeline.modeling import generate
 from pipeline.modeling.adapter import load_adapter
+from pipeline.runs import progress
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, Note, Packed, StepProgress
 from pipeline.steps import pack
@@ -223,7 +225,7 @@ def test_weights_that_lie_elsewhere_are_not_taken_over(both: StepContext, packag
 def test_infer_still_asks_the_adapter(both: StepContext, package: Path) -> None:
     pack.run(both)
     assert both.run is not None
-    model, tokenizer = generate.load_packaged(packaged.read(package), cpu_device())
+    model, tokenizer = load_packaged(packaged.read(package), cpu_device())
     for answer in read_json(both.run.eval_report)["curated"]:
         ids = generate.user_prompt(tokenizer, answer["prompt"])
         assert generate.generate_batch(model, tokenizer, [ids], 8, keep_special=True) == [answer["tuned"]]
@@ -297,7 +299,7 @@ def test_a_person_can_stop_the_merging(both: StepContext, package: Path) -> None
 
 
 def test_a_merging_tells_how_far_it_is(both: StepContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
     events: list[Event] = []
     pack.run(replace(both, emit=events.append))
     told = [event for event in events if isinstance(event, StepProgress)]

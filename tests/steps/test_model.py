@@ -22,6 +22,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from pipeline.config.schema import Config
+from pipeline.runs import progress
 from pipeline.runs.context import StepContext
 from pipeline.common.errors import HumigenceError
 from pipeline.system import disk as room
@@ -32,7 +33,7 @@ fetch.WAITS_S = fetch.FIRST_WAITS_S = (0.0,) * 3
 if "little room" in sys.argv:
     room.free_disk_bytes = lambda path: 300 << 20
 if "stop at half" in sys.argv:
-    model._EVERY_S = 0.0
+    progress.EVERY_S = 0.0
 def one(section):
     seen = []
     def stop():

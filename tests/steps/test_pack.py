@@ -16,6 +16,7 @@ from pipeline.common import files
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json, write_json
 from pipeline.export import packaged, write
+from pipeline.export.load import load_packaged
 from pipeline.modeling import generate
 from pipeline.modeling.adapter import load_adapter
 from pipeline.modeling.load import load_base
@@ -62,7 +63,7 @@ def test_peft_alone_loads_the_package_and_computes_the_same(ctx: StepContext, pa
 
 
 def test_the_package_alone_answers_as_the_run_did(ctx: StepContext, package: Path, tmp_path: Path) -> None:
-    model, tokenizer = generate.load_packaged(package, cpu_device())
+    model, tokenizer = load_packaged(package, cpu_device())
     assert ctx.run is not None
     for answer in read_json(ctx.run.eval_report)["curated"]:
         ids = generate.user_prompt(tokenizer, answer["prompt"])

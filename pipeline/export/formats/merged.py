@@ -17,10 +17,13 @@ from pipeline.base_model.locate import INDEX, BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.common.errors import BadInput
 from pipeline.common.files import fingerprint, read_json, write_json
+from pipeline.export import cards
+from pipeline.export.formats.format import Format, Watch, Written
 from pipeline.export.merge.lora_weights import Adapter
-from pipeline.export.merge.safetensors import Tally, Watch, merge_files
+from pipeline.export.merge.safetensors import Tally, merge_files
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
+from pipeline.planning.export_formats import merged_weight_bytes
 from pipeline.runs.folders import MERGED
 
 # Raise it when the same adapter and base would be merged into other weights.
@@ -29,6 +32,8 @@ _CONFIG, _GENERATION = "config.json", "generation_config.json"
 _SENTENCEPIECE = "tokenizer.model"
 _LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 _MOST_LICENCE_BYTES = 1 << 20
+# Below it a person is warned: half of what was taught is lost to rounding.
+_LEAST_KEPT = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,18 +64,17 @@ def merged_fingerprint(package: Package) -> str:
     return fingerprint("merged", _VERSION, package.trained.adapter_sha256(), package.base.weights_fingerprint())
 
 
-def ready(folder: Path, manifest: dict[str, Any], package: Package) -> Merged | None:
-    """The merged model in the package at `folder`, where its weights are those that would be made, every byte."""
+def ready(old: Path, manifest: dict[str, Any], package: Package) -> bool:
+    """Whether the merged weights in the package at `old` are those that would be made, every byte."""
     try:
         found = Merged.from_json(manifest["merged"])
     except (KeyError, TypeError):
-        return None
-    files = [name for name in read_checksums(folder) if _is_taken_over(name)]
-    if found.fingerprint != merged_fingerprint(package) or not files or differing(folder, files):
-        return None
-    if any((folder / name).is_symlink() for name in (MERGED, *files)):  # they are taken over, and what they lead to is not ours
-        return None
-    return found
+        return False
+    files = [name for name in read_checksums(old) if _is_taken_over(name)]
+    if found.fingerprint != merged_fingerprint(package) or not files or differing(old, files):
+        return False
+    # They are taken over, and what a link leads to is not ours.
+    return not any((old / name).is_symlink() for name in (MERGED, *files))
 
 
 def _is_taken_over(name: str) -> bool:
@@ -78,15 +82,11 @@ def _is_taken_over(name: str) -> bool:
     return within == MERGED and "/" not in file and (file.endswith(".safetensors") or file in (INDEX, _CONFIG))
 
 
-def write_merged_model(folder: Path, package: Package, watch: Watch, old: Path | None) -> tuple[Merged, dict[str, str]]:
-    """Fill `merged/` below `folder` with all but its card.
+def write(folder: Path, package: Package, watch: Watch) -> Written:
+    """Fill `merged/` below `folder`.
 
     Args:
         watch: called after each weight with its bytes; may raise.
-        old: a package whose merged model is `ready`: its weights are taken over.
-
-    Returns:
-        What came of it; sha256 by name of files that are known already.
 
     Raises:
         BadInput: the base model is quantized, or the adapter belongs to another.
@@ -94,17 +94,21 @@ def write_merged_model(folder: Path, package: Package, watch: Watch, old: Path |
     """
     into = folder / MERGED
     into.mkdir()
-    if old is None:
-        tally = _merge(package, into, watch)
-        merged = Merged(merged_fingerprint(package), tally.dtype, tally.kept)
-        digests = {f"{MERGED}/{name}": digest for name, digest in tally.digests.items()}
-    else:
-        merged = Merged.from_json(read_json(old / MANIFEST)["merged"])
-        digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name)}
-        for name in digests:
-            link(old / name, folder / name)
-    _write_tokenizer(into, package)
-    return merged, digests
+    tally = _merge(package, into, watch)
+    merged = Merged(merged_fingerprint(package), tally.dtype, tally.kept)
+    _write_beside_weights(into, package, merged)
+    return Written(merged.to_json(), {f"{MERGED}/{name}": digest for name, digest in tally.digests.items()})
+
+
+def reuse(folder: Path, package: Package, old: Path) -> Written:
+    """As `write`, the weights taken over from the package at `old`, where they are `ready`."""
+    (folder / MERGED).mkdir()
+    merged = Merged.from_json(read_json(old / MANIFEST)["merged"])
+    digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name)}
+    for name in digests:
+        link(old / name, folder / name)
+    _write_beside_weights(folder / MERGED, package, merged)
+    return Written(merged.to_json(), digests)
 
 
 def _merge(package: Package, into: Path, watch: Watch) -> Tally:
@@ -128,8 +132,8 @@ def _merge(package: Package, into: Path, watch: Watch) -> Tally:
     return tally
 
 
-def _write_tokenizer(into: Path, package: Package) -> None:
-    """The tokenizer with the chat template that trained, what ends an answer, and what comes with the base model."""
+def _write_beside_weights(into: Path, package: Package, merged: Merged) -> None:
+    """The tokenizer with the chat template that trained, what ends an answer, what comes with the base model, the card."""
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     tokenizer, base = ChatTokenizer.load(package.base), package.base
@@ -138,6 +142,8 @@ def _write_tokenizer(into: Path, package: Package) -> None:
     for path in files_along(base):
         if not (into / path.name).exists():
             shutil.copyfile(path, into / path.name)
+    licences = [path.name for path in licence_files(base)]
+    cards.write_card(into / "README.md", cards.merged_card(package, merged.dtype, merged.kept, licences))
 
 
 def _generation(base: Path, config: dict[str, Any], stop_ids: Collection[int]) -> dict[str, Any]:
@@ -171,3 +177,24 @@ def licence_files(base: BaseModel) -> list[Path]:
         return []
     found = sorted(path for pattern in _LICENCES for path in base.path.glob(pattern))
     return [path for path in found if path.is_file() and path.stat().st_size <= _MOST_LICENCE_BYTES]
+
+
+def _warning(record: dict[str, Any]) -> str:
+    if record["kept"] >= _LEAST_KEPT:
+        return ""
+    lost = f"rounding to {record['dtype']} leaves {100 * record['kept']:.0f} % of what the adapter adds to the weights"
+    return f"{lost}: the merged model may answer like the base; the adapter by itself loses nothing"
+
+
+FORMAT = Format(
+    name="merged",
+    title="merged model",
+    doing="merging",
+    command="humigence merge",
+    needs_bytes=lambda package: merged_weight_bytes(package.base),
+    write=write,
+    ready=ready,
+    reuse=reuse,
+    summary=lambda record: f"merged model ({record['dtype']})",
+    warning=_warning,
+)

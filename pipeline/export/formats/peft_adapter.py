@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 from pipeline.common.files import read_json, write_json
+from pipeline.export.formats.format import Format, Watch, Written
 from pipeline.export.package import Package
 from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
-def write_peft_adapter(folder: Path, package: Package) -> None:
+def write(folder: Path, package: Package, watch: Watch) -> Written:
     """Copy the best checkpoint's adapter; its config names the base model and is set for inference."""
     checkpoint = package.trained.checkpoint
     shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
@@ -21,3 +22,7 @@ def write_peft_adapter(folder: Path, package: Package) -> None:
         "inference_mode": True,
     }
     write_json(folder / ADAPTER_CONFIG, config)
+    return Written()
+
+
+FORMAT = Format(name="peft_adapter", title="adapter", write=write)

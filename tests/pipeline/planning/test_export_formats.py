@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from humigence_tui.cli.plan import plan_lines
 from pipeline.base_model.locate import BaseModel, at
 from pipeline.base_model.shape import read_shape
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, ExportFormat
 from pipeline.dataset.figures import DataFigures
 from pipeline.export.merge.gguf_base import GgufWeights, merge_gguf
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.planning import planner
-from pipeline.planning.package_size import merged_weight_bytes, package_sizes
+from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes, merged_weight_bytes
 from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import Device
 from tests import tiny
@@ -40,7 +41,7 @@ def test_a_gguf_files_merged_model_is_as_large_as_is_said(tiny_model: Path, tmp_
 
 def test_of_a_model_that_is_not_here_the_room_is_known_from_its_sizes(tiny_model: Path) -> None:
     shape = read_shape(at(tiny_model))
-    here, afar = (package_sizes(Config(), shape, base)["merged"] for base in (at(tiny_model), None))
+    here, afar = (format_bytes(Config(), shape, base)["merged"] for base in (at(tiny_model), None))
     assert here - afar == pytest.approx(2 * shape.parameters, abs=8_000), "this one is in 32 bits, most are in 16"
 
 
@@ -57,3 +58,12 @@ def test_the_plan_tells_what_pack_will_write(tiny_model: Path, tmp_path: Path, m
     assert whole.startswith("package") and "on disk" in whole
     assert "peft_adapter" in adapter and "merged" in merged and merged.endswith("MiB")
     assert not any(line.startswith("package") for line in plan_lines(replace(plan, package={}))), "a plan of an older version"
+
+
+def test_every_format_that_the_config_takes_is_outlined_in_its_order_and_lies_in_a_folder_of_its_own() -> None:
+    assert tuple(EXPORT_FORMATS) == get_args(ExportFormat)
+    folders = [outline.folder for outline in EXPORT_FORMATS.values()]
+    assert len(set(folders)) == len(folders) and EXPORT_FORMATS["peft_adapter"].folder == ""
+    for name, outline in EXPORT_FORMATS.items():
+        assert outline.what and outline.weights
+        assert bool(outline.card) == (name != "peft_adapter"), "the adapter's card names what lies beside it"

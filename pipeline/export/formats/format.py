@@ -1,0 +1,64 @@
+"""What an export format declares (`FORMAT` of its file): how it is written, taken over from an older package, and spoken of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import ExportFormat
+from pipeline.export.package import Package
+
+Watch = Callable[[int], None]
+"""Called with bytes as they are written; may raise to end the work."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a format left in a package's folder.
+
+    Attributes:
+        record: what `humigence.json` says of it under its name; empty for nothing.
+        digests: name in the package -> sha256, of files whose digest is known already.
+    """
+
+    record: dict[str, Any] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def _never_ready(old: Path, manifest: dict[str, Any], package: Package) -> bool:
+    return False
+
+
+def _no_reuse(folder: Path, package: Package, old: Path) -> Written:
+    raise NotImplementedError("a format that is never ready is always written")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of `export.formats`; where it lies and what a form says of it is in `planning.export_formats`.
+
+    Attributes:
+        name: as in the config, and of its file in this folder.
+        title: what a person calls it, with "the" before it.
+        doing: what making it is called, while it lasts.
+        command: makes it of a result that is packaged already.
+        needs_bytes: of disk, to write it beside the adapter; what `watch` is told adds up to no more.
+        write: fills its folder in the package at `folder`, which is new.
+        ready: (older package, its manifest, package) -> whether what lies in it is what would be written, every byte.
+        reuse: as `write`, of what is `ready` in the package at `old`.
+        summary: of its record, a few words for the end of the step.
+        warning: of its record, a sentence a person should read; empty for none.
+    """
+
+    name: ExportFormat
+    title: str
+    write: Callable[[Path, Package, Watch], Written]
+    doing: str = "writing"
+    command: str = "humigence pack"
+    needs_bytes: Callable[[Package], int] = lambda package: 0
+    ready: Callable[[Path, dict[str, Any], Package], bool] = _never_ready
+    reuse: Callable[[Path, Package, Path], Written] = _no_reuse
+    summary: Callable[[dict[str, Any]], str] = lambda record: ""
+    warning: Callable[[dict[str, Any]], str] = lambda record: ""

@@ -1,0 +1,64 @@
+"""How far a step is, as `StepProgress` events a few times a second, however often it is asked to say so."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from pipeline.common.errors import Stopped
+from pipeline.runs.context import StepContext
+from pipeline.runs.events import StepName, StepProgress
+
+EVERY_S = 0.5
+
+
+class Throttle:
+    """Lets something through at once, and then at most every `EVERY_S` seconds."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < EVERY_S:
+            return False
+        self._last = now
+        return True
+
+
+class Progress:
+    """The amount of work that is done, of a step that a person may end in the middle.
+
+    Args:
+        unit: of `done` and `total`: "bytes", "rows".
+        what: what is being done, or to what.
+        stopped: raised where the person asked to stop, at an event that is due; None for a step that looks by itself.
+    """
+
+    def __init__(
+        self, ctx: StepContext, step: StepName, total: int, unit: str, what: str = "", stopped: Stopped | None = None
+    ) -> None:
+        self.done, self.total = 0, total
+        self._ctx, self._step, self._unit, self._what, self._stopped = ctx, step, unit, what, stopped
+        self._throttle = Throttle()
+
+    def advance(self, by: int) -> None:
+        """`by` more is done; less than 0 where something has to be done over. Raises `stopped`."""
+        self.done += by
+        if self._throttle.is_due():
+            self._look_and_emit()
+
+    def reach(self, done: int, what: str) -> None:
+        """`done` is done, now by doing `what`; the end is always an event. Raises `stopped`."""
+        self.done, self._what = done, what
+        if self._throttle.is_due() or done >= self.total:
+            self._look_and_emit()
+
+    def emit(self) -> None:
+        """An event, due or not."""
+        self._ctx.emit(StepProgress(self._step, max(0, min(self.done, self.total)), self.total, self._unit, self._what))
+
+    def _look_and_emit(self) -> None:
+        if self._stopped and self._ctx.stop():
+            raise self._stopped
+        self.emit()
