@@ -14,30 +14,21 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.base_model.families import SOURCE_WIDTH, Width, family_of
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.untrusted_files import parameters_in, safetensors_header, weights_problem
 from pipeline.common.errors import BadInput
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MLP = ("gate_proj", "up_proj", "down_proj")
-# Architectures whose configs leave `tie_word_embeddings` out and mean yes.
-_TIED_BY_DEFAULT = ("gemma", "gpt2", "gpt_neo", "opt", "bloom", "falcon", "cohere")
-# The names older architectures use.
-_OTHER_NAMES = {
-    "hidden_size": ("n_embd", "d_model"),
-    "num_hidden_layers": ("n_layer", "num_layers"),
-    "num_attention_heads": ("n_head",),
-    "intermediate_size": ("n_inner", "ffn_dim"),
-    "max_position_embeddings": ("n_positions", "seq_length"),
-}
 
 
 @dataclass(frozen=True)
 class ModelShape:
     """Sizes of a decoder-only transformer, in numbers of features, layers, heads, tokens.
 
-    `intermediate` is the width of the MLP; `max_positions` the longest sequence it was made for (0 where unknown).
+    Attributes:
+        intermediate: width of the MLP.
+        max_positions: tokens of the longest sequence it was made for; 0 where unknown.
+        model_type: of config.json, or a GGUF file's architecture; `families.family_of` tells what its layers are called.
     """
 
     hidden: int
@@ -80,22 +71,15 @@ class ModelShape:
 
 def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
     """(inputs, outputs) of each linear layer of one decoder layer, by the name `train.lora.target_modules` uses."""
-    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    if shape.model_type in ("phi3", "phi4"):  # fused projections
-        return {
-            "qkv_proj": (shape.hidden, query + 2 * key),
-            "o_proj": (query, shape.hidden),
-            "gate_up_proj": (shape.hidden, 2 * shape.intermediate),
-            "down_proj": (shape.intermediate, shape.hidden),
-        }
+    widths: dict[Width, int] = {
+        "hidden": shape.hidden,
+        "query": shape.heads * shape.head_dim,
+        "key": shape.kv_heads * shape.head_dim,
+        "intermediate": shape.intermediate,
+    }
     return {
-        "q_proj": (shape.hidden, query),
-        "k_proj": (shape.hidden, key),
-        "v_proj": (shape.hidden, key),
-        "o_proj": (query, shape.hidden),
-        "gate_proj": (shape.hidden, shape.intermediate),
-        "up_proj": (shape.hidden, shape.intermediate),
-        "down_proj": (shape.intermediate, shape.hidden),
+        name: (widths[SOURCE_WIDTH[layer.source]], sum(widths[output] for output in layer.outputs))
+        for name, layer in family_of(shape.model_type).layers.items()
     }
 
 
@@ -154,7 +138,7 @@ def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None)
     hidden, heads = _size(config, "hidden_size", where), _size(config, "num_attention_heads", where)
     model_type = str(config.get("model_type", ""))
     if tied is None:
-        tied = bool(config.get("tie_word_embeddings", model_type.startswith(_TIED_BY_DEFAULT)))
+        tied = bool(config.get("tie_word_embeddings", family_of(model_type).tied_by_default))
     return ModelShape(
         hidden=hidden,
         intermediate=_size(config, "intermediate_size", where, 4 * hidden),
@@ -172,10 +156,10 @@ def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None)
 def layer_names(base: BaseModel) -> tuple[str, ...]:
     """Names of the linear layers inside the decoder layers, as `train.lora.target_modules` takes them."""
     if base.kind == "gguf":
-        tensors: dict[str, Any] = dict(read_header(base.path).tensors)
-        names = [
-            (_GGUF_LAYERS.get(name.split(".")[2], name), shape) for name, shape in tensors.items() if name.startswith("blk.")
-        ]
+        header = read_header(base.path)
+        tensors: dict[str, Any] = dict(header.tensors)
+        known = family_of(header.architecture).gguf_layers
+        names = [(known.get(name.split(".")[2], name), shape) for name, shape in tensors.items() if name.startswith("blk.")]
     else:
         headers = [safetensors_header(file)[0] for file in base.weight_files()]
         weights = {name: each["shape"] for header in headers for name, each in header.items() if name != "__metadata__"}
@@ -184,10 +168,6 @@ def layer_names(base: BaseModel) -> tuple[str, ...]:
 
 
 _IN_A_LAYER = re.compile(r"\.\d+\..*\.weight$")
-_GGUF_LAYERS = {
-    "attn_q": "q_proj", "attn_k": "k_proj", "attn_v": "v_proj", "attn_output": "o_proj",
-    "ffn_gate": "gate_proj", "ffn_up": "up_proj", "ffn_down": "down_proj",
-}  # fmt: skip
 
 
 # Far above any model there is: a larger number is damage or malice, and memory is taken by it.
@@ -196,7 +176,7 @@ _LARGEST = {"num_hidden_layers": 10_000, "max_position_embeddings": 1 << 31}
 
 
 def _size(config: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
-    for name in (key, *_OTHER_NAMES.get(key, ())):
+    for name in (key, *family_of(str(config.get("model_type", ""))).config_keys.get(key, ())):
         value = config.get(name)
         if isinstance(value, (int, float)) and not (type(value) is int and 0 < value <= _LARGEST.get(key, _LARGEST_SIZE)):
             raise BadInput(f"{where}: {name} is {str(value)[:40]}, which is no size of a model", "choose another base model")

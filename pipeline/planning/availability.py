@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pipeline.base_model.catalogue import CuratedModel
+from pipeline.base_model.families import family_of
 from pipeline.base_model.hub_cache import has_token, hub_cache
 from pipeline.base_model.precision import SMALLEST, compute_dtype
-from pipeline.base_model.shape import ATTENTION, ModelShape
+from pipeline.base_model.shape import ModelShape
 from pipeline.planning.memory_plain import estimate
 from pipeline.system.disk import free_disk_bytes
 from pipeline.system.gpu import GIB, Device
@@ -36,7 +37,7 @@ def _lacks_memory(shape: ModelShape, device: Device) -> str | None:
         precision_mode=SMALLEST,
         compute_dtype=compute_dtype(SMALLEST, device),
         rank=16,
-        target_modules=ATTENTION,
+        target_modules=family_of(shape.model_type).attention_layers,
         rows=1,
         row_tokens=512,
         checkpointing=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.base_model.families import family_of
 from pipeline.base_model.precision import ComputeDtype, compute_dtype
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput
@@ -13,11 +14,7 @@ from pipeline.system.gpu import Device
 
 Kernels = Literal["fused", "plain"]
 
-# Models whose attention is the plain one: grouped heads, a causal mask, at most a sliding window.
-_PLAIN_ATTENTION = ("llama", "mistral", "qwen2", "qwen3")
-# What `training.fused` is written for.
-FUSED_FAMILIES = ("llama", "mistral", "qwen2")
-FUSED_HEAD_DIMS = (32, 64, 128)
+_KERNELS_NEED = "an NVIDIA GPU of capability 8.0 or more"
 
 
 @dataclass(frozen=True)
@@ -66,14 +63,20 @@ def _kernels(config: Config, shape: ModelShape, device: Device, dtype: ComputeDt
     return "plain" if problem else "fused"
 
 
+def _runs_kernels(device: Device) -> bool:
+    """Whether a GPU is known to run our fused layers and torch's flash attention."""
+    return device.kind == "cuda" and (device.capability or (0, 0)) >= (8, 0)
+
+
 def _no_fused(shape: ModelShape, device: Device, dtype: ComputeDtype) -> str:
-    if device.kind != "cuda" or (device.capability or (0, 0)) < (8, 0):
-        return "the fused ones need an NVIDIA GPU of capability 8.0 or more"
+    if not _runs_kernels(device):
+        return f"the fused ones need {_KERNELS_NEED}"
     if dtype != "bfloat16":
         return f"the fused ones compute in bfloat16, not in {dtype}"
-    if shape.model_type not in FUSED_FAMILIES:
+    head_dims = family_of(shape.model_type).fused_head_dims
+    if not head_dims:
         return f"the fused ones are not written for {shape.model_type} models"
-    return "" if shape.head_dim in FUSED_HEAD_DIMS else f"the fused ones have no kernel for heads of {shape.head_dim}"
+    return "" if shape.head_dim in head_dims else f"the fused ones have no kernel for heads of {shape.head_dim}"
 
 
 def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str]) -> str:
@@ -95,8 +98,8 @@ def attends_by_offsets(config: Config, shape: ModelShape, device: Device) -> boo
 
 
 def _no_varlen(shape: ModelShape, device: Device) -> str:
-    if device.kind != "cuda" or (device.capability or (0, 0)) < (8, 0):
-        return "it needs an NVIDIA GPU of capability 8.0 or more"
-    if shape.model_type not in _PLAIN_ATTENTION:
+    if not _runs_kernels(device):
+        return f"it needs {_KERNELS_NEED}"
+    if not family_of(shape.model_type).plain_attention:
         return f"not proved for {shape.model_type} models"
     return "" if shape.head_dim % 8 == 0 and shape.head_dim <= 256 else f"no kernel for heads of {shape.head_dim}"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from pipeline.base_model.families import family_of
 from pipeline.base_model.precision import PRECISIONS, weight_bytes
-from pipeline.base_model.shape import ATTENTION, ModelShape, adapter_parameters, linear_layers
+from pipeline.base_model.shape import ModelShape, adapter_parameters, linear_layers
 from pipeline.config.schema import PrecisionMode
 from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, with_context
 
@@ -81,12 +82,10 @@ def _dequantized(shape: ModelShape, mode: PrecisionMode, keep: bool) -> int:
         return 0
     if keep:
         return ITEM * shape.linear_parameters
-    sizes = linear_layers(shape)
-    query_key_value = {(sum(sizes[name][1] for name in ATTENTION[:3]), shape.hidden)}
-    others = {
-        (sizes["o_proj"][1], sizes["o_proj"][0]),
-        (2 * shape.intermediate, shape.hidden),
-        (shape.hidden, shape.intermediate),
-    }
-    rooms = ITEM * sum(outputs * inputs for outputs, inputs in query_key_value | others)
+    side_by_side: dict[str, tuple[int, int]] = {}  # layers that read the same are one product
+    layers = family_of(shape.model_type).layers
+    for name, (inputs, outputs) in linear_layers(shape).items():
+        _, before = side_by_side.get(layers[name].source, (inputs, 0))
+        side_by_side[layers[name].source] = (inputs, before + outputs)
+    rooms = ITEM * sum(inputs * outputs for inputs, outputs in set(side_by_side.values()))
     return rooms + int(shape.linear_parameters * PRECISIONS[mode].widened_scale_bytes)

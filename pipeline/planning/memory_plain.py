@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 
+from pipeline.base_model.families import family_of
 from pipeline.base_model.precision import DTYPE_BYTES, PRECISIONS, ComputeDtype, stream_bytes, weight_bytes
-from pipeline.base_model.shape import ATTENTION, MLP, ModelShape, adapter_parameters, linear_layers
+from pipeline.base_model.shape import ModelShape, adapter_parameters, linear_layers
 from pipeline.config.schema import PrecisionMode
 
 ADAPTER_BYTES = 4  # peft keeps adapters in 32 bits
@@ -25,8 +26,6 @@ _HOLES = 320 << 20
 # The loss: all logits in the compute type, and of those that are trained the log-softmax in 32 bits, its gradient, and that once
 # more in the compute type. For float16 the trainer makes 32-bit logits of all of them first.
 _LOGIT_BYTES = {"bfloat16": (2, 10), "float16": (4, 10.5), "float32": (4, 8)}
-# Linear layers that read the same.
-_READ = dict.fromkeys(ATTENTION[:3], "the norm before attention") | dict.fromkeys(MLP[:2], "the norm before the MLP")
 
 
 @dataclass(frozen=True)
@@ -131,6 +130,8 @@ class _Inputs:
     def __init__(self, shape: ModelShape, mode: PrecisionMode, item: int, device: str) -> None:
         self._precision, self._item, self._device = PRECISIONS[mode], item, device
         self._widths = {name: inputs for name, (inputs, _) in linear_layers(shape).items()}
+        self._sources = {name: layer.source for name, layer in family_of(shape.model_type).layers.items()}
+        self._attended = shape.heads * shape.head_dim  # features of the output of attention
 
     def kept(self, targets: Collection[str], dropout: float) -> int:
         """With dropout each adapter has an input of its own and a mask of a byte a feature. Without it they share what they read
@@ -146,14 +147,15 @@ class _Inputs:
 
     def never_let_go(self) -> int:
         """What stays even where a layer is recomputed: bitsandbytes keeps it where no checkpointing sees it."""
-        return self._shared(self._widths) + self._item * self._widths["o_proj"] if self._keeps_all() else 0
+        return self._shared(self._widths) + self._item * self._attended if self._keeps_all() else 0
 
     def _keeps_all(self) -> bool:
         return self._precision.keeps_inputs and self._device == "cuda"
 
     def _shared(self, names: Iterable[str]) -> int:
         """Each input once, but the output of attention."""
-        read = {_READ.get(name, name): self._widths[name] for name in names if name != "o_proj"}
+        read = {self._sources[name]: self._widths[name] for name in names}
+        read.pop("attention", None)
         return self._item * sum(read.values())
 
 

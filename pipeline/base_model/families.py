@@ -1,0 +1,117 @@
+"""Model families: what the layers of a `model_type` are called, how wide they are, and what is written for them here.
+
+To add one: a row in `_FAMILIES`. A `model_type` without a row is taken for a decoder with Llama's layer names of which nothing is
+proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Literal
+
+Width = Literal["hidden", "query", "key", "intermediate"]
+Source = Literal["attention norm", "attention", "MLP norm", "activated gate"]
+# The width of what a linear layer reads; of the keys there are as many as of the values.
+SOURCE_WIDTH: dict[Source, Width] = {
+    "attention norm": "hidden", "attention": "query", "MLP norm": "hidden", "activated gate": "intermediate",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer of a decoder layer. `outputs` are the widths of what it computes, side by side."""
+
+    source: Source
+    outputs: tuple[Width, ...]
+
+
+_LLAMA_LAYERS = {
+    "q_proj": Linear("attention norm", ("query",)),
+    "k_proj": Linear("attention norm", ("key",)),
+    "v_proj": Linear("attention norm", ("key",)),
+    "o_proj": Linear("attention", ("hidden",)),
+    "gate_proj": Linear("MLP norm", ("intermediate",)),
+    "up_proj": Linear("MLP norm", ("intermediate",)),
+    "down_proj": Linear("activated gate", ("hidden",)),
+}
+_LLAMA_GGUF = {
+    "attn_q": "q_proj", "attn_k": "k_proj", "attn_v": "v_proj", "attn_output": "o_proj",
+    "ffn_gate": "gate_proj", "ffn_up": "up_proj", "ffn_down": "down_proj",
+}  # fmt: skip
+_PHI_LAYERS = {
+    "qkv_proj": Linear("attention norm", ("query", "key", "key")),
+    "o_proj": Linear("attention", ("hidden",)),
+    "gate_up_proj": Linear("MLP norm", ("intermediate", "intermediate")),
+    "down_proj": Linear("activated gate", ("hidden",)),
+}
+_PHI_GGUF = {"attn_qkv": "qkv_proj", "attn_output": "o_proj", "ffn_up": "gate_up_proj", "ffn_down": "down_proj"}
+# The names that architectures before Llama use in config.json.
+_OLDER_KEYS = {
+    "hidden_size": ("n_embd", "d_model"),
+    "num_hidden_layers": ("n_layer", "num_layers"),
+    "num_attention_heads": ("n_head",),
+    "intermediate_size": ("n_inner", "ffn_dim"),
+    "max_position_embeddings": ("n_positions", "seq_length"),
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models of one architecture.
+
+    Attributes:
+        model_type: of config.json, or a GGUF file's `general.architecture`.
+        title: what a person calls it.
+        variants: every `model_type` that begins with this one and has no row of its own belongs here too.
+        layers: linear layers of a decoder layer, by the name `train.lora.target_modules` uses.
+        plain_attention: proved to be grouped heads under a causal mask, at most with a sliding window.
+        fused_head_dims: sizes of heads for which `pipeline.training.fused` has layers of this family; none: it has not.
+        tied_by_default: its configs leave `tie_word_embeddings` out and mean yes.
+        config_keys: key of config.json -> other names it may have there.
+        gguf_layers: name of a layer in a GGUF file -> its name here.
+    """
+
+    model_type: str
+    title: str = ""
+    variants: bool = False
+    layers: Mapping[str, Linear] = field(default_factory=lambda: _LLAMA_LAYERS)
+    plain_attention: bool = False
+    fused_head_dims: tuple[int, ...] = ()
+    tied_by_default: bool = False
+    config_keys: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _OLDER_KEYS)
+    gguf_layers: Mapping[str, str] = field(default_factory=lambda: _LLAMA_GGUF)
+
+    @property
+    def attention_layers(self) -> tuple[str, ...]:
+        """Names of the layers around attention: what an adapter usually has."""
+        return tuple(name for name, layer in self.layers.items() if layer.source in ("attention norm", "attention"))
+
+
+_FUSED = (32, 64, 128)
+_FAMILIES = (
+    Family("llama", "Llama", plain_attention=True, fused_head_dims=_FUSED),
+    Family("mistral", "Mistral", plain_attention=True, fused_head_dims=_FUSED),
+    Family("qwen2", "Qwen 2", plain_attention=True, fused_head_dims=_FUSED),
+    Family("qwen3", "Qwen 3", plain_attention=True),
+    Family("phi3", "Phi 3", layers=_PHI_LAYERS, gguf_layers=_PHI_GGUF),
+    Family("phi4", "Phi 4", layers=_PHI_LAYERS, gguf_layers=_PHI_GGUF),
+    Family("gemma", "Gemma", variants=True, tied_by_default=True),
+    Family("gpt2", "GPT-2", variants=True, tied_by_default=True),
+    Family("gpt_neo", "GPT-Neo", variants=True, tied_by_default=True),
+    Family("opt", "OPT", variants=True, tied_by_default=True),
+    Family("bloom", "BLOOM", variants=True, tied_by_default=True),
+    Family("falcon", "Falcon", variants=True, tied_by_default=True),
+    Family("cohere", "Cohere", variants=True, tied_by_default=True),
+)
+FAMILIES: dict[str, Family] = {family.model_type: family for family in _FAMILIES}
+
+
+@lru_cache(maxsize=64)
+def family_of(model_type: str) -> Family:
+    """The family of a model, whatever its `model_type`; one without a row gets the defaults."""
+    if family := FAMILIES.get(model_type):
+        return family
+    general = next((each for each in _FAMILIES if each.variants and model_type.startswith(each.model_type)), Family(""))
+    return replace(general, model_type=model_type, title=general.title or model_type)
