@@ -249,6 +249,16 @@ def test_an_adapter_is_merged_today_into_the_weights_it_was_merged_into_then(hum
         torch.testing.assert_close(made[name], weights, rtol=2**-7, atol=1e-6)  # bfloat16's last bit; the type is checked too
 
 
+def test_a_package_that_is_made_again_keeps_the_merged_weights_it_has(humigence: Any) -> None:
+    """The merged model was not asked for this time: it stays because it is known to be this adapter's."""
+    document = json.loads(Path("with-merged.json").read_text())
+    document["acceptance"]["curated_threshold"] = 0.25
+    document["export"]["formats"] = ["peft_adapter"]
+    Path("other-gate.json").write_text(json.dumps(document))
+    assert humigence("pack", "--config", "other-gate.json", "--json").json()["outcome"] == "done"
+    assert sha256_file(Path("artifacts-merged/counting/merged/model.safetensors")) == EXPECTED["merged_sha256"]
+
+
 @pytest.mark.parametrize("command", [("merge", "with-merged.json"), ("pack", "with-merged.json"), ("pack", "finished.json")])
 def test_a_package_is_not_made_again(humigence: Any, libraries_as_then: None, command: tuple[str, str]) -> None:
     name, config = command
