@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import WHOLE_RUN_S, next_line
+
 ROOT = Path(__file__).resolve().parent.parent
 # The repository first, then whatever this process was given.
 IMPORT_PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -22,12 +24,13 @@ def python(code: str, *arguments: object, cwd: Path | None = None, **changes: st
     """Run `code` to its end; `sys.argv[1:]` are the arguments."""
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=120, check=False,
+        capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=WHOLE_RUN_S,
+        check=False,
     )  # fmt: skip
 
 
 def started(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start `code` and wait for the line "ready" on its standard output."""
+    """Start `code` and wait for the line "ready" on its standard output: it is killed when that is late."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -35,8 +38,7 @@ def started(code: str, *arguments: object) -> subprocess.Popen[str]:
         text=True,
         env=environment(),
     )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "ready"
+    assert next_line(process, process.stdout).strip() == "ready"
     return process
 
 
@@ -44,6 +46,6 @@ def humigence(*arguments: str, cwd: Path, stdin: str = "", **changes: str) -> su
     """The `humigence` command in a fresh process; neither of its streams is a terminal."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "humigence_tui.cli.main", *arguments],
-        input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=300,
+        input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=WHOLE_RUN_S,
         check=False,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,15 @@ from pipeline.runner import launch
 from tests.faults.disks import disk as disk
 from tests.faults.disks import failing_disk as failing_disk
 from tests.faults.workers import Project, Workers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a failed test leaves standing still is not the next one's to wait for."""
+    report = yield
+    if report.failed:
+        Workers.renew_all()
+    return report
 
 
 @pytest.fixture(scope="package")

@@ -15,7 +15,7 @@ import pytest
 from pipeline.jobs.chat import Chat
 from tests import tiny
 from tests.faults.declared import survives
-from tests.faults.workers import Project, Workers, wait_until, when
+from tests.faults.workers import Project, Workers, when
 from tests.processes import humigence
 
 _WORDS = "is not the base model that run"
@@ -84,9 +84,9 @@ def test_an_adapter_is_neither_measured_nor_packed_with_another_base_model(proje
     project.to_its_end(when("train_step", step=4) | {"do": "signal", "signal": signal.SIGTERM})
     for step in ("train", "evaluate", "pack"):
         project.start(when("step_started", step=step) | {"do": "signal", "signal": signal.SIGSTOP}, resume=True)
-        wait_until(project.workers.stand_still)
+        project.workers.see_it_stop()
         _other_weights(own_model)
-        os.kill(project.workers.pid, signal.SIGCONT)
+        project.workers.go_on()
         assert project.workers.wait() == 2
         assert _WORDS in project.state.error.message and project.state.steps[step].outcome == "failed"
         assert project.run.eval_report.exists() == (step == "pack")

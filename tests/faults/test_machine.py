@@ -28,7 +28,7 @@ from pipeline.system import gpu
 from screens.frame.run_snapshot import Freezer, busy_now
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
-from tests.faults.workers import Project, Workers, wait_until, when
+from tests.faults.workers import Project, Workers, when
 from tests.pipeline.nvml import Card, FakeNvml
 from tests.processes import python
 
@@ -321,9 +321,9 @@ def test_an_edited_data_file_changes_nothing_in_a_run_that_began(project: Projec
         when("step_finished", step="preprocess") | {"do": "signal", "signal": signal.SIGSTOP},
         when("train_step", step=8) | {"do": "signal", "signal": signal.SIGTERM},
     )
-    project.wait_for("step_finished", step="preprocess")
+    project.workers.see_it_stop()
     project.rows.write_text(edited)
-    os.kill(project.workers.pid, signal.SIGCONT)
+    project.workers.go_on()
     assert project.workers.wait() == 130
     assert "has changed since the run began" not in project.notes()
     assert project.to_its_end(resume=True) in (0, 3)
@@ -366,10 +366,9 @@ def test_an_edited_config_changes_nothing_in_a_run_that_began(project: Project, 
     )
     own = project.run.config.read_bytes()
     for _ in stops:
-        wait_until(project.workers.stand_still)
+        project.workers.see_it_stop()
         write_json(project.run.config, edited.to_json())
-        os.kill(project.workers.pid, signal.SIGCONT)
-        wait_until(lambda: not project.workers.stand_still())
+        project.workers.go_on()
     assert project.workers.wait() == 130
     project.run.config.write_bytes(own)
     project.config = edited

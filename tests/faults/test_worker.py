@@ -15,7 +15,7 @@ from pipeline.runs import control, store
 from pipeline.runs.event_log import EventReader
 from pipeline.runs.events import Resumed
 from tests.faults.declared import survives
-from tests.faults.workers import Project, Workers, wait_until, when
+from tests.faults.workers import Project, Workers, when
 
 pytestmark = pytest.mark.slow
 
@@ -246,7 +246,7 @@ def test_memory_that_never_suffices_is_told_with_what_to_change(project: Project
 def test_a_second_worker_in_the_folder_is_refused(project: Project, untroubled: dict[str, Any]) -> None:
     project.start(when("train_step", step=3) | {"do": "signal", "signal": signal.SIGSTOP})
     first = project.workers.pid
-    project.wait_for("train_step", step=3)
+    project.workers.see_it_stop()
     with pytest.raises(EnvironmentFault, match=f"busy.*{first}"):
         project.start()
     # Past every check of a start: the worker itself finds the folder taken.
@@ -256,8 +256,8 @@ def test_a_second_worker_in_the_folder_is_refused(project: Project, untroubled: 
 
 
 def _goes_on_to_its_end(project: Project, stopped: int, untroubled: dict[str, Any]) -> None:
-    os.kill(stopped, signal.SIGCONT)
     project.workers.pid = stopped
+    project.workers.go_on()
     assert project.workers.wait() in (0, 3)
     assert project.left_behind() == untroubled
 
@@ -271,7 +271,7 @@ def _goes_on_to_its_end(project: Project, stopped: int, untroubled: dict[str, An
 def test_deleted_lock_files_let_no_second_worker_in(project: Project, untroubled: dict[str, Any]) -> None:
     project.start(when("train_step", step=3) | {"do": "signal", "signal": signal.SIGSTOP})
     first, run = project.workers.pid, project.run
-    wait_until(project.workers.stand_still)
+    project.workers.see_it_stop()
     for lock in project.root.rglob(".*lock"):
         lock.unlink()
     before = run.events.read_bytes()
@@ -289,10 +289,10 @@ def test_deleted_lock_files_let_no_second_worker_in(project: Project, untroubled
 )
 def test_a_run_folder_that_is_taken_away_is_told(project: Project, untroubled: dict[str, Any]) -> None:
     project.start(when("train_step", step=4) | {"do": "signal", "signal": signal.SIGSTOP})
-    wait_until(project.workers.stand_still)
+    project.workers.see_it_stop()
     run = project.run
     away = run.path.rename(project.root / "away")
-    os.kill(project.workers.pid, signal.SIGCONT)
+    project.workers.go_on()
     assert project.workers.wait() == 4
     assert not run.path.exists()
     assert "the folder of the run was deleted while it was on" in (away / "events.jsonl").read_text()

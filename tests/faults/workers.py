@@ -8,10 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
+
+import psutil
 
 from pipeline.common.files import read_json, sha256_file
 from pipeline.config.schema import Config
@@ -21,79 +21,122 @@ from pipeline.runs import control, event_log, store
 from pipeline.runs.folders import RunFolder, Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import ROOT, environment
+from tests.waiting import PATIENCE_S, WHOLE_RUN_S, Lines, go_on, is_gone, see_it_stop, state_of, wait_until
 
-_PATIENCE_S = 120.0
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 class Workers:
-    """The process that forks them (see `zygote`)."""
+    """The process that forks them (see `zygote`), and another when that one has been given up.
+
+    Args:
+        ahead: whether it loads torch before its first worker does.
+    """
 
     _all: ClassVar[list[Workers]] = []
 
-    def __init__(self) -> None:
+    def __init__(self, *, ahead: bool = True) -> None:
         self._all.append(self)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote"],
-            cwd=ROOT, env=environment(OMP_NUM_THREADS="1"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip() == "ready"
+        self._command = [sys.executable, "-m", "tests.faults.zygote", *(["ahead"] if ahead else [])]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers: Lines
+        self._on: set[int] = set()  # whose exit status nobody has asked for
         self.faults: list[dict[str, Any]] = []
         self.pid = 0
 
-    def _order(self, **order: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+    def _begin(self) -> subprocess.Popen[bytes]:
+        process = self._process = subprocess.Popen(
+            self._command, cwd=ROOT, env=environment(OMP_NUM_THREADS="1"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        assert process.stdout is not None
+        self._answers = Lines(process.stdout)
+        assert self._answers.next() == "ready"
+        return process
+
+    def ask(self, *, seconds: float = PATIENCE_S, **order: Any) -> Any:
+        """What the zygote answers; once it has not answered in time, it is given up."""
+        process = self._process or self._begin()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            return json.loads(self._answers.next(seconds))
+        except BaseException:  # an answer that comes later would be taken for the next one's
+            self.renew()
+            raise
+
+    @property
+    def zygote(self) -> int:
+        """Its pid; 0 while there is none."""
+        return self._process.pid if self._process else 0
 
     def spawn(self, _workspace: Workspace, run: RunFolder) -> None:
         """In the place of `launch._spawn`: the worker holds the run when this returns, or has ended."""
-        self.pid = self._order(start=str(run.path), faults=self.faults)
+        self.pid = self.ask(start=str(run.path), faults=self.faults)
+        self._on.add(self.pid)
         self.faults = []
         before = event_log.read_state(run).last_seq
-        wait_until(
-            lambda: control.is_alive(run) or event_log.read_state(run).last_seq > before or not Path(f"/proc/{self.pid}").exists()
-        )
+        wait_until(lambda: control.is_alive(run) or event_log.read_state(run).last_seq > before or is_gone(self.pid))
 
-    def wait(self) -> int:
-        """The exit status of the newest worker, negative for a signal."""
+    def wait(self, seconds: float = WHOLE_RUN_S) -> int:
+        """The exit status of the newest worker, negative for a signal; fails when it does not end in time."""
         pid, self.pid = self.pid, 0
-        return int(self._order(wait=pid))
+        status = self.ask(wait=pid, within_s=seconds, seconds=seconds + PATIENCE_S)
+        assert status is not None, f"worker {pid} is in state {state_of(pid)} after {seconds:.0f} s"
+        self._on.discard(pid)
+        return int(status)
 
-    def stand_still(self) -> bool:
-        """Whether the newest worker is stopped by a signal that it may go on from."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    def see_it_stop(self) -> None:
+        """Until the newest worker stands still, stopped by a signal that it may go on from."""
+        see_it_stop(self.pid)
+
+    def go_on(self) -> None:
+        """Let the newest worker go on, once it stands still."""
+        go_on(self.pid)
 
     def kill(self) -> None:
         """End the newest worker, wherever it is."""
         if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.wait()
+            self._kill(self.pid)
+            self.pid = 0
+
+    def _kill(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self.ask(wait=pid, within_s=PATIENCE_S, seconds=2 * PATIENCE_S)
+        self._on.discard(pid)
 
     @classmethod
     def end_all(cls) -> None:
         """Leave no worker behind that a failed test has started."""
         for each in cls._all:
-            each.kill()
+            for pid in tuple(each._on):
+                each._kill(pid)
+            each.pid = 0
+
+    @classmethod
+    def renew_all(cls) -> None:
+        """After a failed test: whatever state it left a zygote in, the next test begins with another."""
+        for each in cls._all:
+            each.renew()
+
+    def renew(self) -> None:
+        """Kill the zygote with all that it has forked; the next order begins another."""
+        process, self._process = self._process, None
+        self._on.clear()
+        self.faults, self.pid = [], 0
+        if process is None:
+            return
+        family = [process.pid, *(each.pid for each in psutil.Process(process.pid).children(recursive=True))]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE_S)
+        wait_until(lambda: all(map(is_gone, family)))
 
     def close(self) -> None:
         self.end_all()
         self._all.remove(self)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Look again and again; fails when it does not become so."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < _PATIENCE_S, "still not so"
-        time.sleep(0.01)
+        self.renew()
 
 
 class Project:

@@ -1,7 +1,8 @@
 """Workers that start in a moment: a process that has imported torch once and forks a worker for each order it reads.
 
-`python -m tests.faults.zygote` reads lines of JSON. `{"start": RUN_FOLDER, "faults": [...]}` forks a worker, in a session of its
-own, its output in `output.log`, as `launch` starts one, and answers with its pid; `{"wait": PID}` answers with its exit status.
+`python -m tests.faults.zygote ahead` reads lines of JSON. `{"start": RUN_FOLDER, "faults": [...]}` forks a worker, in a session of its
+own, its output in `output.log`, as `launch` starts one, and answers with its pid; `{"wait": PID, "within_s": SECONDS}` answers with
+its exit status, null when it has not ended by then.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,21 +22,33 @@ _SMALL_BYTES = 128 << 20
 _HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors.torch", "pipeline.training.train")
 
 
-def main() -> None:
-    for name in _HEAVY:
-        importlib.import_module(name)
-    from pipeline.runner import runner
-
-    runner._modules()
+def main(*, ahead: bool) -> None:
+    """Args: ahead: load now what a worker loads for its steps."""
+    if ahead:
+        _load()
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        answer = _start(order["start"], order["faults"]) if "start" in order else _wait(order["wait"])
+        answer = _start(order["start"], order["faults"]) if "start" in order else _wait(order["wait"], order["within_s"])
         print(json.dumps(answer), flush=True)
 
 
-def _wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def _load() -> None:
+    from pipeline.runner import runner
+
+    for name in _HEAVY:
+        importlib.import_module(name)
+    runner._modules()
+
+
+def _wait(pid: int, seconds: float) -> int | None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    return None
 
 
 def _start(folder: str, faults: list[dict[str, Any]]) -> int:
@@ -67,52 +81,90 @@ def _work(folder: str, faults: list[dict[str, Any]]) -> int:
 def _install(faults: list[dict[str, Any]]) -> None:
     """Let each fault happen at its moment: after the event that fits `when`, or while a checkpoint, a package, or a merged weight
     is written."""
-    from pipeline.dataset import processed
-    from pipeline.export import package
-    from pipeline.export.merge.lora_weights import LowRank
-    from pipeline.runs.event_log import EventWriter
     from pipeline.system import login_session
-    from pipeline.training.checkpointing import contents as checkpoints
 
     for fault in faults:
         if "login" in fault:
             login_session.this_login = partial(login_session.Login, *fault["login"])
         if "version" in fault:
-            processed.version = lambda _package, told=fault["version"]: told
+            _upgrade(fault["version"])
         if "short_of_memory_at" in fault:
             _run_short_of_memory(fault["short_of_memory_at"], fault["times"])
-    emit, write_optimizer, manifest = EventWriter.emit, checkpoints.write_optimizer, package.Package.manifest
+    for moment, install in _MOMENTS.items():
+        if chosen := [fault for fault in faults if moment in fault]:
+            install(chosen)
+
+
+def _do(fault: dict[str, Any]) -> None:
+    _DEEDS[fault["do"]](fault)
+
+
+def _upgrade(version: str) -> None:
+    from pipeline.dataset import processed
+
+    processed.version = lambda _package: version
+
+
+def _after_events(faults: list[dict[str, Any]]) -> None:
+    from pipeline.runs.event_log import EventWriter
+
+    emit = EventWriter.emit
 
     def emit_and_act(self: EventWriter, event: Any) -> None:
         emit(self, event)
         for fault in faults:
-            if "when" in fault and _fits(event, fault["when"]):
-                _DEEDS[fault["do"]](fault)
+            if _fits(event, fault["when"]):
+                _do(fault)
 
-    def write_and_act(optimizer: Any, folder: Path) -> None:
+    EventWriter.emit = emit_and_act  # type: ignore[method-assign]
+
+
+def _in_saves(faults: list[dict[str, Any]]) -> None:
+    from pipeline.training.checkpointing import contents as checkpoints
+
+    write_optimizer = checkpoints.write_optimizer
+
+    def act_and_write(optimizer: Any, folder: Path) -> None:
         for fault in faults:
-            if f"step-{fault.get('in_save', 0):06d}" in folder.name:
-                _DEEDS[fault["do"]](fault)
+            if f"step-{fault['in_save']:06d}" in folder.name:
+                _do(fault)
         write_optimizer(optimizer, folder)
+
+    checkpoints.write_optimizer = act_and_write
+
+
+def _in_packs(faults: list[dict[str, Any]]) -> None:
+    from pipeline.export import package
+
+    manifest = package.Package.manifest
 
     def act_and_list(self: package.Package) -> dict[str, Any]:
         for fault in faults:
-            if "in_pack" in fault:
-                _DEEDS[fault["do"]](fault)
+            _do(fault)
         return manifest(self)
+
+    package.Package.manifest = act_and_list  # type: ignore[method-assign]
+
+
+def _in_merges(faults: list[dict[str, Any]]) -> None:
+    from pipeline.export.merge.lora_weights import LowRank
 
     rows = LowRank.rows
 
     def act_and_add(self: LowRank, begin: int, end: int) -> Any:
         for fault in faults:
-            if "in_merge" in fault:
-                _DEEDS[fault["do"]](fault)
+            _do(fault)
         return rows(self, begin, end)
 
     LowRank.rows = act_and_add  # type: ignore[method-assign]
-    EventWriter.emit = emit_and_act  # type: ignore[method-assign]
-    checkpoints.write_optimizer = write_and_act
-    package.Package.manifest = act_and_list  # type: ignore[method-assign]
+
+
+_MOMENTS: dict[str, Callable[[list[dict[str, Any]]], None]] = {
+    "when": _after_events,
+    "in_save": _in_saves,
+    "in_pack": _in_packs,
+    "in_merge": _in_merges,
+}
 
 
 def _run_short_of_memory(place: str, times: int) -> None:
@@ -228,4 +280,4 @@ _DEEDS: dict[str, Callable[[dict[str, Any]], None]] = {
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    main()
+    main(ahead="ahead" in sys.argv[1:])
