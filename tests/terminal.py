@@ -23,8 +23,8 @@ from pipeline.config.schema import Config
 from pipeline.runs import store
 from pipeline.runs.folders import RunFolder, Workspace
 from tests.processes import IMPORT_PATH, ROOT
+from tests.waiting import PATIENCE_S, killed, wait_until
 
-PATIENCE_S = 120.0
 _APP = (sys.executable, "-m", "humigence_tui")
 
 
@@ -39,8 +39,7 @@ def live_run(root: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[bytes]]]:
     try:
         yield run, process
     finally:
-        process.kill()
-        process.wait()
+        killed(process)
 
 
 class Terminal:
@@ -80,9 +79,7 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         """Nothing of it is left, whatever happened."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        killed(self.process)
         self.vanish()
 
     def _read(self) -> None:
@@ -137,10 +134,7 @@ class Terminal:
                 quiet, seen = time.monotonic(), len(self.received)
 
     def wait(self, condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
-        began = time.monotonic()
-        while not condition():
-            assert time.monotonic() - began < seconds, f"still not so:\n{self.text}"
-            time.sleep(0.02)
+        wait_until(condition, seconds=seconds, every_s=0.02, told=lambda: f"\n{self.text}")
 
     def says(self, *words: str, seconds: float = PATIENCE_S) -> None:
         """Wait until all of `words` are on the screen together."""
@@ -168,7 +162,8 @@ class Terminal:
         if self.master < 0:
             return
         os.write(self._stopping, b".")
-        self._reader.join()
+        self._reader.join(PATIENCE_S)
+        assert not self._reader.is_alive()
         for fd in (self.master, self._stop, self._stopping):
             os.close(fd)
         self.master = -1

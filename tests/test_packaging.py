@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import ROOT, environment
+from tests.waiting import PATIENCE_S, WHOLE_RUN_S
 
 _FIRST_IN_PATH = """
 import sys
@@ -48,7 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(target),
         str(source),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WHOLE_RUN_S, check=False)
     assert done.returncode == 0, done.stderr
     return next(target.glob("humigence-*.whl"))
 
@@ -79,13 +80,15 @@ def test_the_wheel_carries_every_module_and_no_test(wheel: Path) -> None:
 def test_the_installed_wheel_works_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
-    subprocess.run([sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", site, wheel], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", site, wheel], timeout=WHOLE_RUN_S, check=True
+    )
     changes = environment()
     del changes["PYTHONPATH"]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", "-c", _FIRST_IN_PATH, str(site), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=empty, env=changes, check=False)
+        return subprocess.run(command, capture_output=True, text=True, cwd=empty, env=changes, timeout=PATIENCE_S, check=False)
 
     viewed = run("config", "view")
     assert viewed.returncode == 0, viewed.stderr
@@ -129,7 +132,9 @@ def test_make_gpu_tells_the_exit_code_of_the_check(tmp_path: Path) -> None:
     fake.chmod(0o755)
     for stamp in (".created", ".installed"):
         (tmp_path / stamp).touch()
-    done = subprocess.run(["make", "gpu", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "gpu", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode and "Error 4" in done.stderr
 
 
@@ -142,5 +147,5 @@ def test_make_infer_hands_the_prompt_on_as_it_was_typed(tmp_path: Path, prompt: 
     for stamp in (".created", ".installed"):
         (tmp_path / stamp).touch()
     command = ["make", "--no-print-directory", "infer", f"PROMPT={prompt}", f"VENV={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout) == (0, prompt), done.stderr

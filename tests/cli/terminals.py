@@ -17,6 +17,7 @@ from pathlib import Path
 import pyte
 
 from tests.processes import environment
+from tests.waiting import PATIENCE_S, killed
 
 
 class Terminal:
@@ -39,8 +40,7 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
+        killed(self.process)
         os.close(self._fd)
 
     @property
@@ -48,22 +48,25 @@ class Terminal:
         """What is on the screen now."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
 
-    def until(self, seen: Callable[[str], bool] | str, seconds: float = 60) -> str:
+    def until(self, seen: Callable[[str], bool] | str, seconds: float = PATIENCE_S) -> str:
         """Read until the screen satisfies `seen`; fails with the screen when it never does."""
         condition = seen if callable(seen) else lambda text: seen in text
         end = time.monotonic() + seconds
         while not condition(self.text):
             assert time.monotonic() < end, f"never seen; the screen is:\n{self.text}"
-            if not self._read(0.1) and self.process.poll() is not None:
-                assert condition(self.text), f"ended with {self.process.returncode}; the screen is:\n{self.text}"
+            ended = self.process.poll()  # before reading: what it wrote before it ended is then always read
+            if not self._read(0.1) and ended is not None:
+                assert condition(self.text), f"ended with {ended}; the screen is:\n{self.text}"
         return self.text
 
-    def end(self, seconds: float = 60) -> int:
+    def end(self, seconds: float = PATIENCE_S) -> int:
         """Read to the end; the exit code."""
         end = time.monotonic() + seconds
-        while self._read(0.1) or self.process.poll() is None:
+        while True:
+            ended = self.process.poll()  # before reading, here too
+            if not self._read(0.1) and ended is not None:
+                return ended
             assert time.monotonic() < end, f"does not end; the screen is:\n{self.text}"
-        return self.process.returncode
 
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())

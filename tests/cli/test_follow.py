@@ -18,6 +18,7 @@ from tests.cli.conftest import STARTED, trained_steps
 from tests.cli.terminals import Terminal
 from tests.cli.test_runs import _LIVE
 from tests.processes import environment, humigence, started
+from tests.waiting import PATIENCE_S, killed, next_line
 
 Recorded = Callable[..., RunFolder]
 
@@ -60,8 +61,7 @@ def test_on_a_terminal_the_last_line_shows_step_share_loss_rate_and_time_left(re
             assert terminal.end() == 130
             assert "tok/s" not in terminal.text, "the line that was redrawn is gone"
     finally:
-        worker.kill()
-        worker.wait()
+        killed(worker)
 
 
 def test_no_color_is_honoured(recorded: Recorded, workspace: Path) -> None:
@@ -115,19 +115,18 @@ def test_a_second_ctrl_c_aborts_a_run_whose_step_does_not_end(recorded: Recorded
     follower = subprocess.Popen(
         [sys.executable, "-c", _FOLLOWER, str(run.path)], stderr=subprocess.PIPE, text=True, env=environment()
     )
-    assert follower.stderr is not None
     try:
-        assert "run demo/" in follower.stderr.readline()
+        assert "run demo/" in next_line(follower, follower.stderr)
         follower.send_signal(signal.SIGINT)
-        assert "Ctrl-C again aborts" in follower.stderr.readline()
+        assert "Ctrl-C again aborts" in next_line(follower, follower.stderr)
         assert control.stop_requested(run) == "save"
         assert follower.poll() is None, "it keeps following"
         follower.send_signal(signal.SIGINT)
-        _, told = follower.communicate(timeout=60)
-        assert worker.wait(60) == 130
+        _, told = follower.communicate(timeout=PATIENCE_S)
+        assert worker.wait(PATIENCE_S) == 130
     finally:
-        follower.kill()
-        worker.kill()
+        killed(follower)
+        killed(worker)
     assert "aborting" in told
     assert follower.returncode == 130
     assert control.stop_requested(run) == "abort"

@@ -16,6 +16,7 @@ from pipeline.runs import events as ev
 from pipeline.runs.folders import RunFolder
 from tests.cli.conftest import FAILED_GATE, GATES, STARTED, trained_steps
 from tests.processes import environment, humigence, python
+from tests.waiting import PATIENCE_S, killed_when_late
 
 HEAVY = ("torch", "transformers", "peft", "datasets", "bitsandbytes", "accelerate", "textual", "pyarrow", "pandas")
 _LOADED = """
@@ -204,8 +205,9 @@ def test_a_reader_that_leaves_early_is_no_error(workspace: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait() == 0
+    with killed_when_late(process):
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=PATIENCE_S) == 0
 
 
 def test_a_run_whose_report_nobody_reads_still_tells_its_exit_code(recorded: Callable[..., RunFolder]) -> None:
@@ -216,7 +218,7 @@ def test_a_run_whose_report_nobody_reads_still_tells_its_exit_code(recorded: Cal
     )  # fmt: skip
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait() == 3
+    assert process.wait(timeout=PATIENCE_S) == 3
 
 
 def test_a_terminal_without_utf8_gets_question_marks_and_no_crash(recorded: Callable[..., RunFolder]) -> None:

@@ -16,6 +16,7 @@ from pipeline.runs import event_log, store
 from pipeline.runs.folders import Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence
+from tests.waiting import WHOLE_RUN_S, killed, killed_when_late
 
 
 @pytest.fixture
@@ -76,14 +77,15 @@ def test_ctrl_c_saves_says_how_to_resume_and_what_it_says_works(project: Path, w
     assert pipeline.stderr is not None
     try:
         told = []
-        for line in pipeline.stderr:
-            told.append(line)
-            if "held-out loss" in line:  # training is on
-                pipeline.send_signal(signal.SIGINT)
-                break
-        _, rest = pipeline.communicate(timeout=300)
+        with killed_when_late(pipeline, WHOLE_RUN_S):
+            for line in pipeline.stderr:
+                told.append(line)
+                if "held-out loss" in line:  # training is on
+                    pipeline.send_signal(signal.SIGINT)
+                    break
+        _, rest = pipeline.communicate(timeout=WHOLE_RUN_S)
     finally:
-        pipeline.kill()
+        killed(pipeline)
     assert pipeline.returncode == 130, "".join(told) + rest
     assert "Ctrl-C again aborts" in rest
     run = store.find(Workspace(project))

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pipeline.runs.events import STEP_NAMES
 from pipeline.runs.folders import RunFolder
 from tests.cli.conftest import FAILED_GATE, GATES, STARTED, trained_steps
 from tests.processes import environment, humigence, started
+from tests.waiting import PATIENCE_S, killed, next_line
 
 Recorded = Callable[..., RunFolder]
 _LIVE = """
@@ -31,14 +31,14 @@ writer = EventWriter(run)
 writer.emit(ev.AttemptStarted(os.getpid(), "demo", "tiny", "qlora_nf4", True))
 writer.emit(ev.StepStarted("train"))
 print("ready", flush=True)
-for step in range(1, 600):
+step, mode = 0, None
+while not mode:
+    step = min(step + 1, 599)  # it lasts until it is asked to stop, however long that takes
     writer.emit(ev.TrainStep(step, 600, 0.1, 2.0, 1e-4, 1.0, 10, 5, 0.1))
-    mode = control.stop_requested(run)
-    if mode:
-        writer.emit(ev.StopAcknowledged(mode))
-        writer.emit(ev.RunStopped(mode, step))
-        break
     time.sleep(0.1)
+    mode = runs.stop_requested(run)
+writer.emit(ev.StopAcknowledged(mode))
+writer.emit(ev.RunStopped(mode, step))
 """
 
 
@@ -159,10 +159,10 @@ def test_stop_asks_a_live_run_to_save_and_follow_sees_it_to_its_end(recorded: Re
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=workspace, env=environment(),
         )  # fmt: skip
         assert humigence("runs", "stop", cwd=workspace).returncode == 0
-        assert worker.wait(60) == 0
-        _, told = follower.communicate(timeout=60)
+        assert worker.wait(PATIENCE_S) == 0
+        _, told = follower.communicate(timeout=PATIENCE_S)
     finally:
-        worker.kill()
+        killed(worker)
     assert follower.returncode == 130
     assert "is saved" in told
     assert event_log.read_state(run).stopping == "save"
@@ -184,15 +184,12 @@ def test_ctrl_c_in_follow_only_stops_following(recorded: Recorded, workspace: Pa
             [sys.executable, "-u", "-m", "humigence_tui.cli.main", "runs", "follow"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=workspace, env=environment(),
         )  # fmt: skip
-        assert follower.stderr is not None
-        assert "run demo/" in follower.stderr.readline()  # it follows
-        time.sleep(0.2)
+        assert "run demo/" in next_line(follower, follower.stderr)  # it follows
         follower.send_signal(signal.SIGINT)
-        _, told = follower.communicate(timeout=60)
+        _, told = follower.communicate(timeout=PATIENCE_S)
         assert follower.returncode == 0
         assert "the run goes on" in told
         assert control.is_alive(run)
         assert control.stop_requested(run) is None
     finally:
-        worker.kill()
-        worker.wait()
+        killed(worker)

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,9 +16,9 @@ from pipeline.runs.folders import Workspace
 from pipeline.system import locks
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment, humigence
+from tests.waiting import PATIENCE_S, WHOLE_RUN_S, killed, wait_until
 
 STARTS = 20
-_PATIENCE_S = 240.0
 
 
 @pytest.fixture
@@ -45,37 +43,30 @@ def project(workspace: Path, tiny_model: Path) -> Path:
     return workspace
 
 
-def until(condition: Callable[[], object]) -> None:
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < _PATIENCE_S, "still not so"
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_one_of_twenty_starts_wins_and_a_killed_run_is_crashed_at_once_and_resumes(project: Path) -> None:
     command = [sys.executable, "-P", "-m", "humigence_tui.cli.main", "train", "--train", "--config", "mine.json"]
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     started = [subprocess.Popen(command, text=True, cwd=project, env=environment(), **streams) for _ in range(STARTS)]
     try:
-        until(lambda: sum(process.poll() is not None for process in started) >= STARTS - 1)
+        wait_until(lambda: sum(process.poll() is not None for process in started) >= STARTS - 1, seconds=WHOLE_RUN_S)
         winners = [process for process in started if process.poll() is None]
         refused = [process for process in started if process.poll() is not None]
         assert len(winners) == 1
         for process in refused:
-            _, words = process.communicate()
+            _, words = process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 4
             assert "project 'tiny' is busy: run " in words and "humigence runs follow" in words
         (run,) = store.runs_of(Workspace(project))
 
-        until(lambda: event_log.read_state(run).saved_step)
+        wait_until(lambda: event_log.read_state(run).saved_step, seconds=WHOLE_RUN_S, every_s=0.05)
         os.kill(event_log.read_state(run).pid, signal.SIGKILL)
-        _, words = winners[0].communicate(timeout=30)
+        _, words = winners[0].communicate(timeout=PATIENCE_S)
         assert winners[0].returncode == 4
         assert "crashed" in words and "--resume" in words
     finally:
         for process in started:
-            process.kill()
+            killed(process)
         for left in store.runs_of(Workspace(project)):  # workers outlive those who started them
             if pid := locks.holder(left.lock):
                 os.kill(pid, signal.SIGKILL)

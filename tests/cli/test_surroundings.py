@@ -14,6 +14,7 @@ from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.system import faults as machine_faults
 from tests.processes import environment
+from tests.waiting import PATIENCE_S
 
 HUMIGENCE = f"{sys.executable} -P -m humigence_tui.cli.main"
 _OPEN_A_FILE = """
@@ -29,7 +30,9 @@ sys.exit(0 if log > 2 else 1)
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", line], cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])

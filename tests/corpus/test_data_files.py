@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import chat_row, write_jsonl
 from tests.corpus.desk import EXPECTED, HERE, half_written, told, write_config
 from tests.processes import environment
+from tests.waiting import PATIENCE_S
 
 FILES = sorted(file.name for file in (HERE / "data").iterdir())
 
@@ -211,7 +212,7 @@ def test_a_file_that_this_user_may_not_read_is_told_with_the_command_that_allows
         first, second = (
             subprocess.run(
                 [sys.executable, "-c", _UNPRIVILEGED, str(tmp_path / name)],
-                capture_output=True, text=True, env=environment(), check=True,
+                capture_output=True, text=True, env=environment(), timeout=PATIENCE_S, check=True,
             ).stdout
             for name in ("my rows.jsonl", "closed/rows.jsonl")
         )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.workers import Workers
 from tests.faults.zygote import fill
+from tests.waiting import PATIENCE_S
 
 SIZE_MIB = 64
 
@@ -32,7 +33,7 @@ class Disk:
         self.filler.unlink(missing_ok=True)
 
     def make_read_only(self, *, yes: bool = True) -> None:
-        subprocess.run(["mount", "-o", "remount,ro" if yes else "remount,rw", str(self.path)], check=True)
+        subprocess.run(["mount", "-o", "remount,ro" if yes else "remount,rw", str(self.path)], timeout=PATIENCE_S, check=True)
 
 
 class FailingDisk:
@@ -64,7 +65,7 @@ class FailingDisk:
 
 def _did(*command: str | Path) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False).returncode == 0
     except FileNotFoundError:
         return False
 
@@ -74,14 +75,14 @@ def mounted(path: Path) -> Disk | None:
     path.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
     except FileNotFoundError:
         return None
     return Disk(path) if done.returncode == 0 else None
 
 
 def unmount(path: Path) -> None:
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
+    subprocess.run(["umount", "--lazy", str(path)], timeout=PATIENCE_S, check=True)
 
 
 @pytest.fixture

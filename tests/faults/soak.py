@@ -125,7 +125,7 @@ class Soak:
         self.project.start(resume=True)
         self.project.wait_for_step(self._from() + 1)
         control.request_stop(self.project.run, self.random.choice(("save", "abort")))
-        self.workers.wait()
+        self.workers.exit_status()
 
     def a_lost_gpu(self) -> None:
         self._resumed(self.random.choice((self._soon(), self._save_soon())) | {"do": "lose_the_gpu"})
@@ -147,7 +147,7 @@ class Soak:
         self.disk.make_room()
         self.project.wait_for_step(self.project.state.step + 1)
         control.request_stop(self.project.run, "save")
-        self.workers.wait()
+        self.workers.exit_status()
 
     # ------------------------------------------------------------------------------------ between two attempts
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.faults.mark import MARK
 from tests.processes import ROOT
+from tests.waiting import PATIENCE_S
 
 # Everything that changes a folder or a file in it, or makes such a change durable.
 CALLS = (
@@ -46,7 +47,12 @@ def traced(program: Sequence[str], trace: Path, *inject: str) -> int:
     command = ["strace", "-y", "-s", "40", "-e", f"trace={','.join(CALLS)}", *faults, "-o", str(trace)]
     # -E, -B: the same calls before the mark every time.
     done = subprocess.run(
-        [*command, sys.executable, "-E", "-B", *program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [*command, sys.executable, "-E", "-B", *program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode

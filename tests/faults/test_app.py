@@ -14,6 +14,7 @@ from pipeline.runs import event_log
 from pipeline.runs.folders import RunFolder
 from tests.faults.declared import survives
 from tests.terminal import Terminal, live_run
+from tests.waiting import PATIENCE_S
 
 _LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
 
@@ -68,7 +69,7 @@ def test_after_the_death_of_both_the_next_app_says_so(tmp_path: Path, live: tupl
         first.process.kill()
         os.killpg(process.pid, signal.SIGKILL)
         first.ends()
-    process.wait()
+    process.wait(timeout=PATIENCE_S)
     with Terminal(tmp_path) as second:
         second.says("crashed")
         second.press("\r")

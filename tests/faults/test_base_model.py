@@ -87,7 +87,7 @@ def test_an_adapter_is_neither_measured_nor_packed_with_another_base_model(proje
         project.workers.see_it_stop()
         _other_weights(own_model)
         project.workers.go_on()
-        assert project.workers.wait() == 2
+        assert project.workers.exit_status() == 2
         assert _WORDS in project.state.error.message and project.state.steps[step].outcome == "failed"
         assert project.run.eval_report.exists() == (step == "pack")
         shutil.copytree(good, own_model, dirs_exist_ok=True)

@@ -146,7 +146,7 @@ def test_a_stop_request_that_cannot_be_written_becomes_a_signal(
     project.start(when("train_step", step=4) | {"do": "fill", "file": str(disk.filler)})
     project.wait_for("paused")
     control.request_stop(project.run, "save")
-    assert workers.wait() == 130
+    assert workers.exit_status() == 130
     assert not project.run.stop_request.exists()
     assert project.state.status == "stopped"
     disk.make_room()
@@ -170,7 +170,7 @@ def test_training_waits_for_room_for_a_checkpoint(
     assert control.is_alive(project.run)
     assert "the disk is full" in project.state.paused
     disk.make_room()
-    assert workers.wait() in (0, 3)
+    assert workers.exit_status() in (0, 3)
     assert project.left_behind() == untroubled
     assert any(isinstance(event, ev.Continued) for event in _told(project.run))
     assert not list(project.run.checkpoints.glob(".step-*"))

@@ -15,6 +15,7 @@ from pipeline.system import login_session
 from pipeline.system.login_session import Fate, Login
 from tests.faults.declared import survives
 from tests.faults.workers import Project
+from tests.waiting import in_time
 
 _spawn = launch._spawn  # the real one: for whole workers it is another
 _SESSION = "0::/user.slice/user-1000.slice/session-3.scope\n"
@@ -74,7 +75,7 @@ def test_the_worker_is_started_in_a_scope_of_its_own(tmp_path: Path, monkeypatch
     workspace = Workspace(tmp_path / "work")
     run = _without_a_model(workspace)
     _spawn(workspace, run)
-    for _ in event_log.follow(run, every_s=0.02):
+    for _ in in_time(event_log.follow(run, every_s=0.02)):
         pass
     assert "--user --scope" in used.read_text()
     state = event_log.read_state(run)

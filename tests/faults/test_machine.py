@@ -324,7 +324,7 @@ def test_an_edited_data_file_changes_nothing_in_a_run_that_began(project: Projec
     project.workers.see_it_stop()
     project.rows.write_text(edited)
     project.workers.go_on()
-    assert project.workers.wait() == 130
+    assert project.workers.exit_status() == 130
     assert "has changed since the run began" not in project.notes()
     assert project.to_its_end(resume=True) in (0, 3)
     assert "has changed since the run began: it goes on with the rows as they were prepared then" in project.notes()
@@ -369,7 +369,7 @@ def test_an_edited_config_changes_nothing_in_a_run_that_began(project: Project, 
         project.workers.see_it_stop()
         write_json(project.run.config, edited.to_json())
         project.workers.go_on()
-    assert project.workers.wait() == 130
+    assert project.workers.exit_status() == 130
     project.run.config.write_bytes(own)
     project.config = edited
     assert project.to_its_end(resume=True) in (0, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -251,14 +250,14 @@ def test_a_second_worker_in_the_folder_is_refused(project: Project, untroubled: 
         project.start()
     # Past every check of a start: the worker itself finds the folder taken.
     launch._spawn(project.workspace, project.run)
-    assert project.workers.wait() == 4
+    assert project.workers.exit_status() == 4
     _goes_on_to_its_end(project, first, untroubled)
 
 
 def _goes_on_to_its_end(project: Project, stopped: int, untroubled: dict[str, Any]) -> None:
     project.workers.pid = stopped
     project.workers.go_on()
-    assert project.workers.wait() in (0, 3)
+    assert project.workers.exit_status() in (0, 3)
     assert project.left_behind() == untroubled
 
 
@@ -293,7 +292,7 @@ def test_a_run_folder_that_is_taken_away_is_told(project: Project, untroubled: d
     run = project.run
     away = run.path.rename(project.root / "away")
     project.workers.go_on()
-    assert project.workers.wait() == 4
+    assert project.workers.exit_status() == 4
     assert not run.path.exists()
     assert "the folder of the run was deleted while it was on" in (away / "events.jsonl").read_text()
     away.rename(run.path)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.runner import launch
-
 from tests.faults.workers import Project, Workers, when
 from tests.processes import started
 from tests.waiting import PATIENCE_S, go_on, is_gone
@@ -50,7 +49,7 @@ def test_after_a_worker_that_never_ends_the_next_test_has_workers_again(light: P
     light.workers.see_it_stop()
     stopped = light.workers.pid
     with pytest.raises(AssertionError, match=f"worker {stopped} is in state T"):
-        light.workers.wait(seconds=0.2)
+        light.workers.exit_status(seconds=0.2)
     Workers.renew_all()  # as after each failed test
     assert is_gone(stopped)
     assert light.to_its_end(when("attempt_started") | {"do": "signal", "signal": signal.SIGKILL}) == -signal.SIGKILL

@@ -46,8 +46,9 @@ class Workers:
 
     def _begin(self) -> subprocess.Popen[bytes]:
         process = self._process = subprocess.Popen(
-            self._command, cwd=ROOT, env=environment(OMP_NUM_THREADS="1"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
+            self._command, cwd=ROOT, env=environment(OMP_NUM_THREADS="1"),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+        )  # fmt: skip
         assert process.stdout is not None
         self._answers = Lines(process.stdout)
         assert self._answers.next() == "ready"
@@ -77,7 +78,7 @@ class Workers:
         before = event_log.read_state(run).last_seq
         wait_until(lambda: control.is_alive(run) or event_log.read_state(run).last_seq > before or is_gone(self.pid))
 
-    def wait(self, seconds: float = WHOLE_RUN_S) -> int:
+    def exit_status(self, seconds: float = WHOLE_RUN_S) -> int:
         """The exit status of the newest worker, negative for a signal; fails when it does not end in time."""
         pid, self.pid = self.pid, 0
         status = self.ask(wait=pid, within_s=seconds, seconds=seconds + PATIENCE_S)
@@ -161,7 +162,7 @@ class Project:
     def to_its_end(self, *faults: dict[str, Any], resume: bool = False, **request: Any) -> int:
         """Start a worker and wait for its exit status."""
         self.start(*faults, resume=resume, **request)
-        return self.workers.wait()
+        return self.workers.exit_status()
 
     @property
     def run(self) -> RunFolder:

@@ -1,8 +1,8 @@
 """Workers that start in a moment: a process that has imported torch once and forks a worker for each order it reads.
 
-`python -m tests.faults.zygote ahead` reads lines of JSON. `{"start": RUN_FOLDER, "faults": [...]}` forks a worker, in a session of its
-own, its output in `output.log`, as `launch` starts one, and answers with its pid; `{"wait": PID, "within_s": SECONDS}` answers with
-its exit status, null when it has not ended by then.
+`python -m tests.faults.zygote ahead` reads lines of JSON. `{"start": RUN_FOLDER, "faults": [...]}` forks a worker, in a session
+of its own, its output in `output.log`, as `launch` starts one, and answers with its pid; `{"wait": PID, "within_s": SECONDS}`
+answers with its exit status, null when it has not ended by then.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from pipeline.export.merge.lora_weights import Adapter, LowRank
 from pipeline.export.merge.safetensors import merge_files
 from pipeline.system.out_of_memory import OutOfMemory
 from tests.merging.adapters import save_adapter, save_base, write_lora
+from tests.processes import python
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
@@ -269,4 +268,4 @@ def test_merging_needs_neither_torch_nor_peft() -> None:
     """So that it runs beside a training, and can be killed by the thousand."""
     heavy = "('torch', 'peft', 'pydantic')"
     program = f"import sys, pipeline.export.merge.safetensors; sys.exit(any(name in sys.modules for name in {heavy}))"
-    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parents[2]).returncode == 0
+    assert python(program).returncode == 0

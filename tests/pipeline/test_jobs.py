@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import pytest
 
 from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
 from tests.processes import python, started
+from tests.waiting import is_gone, killed, see_it_stop, wait_until
 
 DOUBLE = "tests.pipeline.job_double"
-_PATIENCE_S = 30.0
 
 
 class Child:
@@ -27,10 +26,7 @@ class Child:
         self.job.start()
 
     def until(self, condition: Callable[[], object]) -> None:
-        began = time.monotonic()
-        while not condition():
-            assert time.monotonic() - began < _PATIENCE_S, self.told
-            time.sleep(0.01)
+        wait_until(condition, told=lambda: self.told)
 
     def end_of(self, request: int) -> Ended:
         self.until(lambda: any(isinstance(event, Ended) and event.request == request for event in self.told))
@@ -45,14 +41,6 @@ def child(tmp_path: Path) -> Iterator[Child]:
     made = Child(tmp_path)
     yield made
     made.job.close()
-
-
-def gone(pid: int) -> bool:
-    """Dead, or dead and not yet collected by init."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_what_is_told_arrives_in_order_and_the_end_comes_last(child: Child) -> None:
@@ -110,7 +98,7 @@ def test_a_closed_job_ends_its_child_and_tells_nothing_more(child: Child) -> Non
     child.until(lambda: child.of(request))
     before = list(child.told)
     child.job.close()
-    child.until(lambda: gone(child.job.pid))
+    child.until(lambda: is_gone(child.job.pid))
     assert child.told == before
 
 
@@ -132,15 +120,12 @@ time.sleep(600)
 """
     parent = started(code, tmp_path)
     pid = int((tmp_path / "pid").read_text())
-    assert not gone(pid)
+    assert not is_gone(pid)
     if stuck:
         os.kill(pid, signal.SIGSTOP)  # it can't read that its standard input has ended
-    parent.kill()
-    parent.wait()
-    began = time.monotonic()
-    while not gone(pid):
-        assert time.monotonic() - began < _PATIENCE_S
-        time.sleep(0.02)
+        see_it_stop(pid)
+    killed(parent)
+    wait_until(lambda: is_gone(pid))
 
 
 def test_the_parent_side_loads_nothing_heavy() -> None:

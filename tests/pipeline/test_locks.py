@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.system import locks
 from tests.processes import python, started
+from tests.waiting import PATIENCE_S, killed
 
 _HOLD = """
 import sys
@@ -26,7 +27,7 @@ lock = locks.try_lock(Path(sys.argv[1]))
 child = os.fork()
 if child == 0:
     os.close(1)
-    time.sleep(60)
+    time.sleep(600)
     os._exit(0)
 Path(sys.argv[2]).write_text(str(child))
 print("ready", flush=True)
@@ -60,15 +61,13 @@ def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> No
         assert locks.try_lock(path) is None
         assert locks.holder(path) == holder.pid
     finally:
-        holder.kill()
-        holder.wait()
+        killed(holder)
 
 
 def test_kill_9_frees_the_lock_at_once(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     holder = started(_HOLD, path)
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    killed(holder)
     assert locks.holder(path) is None
     lock = locks.try_lock(path)
     assert lock is not None
@@ -81,8 +80,7 @@ def test_a_dead_holders_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     child = int(child_file.read_text())
     try:
         assert locks.holder(path) == holder.pid
-        holder.kill()
-        holder.wait()
+        killed(holder)
         os.kill(child, 0)  # the child lives
         assert locks.holder(path) is None
     finally:
@@ -129,20 +127,20 @@ def test_many_lookers_never_keep_a_starter_out(tmp_path: Path) -> None:
             assert lock is not None
             lock.release()
     finally:
-        looker.kill()
-        looker.wait()
+        killed(looker)
 
 
 def test_waiting_ends_when_the_holder_dies(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     holder = started(_HOLD, path)
-    began = time.monotonic()
+    end, looks = time.monotonic() + PATIENCE_S, 0
 
     def looked() -> bool:
-        if time.monotonic() - began > 0.3:
-            holder.kill()
-            holder.wait()
-        return time.monotonic() - began > 30
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            killed(holder)
+        return time.monotonic() > end
 
     lock = locks.wait_lock(path, give_up=looked, every_s=0.02)
     assert lock is not None
@@ -155,5 +153,4 @@ def test_waiting_gives_up_when_told_to(tmp_path: Path) -> None:
     try:
         assert locks.wait_lock(path, give_up=lambda: True) is None
     finally:
-        holder.kill()
-        holder.wait()
+        killed(holder)

@@ -7,11 +7,12 @@ from typing import Any
 from pipeline.config.schema import Config
 from pipeline.runs import provenance, store
 from pipeline.runs.folders import RunFolder, Workspace
+from tests.waiting import PATIENCE_S
 
 
 def git(folder: Path, *arguments: str) -> None:
     who = ["-c", "user.name=A", "-c", "user.email=a@b.example"]
-    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 def entry(**changes: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pipeline.runs.event_log import EventReader, EventWriter
 from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import locks
 from tests.processes import python, started
+from tests.waiting import in_time, killed
 
 STARTED = ev.AttemptStarted(1, "demo", "tiny", "qlora_nf4", True)
 
@@ -132,10 +133,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     process = started(code, run.path)
     try:
-        seen = [envelope for batch in event_log.follow(run, every_s=0.01) for envelope in batch]
+        seen = [envelope for batch in in_time(event_log.follow(run, every_s=0.01)) for envelope in batch]
     finally:
-        process.kill()
-    assert process.wait() == -signal.SIGKILL
+        status = killed(process)
+    assert status == -signal.SIGKILL
     assert [envelope.seq for envelope in seen] == list(range(1, 2003))
     state = event_log.read_state(run)
     assert state.status == "running"
@@ -157,7 +158,7 @@ def test_what_a_process_writes_between_two_looks_and_its_death_is_still_read(
         return looks < 2
 
     monkeypatch.setattr(store, "is_alive", alive_until_the_second_look)
-    seen = [envelope.event for batch in event_log.follow(run, every_s=0.001) for envelope in batch]
+    seen = [envelope.event for batch in in_time(event_log.follow(run, every_s=0.001)) for envelope in batch]
     assert seen == [STARTED, ev.RunFinished()]
 
 

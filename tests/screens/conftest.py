@@ -15,9 +15,9 @@ from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.system import locks
 from screens.frame import themes
 from tests.recordings.make import RECORDINGS, write
+from tests.waiting import PATIENCE_S
 
 SIZES = [(80, 24), (160, 48)]
-_PATIENCE_S = 20.0
 
 
 class Records:
@@ -57,7 +57,7 @@ def records(tmp_path: Path) -> Iterator[Records]:
     made.let_go()
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = _PATIENCE_S) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     """Let the app work until `condition` holds."""
     began = time.monotonic()
     while not condition():

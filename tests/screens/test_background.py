@@ -26,6 +26,7 @@ from pipeline.system import gpu
 from screens.frame import messages
 from screens.frame.machine_snapshot import MachineHistory
 from tests.screens.conftest import Records
+from tests.waiting import wait_until
 
 
 class Inbox:
@@ -40,10 +41,7 @@ class Inbox:
         return [message for _, message in self.messages if isinstance(message, kind)]
 
     def wait(self, condition: Callable[[], object]) -> None:
-        began = time.monotonic()
-        while not condition():
-            assert time.monotonic() - began < 20
-            time.sleep(0.01)
+        wait_until(condition)
 
     @property
     def newest(self) -> Any:

@@ -18,6 +18,7 @@ from screens.frame import themes
 from screens.frame.messages import StartRun
 from tests.conftest import chat_row, write_jsonl
 from tests.screens.conftest import text_of, until
+from tests.waiting import WHOLE_RUN_S, in_time
 
 
 def small_config(project: str, model: Path, data: Path) -> Config:
@@ -68,7 +69,7 @@ async def test_a_run_in_the_app_is_the_run_of_a_worker_and_prints_nothing_over_i
         await until(pilot, lambda: app.trainer is not None and app.trainer.folder)
         assert app.trainer is not None
         await until(pilot, lambda: getattr(app.screen, "snapshot", None))
-        await until(pilot, lambda: not app.trainer.is_alive(), seconds=300)
+        await until(pilot, lambda: not app.trainer.is_alive(), seconds=WHOLE_RUN_S)
         await until(pilot, lambda: not app.screen.snapshot.live)  # type: ignore[attr-defined]
         assert app.trainer.exit_code == 0, text_of(app)
         inside = app.screen.snapshot  # type: ignore[attr-defined]
@@ -77,7 +78,7 @@ async def test_a_run_in_the_app_is_the_run_of_a_worker_and_prints_nothing_over_i
     assert inside.run.output_log.read_text().count("NOISE") == 2 * 3
     request = launch.Request(train=True, until="train")
     child = launch.start(Workspace(workspace), small_config("child", tiny_model, data), request).run
-    for _ in event_log.follow(child):
+    for _ in in_time(event_log.follow(child), seconds=WHOLE_RUN_S):
         pass
     assert list(inside.columns.loss) == list(event_log.read_state(child).train["loss"])
     assert told(inside.run) == told(child)

@@ -14,6 +14,7 @@ from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Event
 from tests.processes import environment
 from tests.screens.conftest import Records
+from tests.waiting import PATIENCE_S, killed, next_line
 
 STEPS = 40_000
 # What a step may cost for good: its columns, and their copy for the chart. Twice of what it does.
@@ -82,15 +83,18 @@ def test_a_flood_is_followed_in_bounded_memory_and_nothing_of_it_is_lost(records
         left.unlink(missing_ok=True)
     records.hold(run)
     command = [sys.executable, "-c", _FOLLOW, str(run.path), str(STEPS)]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as follower:
-        assert follower.stdout is not None and follower.stdout.readline() == "ready\n"
+    follower = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+    try:
+        assert next_line(follower, follower.stdout) == "ready\n"
         writer = EventWriter(run)
         with run.output_log.open("a") as output:
             output.writelines(f"{number} of a library that tells everything it does\n" * 50 for number in range(2000))
         evaluations = flood(writer, seed)
         writer.close()
         records.let_go()
-        told = json.loads(follower.communicate(timeout=120)[0])
+        told = json.loads(follower.communicate(timeout=PATIENCE_S)[0])
+    finally:
+        killed(follower)
     assert told["status"] == "finished" and told["steps"] and told["held out"] == evaluations and told["threads"] == 0
     assert told["log"] <= 2000 and told["output"] <= 2000
     assert told["grown"] <= told["over"] * _BYTES_A_STEP + (16 << 20), told

@@ -17,6 +17,7 @@ from tests.benchmarks import flood
 from tests.recordings.make import write
 from tests.screens.conftest import SIZES, Records, shown, text_of, until
 from tests.terminal import Terminal
+from tests.waiting import PATIENCE_S, in_time
 
 # What is bound somewhere, what is typed into fields, and what nobody would press.
 NAMED = [
@@ -51,7 +52,8 @@ def flooded(records: Records, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFo
     thread.start()
     yield run
     ended.set()
-    thread.join()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
 
 
 def _loaded(load):  # type: ignore[no-untyped-def]
@@ -102,7 +104,7 @@ def test_after_any_keys_the_terminal_shows_what_a_new_drawing_shows(tmp_path: Pa
     draw = random.Random(str(size))
     with Terminal(tmp_path, columns=size[0], lines=size[1], CUDA_VISIBLE_DEVICES="") as terminal:
         terminal.says("training")
-        while worker.poll() is None:
+        for _ in in_time(iter(worker.poll, 0)):
             terminal.press(draw.choice(SENT))
             # An escape and a key that come together are another key.
             terminal.rests(0.03)

@@ -15,7 +15,8 @@ import pytest
 from pipeline.runs import event_log
 from pipeline.runs.folders import RunFolder, Workspace
 from tests.recordings.make import write
-from tests.terminal import PATIENCE_S, Terminal, live_run
+from tests.terminal import Terminal, live_run
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,7 +161,7 @@ def test_without_a_terminal_it_says_so() -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 4

@@ -18,10 +18,10 @@ from pipeline.runs.folders import RunFolder, Workspace
 from tests.benchmarks import flood
 from tests.conftest import chat_row, write_jsonl
 from tests.recordings.make import write
-from tests.terminal import PATIENCE_S, Terminal
+from tests.terminal import Terminal
+from tests.waiting import PATIENCE_S, WHOLE_RUN_S, in_time
 
 pytestmark = pytest.mark.slow
-_WORKS_S = 400.0  # torch and peft are loaded in this time, whatever else the machine does
 _RIGHT = "\x1b[C"
 
 
@@ -72,11 +72,11 @@ def test_a_run_started_by_keys_goes_on_without_the_terminal_and_its_curve_is_the
         first.press(_RIGHT)
         first.press(_RIGHT)
         first.press("\r")
-        first.says("● training", seconds=_WORKS_S)
+        first.says("● training", seconds=WHOLE_RUN_S)
         first.vanish()
         first.ends()
     run = only_run(place)
-    for _ in event_log.follow(run):
+    for _ in in_time(event_log.follow(run), seconds=WHOLE_RUN_S):
         pass
     state = event_log.read_state(run)
     assert (state.status, state.step) == ("finished", 30)
@@ -96,8 +96,8 @@ def test_a_worker_that_is_killed_is_told_of_with_its_last_words_resumed_by_a_key
     with Terminal(place.root, columns=120, lines=36) as terminal:
         terminal.says("faithful")
         terminal.press("\r")
-        terminal.says("● training", seconds=_WORKS_S)
-        terminal.wait(lambda: event_log.read_state(run).saved_step, seconds=_WORKS_S)
+        terminal.says("● training", seconds=WHOLE_RUN_S)
+        terminal.wait(lambda: event_log.read_state(run).saved_step, seconds=WHOLE_RUN_S)
         with run.output_log.open("a") as output:
             output.write("a library's last words\n")
         os.kill(event_log.read_state(run).pid, signal.SIGKILL)
@@ -105,14 +105,14 @@ def test_a_worker_that_is_killed_is_told_of_with_its_last_words_resumed_by_a_key
         before = event_log.read_state(run)
         terminal.says(f"goes on from step {before.saved_step}")
         terminal.press("R")
-        terminal.wait(lambda: event_log.read_state(run).attempt == before.attempt + 1, seconds=_WORKS_S)
-        terminal.wait(lambda: event_log.read_state(run).step > before.step, seconds=_WORKS_S)
+        terminal.wait(lambda: event_log.read_state(run).attempt == before.attempt + 1, seconds=WHOLE_RUN_S)
+        terminal.wait(lambda: event_log.read_state(run).step > before.step, seconds=WHOLE_RUN_S)
         terminal.says("● training")
         terminal.press("x")
         terminal.says("stop and save")
         terminal.press(_RIGHT)
         terminal.press("\r")
-        terminal.says("■ stopped", "stopped as asked, and saved", seconds=_WORKS_S)
+        terminal.says("■ stopped", "stopped as asked, and saved", seconds=WHOLE_RUN_S)
         state = event_log.read_state(run)
         assert list(state.train["step"]) == list(range(1, state.step + 1))  # each step once
         terminal.press("\x11")

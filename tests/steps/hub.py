@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from tests.waiting import PATIENCE_S
+
 COMMIT = "c0ffee" + "0" * 34
 # repository -> status, X-Error-Code, X-Error-Message
 ERRORS = {
@@ -136,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[:half])
         if cut and self.hub.held:
             self.wfile.flush()
-            self.hub.held.wait()
+            self.hub.held.wait(PATIENCE_S)
             self.wfile.write(data[half:])
 
 
@@ -156,4 +158,4 @@ def serving(folder: Path) -> Iterator[tuple[str, Hub]]:
             hub.held.set()
         server.shutdown()
         server.server_close()
-        thread.join()
+        thread.join(PATIENCE_S)

@@ -33,6 +33,7 @@ from pipeline.system import disk
 from pipeline.system.gpu import cpu_device
 from pipeline.system.out_of_memory import OutOfMemory
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from tests.waiting import PATIENCE_S
 
 
 def with_formats(ctx: StepContext, *formats: ExportFormat, **acceptance: float) -> StepContext:
@@ -92,7 +93,9 @@ def test_the_folder_is_whole_and_summed_and_carries_no_path_of_its_maker(
             "chat_template.jinja", "README.md", "LICENSE", "USE_POLICY.md",
         )
     } <= files  # fmt: skip
-    subprocess.run(["sha256sum", "--check", "--strict", "checksums.sha256"], cwd=package, check=True, capture_output=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "checksums.sha256"], cwd=package, check=True, capture_output=True, timeout=PATIENCE_S
+    )
     assert {line.split("  ")[1] for line in (package / "checksums.sha256").read_text().splitlines()} == files - {
         "checksums.sha256"
     }
@@ -171,7 +174,9 @@ def test_what_changes_nothing_of_the_weights_does_not_merge_them_again(
     assert pack.run(stricter).outcome == "done"
     assert "≥ 90 %" in (package / "merged" / "README.md").read_text()
     assert weights(package).stat().st_ino == before
-    subprocess.run(["sha256sum", "--check", "--strict", "checksums.sha256"], cwd=package, check=True, capture_output=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "checksums.sha256"], cwd=package, check=True, capture_output=True, timeout=PATIENCE_S
+    )
 
 
 def test_a_merged_model_that_was_asked_for_by_hand_stays_with_its_adapter(both: StepContext, package: Path) -> None:

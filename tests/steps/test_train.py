@@ -19,6 +19,7 @@ from pipeline.runs.folders import Workspace
 from pipeline.runs.trained import require
 from pipeline.steps import plan, preprocess, train
 from tests.conftest import chat_row, write_jsonl
+from tests.waiting import PATIENCE_S
 
 
 def config_for(model: Path, **sections: Any) -> Config:
@@ -92,4 +93,4 @@ def test_asking_whether_it_is_unchanged_loads_no_torch() -> None:
     import sys
 
     code = "import sys, pipeline.steps.train; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S).returncode == 0

@@ -24,6 +24,7 @@ from pipeline.system import gpu
 from tests.conftest import chat_row, write_jsonl
 from tests.hub import use_hub_home
 from tests.processes import IMPORT_PATH
+from tests.waiting import PATIENCE_S
 
 GOOD = [chat_row("How are you?", "Well, thank you.")] * 5
 
@@ -201,7 +202,8 @@ print([name for name in ("torch", "transformers", "datasets", "peft", "gguf", "t
 def test_no_weights_and_no_heavy_library_are_loaded(settings: dict[str, Any], workspace: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _LIGHT_STEPS, json.dumps(settings)],
-        cwd=workspace, env={"PYTHONPATH": IMPORT_PATH, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
+        cwd=workspace, env={"PYTHONPATH": IMPORT_PATH, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        timeout=PATIENCE_S, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
 

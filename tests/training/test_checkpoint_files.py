@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.runs import checkpoint_folders
 from pipeline.runs.checkpoint_folders import MANIFEST, all_of, folder_name, new_checkpoint, newest_whole, rotate, step_of
+from tests.waiting import PATIENCE_S
 
 
 def save(checkpoints: Path, *steps: int) -> None:
@@ -79,4 +80,4 @@ def test_looking_for_a_checkpoint_needs_no_torch() -> None:
     import sys
 
     code = f"import sys, {checkpoint_folders.__name__}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S).returncode == 0

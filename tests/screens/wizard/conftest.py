@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from screens.setup.form_values import Field, as_entry
 from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
 from tests.conftest import chat_row, write_jsonl
+from tests.waiting import PATIENCE_S
 
 SIZES = [(80, 24), (160, 48)]
 
@@ -44,11 +46,10 @@ class Stage(HumigenceApp):
 
 async def until(condition: Callable[[], Any], what: str = "") -> None:
     """Wait for a state of the app."""
-    for _ in range(500):
-        if condition():
-            return
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"never happened: {what or condition}"
         await asyncio.sleep(0.02)
-    raise AssertionError(f"never happened: {what or condition}")
 
 
 @asynccontextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from tests.processes import python
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "bitsandbytes", "tokenizers", "huggingface_hub", "pyarrow")
 
@@ -14,5 +13,5 @@ def test_the_screens_never_load_torch_and_its_friends() -> None:
         "import pipeline.planning.planner, pipeline.dataset.processed\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = python(code)
+    assert done.stdout.strip() == "[]", done.stderr
