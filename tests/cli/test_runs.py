@@ -36,7 +36,7 @@ while not mode:
     step = min(step + 1, 599)  # it lasts until it is asked to stop, however long that takes
     writer.emit(ev.TrainStep(step, 600, 0.1, 2.0, 1e-4, 1.0, 10, 5, 0.1))
     time.sleep(0.1)
-    mode = runs.stop_requested(run)
+    mode = control.stop_requested(run)
 writer.emit(ev.StopAcknowledged(mode))
 writer.emit(ev.RunStopped(mode, step))
 """

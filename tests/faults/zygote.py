@@ -7,7 +7,6 @@ answers with its exit status, null when it has not ended by then.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 _SMALL_BYTES = 128 << 20
-_HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors.torch", "pipeline.training.train")
 
 
 def main(*, ahead: bool) -> None:
@@ -35,10 +33,10 @@ def main(*, ahead: bool) -> None:
 
 def _load() -> None:
     from pipeline.runner import runner
+    from tests import loaded
 
-    for name in _HEAVY:
-        importlib.import_module(name)
     runner._modules()
+    loaded.load()
 
 
 def _wait(pid: int, seconds: float) -> int | None:
