@@ -16,9 +16,9 @@ from pipeline.runs import store
 from pipeline.runs.folders import Workspace
 from screens.chat.chat import ChatScreen
 from screens.chat.conversation import Answer, Side, Turn, side_content
-from tests.pipeline.test_jobs import gone
 from tests.screens.conftest import SIZES, text_of, until
 from tests.screens.talk.conftest import Stage
+from tests.waiting import is_gone
 
 both_sizes = pytest.mark.parametrize("size", SIZES, ids=str)
 PROMPT = "What is the capital of France?"
@@ -165,7 +165,7 @@ async def test_a_conversation_is_not_left_unasked_and_leaving_ends_the_process(p
         await until(pilot, lambda: "Leave this conversation?" in text_of(app))
         pid = screen.job_pid
         await pilot.press("right", "enter")
-        await until(pilot, lambda: not isinstance(app.screen, ChatScreen) and gone(pid))
+        await until(pilot, lambda: not isinstance(app.screen, ChatScreen) and is_gone(pid))
 
 
 async def test_a_conversation_longer_than_the_model_reads_is_refused_in_words(packaged: Path) -> None:

@@ -190,7 +190,7 @@ async def test_escape_sequences_in_a_row_are_shown_not_obeyed(workspace: Path, t
 
 
 async def test_leaving_the_screen_ends_its_process(rows: Path, tiny_model: Path) -> None:
-    from tests.pipeline.test_jobs import gone
+    from tests.waiting import is_gone
 
     app = stage(rows, tiny_model)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -198,7 +198,7 @@ async def test_leaving_the_screen_ends_its_process(rows: Path, tiny_model: Path)
         assert screen._job is not None
         pid = screen._job.pid
         await pilot.press("escape")
-        await until(pilot, lambda: gone(pid))
+        await until(pilot, lambda: is_gone(pid))
 
 
 @pytest.mark.parametrize("height", [4, 8, 30])
