@@ -11,11 +11,10 @@ import pytest
 
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.config.schema import Config
-from pipeline.runs import control, event_log, store
+from pipeline.runs import control, disk_wait, event_log, store
 from pipeline.runs import events as ev
 from pipeline.runs.event_log import EventReader, RunLog
 from pipeline.runs.folders import RunFolder, Workspace
-from pipeline.system import disk as room
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
 from tests.faults.workers import Project, Workers, when
@@ -68,7 +67,7 @@ class _FullDisk:
 def test_a_line_that_does_not_fit_is_taken_back_and_written_later(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, fit: int
 ) -> None:
-    monkeypatch.setattr(room, "_LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(disk_wait, "_LOOK_EVERY_S", 0.001)
     disk, log = _FullDisk(fit), RunLog(run)
     log.emit(_STARTED)
     log.stop = disk.look

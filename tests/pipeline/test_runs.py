@@ -157,7 +157,7 @@ def test_what_a_process_writes_between_two_looks_and_its_death_is_still_read(
             written(run, ev.RunFinished())  # the last thing it does
         return looks < 2
 
-    monkeypatch.setattr(store, "is_alive", alive_until_the_second_look)
+    monkeypatch.setattr(event_log, "is_alive", alive_until_the_second_look)
     seen = [envelope.event for batch in in_time(event_log.follow(run, every_s=0.001)) for envelope in batch]
     assert seen == [STARTED, ev.RunFinished()]
 
