@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.processes import IMPORT_PATH
+from tests.waiting import PATIENCE_S
 
 _BOTH = """
 import json
@@ -41,7 +42,8 @@ def answers(code: str, home: Path, environment: dict[str, str]) -> Any:
     """What a fresh interpreter with this environment prints."""
     changes = {name: value.replace("{home}", str(home)) for name, value in environment.items()}
     clean = {"PATH": os.environ["PATH"], "PYTHONPATH": IMPORT_PATH, "HOME": str(home)}
-    done = subprocess.run([sys.executable, "-c", code], env=clean | changes, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=clean | changes, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     return json.loads(done.stdout)
 
 
