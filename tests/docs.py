@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from humigence_tui.cli import config
+from pipeline.dataset.schemas import registry as schemas
 from pipeline.troubleshooting import catalogue
 from tests.benchmarks import performance
 from tests.processes import ROOT
@@ -63,6 +64,7 @@ def _purpose(face: Path) -> str:
 
 PARTS = (
     Part("README.md", "speed", performance.sentence),
+    Part("docs/data.md", "schemas", schemas.markdown_table),
     Part("docs/settings.md", "settings", config.markdown_table),
     Part("docs/troubleshooting.md", "troubles", catalogue.markdown_table),
     Part("docs/performance.md", "performance", performance.table),

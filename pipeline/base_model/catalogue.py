@@ -1,4 +1,4 @@
-"""What can be chosen, and why not where it can't: base models, row schemas.
+"""The base models that can be chosen, and what cannot be chosen yet.
 
 The model list is a curated start, not a limit: any repository or local path goes. Sizes are those of the public config.json
 files, so that a plan can be made before anything is downloaded.
@@ -6,14 +6,12 @@ files, so that a plan can be made before anything is downloaded.
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass
 
 from pipeline.base_model.hub_cache import cached_snapshot
 from pipeline.base_model.locate import problems_of
 from pipeline.base_model.shape import ModelShape
 from pipeline.config.choice import Choice
-from pipeline.config.schema import RowSchema
 
 _TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
 
@@ -84,18 +82,6 @@ MODELS = (
         gated=True,
         what="eight languages",
     ),
-)
-
-_SCHEMAS = {
-    "chat_messages": "messages with role and content, several turns",
-    "instruction_output": "instruction, output and an optional input (Alpaca's rows fit)",
-}
-ROW_SCHEMAS = (
-    *(Choice(name, _SCHEMAS[name]) for name in typing.get_args(RowSchema)),
-    Choice("alpaca", "Alpaca's rows", "not needed: instruction_output reads them, one JSON object a line"),
-    Choice("sharegpt", "conversations with from and value", "not in this version: write them as messages with role and content"),
-    Choice("oasst-1", "OpenAssistant's message trees", "not in this version: write each path as messages with role and content"),
-    Choice("parquet", "Parquet files", "not in this version: write the rows as JSONL"),
 )
 
 MULTI_GPU = Choice("multi_gpu", "train on several GPUs", "not in this version: one GPU, chosen by compute.gpu")

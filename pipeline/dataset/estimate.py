@@ -18,7 +18,7 @@ from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import row_capacity
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.jsonl import Line, count_lines, read_lines
-from pipeline.dataset.schemas.registry import messages_of
+from pipeline.dataset.schemas.registry import schema
 from pipeline.runs.folders import Workspace
 
 SAMPLE_LINES = 1000
@@ -62,10 +62,10 @@ def _estimated(path: Path, config: Config) -> DataFigures:
 
 
 def _measure(lines: Iterable[Line], data: DataSection) -> _Sample:
-    sample = _Sample([], [])
+    sample, messages_of = _Sample([], []), schema(data.row_schema).messages
     for line in lines:
         try:
-            messages = messages_of(line.row, data.row_schema)
+            messages = messages_of(line.row)
         except BadInput:
             continue
         lengths = [(each["role"], len(each["content"]) / CHARACTERS_A_TOKEN) for each in messages]

@@ -10,7 +10,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, RowSchema
 from pipeline.dataset.cleaning import clean, digest
 from pipeline.dataset.readers.jsonl import Line
-from pipeline.dataset.schemas.registry import fitting, messages_of
+from pipeline.dataset.schemas.registry import fitting, schema
 from pipeline.tokenization.messages import Message
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def conversation_of(line: Line, config: Config) -> tuple[list[Message], set[str]
     """The cleaned conversation and what cleaning changed. Raises `BadInput` with the reason a row is rejected for."""
     if line.problem:
         raise BadInput(line.problem)
-    return clean(messages_of(line.row, config.data.row_schema))
+    return clean(schema(config.data.row_schema).messages(line.row))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import RowSchema
 from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.jsonl import count_lines, read_lines, unit
-from pipeline.dataset.schemas.registry import fitting
+from pipeline.dataset.schemas.registry import FITS_NONE, fitting
 
 LOOKED_AT = 100
 
@@ -51,5 +51,5 @@ def peek(path: Path) -> Peek:
     counts = Counter(schema for schema in found if schema)
     schema, count = counts.most_common(1)[0] if counts else (None, 0)
     bad = next((line for line, fits in zip(first, found, strict=True) if fits is None), None)
-    problem = f"{unit(path)} {bad.number}: {bad.problem or 'neither messages nor instruction and output'}" if bad else ""
+    problem = f"{unit(path)} {bad.number}: {bad.problem or FITS_NONE}" if bad else ""
     return Peek(lines, len(first), schema, count, problem)

@@ -123,7 +123,7 @@ def _short(reason: str) -> str:
 
 
 def choice_options(choices: Sequence[Choice]) -> list[Option]:
-    """Schemas and formats of the catalogue; those of another version stay in the list."""
+    """Schemas and formats; those that can't be chosen stay in the list, with the reason."""
     return [Option(each.value, each.value, "", each.unavailable.partition(":")[0], _about(each)) for each in choices]
 
 

@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
+from pipeline.dataset.schemas.registry import OUTLINES
 from pipeline.dataset.sniff import Peek, peek
 from pipeline.runs.folders import Workspace
 from screens.setup.config_form import Row
@@ -267,7 +268,7 @@ class DataQuestion(QuestionRow):
     def about(self) -> str:
         if self.choices.value != "local":
             return self.choices.pointed.about if self.choices.pointed else super().about()
-        return 'JSONL or JSON; a row is {"messages": […]}, or {"instruction": …, "output": …}.'
+        return f"JSONL or JSON; a row is {OUTLINES}."
 
     def _free_place(self, source: str) -> str:
         """Where rows are written: the usual file, unless rows of another origin stand there."""

@@ -12,11 +12,11 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widgets import Input
 
-from pipeline.base_model import catalogue
 from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
+from pipeline.dataset.schemas.registry import SCHEMA_CHOICES
 from screens.frame.copying import Copyable
 from screens.frame.key_line import KeyLine
 from screens.frame.page import Page
@@ -130,7 +130,7 @@ class WizardScreen(Page):
         self.gpu = GpuQuestion("compute.gpu", [], id="question-gpu")
         self.model = ModelQuestion(model_options(None), root)
         self.data = DataQuestion(source_options(), root)
-        self.schema = SchemaQuestion("data.schema", choice_options(catalogue.ROW_SCHEMAS), id="question-schema")
+        self.schema = SchemaQuestion("data.schema", choice_options(SCHEMA_CHOICES), id="question-schema")
         self.precision = PrecisionQuestion("train.precision_mode", precision_options(None, None, None), id="question-precision")
         questions: dict[str, list[Row]] = {
             "compute": [self.gpu], "model": [self.model], "data": [self.data, self.schema], "train": [self.precision],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.errors import BadInput
-from pipeline.dataset.schemas.registry import messages_of
+from pipeline.dataset.schemas.registry import schema
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer, Encoded
 from pipeline.tokenization.messages import NOT_TRAINED, Message
 from tests import tiny
@@ -94,7 +94,7 @@ def test_golden_ids_and_labels_of_zephyr(zephyr: ChatTokenizer) -> None:
     document = only(zephyr.encode_conversation(CHAT))
     assert document.ids == ZEPHYR_CHAT
     assert document.labels == labels_from(ZEPHYR_CHAT, ZEPHYR_CHAT_SPANS)
-    document = only(zephyr.encode_conversation(messages_of(INSTRUCTION, "instruction_output")))
+    document = only(zephyr.encode_conversation(schema("instruction_output").messages(INSTRUCTION)))
     assert document.ids == ZEPHYR_INSTRUCTION
     assert document.labels == labels_from(ZEPHYR_INSTRUCTION, ZEPHYR_INSTRUCTION_SPANS)
 
@@ -103,7 +103,7 @@ def test_golden_ids_and_labels_of_chatml(chatml: ChatTokenizer) -> None:
     document = only(chatml.encode_conversation(CHAT))
     assert document.ids == CHATML_CHAT
     assert document.labels == labels_from(CHATML_CHAT, CHATML_CHAT_SPANS)
-    document = only(chatml.encode_conversation(messages_of(INSTRUCTION, "instruction_output")))
+    document = only(chatml.encode_conversation(schema("instruction_output").messages(INSTRUCTION)))
     assert document.ids == CHATML_INSTRUCTION
     assert document.labels == labels_from(CHATML_INSTRUCTION, CHATML_INSTRUCTION_SPANS)
 

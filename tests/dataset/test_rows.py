@@ -14,7 +14,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import SplitSection
 from pipeline.dataset.cleaning import EMPTY_SYSTEM, TRIMMED, UNANSWERED, clean, digest
 from pipeline.dataset.reason_counts import Tally
-from pipeline.dataset.schemas.registry import fitting, messages_of
+from pipeline.dataset.schemas.registry import fitting, schema
 from pipeline.dataset.split import assign, held_out
 from pipeline.dataset.windows import windows
 from pipeline.tokenization.messages import NOT_TRAINED, Message
@@ -29,12 +29,12 @@ def turns(*pairs: tuple[str, str]) -> list[Message]:
 
 def test_both_schemas_mean_a_conversation() -> None:
     row = {"messages": [{"role": "user", "content": "Hi", "weight": 1}, {"role": "assistant", "content": "Ho"}], "id": 7}
-    assert messages_of(row, "chat_messages") == turns(("user", "Hi"), ("assistant", "Ho"))
+    assert schema("chat_messages").messages(row) == turns(("user", "Hi"), ("assistant", "Ho"))
     row = {"instruction": "Add.", "output": "3"}
-    assert messages_of(row, "instruction_output") == turns(("user", "Add."), ("assistant", "3"))
+    assert schema("instruction_output").messages(row) == turns(("user", "Add."), ("assistant", "3"))
     for nothing in ("", " \n", None):
-        assert messages_of(row | {"input": nothing}, "instruction_output") == messages_of(row, "instruction_output")
-    assert messages_of(row | {"input": "1 2"}, "instruction_output") == turns(("user", "Add.\n\n1 2"), ("assistant", "3"))
+        assert schema("instruction_output").messages(row | {"input": nothing}) == schema("instruction_output").messages(row)
+    assert schema("instruction_output").messages(row | {"input": "1 2"}) == turns(("user", "Add.\n\n1 2"), ("assistant", "3"))
     assert (fitting(row), fitting({"messages": []}), fitting({})) == ("instruction_output", "chat_messages", None)
 
 
@@ -53,13 +53,13 @@ def test_both_schemas_mean_a_conversation() -> None:
 )
 def test_rows_out_of_shape_say_what_is_missing(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadInput, match=reason):
-        messages_of(row, "chat_messages")
+        schema("chat_messages").messages(row)
 
 
 @pytest.mark.parametrize("row", [{"instruction": "x"}, {"output": "x"}, {"instruction": "x", "output": 3}])
 def test_instruction_rows_out_of_shape_are_refused(row: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"(instruction|output)"):
-        messages_of(row, "instruction_output")
+        schema("instruction_output").messages(row)
 
 
 # ----------------------------------------------------------------------------------------------------- cleaning

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.base_model import catalogue
 from pipeline.base_model.catalogue import find
-from pipeline.config.schema import Config, ExportFormat, RowSchema
+from pipeline.config.schema import Config, ExportFormat
 from pipeline.planning.availability import availability
 from pipeline.planning.export_formats import FORMAT_CHOICES
 from pipeline.system.gpu import GIB, Device
@@ -78,7 +78,6 @@ def test_a_downloaded_model_needs_no_token_and_no_room(tiny_model: Path, tmp_pat
 
 
 def test_what_the_config_takes_can_be_chosen_and_the_rest_says_why_not() -> None:
-    for choices, literal in ((catalogue.ROW_SCHEMAS, RowSchema), (FORMAT_CHOICES, ExportFormat)):
-        assert tuple(choice.value for choice in choices if not choice.unavailable) == typing.get_args(literal)
-        assert all(choice.what for choice in choices)
+    assert tuple(choice.value for choice in FORMAT_CHOICES if not choice.unavailable) == typing.get_args(ExportFormat)
+    assert all(choice.what for choice in FORMAT_CHOICES)
     assert catalogue.MULTI_GPU.unavailable

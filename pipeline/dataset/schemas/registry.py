@@ -1,57 +1,52 @@
-"""How a row is written, and the conversation it stands for. A registry: a schema is a function from the row to its messages."""
+"""The row schemas there are. What lists, offers or names schemas reads them here.
+
+To add one: a file beside this one that declares `SCHEMA`, its name in `RowSchema` of the config, and its case in `schema`, which
+mypy then asks for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Mapping
+from typing import Any, get_args
 
-from pipeline.common.errors import BadInput
+from pipeline.config.choice import Choice
 from pipeline.config.schema import RowSchema
-from pipeline.tokenization.messages import Message
+from pipeline.dataset.schemas import chat_messages, instruction_output
+from pipeline.dataset.schemas.schema import Schema
 
 
-def messages_of(row: dict[str, Any], schema: RowSchema) -> list[Message]:
-    """The row's conversation as it is written, not yet cleaned. Raises `BadInput` in words that fit a report."""
-    return _SCHEMAS[schema](row)
+def schema(name: RowSchema) -> Schema:
+    """The schema of this name."""
+    match name:
+        case "chat_messages":
+            return chat_messages.SCHEMA
+        case "instruction_output":
+            return instruction_output.SCHEMA
 
 
-def fitting(row: dict[str, Any]) -> RowSchema | None:
-    """The schema the row is written in, judged by its keys, or None."""
-    return next((schema for schema, keys in _KEYS.items() if keys <= row.keys()), None)
+SCHEMAS: tuple[Schema, ...] = tuple(schema(name) for name in get_args(RowSchema))
+_KEYS = tuple((each.name, set(each.keys)) for each in SCHEMAS)
+# People ask for these by name.
+_NOT_READ = (
+    Choice("alpaca", "Alpaca's rows", "not needed: instruction_output reads them, one JSON object a line"),
+    Choice("sharegpt", "conversations with from and value", "not in this version: write them as messages with role and content"),
+    Choice("oasst-1", "OpenAssistant's message trees", "not in this version: write each path as messages with role and content"),
+    Choice("parquet", "Parquet files", "not in this version: write the rows as JSONL"),
+)
+SCHEMA_CHOICES: tuple[Choice, ...] = (*(Choice(each.name, each.what) for each in SCHEMAS), *_NOT_READ)
+# Why a row is of no schema.
+FITS_NONE = f"neither {' nor '.join(' and '.join(each.keys) for each in SCHEMAS)}"
+# How a row may look, for a line of help.
+OUTLINES = ", or ".join(each.outline for each in SCHEMAS)
 
 
-def _chat_messages(row: dict[str, Any]) -> list[Message]:
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        raise BadInput('the row has no list "messages"')
-    return [_message(message) for message in messages]
+def fitting(row: Mapping[str, Any]) -> RowSchema | None:
+    """The schema whose keys the row has, the first where several fit; None where none does."""
+    return next((name for name, keys in _KEYS if keys <= row.keys()), None)
 
 
-def _message(message: Any) -> Message:
-    if not isinstance(message, dict):
-        raise BadInput("a message is not an object with role and content")
-    return Message(role=_text(message, "role", "a message"), content=_text(message, "content", "a message"))
-
-
-def _instruction_output(row: dict[str, Any]) -> list[Message]:
-    instruction, output = _text(row, "instruction"), _text(row, "output")
-    # Many files write an empty or null input where there is none.
-    material = _text(row, "input") if row.get("input") is not None else ""
-    question = f"{instruction.strip()}\n\n{material}" if material.strip() else instruction
-    return [Message(role="user", content=question), Message(role="assistant", content=output)]
-
-
-def _text(row: dict[str, Any], key: str, owner: str = "the row") -> str:
-    if key not in row:
-        raise BadInput(f'{owner} has no "{key}"')
-    value = row[key]
-    if not isinstance(value, str):
-        raise BadInput(f'"{key}" of {owner} is not text')
-    return value
-
-
-_SCHEMAS: dict[RowSchema, Callable[[dict[str, Any]], list[Message]]] = {
-    "chat_messages": _chat_messages,
-    "instruction_output": _instruction_output,
-}
-_KEYS: dict[RowSchema, set[str]] = {"chat_messages": {"messages"}, "instruction_output": {"instruction", "output"}}
+def markdown_table() -> str:
+    """The schemas as the documentation shows them, each with a row."""
+    rows = [f"| `{each.name}` | {each.what} | `{json.dumps(each.example, ensure_ascii=False)}` |" for each in SCHEMAS]
+    return "\n".join(["| `data.schema` | what a row is | a row |", "| --- | --- | --- |", *rows]) + "\n"

@@ -10,6 +10,7 @@ from pipeline.base_model import catalogue
 from pipeline.base_model.shape import ModelShape
 from pipeline.config.choice import Choice
 from pipeline.config.schema import Config
+from pipeline.dataset.schemas.registry import SCHEMA_CHOICES
 from pipeline.planning.export_formats import FORMAT_CHOICES
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey
 from pipeline.system.host import HostReading
@@ -91,7 +92,7 @@ def test_a_mode_that_does_not_fit_says_how_much_it_needs() -> None:
     assert option(options, "lora_bf16").reason.endswith("GiB, 2.5 GiB free")
 
 
-@pytest.mark.parametrize("choices", [catalogue.ROW_SCHEMAS, FORMAT_CHOICES])
+@pytest.mark.parametrize("choices", [SCHEMA_CHOICES, FORMAT_CHOICES])
 def test_what_the_catalogue_has_not_is_offered_with_its_reason(choices: tuple[Choice, ...]) -> None:
     for choice, found in zip(choices, choice_options(choices), strict=True):
         assert bool(found.reason) == bool(choice.unavailable)
