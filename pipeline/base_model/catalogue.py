@@ -1,6 +1,6 @@
-"""The base models that can be chosen, and what cannot be chosen yet.
+"""Base models known to work.
 
-The model list is a curated start, not a limit: any repository or local path goes. Sizes are those of the public config.json
+The list is a curated start, not a limit: any repository or local path goes. Sizes are those of the public config.json
 files, so that a plan can be made before anything is downloaded.
 """
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pipeline.base_model.hub_cache import cached_snapshot
 from pipeline.base_model.locate import problems_of
 from pipeline.base_model.shape import ModelShape
-from pipeline.config.choice import Choice
 
 _TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
 
@@ -83,8 +82,6 @@ MODELS = (
         what="eight languages",
     ),
 )
-
-MULTI_GPU = Choice("multi_gpu", "train on several GPUs", "not in this version: one GPU, chosen by compute.gpu")
 
 
 def find(repo: str) -> CuratedModel | None:

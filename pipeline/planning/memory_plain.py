@@ -43,11 +43,6 @@ class MemoryEstimate:
     def total(self) -> int:
         return sum(asdict(self).values())
 
-    @property
-    def torch_total(self) -> int:
-        """What `torch.cuda.max_memory_allocated` would tell."""
-        return self.total - self.context
-
     def components(self) -> dict[str, int]:
         return asdict(self)
 

@@ -80,10 +80,6 @@ class Plan:
     def peak_memory_bytes(self) -> int:
         return sum(self.memory.values())
 
-    @property
-    def rows_per_step(self) -> int:
-        return self.micro_batch * self.accumulation
-
     def with_inputs(self, inputs: str) -> Plan:
         return replace(self, inputs=inputs)
 

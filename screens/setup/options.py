@@ -84,8 +84,7 @@ def _gpu_option(gpu: GpuReading, machine: MachineFacts, current: str) -> Option:
 def _several(count: int) -> Option:
     if count < 2:
         return Option("several", "several GPUs", reason=f"needs two GPUs: this machine has {_COUNTS[count]}")
-    reason, _, more = catalogue.MULTI_GPU.unavailable.partition(": ")
-    return Option("several", "several GPUs", reason=reason, about=more)
+    return Option("several", "several GPUs", reason="not in this version", about="one GPU, chosen by compute.gpu")
 
 
 # ---------------------------------------------------------------------------------------------------------- model

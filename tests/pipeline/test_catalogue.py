@@ -80,4 +80,3 @@ def test_a_downloaded_model_needs_no_token_and_no_room(tiny_model: Path, tmp_pat
 def test_what_the_config_takes_can_be_chosen_and_the_rest_says_why_not() -> None:
     assert tuple(choice.value for choice in FORMAT_CHOICES if not choice.unavailable) == typing.get_args(ExportFormat)
     assert all(choice.what for choice in FORMAT_CHOICES)
-    assert catalogue.MULTI_GPU.unavailable

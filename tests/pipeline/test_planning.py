@@ -119,9 +119,9 @@ def test_every_plan_covers_its_target_and_fits(
 def test_an_epoch_has_steps_enough_to_judge_wherever_the_rows_allow(rows: int, device: Device) -> None:
     plan = make_plan(config(), SMOLLM2, device, figures(rows))
     assert plan.steps_per_epoch >= min(20, rows)
-    assert plan.rows_per_step <= 16
+    assert plan.micro_batch * plan.accumulation <= 16
     if rows >= 320:
-        assert plan.rows_per_step == 16
+        assert plan.micro_batch * plan.accumulation == 16
 
 
 @given(free=st.floats(3, 80), more=st.floats(0, 40))
