@@ -16,7 +16,7 @@ import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.shared.output import out, out_json, say, say_next
-from pipeline.base_model.locate import require
+from pipeline.base_model.locate import require_base_model
 from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.common.files import write_atomic
 from pipeline.common.text import counted
@@ -172,7 +172,7 @@ def show(
 def stats(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Lengths in tokens, what is trained, what is rejected and why, how full packed rows are. Nothing is written."""
     here, settings = open_project(config)
-    base = require(settings, here)
+    base = require_base_model(settings, here)
     from humigence_tui.cli.shared import row_table as rows
     from pipeline.dataset.prepare import measure
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -190,7 +190,7 @@ def stats(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 def _tokenizer_or_none(settings: Config, here: Workspace) -> ChatTokenizer | None:
     """The base model's tokenizer; without it rows are shown as they are written, and why is said."""
     try:
-        base = require(settings, here)
+        base = require_base_model(settings, here)
         from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
         return ChatTokenizer.load(base)

@@ -14,7 +14,7 @@ import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
 from humigence_tui.cli.shared.output import out_json, out_json_line, out_piece, say
-from pipeline.base_model.locate import require
+from pipeline.base_model.locate import require_base_model
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.dataset.readers.file_check import require_readable
@@ -170,7 +170,7 @@ def _packaged(settings: Config, folder: Path, without_adapter: bool) -> _Loaded:
 
 def _base_alone(here: Workspace, settings: Config) -> _Loaded:
     """The config's base model, before anything is packaged."""
-    base = require(settings, here)
+    base = require_base_model(settings, here)
     device = _device(settings, base.name)
     from pipeline.modeling.load import load_base
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer

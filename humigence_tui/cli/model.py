@@ -10,7 +10,7 @@ import typer
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
 from humigence_tui.cli.shared.output import out, out_json, table
 from humigence_tui.cli.shared.single_step import run_step
-from pipeline.base_model.locate import BaseModel, require
+from pipeline.base_model.locate import BaseModel, require_base_model
 from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.common.errors import BadInput
 from pipeline.common.text import counted
@@ -35,7 +35,7 @@ def check(
     Looks at names, sizes and headers, not at the weights' bytes: that is what --contents is for.
     """
     here, settings = open_project(config)
-    base = require(settings, here)
+    base = require_base_model(settings, here)
     found = _facts(base, read_shape(base))
     if contents:
         found["contents"] = _compared(base)
@@ -62,15 +62,15 @@ def check(
 
 def _compared(base: BaseModel) -> dict[str, Any]:
     """Raises `BadInput` when a file is not what the hub announced."""
-    from pipeline.base_model.verify import compare
+    from pipeline.base_model.verify import compare_with_hub
 
-    told = compare(base)
-    if told.damaged:
-        names = ", ".join(path.name for path in told.damaged)
-        remove = shlex.join(["rm", *(str(path.resolve()) for path in told.damaged)])
+    found = compare_with_hub(base)
+    if found.damaged:
+        names = ", ".join(path.name for path in found.damaged)
+        remove = shlex.join(["rm", *(str(path.resolve()) for path in found.damaged)])
         hint = f"{remove}  # then: humigence model download"
         raise BadInput(f"{base.name} is damaged: {names} is not what the hub announced", hint)
-    return {"as_announced": list(told.as_announced), "unknown": list(told.unknown)}
+    return {"as_announced": list(found.as_announced), "unknown": list(found.unknown)}
 
 
 def _in_words(contents: dict[str, Any]) -> str:

@@ -17,13 +17,24 @@ _TOKENIZER_BYTES = 12 << 20  # the largest here, with the small files
 
 @dataclass(frozen=True)
 class CuratedModel:
-    """A base model known to work, with a chat template of its own. Its weights are 16-bit safetensors."""
+    """A base model known to work, with a chat template of its own. Its weights are 16-bit safetensors.
+
+    Attributes:
+        shape: the sizes in its public config.json.
+        gated: its licence has to be accepted on the hub before a download.
+        what: what it is good for, in a few words.
+    """
 
     repo: str
     shape: ModelShape
     licence: str
     gated: bool = False
     what: str = ""
+
+    @property
+    def access_hint(self) -> str:
+        """What to do before a gated model can be downloaded."""
+        return f"accept its licence at https://huggingface.co/{self.repo}, then set HF_TOKEN"
 
     @property
     def download_bytes(self) -> int:
@@ -84,6 +95,6 @@ MODELS = (
 )
 
 
-def find(repo: str) -> CuratedModel | None:
-    """The entry of this repository, whatever the case of its letters."""
+def curated_model(repo: str) -> CuratedModel | None:
+    """The entry of a repository (`owner/name`, in any case), or None where it is not curated."""
     return next((model for model in MODELS if model.repo.lower() == repo.lower()), None)

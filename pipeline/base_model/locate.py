@@ -77,15 +77,20 @@ def locate(config: Config, workspace: Workspace) -> BaseModel | None:
     """
     if config.model.local_path:
         path = workspace.resolve(config.model.local_path)
-        return replace(at(path, key="model.local_path"), template=config.data.template) if path.exists() else None
+        return replace(base_model_at(path, key="model.local_path"), template=config.data.template) if path.exists() else None
     folder = cached_snapshot(config.model.repo, config.model.revision)
     if folder is None or problems_of(folder):
         return None
     return BaseModel(folder, "folder", config.model.repo, config.data.template)
 
 
-def require(config: Config, workspace: Workspace) -> BaseModel:
-    """`locate`, or `MissingArtifact` with the command that gets the model."""
+def require_base_model(config: Config, workspace: Workspace) -> BaseModel:
+    """The base model the config names, which has to be on this machine.
+
+    Raises:
+        BadInput: as `locate`.
+        MissingArtifact: it is not here, or not all of it; with the command that gets it.
+    """
     found = locate(config, workspace)
     if found is not None:
         return found
@@ -102,8 +107,12 @@ def _named(config: Config) -> str:
     return config.model.repo + (f" at {config.model.revision}" if config.model.revision else "")
 
 
-def at(path: Path, key: str = "model") -> BaseModel:
-    """The base model at `path`.
+def base_model_at(path: Path, key: str = "model") -> BaseModel:
+    """The base model at `path`, by its files.
+
+    Args:
+        path: a Hugging Face folder, or a .gguf file.
+        key: what the error names as the setting to change.
 
     Raises:
         BadInput: every reason why it is not usable.

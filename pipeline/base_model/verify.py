@@ -26,14 +26,17 @@ class Contents:
     unknown: tuple[str, ...]
 
 
-def compare(base: BaseModel) -> Contents:
-    """Read every file of the model to its end."""
+def compare_with_hub(base: BaseModel) -> Contents:
+    """Read every file of the model to its end, and compare its digest with the name it has in the hub cache.
+
+    Takes as long as the disk reads the weights.
+    """
     files = [base.path] if base.kind == "gguf" else sorted(path for path in base.path.iterdir() if path.is_file())
-    told = {path: _is_as_announced(path) for path in files}
+    same = {path: _is_as_announced(path) for path in files}
     return Contents(
-        tuple(path.name for path, right in told.items() if right),
-        tuple(path for path, right in told.items() if right is False),
-        tuple(path.name for path, right in told.items() if right is None),
+        tuple(path.name for path, right in same.items() if right),
+        tuple(path for path, right in same.items() if right is False),
+        tuple(path.name for path, right in same.items() if right is None),
     )
 
 

@@ -118,7 +118,7 @@ def _merged_metadata(package: Package, licence: str) -> dict[str, Any]:
 
 def licence_of(base: BaseModel) -> str:
     """The base model's licence where it is known: of the catalogue, or as a GGUF file says; else empty."""
-    if entry := catalogue.find(base.name):
+    if entry := catalogue.curated_model(base.name):
         return entry.licence
     return str(read_header(base.path).metadata.get("general.license") or "") if base.kind == "gguf" else ""
 

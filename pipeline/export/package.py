@@ -134,7 +134,7 @@ def find(ctx: StepContext) -> Package | None:
 def require(ctx: StepContext) -> Package:
     """`find`, or `MissingArtifact` with what is missing, or `BadInput` for a base model that was not trained on."""
     result = trained.require(ctx)
-    same_base.require_same(result.run, locate.require(ctx.config, ctx.workspace))
+    same_base.require_same(result.run, locate.require_base_model(ctx.config, ctx.workspace))
     if read_report(result.run.eval_report) is None:
         raise MissingArtifact(f"run {result.run.run_id} has not been evaluated; its cards would be empty", "humigence eval")
     package = find(ctx)

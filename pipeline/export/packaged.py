@@ -64,7 +64,7 @@ def _base(recorded: dict[str, Any], folder: Path) -> BaseModel:
         if path is None:
             hint = f"put it back there, or set base.path in {MANIFEST} to where it is now"
             raise MissingArtifact(f"the base model {name} is not at {tried[0].absolute()} any more", hint)
-        return locate.at(path, "the package's base model")
+        return locate.base_model_at(path, "the package's base model")
     found = cached_snapshot(recorded["repo"], recorded["revision"])
     if found is None or locate.problems_of(found):
         hint = f"humigence model download (with model.repo {recorded['repo']})"

@@ -64,7 +64,7 @@ class Chat:
             what = f"{config.project}, as packaged"
             return self._load(request, found.base, package, package, mode, config.compute.gpu, what, found.warning)
         best = trained.require(StepContext(config, here, run))
-        base, what = locate.require(config, here), f"{run.run_id}, {best.checkpoint.name}"
+        base, what = locate.require_base_model(config, here), f"{run.run_id}, {best.checkpoint.name}"
         return self._load(
             request,
             base,

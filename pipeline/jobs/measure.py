@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model.locate import BaseModel, require
+from pipeline.base_model.locate import BaseModel, require_base_model
 from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import Config
@@ -36,7 +36,7 @@ def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str,
         EnvironmentFault: the plan does not fit after all.
     """
     settings, here = Config.model_validate(config), Workspace(Path(root))
-    base, device = require(settings, here), choose_device(settings.compute.gpu)
+    base, device = require_base_model(settings, here), choose_device(settings.compute.gpu)
     see_only(device)
     shape = read_shape(base)
     plan = plan_for(settings, here, shape, device)
@@ -55,7 +55,7 @@ def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str,
         peak_memory_bytes=cost.peak_memory_bytes,
         predicted_memory_bytes=plan.peak_memory_bytes,
     )
-    measurements.save(here.project(settings.project), found)
+    measurements.save_measurement(here.project(settings.project), found)
     return found.to_json()
 
 

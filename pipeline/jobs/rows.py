@@ -94,7 +94,7 @@ class Rows:
     def _load_tokenizer(self, here: Workspace) -> tuple[str, str]:
         """(the model's name, why there is no template of it). A .gguf file's takes a while."""
         try:
-            base = locate.require(self._config, here)
+            base = locate.require_base_model(self._config, here)
             from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
             self._tokenizer = ChatTokenizer.load(base)

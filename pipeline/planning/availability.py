@@ -23,7 +23,7 @@ def availability(model: CuratedModel, device: Device | None = None) -> str | Non
     if model.downloaded:
         return None
     if model.gated and not has_token():
-        return f"gated: accept its licence at https://huggingface.co/{model.repo}, then set HF_TOKEN"
+        return f"gated: {model.access_hint}"
     free = free_disk_bytes(hub_cache())
     if free < model.download_bytes:
         return f"needs {model.download_bytes / GIB:.1f} GiB on disk, {free / GIB:.1f} GiB free at {hub_cache()}"

@@ -47,12 +47,12 @@ def inputs_of(config: Config, device_name: str) -> str:
     return fingerprint("measured", named, device_name, *in_order(settings, "train", "data", "compute.memory_limit_gib"))
 
 
-def save(folder: Path, measurement: Measurement) -> None:
-    """Keep it in a project's folder."""
+def save_measurement(folder: Path, measurement: Measurement) -> None:
+    """Write it into a project's folder, in place of an earlier one."""
     write_json(folder / FILE, measurement.to_json())
 
 
-def read(folder: Path, inputs: str) -> Measurement | None:
+def read_measurement(folder: Path, inputs: str) -> Measurement | None:
     """The project's measurement where it holds for `inputs`; a damaged file counts as none: measuring again mends it."""
     try:
         document = read_json(folder / FILE)

@@ -47,7 +47,7 @@ def known_shape(config: Config, workspace: Workspace) -> ModelShape | None:
     base = locate(config, workspace)
     if base is not None:
         return read_shape(base)
-    entry = None if config.model.local_path else catalogue.find(config.model.repo)
+    entry = None if config.model.local_path else catalogue.curated_model(config.model.repo)
     return entry.shape if entry else None
 
 
@@ -62,7 +62,7 @@ def exact_figures(config: Config, workspace: Workspace) -> DataFigures | None:
 def measured_tokens_per_second(config: Config, workspace: Workspace, device: Device) -> float:
     """What was measured for this config (`humigence plan --measure`), else the speed of the newest run here with this model,
     precision mode and device; 0 when there is neither."""
-    measured = measurements.read(workspace.project(config.project), measurements.inputs_of(config, device.name))
+    measured = measurements.read_measurement(workspace.project(config.project), measurements.inputs_of(config, device.name))
     if measured:
         return measured.tokens_per_second
     model = config.model.local_path or config.model.repo

@@ -105,7 +105,7 @@ def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
     from pipeline.system.gpu import choose_device
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-    base = locate.require(ctx.config, ctx.workspace)
+    base = locate.require_base_model(ctx.config, ctx.workspace)
     assert ctx.run is not None
     same_base.require_same(ctx.run, base)
     # What the run decided: the same arithmetic as in training.

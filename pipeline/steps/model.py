@@ -11,7 +11,7 @@ from functools import partial
 
 from pipeline.base_model import same_base
 from pipeline.base_model.hub_cache import cached_snapshot, hub_cache, is_offline
-from pipeline.base_model.locate import BaseModel, locate, problems_of, require
+from pipeline.base_model.locate import BaseModel, locate, problems_of, require_base_model
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
 from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently
 from pipeline.hub.words import RETRY, hub_errors_in_words
@@ -43,7 +43,7 @@ def run(ctx: StepContext) -> StepResult:
     found = locate(ctx.config, ctx.workspace)
     if not (found or ctx.config.model.local_path):
         download(ctx)
-    base = found or require(ctx.config, ctx.workspace)
+    base = found or require_base_model(ctx.config, ctx.workspace)
     same_base.require_same(ctx.run, base)
     return StepResult("unchanged" if found else "done", summary_of(base))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.base_model.locate import require
+from pipeline.base_model.locate import require_base_model
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.dataset import processed, source
@@ -37,7 +37,7 @@ def run(ctx: StepContext) -> StepResult:
         EnvironmentFault: a disk error.
         Stopped: the person asked for it; nothing is left behind.
     """
-    base = require(ctx.config, ctx.workspace)
+    base = require_base_model(ctx.config, ctx.workspace)
     raw = _raw_in_place(ctx)
     digest = processed.raw_digest(raw)
     folder = processed.folder_of(ctx.config, ctx.workspace, base)

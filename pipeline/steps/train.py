@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.base_model import same_base
-from pipeline.base_model.locate import locate, require
+from pipeline.base_model.locate import locate, require_base_model
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import write_json
@@ -34,7 +34,7 @@ def run(ctx: StepContext, resume: bool = False) -> StepResult:
     assert ctx.run is not None
     if is_unchanged(ctx):
         return StepResult("unchanged", _summary(read_report(ctx.run.train_report)))
-    base = require(ctx.config, ctx.workspace)
+    base = require_base_model(ctx.config, ctx.workspace)
     data = processed.find(ctx.config, ctx.workspace)
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.base_model import catalogue
 from pipeline.base_model.hub_cache import has_token, hub_cache, is_offline
-from pipeline.base_model.locate import locate, require
+from pipeline.base_model.locate import locate, require_base_model
 from pipeline.base_model.precision import precision_fault, require_precision
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
@@ -29,7 +29,7 @@ from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
 from pipeline.runs.store import read_report, runs_of
 from pipeline.system import disk
-from pipeline.system.gpu import GIB, choose_device, read, torch_cuda_build
+from pipeline.system.gpu import GIB, choose_device, read_gpus, torch_cuda_build
 from pipeline.tokenization import templates
 
 ROWS_LOOKED_AT = 100
@@ -179,7 +179,7 @@ def _packaged_bytes(ctx: StepContext) -> int:
 
 
 def _download_bytes(ctx: StepContext) -> int:
-    entry = catalogue.find(ctx.config.model.repo)
+    entry = catalogue.curated_model(ctx.config.model.repo)
     if ctx.config.model.local_path or entry is None or locate(ctx.config, ctx.workspace):
         return 0
     return entry.download_bytes
@@ -196,7 +196,7 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
     """The base model is here, or there is reason to think that it can be fetched."""
     model = ctx.config.model
     if model.local_path:
-        checked_shape(require(ctx.config, ctx.workspace))
+        checked_shape(require_base_model(ctx.config, ctx.workspace))
         return
     if not _REPOSITORY.match(model.repo) or ".." in model.repo:
         hint = "humigence config set model.repo OWNER/NAME"
@@ -207,10 +207,9 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
     if is_offline():
         hint = "unset HF_HUB_OFFLINE and run humigence model download, or set model.local_path"
         yield MissingArtifact(f"the base model {model.repo} is not on this machine and HF_HUB_OFFLINE is set", hint)
-    entry = catalogue.find(model.repo)
+    entry = catalogue.curated_model(model.repo)
     if entry and entry.gated and not has_token():
-        hint = f"accept its licence at https://huggingface.co/{model.repo}, then set HF_TOKEN"
-        yield BadInput(f"model.repo: {model.repo} is gated", hint)
+        yield BadInput(f"model.repo: {model.repo} is gated", entry.access_hint)
 
 
 def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:
@@ -287,7 +286,7 @@ def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
     if missing := precision_fault(mode, None):
         yield missing
     device = choose_device(ctx.config.compute.gpu)
-    if device.kind == "cpu" and ctx.config.compute.gpu == "auto" and read() and torch_cuda_build() is None:
+    if device.kind == "cpu" and ctx.config.compute.gpu == "auto" and read_gpus() and torch_cuda_build() is None:
         text = "there is a GPU, and the installed torch is a CPU-only build: humigence doctor tells how to mend it"
         ctx.emit(Note(text, "warning"))
     if missing is None:

@@ -97,7 +97,7 @@ class Device:
 # ------------------------------------------------------------------------------------------------- NVML
 
 
-def read() -> tuple[GpuReading, ...]:
+def read_gpus() -> tuple[GpuReading, ...]:
     """Every GPU of the machine, whatever CUDA_VISIBLE_DEVICES says; empty without a driver or a GPU."""
     return survey().gpus
 

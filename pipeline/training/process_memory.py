@@ -35,7 +35,7 @@ def _context_bytes() -> int:
     """What the driver counts for this process beyond torch's blocks; a usual figure where it does not tell (in a container)."""
     torch.cuda.synchronize()
     ours = os.getpid()
-    for reading in gpu.read():
+    for reading in gpu.read_gpus():
         for process in reading.processes or ():
             if process.pid == ours and process.used_bytes:
                 return max(0, process.used_bytes - int(torch.cuda.memory_reserved()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base_model.locate import BaseModel, at
+from pipeline.base_model.locate import BaseModel, base_model_at
 from pipeline.base_model.reference import Reference, places, reference_of
 from pipeline.config.schema import ModelSection
 from tests.hub import use_hub_home
@@ -40,7 +40,7 @@ def test_a_snapshot_is_called_by_its_repository(tmp_path: Path, tiny_model: Path
     blobs = Path(shutil.copytree(tiny_model, snapshot.parent.parent / "blobs"))
     for file in blobs.iterdir():
         (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
-    assert at(snapshot).name == "owner/a-name"
+    assert base_model_at(snapshot).name == "owner/a-name"
 
 
 def test_a_path_tells_no_more_than_it_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

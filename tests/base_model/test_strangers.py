@@ -55,7 +55,7 @@ def refused(folder: Path) -> str:
     problems = locate.problems_of(folder)
     assert problems, "it is taken for a good one"
     with pytest.raises(BadInput):
-        locate.at(folder)
+        locate.base_model_at(folder)
     return "\n".join(problems)
 
 
@@ -138,7 +138,7 @@ def test_an_archive_is_not_unpacked(name: str, folder: Path, tmp_path: Path) -> 
             zipped.write(folder / "config.json")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(BadInput, match="takes a Hugging Face folder"):
-        locate.at(path)
+        locate.base_model_at(path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -164,7 +164,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(name: str, how: str, fol
 
 
 def load_checked(folder: Path) -> None:
-    load_base(locate.at(folder), "lora_bf16", cpu_device())
+    load_base(locate.base_model_at(folder), "lora_bf16", cpu_device())
 
 
 def test_a_link_inside_the_folder_and_the_blobs_of_a_hub_cache_are_followed(folder: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_file_of_absurd_size_is_not_read(name: str, folder: Path) -> None:
 def test_json_that_is_none_or_is_nested_without_end_is_bad_input(name: str, text: str, folder: Path) -> None:
     (folder / name).write_text(text)
     with pytest.raises(BadInput):
-        base = locate.at(folder)
+        base = locate.base_model_at(folder)
         ChatTokenizer.load(base)
         load_base(base, "lora_bf16", cpu_device())
 

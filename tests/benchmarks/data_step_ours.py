@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipeline.base_model.locate import require
+from pipeline.base_model.locate import require_base_model
 from pipeline.config.file import parse
 from pipeline.dataset import processed
 from pipeline.dataset.packing import pack
@@ -26,7 +26,7 @@ def main(rows: Path, folder: Path, model: Path) -> None:
     data = {"raw_path": str(rows), "max_seq_len": LONGEST, "window_overlap": 128, "split": {"train": 1, "val": 0, "test": 0}}
     config, workspace = parse({"model": {"local_path": str(model)}, "data": data}, "benchmark"), Workspace(folder)
     loading = Clock()
-    ChatTokenizer.load(require(config, workspace))
+    ChatTokenizer.load(require_base_model(config, workspace))
     load_s = loading.seconds()
     clock = Clock()
     preprocess.run(StepContext(config, workspace))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model.locate import at
+from pipeline.base_model.locate import base_model_at
 from pipeline.modeling import generate as infer
 from pipeline.modeling.load import load_base
 from pipeline.system.gpu import choose_device
@@ -67,7 +67,7 @@ def measure() -> list[Figure]:
 def _measured(folder: Path, mode: Any, device: Any) -> list[Figure]:
     import torch
 
-    model, tokenizer = _adapted(load_base(at(folder), mode, device)), ChatTokenizer.from_folder(folder)
+    model, tokenizer = _adapted(load_base(base_model_at(folder), mode, device)), ChatTokenizer.from_folder(folder)
     never: Any = NeverStops(tokenizer)
     new_tokens = NEW_TOKENS[device.kind]
     draw = random.Random(1)

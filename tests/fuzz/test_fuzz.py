@@ -126,7 +126,7 @@ def test_any_model_folder(data: bytes, tiny_chatml_model: Path) -> None:
         problems = locate.problems_of(folder)
         assert all(isinstance(problem, str) and problem for problem in problems)
         with contextlib.suppress(BadInput):
-            locate.at(folder).weights_fingerprint()
+            locate.base_model_at(folder).weights_fingerprint()
 
 
 _GGUF = (

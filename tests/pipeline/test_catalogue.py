@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.base_model import catalogue
-from pipeline.base_model.catalogue import find
+from pipeline.base_model.catalogue import curated_model
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.planning.availability import availability
 from pipeline.planning.export_formats import FORMAT_CHOICES
@@ -40,9 +40,9 @@ def test_every_shape_has_the_published_number_of_parameters() -> None:
 
 
 def test_the_default_model_is_in_the_catalogue() -> None:
-    assert find(Config().model.repo) is not None
-    assert find("tinyllama/tinyllama-1.1b-chat-v1.0") is find(Config().model.repo)
-    assert find("owner/name") is None
+    assert curated_model(Config().model.repo) is not None
+    assert curated_model("tinyllama/tinyllama-1.1b-chat-v1.0") is curated_model(Config().model.repo)
+    assert curated_model("owner/name") is None
 
 
 def test_a_gated_model_needs_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_a_gated_model_needs_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_model_that_has_no_room_says_how_much_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    large = find("HuggingFaceTB/SmolLM2-1.7B-Instruct")
+    large = curated_model("HuggingFaceTB/SmolLM2-1.7B-Instruct")
     assert large is not None and availability(large, gpu(8)) is None
     assert str(availability(large, gpu(1.5))).endswith("1.5 GiB free on NVIDIA Test")
     usage = shutil.disk_usage(tmp_path)
@@ -70,7 +70,7 @@ def test_a_downloaded_model_needs_no_token_and_no_room(tiny_model: Path, tmp_pat
     shutil.copytree(tiny_model, repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
-    gated = find("meta-llama/Llama-3.2-1B-Instruct")
+    gated = curated_model("meta-llama/Llama-3.2-1B-Instruct")
     assert gated is not None and gated.downloaded
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from pipeline.common.errors import EnvironmentFault
-from pipeline.system.gpu import Device, choose_device, read, survey
+from pipeline.system.gpu import Device, choose_device, read_gpus, survey
 from tests.pipeline.nvml import GIB, Card, FakeNvml
 
 A, B, C = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000", "GPU-bbbb3333-0000"
@@ -59,7 +59,7 @@ def test_units_are_watts_and_bytes() -> None:
 def test_no_driver_is_an_answer() -> None:
     found = survey(FakeNvml(driver="Driver Not Loaded"))
     assert found.gpus == () and "Driver Not Loaded" in found.problem
-    assert isinstance(read(), tuple)
+    assert isinstance(read_gpus(), tuple)
 
 
 @pytest.mark.parametrize(

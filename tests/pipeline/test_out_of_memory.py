@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.base_model.locate import at
+from pipeline.base_model.locate import base_model_at
 from pipeline.common.errors import EnvironmentFault, HumigenceError
 from pipeline.evaluation import scoring
 from pipeline.modeling import generate, load
@@ -166,7 +166,7 @@ def test_a_model_that_does_not_fit_is_told_with_what_it_takes(tiny_model: Path, 
     with pytest.raises(
         EnvironmentFault, match=r"does not fit into the memory of .*its weights take about .* were free"
     ) as caught:
-        load.load_base(at(tiny_model, "model.local_path"), "lora_bf16", cpu_device())
+        load.load_base(base_model_at(tiny_model, "model.local_path"), "lora_bf16", cpu_device())
     assert caught.value.exit_code == 4 and len(tried) == 2
     assert "compute.gpu" in caught.value.hint and "train.precision_mode qlora_nf4" in caught.value.hint
 
@@ -175,7 +175,7 @@ def test_a_model_is_loaded_once_more_when_what_trained_before_it_has_gone(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_to_load(monkeypatch, times=1)
-    assert load.load_base(at(tiny_model, "model.local_path"), "lora_bf16", cpu_device()).config.use_cache is False
+    assert load.load_base(base_model_at(tiny_model, "model.local_path"), "lora_bf16", cpu_device()).config.use_cache is False
 
 
 def fail_to_load(monkeypatch: pytest.MonkeyPatch, *, times: int) -> list[None]:

@@ -209,7 +209,7 @@ def test_a_measurement_still_holds() -> None:
     folder = Path("runs/counting").absolute()
     device = json.loads((folder / measurements.FILE).read_text())["device"]
     inputs = measurements.inputs_of(config_file.load("finished.json"), device)
-    assert measurements.read(folder, inputs) is not None
+    assert measurements.read_measurement(folder, inputs) is not None
 
 
 # ------------------------------------------------------------------------------------------------------ packages

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model.locate import require
+from pipeline.base_model.locate import require_base_model
 from pipeline.base_model.shape import read_shape
 from pipeline.common.files import write_json
 from pipeline.config.schema import Config
@@ -63,7 +63,7 @@ def trained_run(root: Path, config: Config, *, rows: int = 40, steps: int = 25) 
     preprocess.run(ctx)
     data = processed.find(config, workspace)
     assert data is not None
-    base, device = require(config, workspace), cpu_device()
+    base, device = require_base_model(config, workspace), cpu_device()
     device = replace(device, total_bytes=8 << 30, free_bytes=8 << 30)
     write_plan(run.plan, make_plan(config, read_shape(base), device, data.figures(config)))
     save_checkpoint(run.checkpoints / "step-000020", ctx)
@@ -76,7 +76,7 @@ def trained_run(root: Path, config: Config, *, rows: int = 40, steps: int = 25) 
 def save_checkpoint(folder: Path, ctx: StepContext, *, scale: float = 3.0) -> None:
     import torch
 
-    base = require(ctx.config, ctx.workspace)
+    base = require_base_model(ctx.config, ctx.workspace)
     model = add_adapter(load_base(base, ctx.config.train.precision_mode, cpu_device()), ctx.config.train.lora, seed=1)
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():

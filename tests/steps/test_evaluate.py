@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.base_model.locate import require
+from pipeline.base_model.locate import require_base_model
 from pipeline.common.errors import MissingArtifact, Stopped
 from pipeline.common.files import read_json, write_json
 from pipeline.dataset import processed
@@ -29,7 +29,7 @@ from tests.steps.judged import config_for, save_checkpoint, trained_run
 def model_of(tiny_model: Path) -> Any:
     def load(ctx: StepContext) -> Any:
         assert ctx.run is not None
-        base = load_base(require(ctx.config, ctx.workspace), ctx.config.train.precision_mode, cpu_device())
+        base = load_base(require_base_model(ctx.config, ctx.workspace), ctx.config.train.precision_mode, cpu_device())
         return load_adapter(base, ctx.run.checkpoints / "step-000020")
 
     return load
@@ -85,7 +85,7 @@ def test_curated_prompts_are_answered_by_both_with_their_reasons(workspace: Path
     ctx, events = trained_run(workspace, config_for(tiny_model))
     evaluate.run(ctx)
     assert ctx.run is not None
-    model, tokenizer = model_of(ctx), ChatTokenizer.load(require(ctx.config, ctx.workspace))
+    model, tokenizer = model_of(ctx), ChatTokenizer.load(require_base_model(ctx.config, ctx.workspace))
     prompts = answer_checks.read_prompts(workspace / "prompts.jsonl")
     ids = [user_prompt(tokenizer, each.prompt) for each in prompts]
     tuned = generate_batch(model, tokenizer, ids, 8, keep_special=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.base_model.locate import require
+from pipeline.base_model.locate import require_base_model
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file, write_json
 from pipeline.config.schema import Config, ExportFormat
@@ -65,11 +65,11 @@ def test_transformers_alone_loads_the_merged_model_and_it_answers_as_base_and_ad
     question = "What is the capital of France?"
     messages = [{"role": "user", "content": question}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    ours = ChatTokenizer.load(require(both.config, both.workspace))
+    ours = ChatTokenizer.load(require_base_model(both.config, both.workspace))
     assert ids == generate.user_prompt(ours, question)
     model = AutoModelForCausalLM.from_pretrained(package / "merged")
     assert both.run is not None
-    plain = AutoModelForCausalLM.from_pretrained(require(both.config, both.workspace).path)
+    plain = AutoModelForCausalLM.from_pretrained(require_base_model(both.config, both.workspace).path)
     expected = load_adapter(plain, both.run.checkpoints / "step-000020")
     prompt = torch.tensor([ids])
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_transformers_alone_loads_the_merged_model_and_it_answers_as_base_and_ad
 def test_the_folder_is_whole_and_summed_and_carries_no_path_of_its_maker(
     both: StepContext, package: Path, workspace: Path
 ) -> None:
-    base = require(both.config, both.workspace).path
+    base = require_base_model(both.config, both.workspace).path
     (base / "LICENSE").write_text("the base model's terms")
     (base / "USE_POLICY.md").write_text("its policy")
     pack.run(both)
@@ -107,7 +107,7 @@ def test_the_folder_is_whole_and_summed_and_carries_no_path_of_its_maker(
 def test_the_card_says_what_it_is_what_was_lost_and_whose_licence_holds(both: StepContext, package: Path) -> None:
     from huggingface_hub import ModelCard
 
-    (require(both.config, both.workspace).path / "LICENSE").write_text("terms")
+    (require_base_model(both.config, both.workspace).path / "LICENSE").write_text("terms")
     pack.run(both)
     text = (package / "merged" / "README.md").read_text()
     card = ModelCard(text)
@@ -119,12 +119,12 @@ def test_the_card_says_what_it_is_what_was_lost_and_whose_licence_holds(both: St
 
 def test_answers_end_where_they_ended_in_training(both: StepContext, package: Path) -> None:
     """A base model given a template by name ends a text with another token than a turn."""
-    base = require(both.config, both.workspace).path
+    base = require_base_model(both.config, both.workspace).path
     document = read_json(base / "generation_config.json") | {"eos_token_id": 0, "temperature": 0.6, "do_sample": True}
     write_json(base / "generation_config.json", document)
     pack.run(both)
     found = read_json(package / "merged" / "generation_config.json")
-    stop = sorted(ChatTokenizer.load(require(both.config, both.workspace)).stop_ids)
+    stop = sorted(ChatTokenizer.load(require_base_model(both.config, both.workspace)).stop_ids)
     assert found["eos_token_id"] == [0, *stop] and found["temperature"] == 0.6
     (base / "generation_config.json").unlink()
     shutil.rmtree(package)
@@ -133,7 +133,7 @@ def test_answers_end_where_they_ended_in_training(both: StepContext, package: Pa
 
 
 def test_a_repository_of_code_leaves_none_in_the_merged_model(both: StepContext, package: Path) -> None:
-    base = require(both.config, both.workspace).path
+    base = require_base_model(both.config, both.workspace).path
     document = read_json(base / "config.json") | {"auto_map": {"AutoConfig": "own.Config"}, "_name_or_path": "/home/somebody"}
     write_json(base / "config.json", document)
     pack.run(both)
@@ -262,7 +262,7 @@ def test_without_room_for_the_merged_model_the_adapter_is_packaged_all_the_same(
 
 
 def weights_of(ctx: StepContext) -> int:
-    return sum(file.stat().st_size for file in require(ctx.config, ctx.workspace).weight_files())
+    return sum(file.stat().st_size for file in require_base_model(ctx.config, ctx.workspace).weight_files())
 
 
 def test_a_disk_that_fills_while_weights_are_merged_costs_nothing_but_them(
@@ -324,7 +324,7 @@ def test_a_model_that_is_hardly_changed_any_more_by_the_adapter_is_warned_of(
 
 
 def test_a_quantized_base_is_not_merged_into(both: StepContext, package: Path) -> None:
-    base = require(both.config, both.workspace).path
+    base = require_base_model(both.config, both.workspace).path
     write_json(base / "config.json", read_json(base / "config.json") | {"quantization_config": {"quant_method": "gptq"}})
     with pytest.raises(BadInput, match="is quantized already"):
         pack.run(both)

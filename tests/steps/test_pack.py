@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.base_model.locate import require
+from pipeline.base_model.locate import require_base_model
 from pipeline.common import files
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json, write_json
@@ -52,13 +52,13 @@ def test_peft_alone_loads_the_package_and_computes_the_same(ctx: StepContext, pa
     tokenizer = AutoTokenizer.from_pretrained(package)
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    ours = ChatTokenizer.load(require(ctx.config, ctx.workspace))
+    ours = ChatTokenizer.load(require_base_model(ctx.config, ctx.workspace))
     assert ids == generate.user_prompt(ours, "What is the capital of France?")
     named = PeftConfig.from_pretrained(package).base_model_name_or_path
     plain = AutoModelForCausalLM.from_pretrained(named, dtype=torch.bfloat16).float()
     model = PeftModel.from_pretrained(plain, package).eval()
     assert ctx.run is not None
-    base = load_base(require(ctx.config, ctx.workspace), "lora_bf16", cpu_device(), compute_dtype="float32")
+    base = load_base(require_base_model(ctx.config, ctx.workspace), "lora_bf16", cpu_device(), compute_dtype="float32")
     expected = load_adapter(base, ctx.run.checkpoints / "step-000020")
     with torch.no_grad():
         difference = model(torch.tensor([ids])).logits - expected(torch.tensor([ids])).logits

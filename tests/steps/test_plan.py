@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base_model.locate import at
+from pipeline.base_model.locate import base_model_at
 from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import Config
@@ -121,7 +121,7 @@ def test_a_run_s_plan_is_unchanged_until_what_it_was_made_from_changes(config: C
 def test_time_comes_from_a_finished_run_of_the_same_kind_only(config: Config, workspace: Path) -> None:
     device = cpu_device()
     path = config.model.local_path or ""
-    shape = read_shape(at(Path(path)))
+    shape = read_shape(base_model_at(Path(path)))
 
     def seconds() -> float:
         return planner.plan_for(config, Workspace(workspace), shape, device).seconds

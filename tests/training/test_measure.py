@@ -25,7 +25,7 @@ def test_a_step_costs_its_micro_batches_and_the_optimizer(tiny_model: Path, tmp_
     plan = plan_for(config, data, kernels=kernels, compute_dtype="bfloat16", micro_batch=2, accumulation=3)
     told: list[tuple[int, int]] = []
     rows = made_up_rows(ROW_TOKENS, 600)
-    base = locate.require(config, Workspace(tmp_path))
+    base = locate.require_base_model(config, Workspace(tmp_path))
     cost = measure(config, base, plan, cpu_device(), rows, lambda done, of: told.append((done, of)))
     assert cost.tokens == 3 * 2 * ROW_TOKENS
     assert cost.step_seconds > 0 and cost.peak_memory_bytes > 0
@@ -44,7 +44,7 @@ def test_a_measurement_holds_for_what_it_was_made_with(tmp_path: Path, tiny_mode
     here = Workspace(tmp_path)
     assert measured_tokens_per_second(config, here, device) == 0
     made = Measurement(measurements.inputs_of(config, device.name), device.name, 1234.0, 0.5, 2, 3)
-    measurements.save(here.project(config.project), made)
+    measurements.save_measurement(here.project(config.project), made)
     assert measured_tokens_per_second(config, here, device) == 1234.0
     for same in ({"train__epochs": 7}, {"train__lr": 0.5}, {"train__early_stopping__patience": 9}):
         assert measured_tokens_per_second(config_for(tiny_model, **same), here, device) == 1234.0

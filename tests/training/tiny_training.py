@@ -110,7 +110,7 @@ class TinyRun:
     def train(self, data: MadeUpData, plan: Plan, *, resume: bool = False) -> dict[str, Any]:
         from pipeline.training import train as engine
 
-        base = locate.require(self.config, self.ctx.workspace)
+        base = locate.require_base_model(self.config, self.ctx.workspace)
         try:
             return engine.train(self.ctx, base, data, plan, resume)  # type: ignore[arg-type]
         finally:

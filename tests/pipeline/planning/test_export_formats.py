@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from humigence_tui.cli.plan import plan_lines
-from pipeline.base_model.locate import BaseModel, at
+from pipeline.base_model.locate import BaseModel, base_model_at
 from pipeline.base_model.shape import read_shape
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.dataset.figures import DataFigures
@@ -26,7 +26,7 @@ FIGURES = DataFigures(100, 256, 100, 20_000, 10_000, True)
 
 
 def test_a_folders_merged_model_is_as_large_as_the_base(tiny_model: Path) -> None:
-    assert merged_weight_bytes(at(tiny_model)) == (tiny_model / "model.safetensors").stat().st_size
+    assert merged_weight_bytes(base_model_at(tiny_model)) == (tiny_model / "model.safetensors").stat().st_size
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
@@ -40,20 +40,20 @@ def test_a_gguf_files_merged_model_is_as_large_as_is_said(tiny_model: Path, tmp_
 
 
 def test_of_a_model_that_is_not_here_the_room_is_known_from_its_sizes(tiny_model: Path) -> None:
-    shape = read_shape(at(tiny_model))
-    here, afar = (format_bytes(Config(), shape, base)["merged"] for base in (at(tiny_model), None))
+    shape = read_shape(base_model_at(tiny_model))
+    here, afar = (format_bytes(Config(), shape, base)["merged"] for base in (base_model_at(tiny_model), None))
     assert here - afar == pytest.approx(2 * shape.parameters, abs=8_000), "this one is in 32 bits, most are in 16"
 
 
 def test_the_plan_tells_what_pack_will_write(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "exact_figures", lambda *_: FIGURES)
     config = Config.model_validate({"model": {"local_path": str(tiny_model)}})
-    shape = read_shape(at(tiny_model))
+    shape = read_shape(base_model_at(tiny_model))
     plan = planner.plan_for(config, Workspace(tmp_path), shape, Device("cpu", "CPU"))
     assert list(plan.package) == ["peft_adapter"]
     both = config.model_copy(update={"export": config.export.model_copy(update={"formats": ("peft_adapter", "merged")})})
     plan = planner.plan_for(both, Workspace(tmp_path), shape, Device("cpu", "CPU"))
-    assert plan.package["merged"] >= merged_weight_bytes(at(tiny_model))
+    assert plan.package["merged"] >= merged_weight_bytes(base_model_at(tiny_model))
     *_, whole, adapter, merged = plan_lines(plan)
     assert whole.startswith("package") and "on disk" in whole
     assert "peft_adapter" in adapter and "merged" in merged and merged.endswith("MiB")
