@@ -14,8 +14,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Template
-
 from pipeline.base_model import untrusted_files
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
@@ -25,7 +23,7 @@ from pipeline.tokenization.label_spans import Document, Draft, Encoded, Tokenize
 from pipeline.tokenization.messages import Message, check_turns
 from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 from pipeline.tokenization.template_prerender import MOST_SHAPES, Skeletons
-from pipeline.tokenization.template_sandbox import TEMPLATE_ERRORS, BoundedEnvironment, OutOfBounds
+from pipeline.tokenization.template_process import IsolatedTemplate, OutOfBounds, Refused
 from pipeline.tokenization.templates import OWN, TEMPLATES, Templates, how_to_choose
 from pipeline.tokenization.word_cache import Ids
 
@@ -60,10 +58,9 @@ class ChatTokenizer:
             self._special = SpecialTokens(tokenizer.backend_tokenizer.to_str(), tokenizer.all_special_tokens)
         except ValueError as error:
             raise BadInput(f"{name}: its special tokens can't be used: {error}", "choose another base model") from error
-        self._environment, self._out_of_bounds = BoundedEnvironment(), 0
-        self._compiled = self._compile(tokenizer)
+        self._isolated, self._out_of_bounds = self._compile(tokenizer), 0
         self._header_ids = lru_cache(maxsize=_MOST_HEADERS)(self._special.encode)
-        self._skeletons = Skeletons(tokenizer.chat_template, tokenizer.special_tokens_map, self._rendered)
+        self._skeletons = Skeletons(self._isolated.trace, self._rendered)
         self._outline = lru_cache(maxsize=MOST_SHAPES)(partial(outline, find=self._skeletons.find, special=self._special))
         self.vocabulary_size: int = len(tokenizer)
         self.stop_ids = frozenset(self._probe()) | ({tokenizer.eos_token_id} - {None})
@@ -157,11 +154,11 @@ class ChatTokenizer:
             raise BadInput(message, how_to_choose(_fitting(tokenizer)))
         tokenizer.chat_template = TEMPLATES[self._template].jinja
 
-    def _compile(self, tokenizer: Any) -> Template:
+    def _compile(self, tokenizer: Any) -> IsolatedTemplate:
         """Never by transformers itself: folding its constants can take for ever."""
         try:
-            return self._environment.from_source(tokenizer.get_chat_template())
-        except TEMPLATE_ERRORS as error:
+            return IsolatedTemplate(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
+        except (Refused, ValueError, TypeError) as error:
             message = f"{self.name}: its chat template can't be used: {str(error)[:200] or type(error).__name__}"
             raise BadInput(message, how_to_choose(_fitting(tokenizer))) from error
 
@@ -177,21 +174,13 @@ class ChatTokenizer:
 
     def _rendered(self, roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
         """The rendering as transformers gives it, within bounds."""
-        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
         if self._out_of_bounds >= _MOST_OUT_OF_BOUNDS:
             raise BadInput("the chat template took too long or made too much for earlier rows, and is not tried again")
         try:
-            with self._environment.rendering():
-                return self._compiled.render(
-                    messages=messages,
-                    tools=None,
-                    documents=None,
-                    add_generation_prompt=answer,
-                    **self._tokenizer.special_tokens_map,
-                )
-        except TEMPLATE_ERRORS as error:
+            return self._isolated.render(roles, contents, answer)
+        except Refused as error:
             self._out_of_bounds += isinstance(error, OutOfBounds)
-            raise BadInput(f"the chat template refuses it: {str(error)[:200] or type(error).__name__}") from error
+            raise BadInput(f"the chat template refuses it: {error}") from error
 
     def _prompt_opens_the_turn(self) -> None:
         """A template that ignores the generation prompt would have the assistant's header trained as words of the answer."""
@@ -206,10 +195,9 @@ class ChatTokenizer:
             text = self._rendered([each["role"] for each in _PROBE], [each["content"] for each in _PROBE], False)
             encoded = self.encode_conversation(_PROBE)
             self._prompt_opens_the_turn()
-        except (*TEMPLATE_ERRORS, BadInput) as error:
-            reason = error.message if isinstance(error, BadInput) else str(error)
+        except BadInput as error:
             which = "its chat template" if self._template == OWN else f"the chat template {self._template} (data.template)"
-            message = f"{self.name}: can't be trained with {which}: {reason}"
+            message = f"{self.name}: can't be trained with {which}: {error.message}"
             raise BadInput(message, how_to_choose(_fitting(self._tokenizer))) from error
         if encoded[0].ids != self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids:
             raise BadInput(f"{self.name}: its special tokens can't be told from text", "choose another base model")

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from pipeline.common.errors import BadInput
-from pipeline.tokenization import template_prerender
+from pipeline.tokenization import template_prerender, template_worker
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.messages import Message
 from pipeline.tokenization.template_prerender import Skeletons
+from pipeline.tokenization.template_process import IsolatedTemplate
 from tests import tiny
 from tests.base_model.test_tokenizer import FORGETS_THOUGHTS
 from tests.base_model.test_tokenizer_property import FRAGMENTS
@@ -60,6 +61,8 @@ LOOKS = [
     "{{ '-'.join([{0}, 'x']) | length }}",
     "{{ '%s' % {0} }}",
     "{{ ('%s' % {0}) | length }}",
+    "{{ ('%s' % ({0},)) | length }}",
+    "{{ ('%s' % [{0}]) | length }}",
     "{{ '{}'.format({0}) | length }}",
     "{{ ({0} ~ 'x') | length }}",
     "{{ 1 if {0} in 'The capital Paris' else 0 }}",
@@ -116,7 +119,7 @@ def nasty(draw: Random) -> str:
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_a_skeleton_filled_is_what_transformers_renders(name: str) -> None:
     theirs, draw, filled = render(FOLLOWED[name]), Random(7), 0
-    skeletons = Skeletons(FOLLOWED[name], VARIABLES, theirs)
+    skeletons = Skeletons(IsolatedTemplate(FOLLOWED[name], VARIABLES).trace, theirs)
     for roles in ROLES * 20:
         for answer in (False, True):
             contents = [nasty(draw) for _ in roles]
@@ -132,7 +135,7 @@ def test_a_skeleton_filled_is_what_transformers_renders(name: str) -> None:
 def test_no_look_at_a_content_goes_unnoticed(look: str) -> None:
     template = "{% for message in messages %}<|{{ message.role }}|>" + look.replace("{0}", "message.content") + "</s>{% endfor %}"
     theirs, draw = render(template), Random(7)
-    skeletons = Skeletons(template, VARIABLES, theirs)
+    skeletons = Skeletons(IsolatedTemplate(template, VARIABLES).trace, theirs)
     for roles in ROLES[:3] * 15:
         contents = [draw.choice(["Paris", "é", "x", nasty(draw)]) for _ in roles]
         found = skeletons.find(roles, False)
@@ -147,8 +150,13 @@ def test_a_template_that_writes_the_date_is_found_anew_the_next_day(monkeypatch:
     def theirs(roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
         return "".join(f"<|{role}|>{today[0]}: {text}</s>" for role, text in zip(roles, contents, strict=True))
 
-    monkeypatch.setattr(template_prerender, "_now", lambda _pattern: today[0])
-    skeletons = Skeletons(template, VARIABLES, theirs)
+    def traced(roles: Sequence[str], stand_ins: Sequence[str], answer: bool) -> dict[str, Any]:
+        messages = [{"role": role, "content": text} for role, text in zip(roles, stand_ins, strict=True)]
+        return template_worker.trace(template, messages, add_generation_prompt=answer, **VARIABLES)
+
+    for module in (template_prerender, template_worker):
+        monkeypatch.setattr(module, "strftime_now", lambda _pattern: today[0])
+    skeletons = Skeletons(traced, theirs)
     first = skeletons.find(("user",), False)
     assert first is not None and first.filled(["Hi"]) == "<|user|>24 Nov: Hi</s>"
     today[0] = "25 Nov"
@@ -158,7 +166,7 @@ def test_a_template_that_writes_the_date_is_found_anew_the_next_day(monkeypatch:
 
 
 def test_a_rendering_that_is_not_transformers_own_is_not_used() -> None:
-    assert Skeletons(tiny.CHATML, VARIABLES, lambda *_: "something else").find(("user",), False) is None
+    assert Skeletons(IsolatedTemplate(tiny.CHATML, VARIABLES).trace, lambda *_: "something else").find(("user",), False) is None
 
 
 # ------------------------------------------------------------------------------------------- drafts and documents
@@ -212,7 +220,7 @@ POINTED = ["<|im_", "end|>", "Paris", "x<|im_", "end|> x", "<|im_end|>", "(old)"
 def slowly(folder: Path) -> ChatTokenizer:
     """One that renders and looks through each beginning of each conversation."""
     tokenizer = ChatTokenizer.from_folder(folder)
-    tokenizer._skeletons = Skeletons(None, {}, tokenizer._rendered)
+    tokenizer._skeletons = Skeletons(lambda *_: {}, tokenizer._rendered)
     tokenizer._outline = lambda roles: None  # type: ignore[assignment, method-assign]
     return tokenizer
 

@@ -20,8 +20,8 @@ from pipeline.base_model import locate
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput
 from pipeline.evaluation.answer_checks import read_prompts
-from pipeline.tokenization import template_sandbox
-from pipeline.tokenization.template_sandbox import TEMPLATE_ERRORS, BoundedEnvironment
+from pipeline.tokenization import template_process
+from pipeline.tokenization.template_process import IsolatedTemplate, Refused
 from tests.corpus.desk import half_written, write_config
 from tests.fuzz.cases import CASES, PROPERTIES, ROW, VALUE, configs, many, originals, spoilt
 from tests.hostile_templates import CONSTRUCTS, HOSTILE
@@ -150,13 +150,11 @@ def test_any_gguf_file(data: bytes) -> None:
 @many
 @given(data=spoilt([source.encode() for source in (*CONSTRUCTS, *HOSTILE.values()) if len(source) < 2000]))
 def test_any_chat_template(data: bytes) -> None:
-    environment = BoundedEnvironment()
-    messages = [{"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."}]
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(*TEMPLATE_ERRORS):
-        patch.setattr(template_sandbox, "MOST_SECONDS", 0.1)
-        template = environment.from_source(data.decode("utf-8", "replace"))
-        with environment.rendering():
-            assert len(template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True)) < 1 << 26
+    roles, contents = ("user", "assistant"), ("Which one?", "This\none.")
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Refused):
+        patch.setattr(template_process, "MOST_SECONDS", 0.1)
+        template = IsolatedTemplate(data.decode("utf-8", "replace"), {})
+        assert len(template.render(roles, contents, answer=True)) < 1 << 26
 
 
 def test_the_cases_are_divided_among_all_properties() -> None:

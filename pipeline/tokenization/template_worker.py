@@ -1,0 +1,106 @@
+"""The process that runs chat templates: `python -m pipeline.tokenization.template_worker`, started by `template_process`.
+
+A line of JSON a request, and one for its answer. The kernel ends the process when a request has computed for too long, and gives
+it no more than `MOST_BYTES`; when its input ends, so does it. Imports nothing that takes long: no tokenizer, no numpy.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template
+
+from pipeline.tokenization.template_environment import ChatEnvironment, strftime_now
+from pipeline.tokenization.template_trace import ContentDependent, Trace, pieces_of
+from pipeline.tokenization.tracing_environment import TracingEnvironment
+
+# Above what the interpreter takes. A row has at most four million characters, and a dozen copies of it fit.
+MOST_BYTES = 512 << 20
+_MOST_TEXT = 1 << 25  # characters
+_MOST_CONDITIONS = 10_000
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that asks
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    most = used + MOST_BYTES if allowed == resource.RLIM_INFINITY else min(used + MOST_BYTES, allowed)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with open(sys.stdout.fileno(), "wb", closefd=False) as answers:
+        for line in sys.stdin.buffer:
+            answers.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
+            answers.flush()
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """What is to be sent back for a request. One that computes too long does not return: the kernel ends the process."""
+    signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+    try:
+        return _WORK[request["do"]](**request["with"])
+    except MemoryError:
+        return {"out_of_bounds": f"it needs more than {MOST_BYTES >> 20} MiB of memory"}
+    except Exception as error:  # noqa: BLE001 - whatever a template can raise is its refusal
+        return {"refused": str(error)[:200] or type(error).__name__}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _check(source: str) -> dict[str, Any]:
+    _compiled(source)
+    return {}
+
+
+def _render(source: str, **given: Any) -> dict[str, Any]:
+    text = _compiled(source).render(tools=None, documents=None, **given)
+    if len(text) > _MOST_TEXT:
+        return {"out_of_bounds": f"it makes a text of more than {_MOST_TEXT >> 20} million characters"}
+    return {"text": text}
+
+
+def trace(source: str, messages: list[dict[str, str]], **given: Any) -> dict[str, Any]:
+    """What `template_prerender.Skeleton` holds, or nothing where the template looks into a content."""
+    tracing = Trace([message["content"] for message in messages])
+    traced = [{"role": each["role"], "content": tracing.content(number)} for number, each in enumerate(messages)]
+    clock: list[tuple[str, str]] = []
+    try:
+        template = _compiled_to_trace(source)
+        text = template.render(messages=traced, tools=None, documents=None, strftime_now=_noting(clock), **given)
+    except ContentDependent:
+        return {}
+    if len(tracing.conditions) > _MOST_CONDITIONS or str.__len__(text) > _MOST_TEXT:
+        return {}
+    conditions = [(each.message, each.question, each.argument) for each in tracing.conditions]
+    return {"pieces": pieces_of(text), "conditions": conditions, "clock": clock}
+
+
+_WORK: dict[str, Callable[..., dict[str, Any]]] = {"check": _check, "render": _render, "trace": trace}
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(source: str) -> Template:
+    return ChatEnvironment().from_string(source)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_to_trace(source: str) -> Template:
+    return TracingEnvironment().from_string(source)
+
+
+def _noting(clock: list[tuple[str, str]]) -> Callable[[str], str]:
+    def noted(pattern: str) -> str:
+        clock.append((pattern, strftime_now(pattern)))
+        return clock[-1][1]
+
+    return noted
+
+
+if __name__ == "__main__":
+    main()
