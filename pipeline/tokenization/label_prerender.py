@@ -7,14 +7,16 @@ place is all that is left to do. Anything less certain has no outline.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.tokenization.label_spans import Draft, Turn
-from pipeline.tokenization.special_tokens import SpecialTokens
+from pipeline.common.errors import BadInput
+from pipeline.tokenization.label_spans import Draft, Turn, drafts
+from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 from pipeline.tokenization.template_prerender import Skeleton
-from pipeline.tokenization.template_trace import Piece
+from pipeline.tokenization.template_trace import CLOSES, OPENS, Piece, Trace
 
 Find = Callable[[tuple[str, ...], bool], Skeleton | None]
 """Roles and whether an answer follows, to the skeleton of the rendering."""
@@ -45,80 +47,39 @@ class Outline:
 
 
 def outline(roles: tuple[str, ...], find: Find, special: SpecialTokens) -> Outline | None:
-    """The outline for `roles`, or None where a draft has to be looked for in each conversation."""
+    """The outline for `roles`, or None where a draft has to be looked for in each conversation.
+
+    What `drafts` finds with a text in the place of each content that is nowhere else, where it would find that with any contents.
+    """
     answers = [number for number, role in enumerate(roles) if role == "assistant"]
-    whole = find(roles, False)
-    openings = [find(roles[:answer], True) for answer in answers]
-    ends = [find(roles[: answer + 1], False) for answer in answers]
-    known = [each for each in (whole, *openings, *ends) if each is not None]
-    if whole is None or len(known) < 1 + 2 * len(answers):
+    needed = [(roles, False), *((roles[:at], True) for at in answers), *((roles[: at + 1], False) for at in answers)]
+    known = [found for each in needed if (found := find(*each)) is not None and _safe(found.pieces, special.tokens)]
+    if len(known) < len(needed):
         return None
-    if not _all_there(whole, roles) or not all(_safe(each.pieces, special.tokens) for each in known):
+    nonce = secrets.token_hex(8)
+    stand_ins = [f"{OPENS}{nonce}.{number}{CLOSES}" for number in range(len(roles))]
+    whole, *marked = [special.mark(each.filled(stand_ins)) for each in known]
+    openings, ends = marked[: len(answers)], marked[len(answers) :]
+    try:
+        (draft,) = drafts(special, whole, openings, ends, [stand_ins[at] for at in answers])
+    except (BadInput, ValueError):  # refused, or turn by turn
         return None
-    marked = _marked(whole, special)
-    turns = []
-    for answer, opening, end in zip(answers, known[1 : 1 + len(answers)], known[1 + len(answers) :], strict=True):
-        before, after = _marked(opening, special), _marked(end, special)
-        turn = _turn(answer, before, after, special)
-        if turn is None or not _continues(before, after) or not _continues(after, marked):
-            return None
-        turns.append(turn)
+    certain = all(nonce not in turn.header and _ends_it(special, turn, end) for turn, end in zip(draft.turns, ends, strict=True))
+    if draft.text != whole.text or not certain or not all(stand_in in whole.text for stand_in in stand_ins):
+        return None
     asking = tuple(each for each in known if each.conditions or each.clock)
-    return Outline(asking, marked, len(_specials(marked, special)), tuple(turns))
+    return Outline(asking, tuple(Trace(stand_ins).pieces(draft.text)), draft.specials, draft.turns)
 
 
-def _all_there(whole: Skeleton, roles: Sequence[str]) -> bool:
-    return all(number in whole.pieces for number in range(len(roles)))
-
-
-def _marked(skeleton: Skeleton, special: SpecialTokens) -> tuple[Piece, ...]:
-    return tuple(special.mark(piece).text if isinstance(piece, str) else piece for piece in skeleton.pieces)
-
-
-def _continues(start: tuple[Piece, ...], whole: tuple[Piece, ...]) -> bool:
-    """Whether one rendering begins with the other, whatever the contents."""
-    *same, last = start
-    if tuple(same) != whole[: len(same)] or len(whole) <= len(same):
-        return False
-    following = whole[len(same)]
-    return following.startswith(last) if isinstance(last, str) and isinstance(following, str) else following == last
-
-
-def _turn(answer: int, opening: tuple[Piece, ...], end: tuple[Piece, ...], special: SpecialTokens) -> Turn | None:
-    """The answer between the opening and the first special token after it, with nothing but white space further on.
+def _ends_it(special: SpecialTokens, turn: Turn, end: Marked) -> bool:
+    """Whether the answer is ended by the first special token after the opening, with nothing but white space further on.
 
     Only so is it certain that no other stretch holds the same words.
     """
-    rest = end[len(opening) :]
-    if len(rest) != 2 or rest[0] != answer or not isinstance(rest[1], str) or not _continues(opening, end):
-        return None
-    header, written = _header(opening, special), str(end[len(opening) - 1])[len(str(opening[-1])) :]
-    closing = special.mark(rest[1])
-    if header is None or special.mark(written).starts or not closing.starts:
-        return None
-    if any(stretch.strip() for stretch in _between(closing.text, closing.starts, special)[1:]):
-        return None
-    before = len(_specials(opening, special))
-    return Turn(header, before - 1, before)
-
-
-def _header(opening: tuple[Piece, ...], special: SpecialTokens) -> str | None:
-    """What `Turn.header` says, where that is the template's words only."""
-    last = opening[-1]
-    starts = special.mark(last).starts if isinstance(last, str) else ()
-    if not isinstance(last, str) or not (starts or len(opening) == 1):
-        return None
-    return last[starts[-1] :] if starts else last
-
-
-def _between(text: str, starts: Sequence[int], special: SpecialTokens) -> list[str]:
-    """The text before, between and after the special tokens."""
-    begins = [0, *(special.after(text, start) for start in starts)]
-    return [text[begin:end] for begin, end in zip(begins, [*starts, len(text)], strict=True)]
-
-
-def _specials(marked: Iterable[Piece], special: SpecialTokens) -> list[int]:
-    return [start for piece in marked if isinstance(piece, str) for start in special.mark(piece).starts]
+    begins = [special.after(end.text, start) for start in end.starts[turn.terminator :]]
+    stops = [*end.starts[turn.terminator + 1 :], len(end.text)]
+    blank = not any(end.text[begin:stop].strip() for begin, stop in zip(begins, stops, strict=True))
+    return blank and turn.terminator == turn.before + 1
 
 
 def _safe(pieces: Sequence[Piece], tokens: Iterable[str]) -> bool:

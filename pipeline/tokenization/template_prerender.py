@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.common.errors import BadInput
 from pipeline.tokenization.template_environment import strftime_now
 from pipeline.tokenization.template_process import OutOfBounds, Refused
-from pipeline.tokenization.template_trace import Condition, Piece
+from pipeline.tokenization.template_trace import CLOSES, OPENS, Condition, Piece
 
 # Sequences of roles that are remembered, and messages in one. A file has a few dozen; a hostile one shall not fill the memory.
 MOST_SHAPES = 4096
@@ -86,7 +86,7 @@ class Skeletons:
 
     def _learn(self, trace: Trace, roles: tuple[str, ...], answer: bool) -> Skeleton | None:
         nonce = secrets.token_hex(8)
-        stand_ins = [f"\ue000{nonce}.{number}\ue001" for number in range(len(roles))]
+        stand_ins = [f"{OPENS}{nonce}.{number}{CLOSES}" for number in range(len(roles))]
         try:
             traced = trace(roles, stand_ins, answer)
             if not traced or any(nonce in piece for piece in traced["pieces"] if isinstance(piece, str)):

@@ -8,12 +8,15 @@ tracing with `ContentDependent`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, SupportsIndex
 
 Piece = str | int
 """Text of the template's own, or the number of the message whose content stands there."""
+
+OPENS, CLOSES = "\ue000", "\ue001"
 
 
 class ContentDependent(Exception):
@@ -45,33 +48,27 @@ _QUESTIONS: dict[str, Callable[[str, Any], bool]] = {
 class Trace:
     """One run of a template.
 
+    Args:
+        stand_ins: what stands in the place of each message's content: text that begins with `OPENS`, ends with `CLOSES`, and
+            is nowhere else.
+
     Attributes:
-        stand_ins: what stands in the place of each message's content wherever code takes the plain value of a `Traced`.
         conditions: what the template asked so far.
     """
 
     def __init__(self, stand_ins: Sequence[str]) -> None:
-        self.stand_ins = stand_ins
+        self._message_of = {stand_in: number for number, stand_in in enumerate(stand_ins)}
+        self._stand_in = re.compile(f"({'|'.join(map(re.escape, stand_ins))})")
         self.conditions: set[Condition] = set()
 
-    def content(self, message: int) -> Traced:
-        return self.joined([message])
-
-    def joined(self, pieces: Iterable[Piece]) -> Traced:
-        merged: list[Piece] = []
-        for piece in pieces:
-            if isinstance(piece, str) and merged and isinstance(merged[-1], str):
-                merged[-1] += piece
-            elif piece != "":
-                merged.append(piece)
-        text = Traced("".join(piece if isinstance(piece, str) else self.stand_ins[piece] for piece in merged))
-        text.pieces, text.trace = tuple(merged), self
+    def text(self, plain: str) -> Traced:
+        text = Traced(plain)
+        text.trace = self
         return text
 
-
-def pieces_of(text: str) -> tuple[Piece, ...]:
-    """What `text` is made of."""
-    return text.pieces if isinstance(text, Traced) else (text,)
+    def pieces(self, text: str) -> list[Piece]:
+        """What `text` is made of."""
+        return [self._message_of.get(piece, piece) for piece in self._stand_in.split(text) if str.__len__(piece)]
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
@@ -79,25 +76,28 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 
 
 class Traced(str):
-    """Literals and contents of messages, to be used by a template where it would have a string. Made by `Trace`.
+    """Literals and contents of messages (their stand-ins), to be used by a template where it would have a string. See `Trace`.
 
     Every method of `str` that is not given here raises `ContentDependent`.
     """
 
-    pieces: tuple[Piece, ...]
     trace: Trace
+
+    @property
+    def _pieces(self) -> list[Piece]:
+        return self.trace.pieces(self)
 
     def __str__(self) -> str:
         return self
 
     def __add__(self, other: str) -> str:
-        return self.trace.joined([*self.pieces, *pieces_of(other)]) if isinstance(other, str) else NotImplemented
+        return self.trace.text(str.__add__(self, other)) if isinstance(other, str) else NotImplemented
 
     def __radd__(self, other: str) -> str:
-        return self.trace.joined([*pieces_of(other), *self.pieces]) if isinstance(other, str) else NotImplemented
+        return self.trace.text(str.__add__(other, self)) if isinstance(other, str) else NotImplemented
 
     def __bool__(self) -> bool:
-        return bool(self.pieces)  # a message's content is never empty
+        return str.__len__(self) > 0  # a message's content is never empty
 
     def __eq__(self, other: object) -> bool:
         if other is self or not isinstance(other, str):
@@ -111,14 +111,14 @@ class Traced(str):
         raise ContentDependent
 
     def __contains__(self, text: Any) -> bool:
-        found = any(text in piece for piece in self.pieces if isinstance(piece, str))
+        found = any(text in piece for piece in self._pieces if isinstance(piece, str))
         return found or self._answer("contains", text)
 
     def startswith(self, text: Any, *limits: SupportsIndex | None) -> bool:
-        return self._at_an_end(self.pieces[:1], "startswith", text, limits)
+        return self._at_an_end(self._pieces[:1], "startswith", text, limits)
 
     def endswith(self, text: Any, *limits: SupportsIndex | None) -> bool:
-        return self._at_an_end(self.pieces[-1:], "endswith", text, limits)
+        return self._at_an_end(self._pieces[-1:], "endswith", text, limits)
 
     def split(self, separator: str | None = None, *limit: SupportsIndex) -> list[str]:
         if separator is None or limit or separator in self:
@@ -129,32 +129,21 @@ class Traced(str):
         return self.lstrip(characters).rstrip(characters)
 
     def lstrip(self, characters: str | None = None, /) -> str:
-        left = list(self.pieces)
-        while left and not self._stays(left[0], "lstrip", characters):
-            left[0] = str(left[0]).lstrip(characters)
-            if left[0]:
-                break
-            del left[0]
-        return self.trace.joined(left)
+        return self._stripped(str.lstrip(self, characters), 0, "lstrip", characters)
 
     def rstrip(self, characters: str | None = None, /) -> str:
-        left = list(self.pieces)
-        while left and not self._stays(left[-1], "rstrip", characters):
-            left[-1] = str(left[-1]).rstrip(characters)
-            if left[-1]:
-                break
-            del left[-1]
-        return self.trace.joined(left)
+        return self._stripped(str.rstrip(self, characters), -1, "rstrip", characters)
 
-    def _stays(self, piece: Piece, question: str, characters: str | None) -> bool:
-        """Whether a strip stops at this piece: at a content always, on condition."""
-        if isinstance(characters, Traced):
+    def _stripped(self, left: str, end: int, question: str, characters: str | None) -> str:
+        """A strip stops at a content always, on condition."""
+        if isinstance(characters, Traced) or (characters and (OPENS in characters or CLOSES in characters)):
             raise ContentDependent
-        if isinstance(piece, int):
-            self.trace.conditions.add(Condition(piece, question, characters))
-        return isinstance(piece, int)
+        stripped = self.trace.text(left)
+        if left and isinstance(last := stripped._pieces[end], int):
+            self.trace.conditions.add(Condition(last, question, characters))
+        return stripped
 
-    def _at_an_end(self, last: tuple[Piece, ...], question: str, text: Any, limits: tuple[Any, ...]) -> bool:
+    def _at_an_end(self, last: list[Piece], question: str, text: Any, limits: tuple[Any, ...]) -> bool:
         if limits or not isinstance(text, str):
             raise ContentDependent
         if last and isinstance(last[0], str) and len(last[0]) >= len(text):
@@ -163,10 +152,11 @@ class Traced(str):
 
     def _answer(self, question: str, argument: str) -> bool:
         """No, on condition; of a message's whole content only."""
-        if len(self.pieces) != 1 or not isinstance(self.pieces[0], int):
+        pieces = self._pieces
+        if len(pieces) != 1 or not isinstance(pieces[0], int):
             raise ContentDependent
         # Raises as well where the argument is a content: that has no hash.
-        self.trace.conditions.add(Condition(self.pieces[0], question, argument))
+        self.trace.conditions.add(Condition(pieces[0], question, argument))
         return False
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Template
 
 from pipeline.tokenization.template_environment import ChatEnvironment, strftime_now
-from pipeline.tokenization.template_trace import ContentDependent, Trace, pieces_of
+from pipeline.tokenization.template_trace import ContentDependent, Trace
 from pipeline.tokenization.tracing_environment import TracingEnvironment
 
 # Above what the interpreter takes. A row has at most four million characters, and a dozen copies of it fit.
@@ -68,7 +68,7 @@ def _render(source: str, **given: Any) -> dict[str, Any]:
 def trace(source: str, messages: list[dict[str, str]], **given: Any) -> dict[str, Any]:
     """What `template_prerender.Skeleton` holds, or nothing where the template looks into a content."""
     tracing = Trace([message["content"] for message in messages])
-    traced = [{"role": each["role"], "content": tracing.content(number)} for number, each in enumerate(messages)]
+    traced = [{"role": each["role"], "content": tracing.text(each["content"])} for each in messages]
     clock: list[tuple[str, str]] = []
     try:
         template = _compiled_to_trace(source)
@@ -78,7 +78,7 @@ def trace(source: str, messages: list[dict[str, str]], **given: Any) -> dict[str
     if len(tracing.conditions) > _MOST_CONDITIONS or str.__len__(text) > _MOST_TEXT:
         return {}
     conditions = [(each.message, each.question, each.argument) for each in tracing.conditions]
-    return {"pieces": pieces_of(text), "conditions": conditions, "clock": clock}
+    return {"pieces": tracing.pieces(text), "conditions": conditions, "clock": clock}
 
 
 _WORK: dict[str, Callable[..., dict[str, Any]]] = {"check": _check, "render": _render, "trace": trace}

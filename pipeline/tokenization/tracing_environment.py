@@ -12,7 +12,7 @@ from jinja2.runtime import Macro
 from jinja2.visitor import NodeTransformer
 
 from pipeline.tokenization.template_environment import ChatEnvironment, TemplateNamespace, raise_exception
-from pipeline.tokenization.template_trace import ContentDependent, Traced, pieces_of
+from pipeline.tokenization.template_trace import ContentDependent, Traced
 
 # Filters that pass text on whole, through its own methods, or look at the list of messages only.
 _KNOWN_FILTERS = {
@@ -94,9 +94,8 @@ class _Inline(Extension):
 def _concat(parts: Iterable[str]) -> str:
     parts = list(parts)
     traced = next((part for part in parts if isinstance(part, Traced)), None)
-    if traced is None:
-        return "".join(parts)
-    return traced.trace.joined(piece for part in parts for piece in pieces_of(part))
+    text = "".join(parts)
+    return text if traced is None else traced.trace.text(text)
 
 
 def _contains(item: Any, container: Any) -> bool:
