@@ -28,9 +28,11 @@ _MOST_DEPTH = 8  # of arrays in arrays
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Arrays are not kept, only their length (`lengths`): the tokenizer has hundreds of thousands of strings.
+    """What stands before the tensors. Of an array only its length is read: the tokenizer has hundreds of thousands of strings.
 
     Attributes:
+        metadata: key -> scalar or text.
+        lengths: key of an array -> its number of items.
         tensors: name -> dimensions, the fastest-moving first (a linear layer's are (in, out)).
         tokenizer_digest: sha256 of every `tokenizer.*` entry as it stands in the file, and of the architecture.
     """

@@ -16,7 +16,7 @@ from pipeline.runs.folders import RunFolder
 
 
 def note(run: RunFolder, base: BaseModel) -> None:
-    """Write down what the run is about to train on."""
+    """Write into the run folder what the run is about to train on: name, path and fingerprints of weights and tokenizer."""
     write_json(run.base_model, {"name": base.name, "path": str(base.path), **_contents(base)})
 
 

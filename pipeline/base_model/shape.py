@@ -70,7 +70,10 @@ class ModelShape:
 
 
 def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of each linear layer of one decoder layer, by the name `train.lora.target_modules` uses."""
+    """(inputs, outputs), in features, of each linear layer of one decoder layer, by the name `train.lora.target_modules` uses.
+
+    The names are the family's (`families.family_of`); of a family without a row they are Llama's, and sizes an estimate.
+    """
     widths: dict[Width, int] = {
         "hidden": shape.hidden,
         "query": shape.heads * shape.head_dim,

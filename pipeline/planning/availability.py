@@ -16,7 +16,7 @@ def availability(model: CuratedModel, device: Device | None = None) -> str | Non
     """Why this model can't be chosen on this machine now, or None when it can.
 
     Args:
-        device: where it would train; None leaves memory out.
+        device: where it would train, with its free memory; None leaves memory out.
     """
     if device and (reason := _lacks_memory(model.shape, device)):
         return reason

@@ -19,8 +19,13 @@ _KERNELS_NEED = "an NVIDIA GPU of capability 8.0 or more"
 
 @dataclass(frozen=True)
 class Computing:
-    """What the matrix products are computed in; whose layers are trained, our fused ones or the model's own; and how the
-    model's own keep packed documents apart."""
+    """How a model computes.
+
+    Attributes:
+        dtype: of the matrix products.
+        kernels: whose decoder layers are trained: "fused" are ours, "plain" the model's own.
+        attention: how the model's own layers keep packed documents apart: "varlen" by their offsets, else by a mask.
+    """
 
     dtype: ComputeDtype
     kernels: Kernels
@@ -29,6 +34,9 @@ class Computing:
 
 def computing(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str]) -> Computing:
     """The choices for this device, each with its reason.
+
+    Args:
+        reasons: gets the reason of each choice, by its name, in words for a person.
 
     Raises:
         BadInput: something was set that does not work here.

@@ -1,4 +1,4 @@
-"""Peak memory of training with the fused layers: the sizes of the tensors that `training.fused` keeps.
+"""Peak memory of training with the fused layers: the sizes of the tensors that `pipeline.training.fused` saves.
 
 `tests/pipeline/test_planning.py` holds it against measured peaks.
 """
@@ -15,7 +15,7 @@ from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, with_c
 
 ITEM = 2  # bfloat16
 LOGIT_BYTES = 256 << 20
-"""Logits held at once: `training.fused.model` cuts them to this."""
+"""Logits held at once: `pipeline.training.fused.decoder` cuts them to this."""
 
 
 def estimate_fused(
@@ -32,6 +32,7 @@ def estimate_fused(
     """The peak of one forward and backward pass over `tokens` tokens and the optimizer step after it.
 
     Args:
+        rank, target_modules, dropout: of the LoRA adapter.
         tokens: of the micro-batch, padding included.
         recomputed_layers: so many keep their input only.
         keep_dequantized: the quantized weights are held in 16 bits too.
@@ -62,7 +63,7 @@ def estimate_fused(
 
 
 def _kept_per_token(shape: ModelShape, rank: int, targets: Collection[str]) -> int:
-    """Bytes of `training.fused.layer.Kept`, a token."""
+    """Bytes a token of `pipeline.training.fused.decoder_layer.SavedActivations`."""
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     wide = 2 * shape.hidden + (query + 2 * key) + query + 2 * shape.intermediate
     ranks = rank * sum(name in linear_layers(shape) for name in targets)

@@ -65,7 +65,9 @@ def estimate(
     """The peak of one forward and backward pass over `rows` × `row_tokens` tokens and the optimizer step after it.
 
     Args:
+        rank, target_modules, dropout: of the LoRA adapter; layers of other names are left out.
         rows, row_tokens: the micro-batch, padding included.
+        device: "cuda" or "cpu".
         by_offsets: attention is by the documents' offsets, without a mask.
         trained_share: of the tokens that have a label.
     """

@@ -141,7 +141,13 @@ def _with_weights_kept(chosen: MicroBatch, sizes: _Sizes) -> MicroBatch:
 def memory_of(
     config: Config, shape: ModelShape, device: Device, rows: int, checkpointing: bool, row_tokens: int | None = None
 ) -> MemoryEstimate:
-    """Bytes at the peak with this micro-batch; rows of `data.max_seq_len` where `row_tokens` is not given."""
+    """The memory this config would take with a micro-batch, in bytes at the peak.
+
+    Args:
+        rows: of one forward pass.
+        checkpointing: every layer is recomputed in the backward pass.
+        row_tokens: of a row; None for `data.max_seq_len`.
+    """
     kernels: Kernels = "fused" if fused_works(config, shape, device) else "plain"
     sizes = _Sizes(config, shape, device, kernels, row_tokens or config.data.max_seq_len)
     return sizes.of(rows, shape.layers if checkpointing else 0).memory

@@ -29,7 +29,7 @@ def run(ctx: StepContext, resume: bool = False) -> StepResult:
 
     Raises:
         MissingArtifact: the base model, the prepared data or the plan is not there.
-        BadInput, EnvironmentFault, Diverged, Stopped: see `training.engine.train`.
+        BadInput, EnvironmentFault, Diverged, Stopped: see `pipeline.training.train.train`.
     """
     assert ctx.run is not None
     if is_unchanged(ctx):
