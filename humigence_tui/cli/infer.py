@@ -18,7 +18,7 @@ from pipeline.base_model.locate import require_base_model
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.dataset.readers.file_check import require_readable
-from pipeline.dataset.readers.jsonl import read_lines, unit
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.export import packaged
 from pipeline.export.package_folder import MANIFEST
 from pipeline.runs.folders import Workspace
@@ -102,14 +102,14 @@ def _asked(prompt: str) -> str:
 def _prompts_of(file: Path) -> list[str]:
     """Raises `BadInput` with the lines that are no prompt."""
     require_readable(file, "--prompts")
-    prompts, problems, counts = list[str](), list[str](), unit(file)
-    for line in read_lines(file):
-        text = line.row.get("prompt")
+    prompts, problems, reader = list[str](), list[str](), reader_of(file)
+    for raw in reader.rows(file):
+        text = raw.row.get("prompt")
         if isinstance(text, str) and text.strip() and len(text) <= _MOST_CHARACTERS:
             prompts.append(text)
         else:
-            reason = line.problem or 'no "prompt" with text in it'
-            problems.append(f"{counts} {line.number}: {reason}")
+            reason = raw.problem or 'no "prompt" with text in it'
+            problems.append(f"{reader.unit} {raw.number}: {reason}")
     if problems:
         told = "\n".join(f"  {problem}" for problem in problems[:20])
         raise BadInput(f"{file}: {len(problems)} unreadable\n{told}", 'a line is {"prompt": "…"}')

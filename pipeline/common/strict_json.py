@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
@@ -24,3 +25,8 @@ def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise DuplicateKey(key)
         seen.add(key)
     return result
+
+
+def complaint(error: json.JSONDecodeError) -> str:
+    """What is wrong, without the place that its last words announce: reasons are counted, each place on its own is not."""
+    return error.msg.removesuffix(" at").removesuffix(" starting")

@@ -1,4 +1,4 @@
-"""How much there is to train on, guessed from the first thousand lines of the raw file, before anything is tokenized.
+"""How much there is to train on, guessed from the first thousand rows of the raw file, before anything is tokenized.
 
 About four characters a token (English text in today's vocabularies); the plan marks what rests on it with ≈.
 """
@@ -17,11 +17,12 @@ from pipeline.dataset import source
 from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import row_capacity
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
-from pipeline.dataset.readers.jsonl import Line, count_lines, read_lines
+from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.schemas.registry import schema
 from pipeline.runs.folders import Workspace
 
-SAMPLE_LINES = 1000
+SAMPLE_ROWS = 1000
 CHARACTERS_A_TOKEN = 4
 TEMPLATE_TOKENS = 6  # around each message: role, separators, terminator
 PACKED_SHARE = 0.95  # how full best-fit rows are
@@ -48,24 +49,25 @@ def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
 def _estimated(path: Path, config: Config) -> DataFigures:
     require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
-        lines = list(islice(read_lines(path), SAMPLE_LINES))
-        total = lines[-1].number if len(lines) < SAMPLE_LINES else count_lines(path)
+        reader = reader_of(path)
+        rows = list(islice(reader.rows(path), SAMPLE_ROWS))
+        total = rows[-1].number if len(rows) < SAMPLE_ROWS else reader.count(path)
     except IndexError as error:
         raise BadInput(f"{path}: there is no row in it", "one JSON object a line") from error
     except OSError as error:
         raise BadInput(f"data.raw_path: {path} cannot be read: {error.strerror}") from error
-    sample = _measure(lines, config.data)
+    sample = _measure(rows, config.data)
     if not sample.tokens:
         name = config.data.row_schema
-        raise BadInput(f"{path}: none of the first {len(lines)} rows is a {name} row", "humigence validate tells what is wrong")
-    return _scaled(sample, config.data.split.train * total / lines[-1].number, config.data)
+        raise BadInput(f"{path}: none of the first {len(rows)} rows is a {name} row", "humigence validate tells what is wrong")
+    return _scaled(sample, config.data.split.train * total / rows[-1].number, config.data)
 
 
-def _measure(lines: Iterable[Line], data: DataSection) -> _Sample:
+def _measure(rows: Iterable[RawRow], data: DataSection) -> _Sample:
     sample, messages_of = _Sample([], []), schema(data.row_schema).messages
-    for line in lines:
+    for raw in rows:
         try:
-            messages = messages_of(line.row)
+            messages = messages_of(raw.row)
         except BadInput:
             continue
         lengths = [(each["role"], len(each["content"]) / CHARACTERS_A_TOKEN) for each in messages]

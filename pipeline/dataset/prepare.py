@@ -1,4 +1,4 @@
-"""From a raw JSONL file to the folder that `processed` describes, in one pass over the text and one over the tokens.
+"""From a raw file to the folder that `processed` describes, in one pass over the text and one over the tokens.
 
 Held in memory are a digest and a few numbers for each conversation: about 150 MB for a million.
 """
@@ -22,7 +22,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.ordered_threads import in_order
 from pipeline.dataset.processed import SPLITS, packed_rows
-from pipeline.dataset.readers import jsonl
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import Drafted, drafted, labelled_documents
 from pipeline.dataset.split import assign
@@ -76,7 +76,7 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
     Raises:
         BadInput: no row of the file can be used; says why, with line numbers.
     """
-    counts, kept = Counts(rejected=Tally(jsonl.unit(raw))), Kept()
+    counts, kept = Counts(rejected=Tally(reader_of(raw).unit)), Kept()
     conversations, documents = folder / "kept.jsonl", folder / "kept.arrow"
     with (
         conversations.open("w", encoding="utf-8") as text,
@@ -116,7 +116,7 @@ class Measured:
 
 def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progress) -> Measured:
     """All that `prepare` would do but writing. Raises as it does."""
-    counts, kept = Counts(rejected=Tally(jsonl.unit(raw))), Kept()
+    counts, kept = Counts(rejected=Tally(reader_of(raw).unit)), Kept()
     with closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good:
         for _ in good:
             pass
@@ -161,8 +161,8 @@ def _good_rows(
 def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[Drafted]:
     """Every row of the file, all done but the tokens."""
     met: set[bytes] = set()
-    for line in jsonl.read_lines(raw):
-        row = drafted(line, config, tokenizer, met)
+    for raw_row in reader_of(raw).rows(raw):
+        row = drafted(raw_row, config, tokenizer, met)
         if row.drafts:
             met.add(row.name)
         yield row

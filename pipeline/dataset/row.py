@@ -1,4 +1,4 @@
-"""From a line of the raw file to the documents it is trained as, or why it is not: for preparing rows and for showing them."""
+"""From a row of the raw file to the documents it is trained as, or why it is not: for preparing rows and for showing them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, RowSchema
 from pipeline.dataset.cleaning import clean, digest
-from pipeline.dataset.readers.jsonl import Line
+from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.schemas.registry import fitting, schema
 from pipeline.tokenization.messages import Message
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 AnyDocument = TypeVar("AnyDocument", "Encoded", "Document")
 
 
-def conversation_of(line: Line, config: Config) -> tuple[list[Message], set[str]]:
+def conversation_of(raw: RawRow, config: Config) -> tuple[list[Message], set[str]]:
     """The cleaned conversation and what cleaning changed. Raises `BadInput` with the reason a row is rejected for."""
-    if line.problem:
-        raise BadInput(line.problem)
-    return clean(schema(config.data.row_schema).messages(line.row))
+    if raw.problem:
+        raise BadInput(raw.problem)
+    return clean(schema(config.data.row_schema).messages(raw.row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,18 @@ class Drafted:
     drafts: tuple[Draft, ...] = ()
 
 
-def drafted(line: Line, config: Config, tokenizer: ChatTokenizer, met: Container[bytes]) -> Drafted:
+def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Container[bytes]) -> Drafted:
     """The row, all done but the tokens. `met` are the digests of conversations that stand further up."""
-    schema = fitting(line.row)
+    schema = fitting(raw.row)
     try:
-        messages, changes = conversation_of(line, config)
+        messages, changes = conversation_of(raw, config)
         name = digest(messages)
         if name in met:
-            return Drafted(line.number, schema, name=name)
+            return Drafted(raw.number, schema, name=name)
         drafts = tuple(tokenizer.drafts(messages))
     except BadInput as problem:
-        return Drafted(line.number, schema, problem.message)
-    return Drafted(line.number, schema, "", name, tuple(messages), frozenset(changes), drafts)
+        return Drafted(raw.number, schema, problem.message)
+    return Drafted(raw.number, schema, "", name, tuple(messages), frozenset(changes), drafts)
 
 
 def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config, tokenizer: ChatTokenizer) -> list[Document]:
@@ -83,12 +83,12 @@ class Look:
     reason: str = ""
 
 
-def look_at(line: Line, config: Config, tokenizer: ChatTokenizer | None) -> Look:
+def look_at(raw: RawRow, config: Config, tokenizer: ChatTokenizer | None) -> Look:
     """What would become of one row. Twins are not known here: they take all rows before it."""
     messages: list[Message] = []
     changes: set[str] = set()
     try:
-        messages, changes = conversation_of(line, config)
+        messages, changes = conversation_of(raw, config)
         return Look(messages, changes, documents_of(messages, config, tokenizer) if tokenizer else [])
     except BadInput as problem:
         return Look(messages, changes, [], problem.message)

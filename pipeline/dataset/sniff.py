@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import RowSchema
 from pipeline.dataset.readers.file_check import require_readable
-from pipeline.dataset.readers.jsonl import count_lines, read_lines, unit
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.schemas.registry import FITS_NONE, fitting
 
 LOOKED_AT = 100
@@ -39,17 +39,17 @@ def peek(path: Path) -> Peek:
     """Look at `path`. Reads the whole file once, to count; never raises for what is in it."""
     try:
         require_readable(path)
-        first = list(islice(read_lines(path), LOOKED_AT))
-        lines = count_lines(path)
+        reader = reader_of(path)
+        first, lines = list(islice(reader.rows(path), LOOKED_AT)), reader.count(path)
     except OSError as error:
         return Peek(problem=error.strerror or str(error))
     except BadInput as error:
         return Peek(problem=error.message.split(f"{path}: ", 1)[-1])
     if not first:
         return Peek(lines, problem="the file is empty")
-    found = [None if line.problem else fitting(line.row) for line in first]
+    found = [None if raw.problem else fitting(raw.row) for raw in first]
     counts = Counter(schema for schema in found if schema)
     schema, count = counts.most_common(1)[0] if counts else (None, 0)
-    bad = next((line for line, fits in zip(first, found, strict=True) if fits is None), None)
-    problem = f"{unit(path)} {bad.number}: {bad.problem or FITS_NONE}" if bad else ""
+    bad = next((raw for raw, fits in zip(first, found, strict=True) if fits is None), None)
+    problem = f"{reader.unit} {bad.number}: {bad.problem or FITS_NONE}" if bad else ""
     return Peek(lines, len(first), schema, count, problem)

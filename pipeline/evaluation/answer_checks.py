@@ -17,7 +17,8 @@ from pathlib import Path
 from pipeline.common.errors import BadInput
 from pipeline.config.file import find_file
 from pipeline.dataset.readers.file_check import require_readable
-from pipeline.dataset.readers.jsonl import Line, read_lines, unit
+from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.evaluation.function_words import FUNCTION_WORDS
 
 _MOST_PROMPTS = 1000
@@ -52,13 +53,13 @@ def read_prompts(file: Path) -> list[CuratedPrompt]:
         BadInput: unreadable lines, all told with their numbers.
     """
     require_readable(file, "eval.curated_prompts_path")
-    prompts, problems, counts = list[CuratedPrompt](), list[str](), unit(file)
+    prompts, problems, reader = list[CuratedPrompt](), list[str](), reader_of(file)
     try:
-        for line in read_lines(file):
+        for raw in reader.rows(file):
             try:
-                prompts.append(_prompt(line))
+                prompts.append(_prompt(raw))
             except ValueError as error:
-                problems.append(f"{counts} {line.number}: {error}")
+                problems.append(f"{reader.unit} {raw.number}: {error}")
             if len(prompts) + len(problems) > _MOST_PROMPTS:
                 problems.append(f"at most {_MOST_PROMPTS} prompts are answered, there are more")
                 break
@@ -70,10 +71,10 @@ def read_prompts(file: Path) -> list[CuratedPrompt]:
     return prompts
 
 
-def _prompt(line: Line) -> CuratedPrompt:
-    row = line.row
-    if line.problem:
-        raise ValueError(line.problem)
+def _prompt(raw: RawRow) -> CuratedPrompt:
+    row = raw.row
+    if raw.problem:
+        raise ValueError(raw.problem)
     if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
         raise ValueError('no "prompt" with text in it')
     if unknown := sorted(row.keys() - {"prompt", "must_mention"}):

@@ -26,8 +26,9 @@ from pipeline.dataset import source
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.processed import SPLITS
-from pipeline.dataset.readers import jsonl
 from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_WORDS, histogram, rendered, shortened
@@ -48,11 +49,11 @@ _BYTES_AT_ONCE = 1 << 18
 
 
 def handlers() -> Mapping[str, Handler]:
-    rows = Rows()
-    return {"open": rows.open, "row": rows.row}
+    browser = RowBrowser()
+    return {"open": browser.open, "row": browser.row}
 
 
-class Rows:
+class RowBrowser:
     """One raw file, opened with a config."""
 
     def __init__(self) -> None:
@@ -78,8 +79,8 @@ class Rows:
         here = Workspace(Path(workspace))
         self._path = self._kept.enter_context(source.as_file(self._config, here))
         require_readable(self._path, missing_hint="choose the file in the wizard, or humigence config set data.raw_path PATH")
-        self._in_array = jsonl.is_array(self._path)
-        self._rejected = Tally(jsonl.unit(self._path))
+        self._reader = reader_of(self._path)
+        self._rejected = Tally(self._reader.unit)
         self._request = request
         index = threading.Thread(target=self._index, name="index", daemon=True)
         index.start()
@@ -107,7 +108,7 @@ class Rows:
     def _index(self) -> None:
         told = time.monotonic()
         try:
-            for number, position in jsonl.positions(self._path):
+            for number, position in self._reader.positions(self._path):
                 self._lines.append(number)
                 self._positions.append(position)  # last: its length says how many rows there are
                 if time.monotonic() - told > _TELL_EVERY_S:
@@ -127,15 +128,15 @@ class Rows:
                     index.join(0.02)
                     continue
                 self._nobody_waits.wait()
-                self._judge([self._line(file, row) for row in self._next()])
+                self._judge([self._raw(file, row) for row in self._next()])
                 if time.monotonic() - told > _TELL_EVERY_S:
                     told = time.monotonic()
                     self._tell_counted()
         self._divide()
         self._tell_counted()
 
-    def _line(self, file: BinaryIO, row: int) -> jsonl.Line:
-        return jsonl.line_at(file, self._lines[row], self._positions[row], in_array=self._in_array)
+    def _raw(self, file: BinaryIO, row: int) -> RawRow:
+        return self._reader.row_at(file, self._lines[row], self._positions[row])
 
     def _next(self) -> range:
         """The rows to look at together: as many as are soon done, one at least."""
@@ -145,23 +146,23 @@ class Rows:
             end += 1
         return range(first, end)
 
-    def _judge(self, lines: Sequence[jsonl.Line]) -> None:
-        for code in self._judged_bare(lines) if self._tokenizer is None else self._judged(lines, self._tokenizer):
+    def _judge(self, rows: Sequence[RawRow]) -> None:
+        for code in self._judged_bare(rows) if self._tokenizer is None else self._judged(rows, self._tokenizer):
             self._how_many[code] += 1
             self._codes.append(code)
 
-    def _judged_bare(self, lines: Sequence[jsonl.Line]) -> Iterator[int]:
-        for line in lines:
+    def _judged_bare(self, rows: Sequence[RawRow]) -> Iterator[int]:
+        for raw in rows:
             try:
-                messages, _ = conversation_of(line, self._config)
+                messages, _ = conversation_of(raw, self._config)
                 yield self._kept_or_twin(digest(messages))
             except BadInput as problem:
-                yield self._reject(problem.message, line.number)
+                yield self._reject(problem.message, raw.number)
 
-    def _judged(self, lines: Sequence[jsonl.Line], tokenizer: ChatTokenizer) -> Iterator[int]:
-        rows = [drafted(line, self._config, tokenizer, self._digests) for line in lines]
-        tokens = iter(tokenizer.encode([draft for row in rows for draft in row.drafts]))
-        for row in rows:
+    def _judged(self, rows: Sequence[RawRow], tokenizer: ChatTokenizer) -> Iterator[int]:
+        batch = [drafted(raw, self._config, tokenizer, self._digests) for raw in rows]
+        tokens = iter(tokenizer.encode([draft for row in batch for draft in row.drafts]))
+        for row in batch:
             its_tokens = list(islice(tokens, len(row.drafts)))
             try:
                 if row.problem:
@@ -256,9 +257,8 @@ class Rows:
 
     def _words(self, file: Any, row: int) -> str:
         """What a search looks at: what is said, or the bare line where it is no conversation."""
-        line = self._line(file, row)
         try:
-            messages, _ = conversation_of(line, self._config)
+            messages, _ = conversation_of(self._raw(file, row), self._config)
         except BadInput:
             return self._bare(row).casefold()
         return "\n".join(message["content"] for message in messages).casefold()
@@ -273,7 +273,7 @@ class Rows:
 
     def _rendered(self, row: int) -> dict[str, Any]:
         with self._path.open("rb") as file:
-            look = look_at(self._line(file, row), self._config, self._tokenizer)
+            look = look_at(self._raw(file, row), self._config, self._tokenizer)
         told: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "reason": look.reason}
         told |= {"changes": sorted(look.changes), "turns": sum(message["role"] != "system" for message in look.messages)}
         told["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
@@ -287,8 +287,7 @@ class Rows:
     def _bare(self, row: int) -> str:
         """The line as it is written."""
         with self._path.open("rb") as file:
-            file.seek(self._positions[row])
-            return file.readline(4 * MOST_CHARACTERS).decode("utf-8", "replace").rstrip("\r\n")
+            return self._reader.text_at(file, self._positions[row], 4 * MOST_CHARACTERS)
 
 
 def _copied(column: array[int]) -> NDArray[np.int64]:

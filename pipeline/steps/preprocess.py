@@ -14,8 +14,9 @@ from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.dataset import processed, source
 from pipeline.dataset.processed import ProcessedData
+from pipeline.dataset.readers import json_array
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
-from pipeline.dataset.readers.jsonl import count_lines, is_array
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
 from pipeline.runs.progress import Progress
@@ -71,7 +72,8 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
     from pipeline.dataset.prepare import prepare
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-    rows = count_lines(raw)  # first: a damaged array is told before anybody has waited for the tokenizer
+    reader = reader_of(raw)
+    rows = reader.count(raw)  # first: a damaged array is told before anybody has waited for the tokenizer
     tokenizer = ChatTokenizer.load(base)
     stopped = Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
     progress = Progress(ctx, "preprocess", rows, "rows", stopped=stopped)
@@ -90,7 +92,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
             f"preparing the data failed: {error.filename or folder}: {error.strerror or error}", "humigence doctor"
         )
         raise machine_faults.in_words(error, folder) or other from error
-    _tell(ctx, report)
+    _tell(ctx, report, reader.notice)
     return ProcessedData(folder, folder.name, report)
 
 
@@ -100,7 +102,7 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
         "fingerprint": folder.name,
         "raw_path": data.raw_path,
         "raw_sha256": files.sha256_file(raw),
-        "json_array": is_array(raw),
+        "json_array": reader_of(raw) is json_array.READER,
         "schema": data.row_schema,
         "model": base.name,
         "template": base.template,
@@ -111,10 +113,10 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
     }
 
 
-def _tell(ctx: StepContext, report: dict[str, Any]) -> None:
+def _tell(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
     """What a person should know before training on it."""
-    if report["json_array"]:
-        ctx.emit(Note(f"{report['raw_path']} is one JSON array, not one row a line: all of its {report['rows']} rows are read"))
+    if notice:
+        ctx.emit(Note(f"{report['raw_path']} {notice}: all of its {report['rows']} rows are read"))
     rejected = report["rejected_in_words"]
     if rejected:
         more = [f"{len(rejected) - _REASONS_TOLD} more reasons"] if len(rejected) > _REASONS_TOLD else []

@@ -16,9 +16,9 @@ from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_sh
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.dataset import source
 from pipeline.dataset.processed import PREPARED_OVER_RAW, raw_file
-from pipeline.dataset.readers import jsonl
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
-from pipeline.dataset.readers.jsonl import Line, read_lines
+from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas.registry import fitting
 from pipeline.evaluation import gates
@@ -236,36 +236,37 @@ def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
 def _check_rows(path: Path, ctx: StepContext) -> Iterator[HumigenceError]:
     require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
-        if jsonl.is_array(path):
-            jsonl.count_lines(path)  # to its end: an array that breaks off has no rows that could be told apart
-        lines, unit = list(islice(read_lines(path), ROWS_LOOKED_AT)), jsonl.unit(path)
+        reader = reader_of(path)
+        if reader.must_be_whole:
+            reader.count(path)  # to its end: where it breaks off, its rows can't be told apart
+        rows = list(islice(reader.rows(path), ROWS_LOOKED_AT))
     except OSError as error:
         yield EnvironmentFault(f"data.raw_path: {path} cannot be read ({error.strerror})", "humigence doctor looks at the disk")
         return
-    if not lines:
+    if not rows:
         yield BadInput(f"data.raw_path: {path} has no row", "one JSON object a line")
         return
-    bad = [(line, problem) for line in lines if (problem := _row_problem(line, ctx))]
+    bad = [(raw, problem) for raw in rows if (problem := _row_problem(raw, ctx))]
     if not bad:
         return
-    line, problem = bad[0]
-    told = f"{path}: {unit} {line.number}: {problem}"
-    if len(bad) < len(lines):
-        ctx.emit(Note(f"{len(bad)} of the first {len(lines)} rows will be left out: {told}", "warning"))
+    raw, problem = bad[0]
+    first = f"{path}: {reader.unit} {raw.number}: {problem}"
+    if len(bad) < len(rows):
+        ctx.emit(Note(f"{len(bad)} of the first {len(rows)} rows will be left out: {first}", "warning"))
         return
-    yield BadInput(f"data.raw_path: none of the first {len(lines)} rows can be used: {told}", _other_schema(line, ctx))
+    yield BadInput(f"data.raw_path: none of the first {len(rows)} rows can be used: {first}", _other_schema(raw, ctx))
 
 
-def _row_problem(line: Line, ctx: StepContext) -> str:
+def _row_problem(raw: RawRow, ctx: StepContext) -> str:
     try:
-        conversation_of(line, ctx.config)
+        conversation_of(raw, ctx.config)
     except BadInput as error:
         return error.message
     return ""
 
 
-def _other_schema(line: Line, ctx: StepContext) -> str:
-    schema = fitting(line.row)
+def _other_schema(raw: RawRow, ctx: StepContext) -> str:
+    schema = fitting(raw.row)
     if schema and schema != ctx.config.data.row_schema:
         return f"humigence config set data.schema {schema}  fits this row"
     return "humigence config keys tells what data.schema takes; the README shows a row of each"

@@ -31,7 +31,7 @@ TROUBLES = (
         ("…: line …: …",),
         "A JSON array is damaged at this line; what follows can't be told apart.",
         "Mend the file there, or write one JSON object a line.",
-        raised_in=("pipeline/dataset/readers/jsonl.py",),
+        raised_in=("pipeline/dataset/readers/json_array.py",),
     ),
     Trouble(
         (

@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
+from pipeline.dataset.readers import registry as readers
 from pipeline.dataset.schemas.registry import OUTLINES
 from pipeline.dataset.sniff import Peek, peek
 from pipeline.runs.folders import Workspace
@@ -25,7 +26,6 @@ from screens.setup.options import OTHER_MODEL
 from screens.setup.path_picker import PathPicker
 from screens.widgets.choices import Choices, Option
 
-DATA_FILES = (".jsonl", ".json")
 MODEL_FILES = (".gguf",)
 _OWN_PLACES = {"bundled": "data/raw/oa_demo.jsonl", "generated": "data/raw/generated.jsonl"}
 
@@ -183,7 +183,7 @@ class DataQuestion(QuestionRow):
         self._local = ""
         self._looks: dict[str, Peek] = {}
         self.choices = Choices(options, None, flow=True)
-        self.picker = PathPicker("", root, DATA_FILES, placeholder="the path of a JSONL file")
+        self.picker = PathPicker("", root, readers.SUFFIXES, placeholder="the path of a JSONL file")
         self.found = Static("", classes="found", markup=False)
         self.bundled = Static("", classes="bundled", markup=False)
 
@@ -268,7 +268,7 @@ class DataQuestion(QuestionRow):
     def about(self) -> str:
         if self.choices.value != "local":
             return self.choices.pointed.about if self.choices.pointed else super().about()
-        return f"JSONL or JSON; a row is {OUTLINES}."
+        return f"{readers.NAMES}; a row is {OUTLINES}."
 
     def _free_place(self, source: str) -> str:
         """Where rows are written: the usual file, unless rows of another origin stand there."""

@@ -16,6 +16,7 @@ from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
+from pipeline.dataset.readers import registry as readers
 from pipeline.dataset.schemas.registry import SCHEMA_CHOICES
 from screens.frame.copying import Copyable
 from screens.frame.key_line import KeyLine
@@ -37,7 +38,6 @@ from screens.setup.options import (
     template_options,
 )
 from screens.setup.questions import (
-    DATA_FILES,
     DataQuestion,
     GpuQuestion,
     ModelQuestion,
@@ -231,7 +231,7 @@ class WizardScreen(Page):
         if self.draft.entries["data.source"] != "local":
             return str(fields()["project"].default)
         path = self.draft.entries["data.raw_path"]
-        if not path.endswith(DATA_FILES):
+        if not path.endswith(readers.SUFFIXES):
             return str(self.draft.entries["project"])
         return project_name(path, str(fields()["project"].default))
 

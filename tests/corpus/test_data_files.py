@@ -77,11 +77,11 @@ def test_a_hundred_megabytes_on_one_line_are_refused(
 
 
 def test_a_hundred_megabytes_of_rows_on_one_line_are_read(workspace: Path) -> None:
-    from pipeline.dataset.readers.jsonl import count_lines
+    from pipeline.dataset.readers.registry import reader_of
 
     row = json.dumps(chat_row("x" * 100_000, "y")).encode()
     (workspace / "rows.json").write_bytes(b"[" + b", ".join([row] * 1000) + b"]")
-    assert count_lines(workspace / "rows.json") == 1000
+    assert reader_of(workspace / "rows.json").count(workspace / "rows.json") == 1000
 
 
 @pytest.mark.parametrize("bracket", ["[", '{"a":', '[{"a":', '[{"a": ' + "["])
@@ -96,13 +96,13 @@ def test_a_hundred_thousand_brackets_are_refused(
 _BOUNDED = """
 import resource, sys
 from pathlib import Path
-from pipeline.dataset.readers import jsonl; from pipeline.dataset.readers import file_check as readable
+from pipeline.dataset.readers.registry import reader_of; from pipeline.dataset.readers import file_check as readable
 from pipeline.common.errors import BadInput
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20),) * 2)
 try:
     readable.require_readable(Path(sys.argv[1]))
-    count = sum(1 for _ in jsonl.read_lines(Path(sys.argv[1])))
+    count = sum(1 for _ in reader_of(Path(sys.argv[1])).rows(Path(sys.argv[1])))
 except BadInput as error:
     print(error.message)
 else:

@@ -52,7 +52,7 @@ def test_counting_comes_to_what_preparing_comes_to(
     config = parse({"model": {"local_path": str(forgetful)}, "data": data}, "test")
     monkeypatch.setattr(counting, "_ROWS_AT_ONCE", at_once)
     heard = Heard()
-    counting.Rows().open(cast(Request, heard), config.model_dump(mode="json"), str(workspace))
+    counting.RowBrowser().open(cast(Request, heard), config.model_dump(mode="json"), str(workspace))
     assert heard.finished.wait(60)
     measured = measure(path, config, ChatTokenizer.from_folder(forgetful), lambda *_: None)
     report, counted = measured.report, heard.counted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,32 @@ from hypothesis import strategies as st
 
 from pipeline.common.errors import BadInput
 from pipeline.dataset.readers import json_array, jsonl
-from pipeline.dataset.readers.jsonl import Line, count_lines, read_lines
+from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.registry import reader_of
 
 
-def lines_of(tmp_path: Path, data: bytes) -> list[Line]:
+def read_rows(path: Path) -> Iterator[RawRow]:
+    return reader_of(path).rows(path)
+
+
+def count(path: Path) -> int:
+    return reader_of(path).count(path)
+
+
+def is_array(path: Path) -> bool:
+    return reader_of(path) is json_array.READER
+
+
+def lines_of(tmp_path: Path, data: bytes) -> list[RawRow]:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(data)
-    return list(read_lines(path))
+    return list(read_rows(path))
 
 
 def test_rows_keep_the_number_of_their_line(tmp_path: Path) -> None:
     data = b'\xef\xbb\xbf{"a": 1}\r\n\r\n   \n{"a": 2}\r\n{"a": "\xc3\xa9\xe2\x80\xa8"}'
-    assert lines_of(tmp_path, data) == [Line(1, {"a": 1}), Line(4, {"a": 2}), Line(5, {"a": "é\u2028"})]
-    assert count_lines(tmp_path / "rows.jsonl") == 5
+    assert lines_of(tmp_path, data) == [RawRow(1, {"a": 1}), RawRow(4, {"a": 2}), RawRow(5, {"a": "é\u2028"})]
+    assert count(tmp_path / "rows.jsonl") == 5
 
 
 @pytest.mark.parametrize(
@@ -47,14 +61,14 @@ def test_rows_keep_the_number_of_their_line(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_says_what_it_is_and_the_next_is_read(tmp_path: Path, line: bytes, problem: str) -> None:
-    assert lines_of(tmp_path, line + b'\n{"good": 1}\n') == [Line(1, {}, problem), Line(2, {"good": 1})]
+    assert lines_of(tmp_path, line + b'\n{"good": 1}\n') == [RawRow(1, {}, problem), RawRow(2, {"good": 1})]
 
 
 def test_a_line_too_long_to_hold_is_left_out_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr(jsonl, "MAX_ROW_BYTES", 1 << 20)
     data = b'{"a": "' + b"x" * (3 << 20) + b'"}\n{"good": 1}\n' + b"y" * (1 << 20) + b"z"
     problem = "the line is longer than 1 MiB"
-    assert lines_of(tmp_path, data) == [Line(1, {}, problem), Line(2, {"good": 1}), Line(3, {}, problem)]
+    assert lines_of(tmp_path, data) == [RawRow(1, {}, problem), RawRow(2, {"good": 1}), RawRow(3, {}, problem)]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -63,24 +77,24 @@ def test_no_file_can_crash_the_reader(tmp_path: Path, data: bytes) -> None:
     try:
         lines = lines_of(tmp_path, data)
     except BadInput as error:  # a damaged array
-        assert re.search(r"rows\.jsonl: line \d+: ", error.message) and jsonl.is_array(tmp_path / "rows.jsonl")
+        assert re.search(r"rows\.jsonl: line \d+: ", error.message) and is_array(tmp_path / "rows.jsonl")
         return
     assert all(line.problem or isinstance(line.row, dict) for line in lines)
     assert [line.number for line in lines] == sorted({line.number for line in lines})
-    assert not lines or lines[-1].number <= count_lines(tmp_path / "rows.jsonl")
+    assert not lines or lines[-1].number <= count(tmp_path / "rows.jsonl")
 
 
 def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
-    assert lines_of(tmp_path, b"") == [] and count_lines(tmp_path / "rows.jsonl") == 0
+    assert lines_of(tmp_path, b"") == [] and count(tmp_path / "rows.jsonl") == 0
 
 
 def test_any_line_can_be_read_again_by_its_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1 << 10)
+    monkeypatch.setattr(jsonl, "MAX_ROW_BYTES", 1 << 10)
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n  \n{"b": "\xc3\xa9"}\r\n' + b"x" * 3000 + b"\n[1]\n" + b'{"c": 2}')
     with path.open("rb") as file:
-        found = [jsonl.line_at(file, *place) for place in jsonl.positions(path)]
-    assert found == list(jsonl.read_lines(path))
+        found = [reader_of(path).row_at(file, *place) for place in reader_of(path).positions(path)]
+    assert found == list(read_rows(path))
     assert [line.number for line in found] == [1, 4, 5, 6, 7]
 
 
@@ -109,14 +123,14 @@ def test_an_array_holds_the_rows_that_its_elements_are(
     text = json.dumps(rows, indent=indent, ensure_ascii=ascii_only) + "\n"
     path = tmp_path / "rows.json"
     path.write_bytes(b"\xef\xbb\xbf" * bom + text.encode("utf-8", "surrogatepass"))
-    wanted = [Line(number, row) for number, row in enumerate(rows, start=1)]
+    wanted = [RawRow(number, row) for number, row in enumerate(rows, start=1)]
     if "\\u" not in text and any("\ud800" <= character <= "\udfff" for character in text):
-        wanted = list(read_lines(path))  # half a character is not UTF-8: told, row by row
+        wanted = list(read_rows(path))  # half a character is not UTF-8: told, row by row
         assert all(line.problem in ("", "not UTF-8 text") for line in wanted)
-    assert jsonl.is_array(path) and list(read_lines(path)) == wanted
-    assert count_lines(path) == len(rows)
+    assert is_array(path) and list(read_rows(path)) == wanted
+    assert count(path) == len(rows)
     with path.open("rb") as file:
-        assert [jsonl.line_at(file, *place, in_array=True) for place in jsonl.positions(path)] == wanted
+        assert [reader_of(path).row_at(file, *place) for place in reader_of(path).positions(path)] == wanted
 
 
 @pytest.mark.parametrize(
@@ -135,7 +149,7 @@ def test_an_array_holds_the_rows_that_its_elements_are(
 def test_an_element_that_is_no_row_is_left_out_and_the_next_is_read(tmp_path: Path, element: str, problem: str) -> None:
     path = tmp_path / "rows.json"
     path.write_bytes(('[{"b": 1},\n' + element + ',\n{"c": 2}]').encode("utf-8", "surrogateescape"))
-    assert list(read_lines(path)) == [Line(1, {"b": 1}), Line(2, {}, problem), Line(3, {"c": 2})]
+    assert list(read_rows(path)) == [RawRow(1, {"b": 1}), RawRow(2, {}, problem), RawRow(3, {"c": 2})]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +169,7 @@ def test_a_damaged_array_is_refused_with_its_line(tmp_path: Path, text: str, rea
     path = tmp_path / "rows.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BadInput) as caught:
-        list(read_lines(path))
+        list(read_rows(path))
     assert caught.value.message == f"{path}: {reason}"
 
 
@@ -165,5 +179,5 @@ def test_a_damaged_array_is_refused_with_its_line(tmp_path: Path, text: str, rea
 def test_lines_that_are_lists_are_no_array(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(text, encoding="utf-8")
-    lines = list(read_lines(path))
-    assert not jsonl.is_array(path) and len(lines) == text.count("\n") and lines[0].problem
+    lines = list(read_rows(path))
+    assert not is_array(path) and len(lines) == text.count("\n") and lines[0].problem

@@ -12,7 +12,8 @@ from humigence_tui.cli.shared.output import Colour, colours, out, out_parts
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
 from pipeline.dataset.cleaning import digest
-from pipeline.dataset.readers import jsonl
+from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import Look, look_at
 from pipeline.dataset.row_view import TWIN_WORDS, histogram, rendered
 
@@ -47,27 +48,27 @@ def rows_of(path: Path, config: Config, tokenizer: ChatTokenizer | None, wanted:
     """The rows that are wanted, in the order of the file. Only those that may be shown are tokenized."""
     seen: set[bytes] = set()
     needle = wanted.search.casefold()
-    for number, line in enumerate(jsonl.read_lines(path), start=1):
-        quick = look_at(line, config, None)
+    for number, raw in enumerate(reader_of(path).rows(path), start=1):
+        quick = look_at(raw, config, None)
         name = digest(quick.messages) if not quick.reason else b""
         is_twin = bool(name) and name in seen
         seen.add(name)
         if wanted.row is not None and number != wanted.row:
             continue
-        if needle and not any(needle in text.casefold() for text in _texts(line, quick)):
+        if needle and not any(needle in text.casefold() for text in _texts(raw, quick)):
             continue
-        look = quick if is_twin and wanted.rejected else look_at(line, config, tokenizer)
+        look = quick if is_twin and wanted.rejected else look_at(raw, config, tokenizer)
         reason = look.reason or (TWIN_WORDS if is_twin else "")
         if wanted.rejected and not reason:
             continue
-        yield Shown(number, line.number, look, reason)
+        yield Shown(number, raw.number, look, reason)
         if wanted.row is not None:
             return
 
 
-def _texts(line: jsonl.Line, look: Look) -> Sequence[str]:
+def _texts(raw: RawRow, look: Look) -> Sequence[str]:
     """What a search looks at: what is said, or what stands in a row that is no conversation."""
-    return [message["content"] for message in look.messages] or [str(line.row)]
+    return [message["content"] for message in look.messages] or [str(raw.row)]
 
 
 # -------------------------------------------------------------------------------------------------------- as JSON

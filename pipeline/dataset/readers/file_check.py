@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
+from pipeline.dataset.readers.registry import reader_of
 
 RAW_PATH_HINT = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
 _HEAD_BYTES = 64
@@ -71,8 +72,10 @@ def _not_there(path: Path, error: OSError) -> str:
 
 
 def _not_text(path: Path) -> tuple[str, str]:
-    """(what the file holds instead of UTF-8 text, the command that mends it), both empty for what may be text."""
+    """(what the file holds instead of UTF-8 text, the command that mends it), both empty for what may be text, or need not."""
     try:
+        if not reader_of(path).is_text:
+            return "", ""
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:

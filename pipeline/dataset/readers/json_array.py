@@ -1,4 +1,4 @@
-"""Reading a JSON array of rows, as many tools write one, element by element. Memory is bounded by the longest element."""
+"""A JSON array of rows, as many tools write one, read element by element. Memory is bounded by the longest element."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.common.strict_json import DuplicateKey, keys_once
+from pipeline.common.errors import BadInput
+from pipeline.common.strict_json import DuplicateKey, complaint, keys_once
+from pipeline.dataset.readers.jsonl import raw_lines
+from pipeline.dataset.readers.reader import MAX_ROW_BYTES, RawRow, Reader
 
+_HEAD_BYTES = 1 << 12
 _CHUNK_BYTES = 1 << 16
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRICT = json.JSONDecoder(object_pairs_hook=keys_once)
@@ -20,7 +25,7 @@ _LENIENT = json.JSONDecoder(strict=False, parse_int=float)
 _CUT_CHARACTERS = 16
 
 
-class DamagedArray(ValueError):
+class _DamagedArray(ValueError):
     """What follows can't be told apart. `line` counts from 1, in the file."""
 
     def __init__(self, line: int, reason: str) -> None:
@@ -28,7 +33,7 @@ class DamagedArray(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
+class _Element:
     """One element: the byte it begins at, its value, and why it can't be a row ("" where nothing speaks against it)."""
 
     position: int
@@ -36,25 +41,14 @@ class Element:
     problem: str = ""
 
 
-def looks_like_array(head: bytes) -> bool:
-    """Whether a file that begins so is one array of objects (or the empty array)."""
-    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    return text.startswith(b"[") and text[1:].lstrip()[:1] in (b"{", b"]")
-
-
-def words_of(error: json.JSONDecodeError) -> str:
-    """What is wrong, without the place that its last words announce: reasons are counted, each place on its own is not."""
-    return error.msg.removesuffix(" at").removesuffix(" starting")
-
-
-def elements(file: BinaryIO, longest: int) -> Iterator[Element]:
+def _elements(file: BinaryIO, longest: int) -> Iterator[_Element]:
     """The elements of the array in `file`, from its start.
 
     Args:
         longest: characters of an element that is still read.
 
     Raises:
-        DamagedArray: the array breaks off, something in it is no JSON, or an element is too long.
+        _DamagedArray: the array breaks off, something in it is no JSON, or an element is too long.
     """
     window = _Window(file, longest)
     window.skip("\ufeff")
@@ -67,13 +61,7 @@ def elements(file: BinaryIO, longest: int) -> Iterator[Element]:
             yield window.element()
     window.expect("]")
     if window.next_character():
-        raise DamagedArray(window.line, "something follows the end of the JSON array")
-
-
-def element_at(file: BinaryIO, position: int, longest: int) -> Element:
-    """The element that begins at a position told by `elements`."""
-    file.seek(position)
-    return _Window(file, longest).element()
+        raise _DamagedArray(window.line, "something follows the end of the JSON array")
 
 
 class _Window:
@@ -102,14 +90,14 @@ class _Window:
             self._move(1)
 
     def expect(self, character: str) -> None:
-        """Take it, or raise `DamagedArray`."""
+        """Take it, or raise `_DamagedArray`."""
         found = self.next_character()
         if found != character:
-            raise DamagedArray(self.line, f"{character!r} is missing before {found!r}" if found else "the JSON array breaks off")
+            raise _DamagedArray(self.line, f"{character!r} is missing before {found!r}" if found else "the JSON array breaks off")
         self._move(1)
 
-    def element(self) -> Element:
-        """Take the value that begins here. Raises `DamagedArray` when its end can't be found."""
+    def element(self) -> _Element:
+        """Take the value that begins here. Raises `_DamagedArray` when its end can't be found."""
         while True:
             try:
                 value, end, problem = self._decoded()
@@ -121,13 +109,13 @@ class _Window:
                 if not cut or not self._more():
                     line = self.line + self._text.count("\n", self._at, error.pos)
                     breaks_off = error.msg.startswith("Unterminated") or error.pos >= len(self._text)
-                    raise DamagedArray(
-                        line, "the JSON array breaks off" if breaks_off else f"not JSON: {words_of(error)}"
+                    raise _DamagedArray(
+                        line, "the JSON array breaks off" if breaks_off else f"not JSON: {complaint(error)}"
                     ) from error
             except RecursionError as error:
-                raise DamagedArray(self.line, "not JSON: nested too deeply") from error
+                raise _DamagedArray(self.line, "not JSON: nested too deeply") from error
             if len(self._text) - self._at > self._longest:
-                raise DamagedArray(self.line, f"an element is longer than {self._longest >> 20} MiB, or its end is missing")
+                raise _DamagedArray(self.line, f"an element is longer than {self._longest >> 20} MiB, or its end is missing")
 
     def _decoded(self) -> tuple[Any, int, str]:
         """(value, where it ends, what is wrong with it)."""
@@ -136,19 +124,19 @@ class _Window:
         except DuplicateKey as error:
             problem = f"not JSON: {error}"
         except json.JSONDecodeError as error:
-            problem = f"not JSON: {words_of(error)}"
+            problem = f"not JSON: {complaint(error)}"
         except ValueError:
             problem = "not JSON: a number is too long"
         return *_LENIENT.raw_decode(self._text, self._at), problem
 
-    def _taken(self, value: Any, end: int, problem: str) -> Element:
+    def _taken(self, value: Any, end: int, problem: str) -> _Element:
         position = self._position
         try:
             self._text[self._at : end].encode()
         except UnicodeEncodeError:
             problem = "not UTF-8 text"
         self._move(end - self._at)
-        return Element(position, value, problem)
+        return _Element(position, value, problem)
 
     def _move(self, characters: int) -> None:
         passed = self._text[self._at : self._at + characters]
@@ -166,3 +154,74 @@ class _Window:
         self._ended = not chunk
         self._text += self._decoder.decode(chunk, final=self._ended)
         return True
+
+
+def _recognises(path: Path) -> bool:
+    """Whether the whole file is one array of objects (or the empty array) rather than one row a line."""
+    with path.open("rb") as file:
+        if not _begins_an_array(file.read(_HEAD_BYTES)):
+            return False
+        file.seek(0)
+        lines = (raw for raw in raw_lines(file) if raw is None or raw.strip())
+        first = next(lines, None)
+        return first is None or not _is_whole(first) or next(lines, b"") == b""
+
+
+def _begins_an_array(head: bytes) -> bool:
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    return text.startswith(b"[") and text[1:].lstrip()[:1] in (b"{", b"]")
+
+
+def _is_whole(raw: bytes) -> bool:
+    """A line that is JSON by itself: when others follow, each line is a list, which no row is written as."""
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _rows(path: Path) -> Iterator[RawRow]:
+    return (_row(number, element) for number, element in enumerate(_elements_of(path), start=1))
+
+
+def _positions(path: Path) -> Iterator[tuple[int, int]]:
+    return ((number, element.position) for number, element in enumerate(_elements_of(path), start=1))
+
+
+def _row_at(file: BinaryIO, number: int, position: int) -> RawRow:
+    file.seek(position)
+    return _row(number, _Window(file, MAX_ROW_BYTES).element())
+
+
+def _count(path: Path) -> int:
+    return sum(1 for _ in _elements_of(path))
+
+
+def _elements_of(path: Path) -> Iterator[_Element]:
+    with path.open("rb") as file:
+        try:
+            yield from _elements(file, MAX_ROW_BYTES)
+        except _DamagedArray as error:
+            hint = "mend the file there, or write one JSON object a line: what follows can't be told apart"
+            raise BadInput(f"{path}: {error}", hint) from error
+
+
+def _row(number: int, element: _Element) -> RawRow:
+    if element.problem:
+        return RawRow(number, {}, element.problem)
+    return RawRow(number, element.value) if isinstance(element.value, dict) else RawRow(number, {}, "not a JSON object")
+
+
+READER = Reader(
+    name="JSON",
+    suffixes=(".json",),
+    unit="row",
+    recognises=_recognises,
+    rows=_rows,
+    count=_count,
+    positions=_positions,
+    row_at=_row_at,
+    must_be_whole=True,
+    notice="is one JSON array, not one row a line",
+)
