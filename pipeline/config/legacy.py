@@ -2,6 +2,9 @@
 
 Each old spelling is translated to what the first Humigence did with it, and a note says what it became; keys that no longer mean
 anything are named once, together. A config that is written today passes through unchanged.
+
+It stays until version 1.0 removes it, with `tests/fixtures/old_configs`: till then people come from the first Humigence with a
+file that says what they trained and how, and every old key of it would be refused as unknown. Only `config.file` uses it.
 """
 
 from __future__ import annotations

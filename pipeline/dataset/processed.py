@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -107,7 +108,8 @@ def find(config: Config, workspace: Workspace) -> ProcessedData | None:
     from pipeline.base_model.locate import locate
 
     base, raw = locate(config, workspace), raw_file(config, workspace)
-    if base is None or not (raw in _begun_with or raw.is_file()):
+    begun = _begun.get()
+    if base is None or not ((begun and raw in begun.digests) or raw.is_file()):
         return None
     return read(folder_of(config, workspace, base))
 
@@ -132,8 +134,8 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
 
     Reads the whole raw file the first time.
     """
-    if _rows_begun_with:
-        return _rows_begun_with[-1]
+    if (begun := _begun.get()) and begun.rows:
+        return begun.rows
     raw = raw_file(config, workspace)
     settings = settings_of(config, "rows")
     of_data = settings.pop("data")
@@ -154,12 +156,10 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
 
 def raw_digest(raw: Path) -> str:
     """SHA-256 of a raw file; inside `as_begun` of the file as it was then."""
-    if raw in _begun_with:
-        return _begun_with[raw]
-    digest = raw_digest_now(raw)
-    if _in_a_run:
-        _begun_with[raw] = digest
-    return digest
+    begun = _begun.get()
+    if begun is None:
+        return raw_digest_now(raw)
+    return begun.digests.get(raw) or begun.digests.setdefault(raw, raw_digest_now(raw))
 
 
 def raw_digest_now(raw: Path) -> str:
@@ -168,10 +168,16 @@ def raw_digest_now(raw: Path) -> str:
     return _sha256(raw, status.st_size, status.st_mtime_ns)
 
 
-# Raw files as the run of this process began with them, by path.
-_begun_with: dict[Path, str] = {}
-_rows_begun_with: list[Path] = []
-_in_a_run: list[bool] = []
+@dataclass(frozen=True)
+class _Begun:
+    """What a run began with: digests of raw files by path, and the prepared rows of one that is resumed."""
+
+    digests: dict[Path, str]
+    rows: Path | None
+
+
+# Of the run in this thread: a screen that looks at the same file meanwhile sees it as it is.
+_begun: ContextVar[_Begun | None] = ContextVar("begun", default=None)
 
 
 @contextmanager
@@ -184,15 +190,11 @@ def as_begun(known: Mapping[Path, str], rows: Path | None = None) -> Iterator[No
         rows: the prepared data of a run that is resumed, where it is still there: other versions of the libraries would prepare
             it under another name, and perhaps otherwise.
     """
-    _begun_with.update(known)
-    _rows_begun_with.extend([rows] if rows else [])
-    _in_a_run.append(True)
+    token = _begun.set(_Begun(dict(known), rows))
     try:
         yield
     finally:
-        _in_a_run.pop()
-        _begun_with.clear()
-        _rows_begun_with.clear()
+        _begun.reset(token)
 
 
 @lru_cache(maxsize=8)

@@ -15,11 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.modeling.decoding import evaluating
+from pipeline.modeling.evaluation_mode import evaluating
 from pipeline.system.out_of_memory import OutOfMemory, in_halves
-
-_NO_LABEL = -100
-
+from pipeline.tokenization.messages import NOT_TRAINED
 
 Row = tuple[Sequence[int], Sequence[int]]
 """(input_ids, labels), equally long; labels are -100 where a token is not trained."""
@@ -116,7 +114,7 @@ def _batches(lengths: Sequence[int], most_tokens: Callable[[], int]) -> Iterator
 def _padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(ids, mask, labels), each (rows, longest row), padded on the right."""
     shape = (len(rows), max(len(ids) for ids, _ in rows))
-    ids, mask, labels = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, _NO_LABEL, np.int64)
+    ids, mask, labels = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, NOT_TRAINED, np.int64)
     for row, (row_ids, row_labels) in enumerate(rows):
         ids[row, : len(row_ids)], labels[row, : len(row_ids)], mask[row, : len(row_ids)] = row_ids, row_labels, 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), torch.from_numpy(labels).to(device)
@@ -125,7 +123,7 @@ def _padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, to
 def _score(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> Score:
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     wanted = labels[:, 1:]
-    trained = wanted != _NO_LABEL
+    trained = wanted != NOT_TRAINED
     # Only where there is a label: the softmax in 32 bits is the largest tensor of the pass.
     guesses, targets = logits[:, :-1][trained].float(), wanted[trained]
     loss = functional.cross_entropy(guesses, targets, reduction="none").double().sum()

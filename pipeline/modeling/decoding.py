@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import torch
 
+from pipeline.modeling.evaluation_mode import evaluating
+
 # Fewer new tokens than this are not worth a recording.
 WORTH_RECORDING = 16
 # Attention that takes a mask as it is given.
@@ -188,15 +190,3 @@ def _inner(model: Any) -> Any:
 def _not_compiled() -> AbstractContextManager[Any]:
     """Layers that training has compiled run as they were written: for each new shape they would be compiled again."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Dropout off inside; every module's own mode as it was after."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

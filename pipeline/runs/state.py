@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -142,14 +142,6 @@ class RunState:
         handler = _HANDLERS.get(type(envelope.event))
         if handler:
             handler(self, envelope.event, envelope)
-
-
-def fold(envelopes: Iterable[Envelope], state: RunState | None = None) -> RunState:
-    """The state after all of `envelopes`, starting from `state` (changed in place) or from nothing."""
-    state = state or RunState()
-    for envelope in envelopes:
-        state.apply(envelope)
-    return state
 
 
 def _attempt_started(state: RunState, event: ev.AttemptStarted, envelope: Envelope) -> None:

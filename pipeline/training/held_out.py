@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.dataset.packing import pack
-from pipeline.modeling.decoding import evaluating
+from pipeline.modeling.evaluation_mode import evaluating
 from pipeline.training.checkpointing import random_state
 from pipeline.training.loss import loss_sum
 from pipeline.training.memory_recovery.recovery import TrainingMemory

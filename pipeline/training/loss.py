@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from pipeline.training.packed_rows import NOT_TRAINED
+from pipeline.tokenization.messages import NOT_TRAINED
 
 
 def loss_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-NOT_TRAINED = -100
+from pipeline.tokenization.messages import NOT_TRAINED
 
 Document = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]
 """(input_ids, labels), each (tokens,)."""

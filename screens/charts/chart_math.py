@@ -322,7 +322,3 @@ class Canvas:
         table = self.dots.reshape(self.rows, CELL_ROWS, self.columns, CELL_COLUMNS)
         patterns: NDArray[np.uint8] = (table * _BITS[None, :, None, :]).sum(axis=(1, 3), dtype=np.uint8)
         return patterns
-
-
-def braille(pattern: int) -> str:
-    return chr(0x2800 + pattern) if pattern else " "

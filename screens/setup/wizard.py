@@ -139,11 +139,6 @@ class WizardScreen(Page):
         return ConfigForm(self.draft, questions, covered=covered() | {"project"}, options=options, id="form")
 
     @property
-    def machine_known(self) -> bool:
-        """Whether GPUs, CPU and memory were read once."""
-        return self._facts is not None
-
-    @property
     def outlook(self) -> Outlook:
         """What the config would cost, as shown."""
         return self.costs.outlook

@@ -9,8 +9,9 @@ from hypothesis import given
 from humigence_tui.event_text import LineWriter, progress_words, standing_lines
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, Event
-from pipeline.runs.state import RunState, fold
+from pipeline.runs.state import RunState
 from tests.cli.conftest import STARTED, trained_steps
+from tests.folding import fold
 from tests.pipeline.event_strategies import logs
 
 

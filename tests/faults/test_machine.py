@@ -23,12 +23,13 @@ from pipeline.runs import events as ev
 from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Envelope, to_line
 from pipeline.runs.folders import RunFolder, Workspace
-from pipeline.runs.state import RunState, Status, fold
+from pipeline.runs.state import RunState, Status
 from pipeline.system import gpu
 from screens.frame.run_snapshot import Freezer, busy_now
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
 from tests.faults.workers import Project, Workers, when
+from tests.folding import fold
 from tests.pipeline.nvml import Card, FakeNvml
 from tests.processes import python
 

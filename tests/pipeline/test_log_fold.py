@@ -16,7 +16,8 @@ from pipeline.runs.event_log import EventReader
 from pipeline.runs.events import Envelope, readable, to_line
 from pipeline.runs.fold import fold_lines
 from pipeline.runs.folders import Workspace
-from pipeline.runs.state import RunState, fold
+from pipeline.runs.state import RunState
+from tests.folding import fold
 from tests.pipeline.event_strategies import logs
 from tests.pipeline.test_state import STARTED, log, train_step
 from tests.recordings.make import SHORT, write

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, Event
-from pipeline.runs.state import RunState, fold
+from pipeline.runs.state import RunState
+from tests.folding import fold
 from tests.pipeline.event_strategies import logs
 
 STARTED = ev.AttemptStarted(1, "demo", "tiny", "qlora_nf4", True)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pipeline.runs import events as ev
 from pipeline.runs.fold_cache import summarize
 from pipeline.runs.folders import RunFolder
-from pipeline.runs.state import RunState, fold
+from pipeline.runs.state import RunState
 from screens.frame.run_snapshot import Freezer, Snapshot
+from tests.folding import fold
 from tests.pipeline.event_strategies import logs
 from tests.pipeline.test_state import STARTED, log, train_step
 

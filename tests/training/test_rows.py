@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.tokenization.messages import NOT_TRAINED
 from pipeline.training.loss import loss_sum, trained_tokens
-from pipeline.training.packed_rows import NOT_TRAINED, EpochSampler, Row, collate
+from pipeline.training.packed_rows import EpochSampler, Row, collate
 
 
 def document(*ids: int, untrained: int = 0) -> tuple[np.ndarray, np.ndarray]:

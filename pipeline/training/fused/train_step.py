@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pipeline.tokenization.messages import NOT_TRAINED
 from pipeline.training.fused.cuda_graph import WORTH_IT
 from pipeline.training.fused.decoder import FlatBatch, FusedModel
 from pipeline.training.fused.torch_ops import MULTIPLE
-from pipeline.training.packed_rows import NOT_TRAINED
 
 # A micro-batch of at least this share of a whole one is padded to a whole one.
 _NEARLY_WHOLE = 0.9

@@ -67,7 +67,7 @@ async def wizard(
     async with stage(root, "wizard", size, **arguments) as (app, pilot):
         screen = app.screen
         assert isinstance(screen, WizardScreen)
-        await until(lambda: screen.focused is not None and screen.machine_known, "the machine was read")
+        await until(lambda: screen.focused is not None and screen._facts is not None, "the machine was read")
         yield screen, pilot
 
 
