@@ -49,3 +49,6 @@ def humigence(*arguments: str, cwd: Path, stdin: str = "", **changes: str) -> su
         input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment(**changes), timeout=WHOLE_RUN_S,
         check=False,
     )  # fmt: skip
+
+
+HEAVY = ("torch", "transformers", "datasets", "peft", "bitsandbytes", "tokenizers", "huggingface_hub", "pyarrow")

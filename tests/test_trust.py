@@ -19,8 +19,8 @@ from pipeline.runs import provenance, store
 from pipeline.runs.folders import RunFolder, Workspace
 from tests.conftest import chat_row, write_jsonl
 from tests.faults.strace import needs_strace
+from tests.pipeline.steps.hub import serving
 from tests.processes import environment, humigence
-from tests.steps.hub import serving
 
 SECRETS = {"HF_TOKEN": "hf_PlantedTokenThatNobodySees", "WANDB_API_KEY": "planted-key-0123456789"}
 MIRROR_PASSWORD = "planted-word-in-a-url"

@@ -1,6 +1,6 @@
 """Peak memory of training with the fused layers: the sizes of the tensors that `pipeline.training.fused` saves.
 
-`tests/pipeline/test_planning.py` holds it against measured peaks.
+`tests/pipeline/planning/test_plan.py` holds it against measured peaks.
 """
 
 from __future__ import annotations

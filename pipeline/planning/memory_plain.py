@@ -2,7 +2,8 @@
 
 The peak is at the loss or, with checkpointing, perhaps where one layer is computed again: everything that stands all the time,
 plus the activations kept for the backward pass, plus the larger of those two. First-order numbers, from the shapes of the tensors
-that autograd keeps in transformers' Llama with peft's LoRA; `tests/pipeline/test_memory.py` holds them against measured peaks.
+that autograd keeps in transformers' Llama with peft's LoRA; `tests/pipeline/planning/test_memory.py` holds them against
+measured peaks.
 """
 
 from __future__ import annotations

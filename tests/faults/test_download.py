@@ -12,8 +12,8 @@ import pytest
 
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
+from tests.pipeline.steps.hub import serving
 from tests.processes import IMPORT_PATH
-from tests.steps.hub import serving
 
 _DOWNLOAD = """
 import json, sys

@@ -30,7 +30,7 @@ from tests.faults.declared import survives
 from tests.faults.disks import Disk
 from tests.faults.workers import Project, Workers, when
 from tests.folding import fold
-from tests.pipeline.nvml import Card, FakeNvml
+from tests.pipeline.system.nvml import Card, FakeNvml
 from tests.processes import python
 
 _STARTED = ev.AttemptStarted(1, "demo", "tiny", "qlora_nf4", True)
@@ -231,7 +231,7 @@ _OPEN_A_LONG_LOG = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (768 << 20, 768 << 20))
 from pathlib import Path
-from pipeline.runs import event_log, events as ev
+from pipeline.runs import event_log; from pipeline.runs import events as ev
 from pipeline.runs.event_log import EventWriter
 from pipeline.runs.folders import RunFolder
 run = RunFolder(Path(sys.argv[1]))

@@ -167,7 +167,7 @@ _MOMENTS: dict[str, Callable[[list[dict[str, Any]]], None]] = {
 
 def _run_short_of_memory(place: str, times: int) -> None:
     """Memory runs out the first `times` times that `place` is passed, in the model's own layers."""
-    from tests.training.shortage import ERRORS, shortage
+    from tests.pipeline.training.shortage import ERRORS, shortage
 
     left = [times]
 

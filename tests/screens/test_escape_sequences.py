@@ -23,7 +23,7 @@ from screens.frame import messages
 from screens.setup.saved import SavedScreen
 from tests.conftest import chat_row
 from tests.hostile_text import EVIL, EVIL_NAME, EVIL_TEXT, SEQUENCES, control_characters, poison
-from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
+from tests.pilot import SIZES, Records, lines_of, shown, text_of, until
 
 RUNS = ["finished", "failed", "crashed", "stopped", "nasty"]
 

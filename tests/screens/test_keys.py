@@ -18,9 +18,9 @@ from screens.frame import registry
 from screens.run.log_view import LogLines, LogView
 from screens.run.samples import Samples
 from screens.widgets.table import Rows
+from tests.pilot import SIZES, Records, lines_of, shown, text_of, until
 from tests.screens import test_keys_talk as talk_keys
-from tests.screens.conftest import SIZES, Records, lines_of, shown, text_of, until
-from tests.screens.wizard import test_keys as wizard_keys
+from tests.screens.setup import test_keys as wizard_keys
 
 
 @dataclass

@@ -16,8 +16,8 @@ from pipeline.runs import store
 from pipeline.runs.folders import Workspace
 from screens.chat.conversation import Answer, Turn
 from tests.conftest import chat_row, write_jsonl
-from tests.screens.conftest import until
-from tests.screens.talk.conftest import Stage, packaged, settings
+from tests.pilot import until
+from tests.screens.talk import Stage, packaged, settings
 
 __all__ = ["packaged"]  # a fixture
 

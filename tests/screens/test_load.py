@@ -12,8 +12,8 @@ import pytest
 from pipeline.runs import events as ev
 from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Event
+from tests.pilot import Records
 from tests.processes import environment
-from tests.screens.conftest import Records
 from tests.waiting import PATIENCE_S, killed, next_line
 
 STEPS = 40_000

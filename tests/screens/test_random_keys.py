@@ -14,8 +14,8 @@ from pipeline.runs.event_log import EventWriter
 from pipeline.runs.folders import RunFolder, Workspace
 from screens.frame import registry
 from tests.benchmarks import flood
+from tests.pilot import SIZES, Records, shown, text_of, until
 from tests.recordings.make import write
-from tests.screens.conftest import SIZES, Records, shown, text_of, until
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S, in_time
 

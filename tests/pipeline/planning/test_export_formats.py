@@ -20,7 +20,7 @@ from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes, merge
 from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import Device
 from tests import tiny
-from tests.merging.adapters import write_lora
+from tests.pipeline.export.merge.adapters import write_lora
 
 FIGURES = DataFigures(100, 256, 100, 20_000, 10_000, True)
 

@@ -1,0 +1,64 @@
+"""The rows of a file counted for a person come to what preparing them comes to, however many are looked at together."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pipeline.config.file import parse
+from pipeline.dataset.prepare import measure
+from pipeline.jobs import rows as counting
+from pipeline.jobs.server import Request
+from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from tests import tiny
+from tests.conftest import chat_row, write_jsonl
+from tests.pipeline.tokenization.samples import FORGETS_THOUGHTS
+
+
+class Heard:
+    """A request that keeps the last count."""
+
+    def __init__(self) -> None:
+        self.counted, self.finished = dict[str, Any](), threading.Event()
+
+    def tell(self, what: str, **told: Any) -> None:
+        if what == "counted":
+            self.counted = told
+            if told["finished"]:
+                self.finished.set()
+
+
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose template makes several documents of one conversation, and that can't be masked after the letters ts."""
+    glued = FORGETS_THOUGHTS.replace("message.role + '\n'", "message.role + 's'").replace("assistant\n", "assistants")
+    return tiny.save_model(tmp_path_factory.mktemp("forgetful"), template=glued, llama=False)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 256])
+def test_counting_comes_to_what_preparing_comes_to(
+    at_once: int, workspace: Path, forgetful: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thinks = chat_row("Capital?", "<think>\nhm\n</think>\n\nParis.", "How many?", "<think>\nso\n</think>\n\nOne.")
+    merges = chat_row("Capital?", "ts <think>\nhm\n</think>\n\nParis.", "How many?", "<think>\nso\n</think>\n\nOne.")
+    long = chat_row("Tell me.", "word " * 300)
+    short = [chat_row(f"What is {number}?", f"A number, {number}.") for number in range(9)]
+    written = [*short[:2], short[0], thinks, thinks, merges, short[2], merges, long, long, {"messages": []}, *short[3:], thinks]
+    path = write_jsonl(workspace / "rows.jsonl", written)
+    data = {"raw_path": str(path), "max_seq_len": 128, "over_long": "drop"}
+    config = parse({"model": {"local_path": str(forgetful)}, "data": data}, "test")
+    monkeypatch.setattr(counting, "_ROWS_AT_ONCE", at_once)
+    heard = Heard()
+    counting.RowBrowser().open(cast(Request, heard), config.model_dump(mode="json"), str(workspace))
+    assert heard.finished.wait(60)
+    measured = measure(path, config, ChatTokenizer.from_folder(forgetful), lambda *_: None)
+    report, counted = measured.report, heard.counted
+    assert (counted["kept"], counted["twins"], counted["rejected"]) == (10, 3, 5)
+    assert (report["kept"], report["duplicates"], report["rejected_rows"]) == (10, 3, 5)
+    assert counted["reasons"] == report["rejected"]
+    assert counted["tokens"] == int(measured.lengths.sum())
+    assert counted["splits"] == {name: split["conversations"] for name, split in report["splits"].items()}
+    assert counted["histogram"] == counting.histogram(measured.lengths)

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
+from pipeline.common.files import write_json
+from pipeline.config.schema import Config
+from pipeline.runs import events as ev
+from pipeline.runs import store
+from pipeline.runs.context import StepContext
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.events import Event, Note
+from pipeline.runs.folders import Workspace
+from pipeline.steps import validate
+from pipeline.system import gpu
+from tests.conftest import chat_row, write_jsonl
+from tests.hub import use_hub_home
+from tests.processes import IMPORT_PATH
+from tests.waiting import PATIENCE_S
+
+GOOD = [chat_row("How are you?", "Well, thank you.")] * 5
+
+
+@pytest.fixture
+def settings(workspace: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    use_hub_home(monkeypatch, workspace / "hf")
+    write_jsonl(workspace / "rows.jsonl", GOOD)
+    write_jsonl(workspace / "prompts.jsonl", [{"prompt": "What is overfitting?"}])
+    return {
+        "model": {"local_path": str(tiny_model)},
+        "compute": {"gpu": "cpu"},
+        "data": {"raw_path": "rows.jsonl"},
+        "eval": {"curated_prompts_path": "prompts.jsonl"},
+    }
+
+
+def check(settings: dict[str, Any], root: Path) -> list[str]:
+    """Runs the step; the notes it emits."""
+    seen: list[Event] = []
+    validate.run(StepContext(Config.model_validate(settings), Workspace(root), emit=seen.append))
+    return [event.text for event in seen if isinstance(event, Note)]
+
+
+def refused(settings: dict[str, Any], root: Path) -> HumigenceError:
+    with pytest.raises(HumigenceError) as error:
+        check(settings, root)
+    return error.value
+
+
+def test_what_is_in_order_passes_and_leaves_nothing_behind(settings: dict[str, Any], workspace: Path) -> None:
+    before = sorted(workspace.rglob("*"))
+    assert check(settings, workspace) == []
+    assert sorted(workspace.rglob("*")) == before
+
+
+def test_all_problems_are_told_at_once(settings: dict[str, Any], workspace: Path) -> None:
+    settings["model"] = {"local_path": "nowhere"}
+    settings["data"] = {"raw_path": "nothing.jsonl"}
+    settings["eval"] = {"curated_prompts_path": "no-prompts.jsonl"}
+    settings["compute"] = {"gpu": "77"}
+    (workspace / "artifacts").write_text("a file in the way")
+    error = refused(settings, workspace)
+    assert isinstance(error, BadInput)
+    for word in ("5 problems", "model.local_path", "nothing.jsonl", "no-prompts.jsonl", "GPU 77", "export.artifacts_dir"):
+        assert word in error.message
+
+
+def test_a_problem_alone_keeps_its_exit_code(settings: dict[str, Any], workspace: Path) -> None:
+    assert refused({**settings, "model": {"local_path": "nowhere"}}, workspace).exit_code == MissingArtifact.exit_code
+    assert refused({**settings, "compute": {"gpu": "77"}}, workspace).exit_code == EnvironmentFault.exit_code
+    two = {**settings, "compute": {"gpu": "77"}, "model": {"local_path": "nowhere"}}
+    assert refused(two, workspace).exit_code == EnvironmentFault.exit_code
+
+
+def test_settings_are_checked_against_the_model(settings: dict[str, Any], workspace: Path) -> None:
+    settings["data"]["max_seq_len"] = 4096
+    settings["train"] = {"lora": {"target_modules": ["q_proj", "c_attn"]}}
+    message = refused(settings, workspace).message
+    assert "4,096 is longer than the 2,048 positions" in message
+    assert "no layer c_attn; it has down_proj, gate_proj" in message
+
+
+def test_a_broken_model_folder_is_told(settings: dict[str, Any], workspace: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, workspace / "broken")
+    (workspace / "broken" / "model.safetensors").unlink()
+    assert "no weights" in refused({**settings, "model": {"local_path": "broken"}}, workspace).message
+
+
+@pytest.mark.parametrize(("repo", "word"), [("../etc", "not a repository name"), ("a/b/c", "not a repository name")])
+def test_a_malformed_repository_is_told(settings: dict[str, Any], workspace: Path, repo: str, word: str) -> None:
+    assert word in refused({**settings, "model": {"repo": repo}}, workspace).message
+
+
+def test_a_gated_model_without_a_token_is_told(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    settings["model"] = {"repo": "meta-llama/Llama-3.2-1B-Instruct"}
+    assert "set HF_TOKEN" in refused(settings, workspace).hint
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert check(settings, workspace) == []
+
+
+def test_offline_a_model_that_is_not_here_is_a_missing_artifact(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    error = refused({**settings, "model": {}}, workspace)
+    assert isinstance(error, MissingArtifact) and "HF_HUB_OFFLINE" in error.message
+
+
+def test_a_few_bad_rows_are_told_and_no_good_row_is_an_error(settings: dict[str, Any], workspace: Path) -> None:
+    write_jsonl(workspace / "rows.jsonl", [*GOOD, {"messages": [{"role": "robot", "content": "x"}]}])
+    (note,) = check(settings, workspace)
+    assert "1 of the first 6 rows" in note and "line 6" in note and "robot" in note
+    write_jsonl(workspace / "rows.jsonl", [{"instruction": "a", "output": "b"}] * 3)
+    error = refused(settings, workspace)
+    assert "line 1" in error.message and "data.schema instruction_output" in error.hint
+    settings["data"]["schema"] = "instruction_output"
+    assert check(settings, workspace) == []
+
+
+def test_unreadable_prompts_are_told_with_their_lines(settings: dict[str, Any], workspace: Path) -> None:
+    (workspace / "prompts.jsonl").write_text('{"prompt": "a"}\n{\n')
+    assert "line 2" in refused(settings, workspace).message
+
+
+def test_too_little_room_is_told_before_anything_is_downloaded(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    usage = shutil.disk_usage(workspace)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 30))
+    assert check(settings, workspace) == []
+    error = refused({**settings, "model": {}}, workspace)
+    assert "has 1.0 GiB free, about 2.3 GiB are needed" in error.message and isinstance(error, EnvironmentFault)
+
+
+def test_a_merged_model_without_room_is_told_before_anything_is_trained(
+    settings: dict[str, Any], workspace: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**settings, "model": {"local_path": str(tiny_model)}}
+    whole = shutil.disk_usage(workspace)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: whole._replace(free=8 << 20))
+    assert check(settings, workspace) == []
+    merged = {**settings, "export": {"formats": ["peft_adapter", "merged"]}}
+    assert "are needed" in refused(merged, workspace).message
+    there = workspace / "artifacts" / merged.get("project", "humigence") / "merged"
+    there.mkdir(parents=True)
+    (there / "model.safetensors").write_bytes(bytes(20 << 20))
+    assert check(merged, workspace) == [], "the one it takes the place of gives its room"
+
+
+def test_bf16_on_an_old_gpu_is_refused_with_the_mode_that_works(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = gpu.Device("cuda", "NVIDIA T4", "GPU-1", 0, 16 << 30, 16 << 30, (7, 5))
+    monkeypatch.setattr(validate, "choose_device", lambda _: old)
+    settings["train"] = {"precision_mode": "lora_bf16"}
+    error = refused(settings, workspace)
+    assert "NVIDIA T4 has 7.5" in error.message and error.hint.endswith("lora_fp16")
+
+
+def test_the_newest_run_is_judged_by_todays_thresholds(settings: dict[str, Any], workspace: Path) -> None:
+    config = Config.model_validate(settings)
+    run = store.create(Workspace(workspace), config, {})
+    writer = EventWriter(run)
+    writer.emit(ev.AttemptStarted(1, "humigence", "m", "qlora_nf4", True))
+    writer.close()
+    val = {"base_loss": 2.0, "tuned_loss": 1.9, "tokens": 100, "rows": 5}
+    write_json(run.eval_report, {"val": val, "curated": [{"prompt": "p", "tuned_reasons": []}]})
+    gates = [{"gate": "held-out loss", "verdict": "passed"}, {"gate": "curated answers", "verdict": "passed"}]
+    write_json(run.acceptance_report, {"fingerprint": "", "gates": gates, "passed": True})
+    assert check(settings, workspace) == []
+    settings["acceptance"] = {"min_val_improvement_pct": 50}
+    (note,) = check(settings, workspace)
+    assert "held-out loss was passed; by today's thresholds it is failed" in note and run.run_id in note
+
+
+_LIGHT_STEPS = """
+import json, sys
+from pathlib import Path
+from pipeline.doctor.report import examine
+from pipeline.config.schema import Config
+from pipeline.runs.context import StepContext
+from pipeline.runs.folders import Workspace
+from pipeline.steps import model; from pipeline.steps import plan; from pipeline.steps import validate
+ctx = StepContext(Config.model_validate(json.loads(sys.argv[1])), Workspace(Path.cwd()))
+validate.run(ctx); plan.run(ctx); model.run(ctx); plan.is_unchanged(ctx); examine(Path.cwd())
+print([name for name in ("torch", "transformers", "datasets", "peft", "gguf", "textual") if name in sys.modules])
+"""
+
+
+def test_no_weights_and_no_heavy_library_are_loaded(settings: dict[str, Any], workspace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LIGHT_STEPS, json.dumps(settings)],
+        cwd=workspace, env={"PYTHONPATH": IMPORT_PATH, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_model_without_a_chat_template_is_told_before_anything_is_loaded(settings: dict[str, Any], workspace: Path) -> None:
+    plain = shutil.copytree(settings["model"]["local_path"], workspace / "plain")
+    (plain / "chat_template.jinja").unlink()
+    settings["model"]["local_path"] = str(plain)
+    error = refused(settings, workspace)
+    assert "data.template: plain has no chat template of its own" in error.message
+    assert "data.template zephyr  (or alpaca)" in error.hint
+    assert check(settings | {"data": settings["data"] | {"template": "zephyr"}}, workspace) == []
+    error = refused(settings | {"data": settings["data"] | {"template": "chatml"}}, workspace)
+    assert "data.template: chatml needs the special token <|im_start|>" in error.message
+
+
+def test_rows_that_are_still_to_be_made_are_in_order_and_others_in_their_place_are_told(
+    settings: dict[str, Any], workspace: Path
+) -> None:
+    made = settings | {"data": {"source": "generated", "raw_path": "made.jsonl"}}
+    assert check(made, workspace) == [] and not (workspace / "made.jsonl").exists()
+    taken = settings | {"data": {"source": "generated", "raw_path": "rows.jsonl"}}
+    assert "rows.jsonl was there already and is not what data.generate would make" in check(taken, workspace)[0]
+    many = settings | {"data": {"source": "generated", "raw_path": "made.jsonl", "generate": {"rows": 90_000}}}
+    assert "data.generate.rows" in refused(many, workspace).message
