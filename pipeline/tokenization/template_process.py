@@ -130,7 +130,12 @@ class _Child:
 def _started() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "pipeline.tokenization.template_worker"]
     return subprocess.Popen(
-        command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command,
+        cwd="/",  # no workspace's disk is kept busy by it
+        env=child_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
 
 

@@ -202,6 +202,7 @@ def test_one_process_runs_all_templates_and_a_new_one_takes_the_place_of_a_dead_
     pid = child().pid
     second = IsolatedTemplate("{{ messages[0].content }}", {})
     assert child().pid == pid
+    assert child().cwd() == "/", "a disk with a workspace can be unmounted while it runs"
     child().send_signal(signal.SIGKILL)
     assert (first.render(["user"], ["x"], answer=False), second.render(["user"], ["x"], answer=False)) == ("user", "x")
     assert child().pid != pid
