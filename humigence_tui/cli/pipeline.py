@@ -9,9 +9,9 @@ import typer
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, TrainFlag, training_asked
 from humigence_tui.cli.shared.output import confirmed, is_interactive, say
 from humigence_tui.cli.shared.single_step import run_step
-from humigence_tui.cli.shared.start_run import chosen_config, launched, validation_only
+from humigence_tui.cli.shared.start_run import chosen_config, run_to_end, validation_only
 from pipeline.common.errors import Stopped
-from pipeline.runner.launch import Request
+from pipeline.runs.request import Request
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -47,4 +47,4 @@ def pipeline(
         if not confirmed("Continue with pipeline (skip training)?"):
             raise Stopped("nothing was run", "humigence pipeline --train trains")
     request = Request(train=training, resume=resume, run=name, wait=wait)
-    return launched(here, settings, request, foreground=foreground, as_json=as_json, config_path=config)
+    return run_to_end(here, settings, request, foreground=foreground, as_json=as_json, config_path=config)

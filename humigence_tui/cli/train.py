@@ -7,9 +7,9 @@ import typer
 from humigence_tui.cli.pipeline import Foreground, MaybeConfig, ResumeFlag, RunArgument, Wait
 from humigence_tui.cli.shared.options import AsJson, TrainFlag, training_asked
 from humigence_tui.cli.shared.single_step import run_step
-from humigence_tui.cli.shared.start_run import chosen_config, launched, validation_only
+from humigence_tui.cli.shared.start_run import chosen_config, run_to_end, validation_only
 from pipeline.common.errors import BadInput
-from pipeline.runner.launch import Request
+from pipeline.runs.request import Request
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -31,4 +31,4 @@ def train(
         return run_step("validate", config, as_json)
     here, settings, name = chosen_config(config, resume, run)
     request = Request(train=True, resume=resume, run=name, until="train", wait=wait)
-    return launched(here, settings, request, foreground=foreground, as_json=as_json, config_path=config)
+    return run_to_end(here, settings, request, foreground=foreground, as_json=as_json, config_path=config)

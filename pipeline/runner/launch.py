@@ -31,8 +31,6 @@ from pipeline.system import faults as machine_faults
 from pipeline.system import locks, login_session
 from pipeline.system.child_process import child_environment
 
-__all__ = ["Request", "Started", "in_foreground", "start"]
-
 _WORKER_START_S = 120.0  # a cold disk can take that long to load Python and pydantic
 
 
@@ -58,7 +56,7 @@ def start(workspace: Workspace, config: Config, request: Request) -> Started:
         if chosen.standing:
             return chosen
         after_seq = event_log.newest_seq(chosen.run)
-        _spawn(workspace, chosen.run)
+        spawn_worker(workspace, chosen.run)
         return Started(chosen.run, after_seq=after_seq)
 
 
@@ -106,30 +104,28 @@ def _project(workspace: Workspace, config: Config, request: Request) -> str:
 
 @contextmanager
 def _starting(workspace: Workspace, project: str, request: Request) -> Iterator[locks.FileLock]:
-    """Nobody else can start in the project, and nobody works in it. Errors of the disk inside come out in words."""
+    """Nobody else can start in the project, and nobody works in it. Errors of the disk inside come out as faults.
+
+    Raises:
+        EnvironmentFault: a run of the project is on, and the request does not wait.
+    """
     try:
-        with _alone(workspace, project, request) as lock:
-            yield lock
+        while True:
+            lock = locks.wait_lock(workspace.start_lock(project))
+            assert lock is not None
+            with lock:
+                pid = locks.holder(workspace.project_lock(project))
+                if pid is None:
+                    yield lock
+                    return
+                if not request.wait:
+                    raise _busy(workspace, project, pid)
+            # Queueing holds nothing: whoever does not want to wait is refused meanwhile.
+            time.sleep(0.5)
     except OSError as error:
         if fault := machine_faults.in_words(error, workspace.project(project)):
             raise fault from error
         raise
-
-
-@contextmanager
-def _alone(workspace: Workspace, project: str, request: Request) -> Iterator[locks.FileLock]:
-    while True:
-        lock = locks.wait_lock(workspace.start_lock(project))
-        assert lock is not None
-        with lock:
-            pid = locks.holder(workspace.project_lock(project))
-            if pid is None:
-                yield lock
-                return
-            if not request.wait:
-                raise _busy(workspace, project, pid)
-        # Queueing holds nothing: whoever does not want to wait is told so meanwhile.
-        time.sleep(0.5)
 
 
 def _busy(workspace: Workspace, project: str, pid: int) -> EnvironmentFault:
@@ -204,18 +200,20 @@ def _prepared(run: RunFolder, request: Request) -> RunFolder:
 # --------------------------------------------------------------------------------------------------- the worker
 
 
-def _spawn(workspace: Workspace, run: RunFolder) -> None:
-    """Start the worker, out of reach of a logout where that is possible; wait until it holds the run, or is gone."""
+def spawn_worker(workspace: Workspace, run: RunFolder) -> None:
+    """Start the worker, out of reach of a logout where that is possible; return once it holds the run or has ended in order.
+
+    Raises:
+        EnvironmentFault: it ended without an event in the log, or did not come within two minutes.
+    """
     scope = login_session.own_scope()
-    if scope and _started(workspace, run, scope):
-        return
     # A manager that is not there, or not allowed: then as everywhere else.
-    if not _started(workspace, run, []):
+    if not (scope and _worker_came(workspace, run, scope)) and not _worker_came(workspace, run, []):
         raise EnvironmentFault(f"the worker of run {run.run_id} ended at once", f"see {run.output_log}")
 
 
-def _started(workspace: Workspace, run: RunFolder, scope: list[str]) -> bool:
-    """False when the process ended without a word in the log."""
+def _worker_came(workspace: Workspace, run: RunFolder, scope: list[str]) -> bool:
+    """False when the process ended without an event in the log."""
     before = event_log.newest_seq(run)
     with run.output_log.open("ab") as log:
         process = subprocess.Popen(

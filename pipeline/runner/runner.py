@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -104,14 +104,15 @@ def execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable
     However it ends, the last event says how.
     """
     try:
-        failed = _execute(run, request, switch, emit)
+        with _attempt(run, request, switch, emit) as ctx:
+            failed = _run_steps(ctx, request)
     except Stopped:
         mode: StopMode = "abort" if switch.asked() == "abort" else "save"
         return _ended(emit, run, ev.RunStopped(mode, _newest_checkpoint(run)), EXIT_STOPPED)
     except HumigenceError as error:
         return _ended(emit, run, ev.RunFailed(error.message, error.hint, error.exit_code), error.exit_code)
     except Exception as error:  # noqa: BLE001  the run's end must be in its log, whatever ended it
-        fault = _in_words(error, run)
+        fault = _as_fault(error, run)
         with contextlib.suppress(OSError):  # the log of what is printed may be on the full disk
             traceback.print_exc()
         return _ended(emit, run, ev.RunFailed(fault.message, fault.hint, fault.exit_code), fault.exit_code)
@@ -120,7 +121,7 @@ def execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable
 
 
 def _ended(emit: Callable[[Event], None], run: RunFolder, event: Event, code: int) -> int:
-    """Tell how the run ended; `code`, or the code of what keeps its log from being written.
+    """Emit how the run ended; returns `code`.
 
     Raises:
         EnvironmentFault: the log can't be written, so the words go to whoever called.
@@ -128,15 +129,16 @@ def _ended(emit: Callable[[Event], None], run: RunFolder, event: Event, code: in
     try:
         emit(event)
     except OSError as error:
-        why = _in_words(error, run)
-        told = event.message if isinstance(event, ev.RunFailed) else why.message
-        hint = why.hint if told == why.message else f"it ended with: {told}\n{why.hint}"
+        why = _as_fault(error, run)
+        ended_with = event.message if isinstance(event, ev.RunFailed) else why.message
+        hint = why.hint if ended_with == why.message else f"it ended with: {ended_with}\n{why.hint}"
         raise EnvironmentFault(f"the log of the run can't be written: {why.message}", hint) from error
     return code
 
 
-def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable[[Event], None]) -> bool:
-    """True when a gate failed."""
+@contextlib.contextmanager
+def _attempt(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable[[Event], None]) -> Iterator[StepContext]:
+    """A new attempt at the run: announced, its provenance recorded, its device held while it trains. Gives the steps' context."""
     config = run.load_config()
     clear_left_behind(run, config, _workspace(run))
     started = ev.AttemptStarted(
@@ -152,14 +154,18 @@ def _execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callabl
         emit(started)
         raise
     emit(replace(started, device=device.name))
-    if request.train and (words := login_session.warning()):
-        emit(ev.Note(words, "warning"))
+    if request.train and (warning := login_session.warning()):
+        emit(ev.Note(warning, "warning"))
     made_with = provenance.of_this_process(
         run.path.parent.parent.parent, config.seed, device.name, request.command or provenance.command_line()
     )
     provenance.record(run, made_with | post_mortem.witnesses() | {"trains": request.train and not run.train_report.exists()})
-    with processed.as_begun(*_begun_with(run, config) if request.resume else ({},)):
-        return _run_on(device, request, _context(run, config, device, switch, emit))
+    ctx = _context(run, config, device, switch, emit)
+    with contextlib.ExitStack() as held:
+        held.enter_context(processed.as_begun(*_begun_with(run, config) if request.resume else ({},)))
+        if request.train:
+            held.enter_context(card_held(device, wait=request.wait, give_up=lambda: ctx.stop() is not None, emit=emit))
+        yield ctx
 
 
 def _begun_with(run: RunFolder, config: Config) -> tuple[dict[Path, str], Path | None]:
@@ -170,14 +176,6 @@ def _begun_with(run: RunFolder, config: Config) -> tuple[dict[Path, str], Path |
     workspace = _workspace(run)
     rows = workspace.resolve(config.data.processed_dir) / report["fingerprint"]
     return {processed.raw_file(config, workspace): report["raw_sha256"]}, rows if processed.read(rows) else None
-
-
-def _run_on(device: gpu.Device, request: Request, ctx: StepContext) -> bool:
-    """The steps, the device held while they train."""
-    if not request.train:
-        return _run_steps(ctx, request)
-    with card_held(device, wait=request.wait, give_up=lambda: ctx.stop() is not None, emit=ctx.emit):
-        return _run_steps(ctx, request)
 
 
 def _context(
@@ -205,13 +203,17 @@ def _run_steps(ctx: StepContext, request: Request) -> bool:
             continue
         if ctx.stop():
             raise Stopped("stopped before " + name)
-        result = _told(name, ctx, partial(_result_of, name, ctx, request))
+        result = run_step(name, ctx, partial(_result_of, name, ctx, request))
         gates_failed = name == "gates" and not getattr(result, "passed", True)
     return gates_failed
 
 
-def _told(name: StepName, ctx: StepContext, work: Callable[[], StepResult]) -> StepResult:
-    """`work`, with its beginning and its end as events, however it ends."""
+def run_step(name: StepName, ctx: StepContext, work: Callable[[], StepResult]) -> StepResult:
+    """Do `work`; its beginning and its end are emitted, however it ends.
+
+    Raises:
+        OutOfMemory: memory ran out, with what to change; besides it whatever `work` raises.
+    """
     ctx.emit(ev.StepStarted(name))
     began = time.monotonic()
     try:
@@ -250,8 +252,8 @@ def _newest_checkpoint(run: RunFolder) -> int | None:
     return max(steps, default=None)
 
 
-def _in_words(error: Exception, run: RunFolder) -> HumigenceError:
-    """An exception that is not ours, told so that a person can act on it."""
+def _as_fault(error: Exception, run: RunFolder) -> HumigenceError:
+    """An exception that is not ours, as an error that a person can act on."""
     if is_out_of_memory(error):
         return OutOfMemory(f"memory ran out: {first_line(error)}", "free memory on this machine, then resume the run")
     if not run.events.exists():
@@ -265,5 +267,5 @@ def _in_words(error: Exception, run: RunFolder) -> HumigenceError:
 
 
 def run_alone(name: StepName, ctx: StepContext) -> StepResult:
-    """One step outside a new run, told like a step of a run. `ctx.run` is set for steps that work on a run's result."""
-    return _told(name, ctx, partial(_modules()[name].run, ctx))
+    """One step outside a new run, with the events of a step of a run. `ctx.run` is set for steps that work on a run's result."""
+    return run_step(name, ctx, partial(_modules()[name].run, ctx))

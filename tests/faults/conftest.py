@@ -28,7 +28,7 @@ def workers() -> Iterator[Workers]:
     """`launch.start` forks its workers from a process that has torch already."""
     made = Workers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_spawn", made.spawn)
+        patch.setattr(launch, "spawn_worker", made.spawn)
         yield made
     made.close()
 

@@ -223,7 +223,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     place, workers, began = Path(tempfile.mkdtemp(prefix="humigence-soak-")), Workers(), time.monotonic()
-    launch._spawn = workers.spawn  # type: ignore[assignment]
+    launch.spawn_worker = workers.spawn  # type: ignore[assignment]
     try:
         same = soak(place, workers, faults=arguments.faults, seed=arguments.seed)
     except (AssertionError, HumigenceError) as error:

@@ -17,7 +17,7 @@ from tests.faults.declared import survives
 from tests.faults.workers import Project
 from tests.waiting import in_time
 
-_spawn = launch._spawn  # the real one: for whole workers it is another
+_spawn = launch.spawn_worker  # the real one: for whole workers it is another
 _SESSION = "0::/user.slice/user-1000.slice/session-3.scope\n"
 _MANAGER = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope\n"
 _ELSEWHERE = "0::/system.slice/docker-4f1c.scope\n"

@@ -249,7 +249,7 @@ def test_a_second_worker_in_the_folder_is_refused(project: Project, untroubled: 
     with pytest.raises(EnvironmentFault, match=f"busy.*{first}"):
         project.start()
     # Past every check of a start: the worker itself finds the folder taken.
-    launch._spawn(project.workspace, project.run)
+    launch.spawn_worker(project.workspace, project.run)
     assert project.workers.exit_status() == 4
     _goes_on_to_its_end(project, first, untroubled)
 

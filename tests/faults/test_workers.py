@@ -26,7 +26,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """Its workers are ended as soon as they have begun: there is nothing to load for them."""
     workers = Workers(ahead=False)
-    monkeypatch.setattr(launch, "_spawn", workers.spawn)
+    monkeypatch.setattr(launch, "spawn_worker", workers.spawn)
     yield Project(tmp_path, tmp_path / "no model", workers)
     workers.close()
 

@@ -16,9 +16,10 @@ import psutil
 from pipeline.common.files import read_json, sha256_file
 from pipeline.config.schema import Config
 from pipeline.runner import launch
-from pipeline.runner.launch import Request, Started
+from pipeline.runner.launch import Started
 from pipeline.runs import control, event_log, store
 from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.request import Request
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import ROOT, environment
 from tests.waiting import PATIENCE_S, WHOLE_RUN_S, Lines, go_on, is_gone, see_it_stop, state_of, wait_until
@@ -71,7 +72,7 @@ class Workers:
         return self._process.pid if self._process else 0
 
     def spawn(self, _workspace: Workspace, run: RunFolder) -> None:
-        """In the place of `launch._spawn`: the worker holds the run when this returns, or has ended."""
+        """In the place of `launch.spawn_worker`: the worker holds the run when this returns, or has ended."""
         self.pid = self.ask(start=str(run.path), faults=self.faults)
         self._on.add(self.pid)
         self.faults = []

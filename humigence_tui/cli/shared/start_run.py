@@ -16,10 +16,11 @@ from humigence_tui.cli.shared.output import say
 from pipeline.common.errors import BadInput, Stopped
 from pipeline.config.schema import Config
 from pipeline.runner import launch
-from pipeline.runner.launch import Request, Started
+from pipeline.runner.launch import Started
 from pipeline.runs import control, event_log, store
 from pipeline.runs.events import Envelope, Event
 from pipeline.runs.folders import Workspace
+from pipeline.runs.request import Request
 from pipeline.runs.state import RunState
 
 
@@ -48,10 +49,10 @@ def validation_only() -> bool:
     return bool(switch("VALIDATION_ONLY"))
 
 
-def launched(
+def run_to_end(
     here: Workspace, config: Config, request: Request, *, foreground: bool, as_json: bool, config_path: str | None
 ) -> int:
-    """Start what is asked for, follow it, tell its end; returns its exit code."""
+    """Start what is asked for, follow it, print how it ended; returns its exit code."""
     path = config_path or DEFAULT_CONFIG
     if foreground:
         started = _in_foreground(here, config, request)

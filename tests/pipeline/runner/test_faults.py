@@ -24,7 +24,7 @@ def test_a_step_that_runs_out_of_memory_ends_with_exit_code_4_and_what_to_do(ste
         raise MemoryError
 
     with pytest.raises(HumigenceError) as caught:
-        runner._told(step, ctx, work)
+        runner.run_step(step, ctx, work)
     assert caught.value.exit_code == 4 and f"memory ran out in {step}" in caught.value.message
     assert "free memory" in caught.value.hint
     ended = told[-1]
