@@ -60,18 +60,18 @@ def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str,
 
 
 def _cost(request: Request, settings: Config, here: Workspace, base: BaseModel, plan: Plan, device: Device) -> Any:
-    from pipeline.training.measure import made_up_rows, measure
-    from pipeline.training.packed_rows import PackedRows, Row
+    from pipeline.training.measure import measure, random_rows
+    from pipeline.training.packed_rows import PackedRow, PackedRows
 
     data = processed.find(settings, here)
     if data is not None and plan.exact:
         packed = PackedRows(data.dataset("train"), pack(data.lengths("train"), plan.row_tokens, settings.data.packing)[:_ROWS])
-        rows: list[Row] = [packed[i] for i in range(len(packed))]
+        rows: list[PackedRow] = [packed[i] for i in range(len(packed))]
     else:
-        rows = made_up_rows(plan.row_tokens, read_shape(base).vocabulary)
+        rows = random_rows(plan.row_tokens, read_shape(base).vocabulary)
 
-    def told(done: int, of: int) -> None:
+    def progress(done: int, of: int) -> None:
         request.raise_if_cancelled()
         request.tell("micro_batch", done=done, of=of)
 
-    return measure(settings, base, plan, device, rows, told)
+    return measure(settings, base, plan, device, rows, progress)

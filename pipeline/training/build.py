@@ -25,10 +25,14 @@ from pipeline.training.memory_recovery.limits import Limits
 
 
 def prepare_device(config: Config, device: Device) -> None:
-    """Hold this process to `compute.memory_limit_gib` and `train.deterministic`, before anything is on the device."""
+    """Hold this process to `compute.memory_limit_gib` and `train.deterministic`, before anything is on the device.
+
+    On a CPU it changes nothing.
+    """
     if device.kind != "cuda":
         return
     if config.compute.memory_limit_gib is not None:
+        # Bytes; torch limits its own blocks only, and the context lies beside them.
         blocks = config.compute.memory_limit_gib * GIB - CONTEXT_BYTES["cuda"]
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.0, blocks / total)))
@@ -39,7 +43,13 @@ def prepare_device(config: Config, device: Device) -> None:
 
 
 def trainable(config: Config, base: BaseModel, plan: Plan, device: Device, limits: Limits) -> tuple[Any, FusedStep | None]:
-    """A `PeftModel` of the base with a new adapter; what computes its losses and gradients where that is not the model itself.
+    """The model to train, and what computes its losses and gradients.
+
+    Args:
+        limits: what the run has learned about memory: whether activations are recomputed whatever the plan says.
+
+    Returns:
+        a `PeftModel` of the base with a new adapter; the fused step over the same weights, None where the model trains itself.
 
     Raises:
         BadInput: the plan names something this version or this model doesn't have.

@@ -22,6 +22,10 @@ from pipeline.training.recorder import Recorder
 class Cadence(TrainerCallback):  # type: ignore[misc]
     """The plan's evaluations and checkpoints, and the person's request to stop.
 
+    Args:
+        stop: asked at the end of each step; None where nobody wants to stop.
+        held_out: whether there is anything to evaluate on.
+
     Attributes:
         stopped: the request that was followed; None when training came to its own end.
     """
@@ -29,7 +33,7 @@ class Cadence(TrainerCallback):  # type: ignore[misc]
     def __init__(self, plan: Plan, stop: Callable[[], StopMode | None], *, held_out: bool) -> None:
         self.stopped: StopMode | None = None
         self._plan, self._stop, self._held_out = plan, stop, held_out
-        self._saved = time.monotonic()
+        self._saved = time.monotonic()  # seconds; the newest checkpoint, or the beginning
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
         step, plan = state.global_step, self._plan
@@ -51,10 +55,10 @@ class Cadence(TrainerCallback):  # type: ignore[misc]
 
 
 class Bookkeeping(TrainerCallback):  # type: ignore[misc]
-    """Tells the sampler its epoch, the recorder its start, and of each step that is done the learning rate it was made with.
+    """Passes the sampler its epoch, the recorder its start, and of each step that is done the learning rate it was made with.
 
     Args:
-        step_done: told that learning rate.
+        step_done: called with that learning rate.
     """
 
     def __init__(
@@ -67,13 +71,13 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
         self._recorder.start()
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # accelerate tells it too, but not in every version through the loader of a resumed epoch.
+        # accelerate passes it too, but not in every version through the loader of a resumed epoch.
         self._sampler.set_epoch(state.global_step // self._steps_per_epoch)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any = None, **_: Any
     ) -> None:
-        self._learning_rate = float(optimizer.param_groups[0]["lr"])
+        self._learning_rate = float(optimizer.param_groups[0]["lr"])  # read here: the scheduler moves on before on_step_end
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._step_done(self._learning_rate)
@@ -83,7 +87,7 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
 
 
 class StepBounds(TrainerCallback):  # type: ignore[misc]
-    """Tells where an optimizer step begins and ends, so that one that can't be made is undone."""
+    """Passes on where an optimizer step begins and ends, so that one that can't be made is undone."""
 
     def __init__(self, memory: TrainingMemory) -> None:
         self._memory = memory

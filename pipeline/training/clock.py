@@ -9,7 +9,7 @@ import torch
 
 
 class Clock(Protocol):
-    """Marks moments and tells the seconds between two of them."""
+    """Marks moments and measures the seconds between two of them."""
 
     def mark(self) -> Any: ...
 
@@ -18,6 +18,8 @@ class Clock(Protocol):
 
 
 class WallClock:
+    """For a CPU: what was asked for is done when the call returns."""
+
     def mark(self) -> float:
         return time.perf_counter()
 
@@ -35,4 +37,4 @@ class GpuClock:
 
     def between(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
         end.synchronize()
-        return float(start.elapsed_time(end)) / 1000
+        return float(start.elapsed_time(end)) / 1000  # it gives milliseconds

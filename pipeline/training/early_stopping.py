@@ -10,8 +10,9 @@ def should_stop(losses: Sequence[float], patience: int, min_delta: float) -> boo
     """Whether the last `patience` evaluations brought no improvement.
 
     Args:
-        losses: held-out losses in order, nats a token.
-        min_delta: a fall below the best so far smaller than this is no improvement.
+        losses: held-out losses in order, nats a token; NaN is no improvement.
+        patience: evaluations.
+        min_delta: nats a token; a fall below the best so far smaller than this is no improvement.
     """
     best, waited = math.inf, 0
     for loss in losses:
@@ -23,6 +24,6 @@ def should_stop(losses: Sequence[float], patience: int, min_delta: float) -> boo
 
 
 def best_index(losses: Sequence[float]) -> int | None:
-    """The evaluation with the lowest loss, the earlier of equals; NaN never is. None without any."""
+    """Index of the evaluation with the lowest loss, the earlier of equals; NaN never is the lowest. None without any."""
     finite = [(loss, index) for index, loss in enumerate(losses) if not math.isnan(loss)]
     return min(finite)[1] if finite else None

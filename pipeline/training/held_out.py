@@ -17,19 +17,31 @@ from pipeline.training.memory_recovery.recovery import TrainingMemory
 from pipeline.training.packed_rows import Documents, PackedRows, collate
 
 LossOf = Callable[[dict[str, Any]], float]
+"""The sum of the losses of a collated micro-batch, in nats."""
 
 
 class HeldOutRows:
-    """The first `most` documents of the held-out split, in rows of `row_tokens`."""
+    """The held-out split, or the beginning of it, in packed rows.
+
+    Args:
+        lengths: (documents,), tokens of each.
+        most: documents that are taken, the first ones.
+        row_tokens: capacity of a row.
+        packing: several documents to a row; else one.
+    """
 
     def __init__(self, documents: Documents, lengths: np.ndarray[Any, Any], *, most: int, row_tokens: int, packing: bool) -> None:
         self.rows = PackedRows(documents, pack(lengths[:most], row_tokens, packing))
 
     def loss(self, loss_of: LossOf, micro_batch: int, memory: TrainingMemory) -> tuple[float, int]:
-        """Mean loss over the trained tokens in nats, and how many there are.
+        """The mean loss over the trained tokens.
 
         Args:
-            loss_of: the sum of the losses of a collated micro-batch.
+            loss_of: the sum of the losses of a collated micro-batch, in nats.
+            micro_batch: rows of a forward pass, fewer where memory runs out.
+
+        Returns:
+            nats a token; the number of trained tokens.
 
         Raises:
             OutOfMemory: one document does not fit.
@@ -44,12 +56,17 @@ class HeldOutRows:
 
 @contextmanager
 def losses_of(model: Any, device: torch.device) -> Iterator[LossOf]:
-    """What `HeldOutRows.loss` asks for, of a transformers model. Leaves no trace in the model or any generator."""
+    """The `LossOf` of a transformers model, as long as the context lasts. Leaves no trace in the model or any generator.
+
+    Args:
+        device: the model's, to which micro-batches are moved.
+    """
 
     def loss_of(part: dict[str, Any]) -> float:
         moved = {name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}
+        # (rows, tokens, vocabulary) in the compute dtype
         logits = model(input_ids=moved["input_ids"], position_ids=moved["position_ids"], use_cache=False).logits
         return float(loss_sum(logits, moved["labels"]).double())
 
-    with random_state.kept(), evaluating(model), torch.no_grad():
+    with random_state.preserved(), evaluating(model), torch.no_grad():
         yield loss_of

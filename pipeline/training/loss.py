@@ -9,18 +9,18 @@ from pipeline.tokenization.messages import NOT_TRAINED
 
 
 def loss_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed over the trained tokens, in 32 bits.
+    """The cross-entropy summed over the trained tokens, () float32, in nats.
 
     Args:
-        logits: (rows, tokens, vocabulary); position t predicts token t + 1.
-        labels: (rows, tokens), -100 where a token is not trained.
+        logits: (rows, tokens, vocabulary) in the compute dtype; position t predicts token t + 1.
+        labels: (rows, tokens) int64, -100 where a token is not trained.
     """
-    wanted = labels[:, 1:]
-    trained = wanted != NOT_TRAINED
+    targets = labels[:, 1:]  # (rows, tokens - 1) int64
+    trained = targets != NOT_TRAINED  # (rows, tokens - 1) bool
     # Only the logits that count are widened: the softmax in 32 bits is the largest tensor of a step.
-    return functional.cross_entropy(logits[:, :-1][trained].float(), wanted[trained], reduction="sum")
+    return functional.cross_entropy(logits[:, :-1][trained].float(), targets[trained], reduction="sum")
 
 
 def trained_tokens(labels: torch.Tensor) -> int:
-    """How many tokens `loss_sum` sums over."""
+    """How many tokens of `labels` (rows, tokens) `loss_sum` sums over."""
     return int((labels[:, 1:] != NOT_TRAINED).sum())

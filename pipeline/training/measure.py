@@ -1,6 +1,6 @@
 """A few micro-batches and optimizer steps of a plan on the real model, timed: what `humigence plan --measure` does.
 
-Nothing is kept of what they train.
+What they train is thrown away.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from pipeline.training import attention
 from pipeline.training.build import prepare_device, trainable
 from pipeline.training.clock import Clock, GpuClock, WallClock
 from pipeline.training.loss import loss_sum
-from pipeline.training.memory_recovery.atomic_adamw import SteadyAdamW
+from pipeline.training.memory_recovery.atomic_adamw import AtomicAdamW
 from pipeline.training.memory_recovery.limits import Limits
-from pipeline.training.packed_rows import Row
+from pipeline.training.packed_rows import PackedRow
 from pipeline.training.process_memory import ProcessMemory
 
-# A GPU's kernels are compiled and its fused steps recorded in the first micro-batches.
+# Micro-batches. A GPU's kernels are compiled and its fused steps recorded in the first ones.
 _WARM_UP = {"cuda": 6, "cpu": 1}
 _TIMED = {"cuda": 20, "cpu": 2}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a plan's steps cost. `tokens` are the real ones of a step, on average."""
+    """What a plan's optimizer steps cost."""
 
-    step_seconds: float
-    tokens: float
-    peak_memory_bytes: int
+    step_seconds: float  # the median micro-batch times the accumulation, and the median optimizer step
+    tokens: float  # real ones of a step, on average
+    peak_memory_bytes: int  # of the process on its device
 
 
 def measure(
-    config: Config, base: BaseModel, plan: Plan, device: Device, rows: Sequence[Row], told: Callable[[int, int], None]
+    config: Config, base: BaseModel, plan: Plan, device: Device, rows: Sequence[PackedRow], progress: Callable[[int, int], None]
 ) -> Cost:
     """The cost of an optimizer step of `plan`.
 
     Args:
         rows: at least one; used again and again.
-        told: called with the micro-batches done and those there will be.
+        progress: called with the number of micro-batches done and of those there will be.
 
     Raises:
         BadInput: see `build.trainable`.
         torch.OutOfMemoryError: the plan does not fit.
     """
     prepare_device(config, device)
-    work = _Work(config, base, plan, device)
+    work = _TimedTraining(config, base, plan, device)
     clock: Clock = GpuClock() if device.kind == "cuda" else WallClock()
     memory = ProcessMemory(cuda=device.kind == "cuda")
     memory.reset()
@@ -70,12 +70,12 @@ def measure(
         if number >= warm_up:
             steps.append(clock.between(middle, end))
             micro.append(clock.between(start, middle))
-        told(number + 1, warm_up + timed)
+        progress(number + 1, warm_up + timed)
     step_seconds = plan.accumulation * statistics.median(micro) + statistics.median(steps)
     return Cost(step_seconds, plan.accumulation * statistics.mean(tokens), memory.peak_bytes())
 
 
-class _Work:
+class _TimedTraining:
     """The model of a plan with its optimizer."""
 
     def __init__(self, config: Config, base: BaseModel, plan: Plan, device: Device) -> None:
@@ -84,10 +84,10 @@ class _Work:
         self._collate = attention.collator(plan.attention)
         self._device = torch.device(device.torch_device)
         self._trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        self._optimizer = SteadyAdamW(self._trained, lr=config.train.lr)
+        self._optimizer = AtomicAdamW(self._trained, lr=config.train.lr)
         self._clip = config.train.grad_clip
 
-    def micro_batch(self, rows: Sequence[Row]) -> int:
+    def micro_batch(self, rows: Sequence[PackedRow]) -> int:
         """Forward and backward; returns the real tokens."""
         batch = self._collate(rows)
         tokens, trained = batch.pop("real_tokens"), max(1, batch.pop("trained_tokens"))
@@ -111,13 +111,19 @@ class _Work:
         self._optimizer.zero_grad()
 
 
-def made_up_rows(row_tokens: int, vocabulary: int, count: int = 32) -> list[Row]:
-    """Rows of four documents of random tokens, for when no data is prepared."""
+def random_rows(row_tokens: int, vocabulary: int, count: int = 32) -> list[PackedRow]:
+    """Full rows of four documents of random tokens, for when no data is prepared. The same at each call.
+
+    Args:
+        row_tokens: tokens of a row.
+        vocabulary: ids are drawn from 0 to below this.
+        count: rows.
+    """
     draw = np.random.default_rng(0)
 
     def document(tokens: int) -> tuple[Any, Any]:
-        ids = draw.integers(0, vocabulary, tokens)
-        return ids, ids
+        ids = draw.integers(0, vocabulary, tokens)  # (tokens,) int64
+        return ids, ids  # every token has a label, but the first of a document, which `collate` takes away
 
     quarter, rest = row_tokens // 4, row_tokens - 3 * (row_tokens // 4)
     return [[document(size) for size in (quarter, quarter, quarter, rest) if size] for _ in range(count)]

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset, Sampler
 from pipeline.tokenization.messages import NOT_TRAINED
 
 Document = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]
-"""(input_ids, labels), each (tokens,)."""
-Row = list[Document]
+"""(input_ids, labels), each (tokens,) integers."""
+PackedRow = list[Document]
 
 
 class Documents(Protocol):
@@ -29,28 +29,33 @@ class Documents(Protocol):
     def data(self) -> Any: ...
 
 
-class PackedRows(Dataset[Row]):
-    """Rows of documents, as views of the memory-mapped table: nothing is read before it is used."""
+class PackedRows(Dataset[PackedRow]):
+    """Rows of documents, as views of the memory-mapped table: nothing is read before it is used.
+
+    Args:
+        rows: for each row the numbers of its documents, (documents in it,), as `dataset.packing.pack` gives them.
+    """
 
     def __init__(self, documents: Documents, rows: Sequence[NDArray[np.int64]]) -> None:
-        self._ids, self._labels = (_Lists(documents.data.column(name)) for name in ("input_ids", "labels"))
+        self._ids, self._labels = (_ListColumn(documents.data.column(name)) for name in ("input_ids", "labels"))
         self._rows = rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> PackedRow:
         return [(self._ids[document], self._labels[document]) for document in self._rows[index].tolist()]
 
 
-class _Lists:
+class _ListColumn:
     """A column of lists of integers as numpy arrays, without copying or turning each number into a Python object."""
 
     def __init__(self, column: Any) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
-        self._starts = np.cumsum([0, *map(len, chunks)]).tolist()
-        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
-        self._values = [chunk.values.to_numpy() for chunk in chunks]
+        self._starts = np.cumsum([0, *map(len, chunks)]).tolist()  # number of each chunk's first list, and of all lists
+        # Arrow's list layout: list i of a chunk is values[offsets[i] : offsets[i + 1]].
+        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]  # (lists + 1,) int32 each
+        self._values = [chunk.values.to_numpy() for chunk in chunks]  # (numbers of all lists,) each
 
     def __getitem__(self, index: int) -> NDArray[np.integer[Any]]:
         chunk = bisect_right(self._starts, index) - 1
@@ -59,7 +64,7 @@ class _Lists:
         return found
 
 
-def collate(rows: Sequence[Row]) -> dict[str, Any]:
+def collate(rows: Sequence[PackedRow]) -> dict[str, Any]:
     """One micro-batch, as wide as its longest row.
 
     Returns:
@@ -71,13 +76,13 @@ def collate(rows: Sequence[Row]) -> dict[str, Any]:
     # Padding is a document of its own at the end of the row: it sees itself only, nothing sees it, and no id is special for it.
     ids, labels = np.zeros(shape, np.int64), np.full(shape, NOT_TRAINED, np.int64)
     positions = np.zeros(shape, np.int64)
-    real = 0
+    real = 0  # tokens that are not padding
     for number, row in enumerate(rows):
         start = 0
         for document_ids, document_labels in row:
             end = start + len(document_ids)
             ids[number, start:end], labels[number, start:end] = document_ids, document_labels
-            labels[number, start] = NOT_TRAINED
+            labels[number, start] = NOT_TRAINED  # it would be predicted from the document before
             positions[number, start:end] = np.arange(end - start)
             start = end
         positions[number, start:] = np.arange(width - start)
@@ -89,12 +94,17 @@ def collate(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 class EpochSampler(Sampler[int]):
-    """Row numbers in an order that follows from the seed and the epoch alone, so that a resume in any epoch finds it again."""
+    """Row numbers in an order that follows from the seed and the epoch alone, so that a resume in any epoch finds it again.
+
+    Args:
+        rows: how many there are; each comes once an epoch.
+    """
 
     def __init__(self, rows: int, seed: int) -> None:
         self._rows, self._seed, self._epoch = rows, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """The epoch, from 0, whose order the next iteration gives."""
         self._epoch = epoch
 
     def __len__(self) -> int:

@@ -12,7 +12,10 @@ from pipeline.system import gpu
 
 
 class ProcessMemory:
-    """Peak memory since `reset`. On a GPU torch's blocks, and beside them the CUDA context and its libraries' own memory."""
+    """Peak memory since `reset`. On a GPU torch's blocks, and beside them the CUDA context and its libraries' own memory.
+
+    On a CPU it is that of the whole process since it began: the system counts no other.
+    """
 
     def __init__(self, *, cuda: bool) -> None:
         self._cuda = cuda
@@ -23,7 +26,7 @@ class ProcessMemory:
             torch.cuda.reset_peak_memory_stats()
 
     def peak_bytes(self) -> int:
-        """0 where the system does not tell."""
+        """Bytes; 0 where the system does not report them."""
         if not self._cuda:
             return peak_resident_bytes()
         if self._context is None:  # after the first step: by then every kernel and workspace is loaded
@@ -32,7 +35,7 @@ class ProcessMemory:
 
 
 def _context_bytes() -> int:
-    """What the driver counts for this process beyond torch's blocks; a usual figure where it does not tell (in a container)."""
+    """What the driver counts for this process beyond torch's blocks; a usual figure where it reports none (in a container)."""
     torch.cuda.synchronize()
     ours = os.getpid()
     for reading in gpu.read_gpus():
@@ -43,10 +46,10 @@ def _context_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory this process ever held (VmHWM of proc(5)); 0 where the system does not tell."""
+    """The most memory this process ever held, bytes (VmHWM of proc(5)); 0 where the system does not report it."""
     try:
         text = Path("/proc/self/status").read_text()
     except OSError:
         return 0
     line = next((line for line in text.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-    return int(line.split()[1]) * 1024
+    return int(line.split()[1]) * 1024  # "kB" means KiB there

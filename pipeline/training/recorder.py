@@ -1,7 +1,7 @@
 """From the trainer to the outside: each optimizer step as a `TrainStep` event, timed without what stands between steps.
 
-On a GPU a step is told once the next one is under way: whoever asks for a loss at the end of its step waits for the GPU, and the
-GPU then waits for the next step's work.
+On a GPU a step is emitted once the next one is under way: whoever asks for a loss at the end of its step waits for the GPU, and
+the GPU then waits for the next step's work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class StepDone:
     """What is known of an optimizer step when it has been asked for.
 
     Attributes:
-        loss, grad_norm: numbers, or tensors of one number on the device.
+        step: the optimizer steps done, this one included.
+        epoch: passes over the data done, with a fraction.
+        loss, grad_norm: numbers, or tensors of one number on the device; nats a token, and the norm before clipping.
+        lr: the learning rate the step was made with.
         skipped: float16's gradient scaler left the step out because the gradient overflowed, and tries a smaller scale.
     """
 
@@ -42,11 +45,11 @@ class StepDone:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A step whose figures are on their way: (loss, gradient norm) in host memory once the clock has reached `end`."""
+    """A step whose figures are on their way."""
 
     done: StepDone
-    figures: torch.Tensor
-    end: Any
+    figures: torch.Tensor  # (2,) float32: loss and gradient norm, in host memory once the clock has reached `end`
+    end: Any  # a mark of the clock
     tokens: int
     trained: int
     counted: bool
@@ -57,6 +60,11 @@ class Recorder:
 
     A step's time runs from the end of the one before, so that reading its rows belongs to it; `paused` takes out evaluation,
     checkpoints and samples.
+
+    Args:
+        progress: of the attempts before; each step is added to it.
+        total_steps: optimizer steps of the plan.
+        cuda: whether the work runs on a GPU, behind Python.
     """
 
     def __init__(self, emit: Callable[[Event], None], progress: Progress, *, total_steps: int, cuda: bool) -> None:
@@ -77,7 +85,13 @@ class Recorder:
         self._mark = self._clock.mark()
 
     def saw(self, tokens: int, trained: int, *, partial_window: bool) -> None:
-        """The rows of the step that comes: real tokens, those with a label, and whether an epoch ended short of a full window."""
+        """What the step that comes is made of.
+
+        Args:
+            tokens: real ones, padding left out.
+            trained: those of them with a label.
+            partial_window: the epoch ended before all the micro-batches of a step: its time says nothing of the others'.
+        """
         self.seen_tokens, self.seen_trained, self.partial_window = tokens, trained, partial_window
 
     def disturbed(self) -> None:
@@ -86,7 +100,7 @@ class Recorder:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside is no part of a step's time, and finds every step told."""
+        """What happens inside is no part of a step's time, and finds every step emitted."""
         self.flush()
         try:
             yield
@@ -94,37 +108,39 @@ class Recorder:
             self._mark = self._clock.mark()
 
     def step(self, done: StepDone) -> None:
-        """An optimizer step is done, or on a GPU asked for. Tells it, there the one before it.
+        """An optimizer step is done, or on a GPU launched. Emits it, there the one before it.
 
         Raises:
-            Diverged: a loss or gradient norm that is told is no finite number.
+            Diverged: a loss or gradient norm of the step that is emitted is no finite number.
         """
         self._steps_of_attempt += 1
+        # The first step of an attempt compiles and warms up.
         counted = self._steps_of_attempt > 1 and not self.partial_window and not self._disturbed
         self._disturbed = False
+        # (2,) float32, on the device of the loss
         figures = torch.stack([torch.as_tensor(each, dtype=torch.float32).reshape(()) for each in (done.loss, done.grad_norm)])
-        if self._cuda:
+        if self._cuda:  # into pinned memory, without which the copy would wait for the GPU
             figures = torch.empty(2, pin_memory=True).copy_(figures, non_blocking=True)
         # Without references to tensors of the device: what waits must not hold memory there.
         done = replace(done, loss=None, grad_norm=None)
         before = self._pending
         self._pending = _Pending(done, figures, self._clock.mark(), self.seen_tokens, self.seen_trained, counted)
         if before is not None:
-            self._tell(before)
+            self._emit_step(before)
         if not self._cuda:
             self.flush()
 
     def flush(self) -> None:
-        """Tell the step that is still on its way.
+        """Emit the step that is still on its way.
 
         Raises:
             Diverged: see `step`.
         """
         waiting, self._pending = self._pending, None
         if waiting is not None:
-            self._tell(waiting)
+            self._emit_step(waiting)
 
-    def _tell(self, pending: _Pending) -> None:
+    def _emit_step(self, pending: _Pending) -> None:
         done = pending.done
         seconds, self._mark = self._clock.between(self._mark, pending.end), pending.end
         loss, grad_norm = pending.figures.tolist()
@@ -155,6 +171,14 @@ class Recorder:
             raise Diverged(f"training diverged at step {step}: the gradient norm is {grad_norm}", _HINT)
 
     def diverged(self, step: int, what: str, value: float) -> None:
-        """End training because a loss, of the step or held out, is no finite number."""
+        """End training because a loss is no finite number.
+
+        Args:
+            what: "the loss" or "the held-out loss".
+            value: nats a token.
+
+        Raises:
+            Diverged: always.
+        """
         self._emit(TrainingDiverged(step, "loss", value))
         raise Diverged(f"training diverged at step {step}: {what} is {value}", _HINT)

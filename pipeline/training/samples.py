@@ -9,12 +9,16 @@ from pipeline.training.checkpointing import random_state
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-# Long enough to see how an answer goes, short enough not to hold up training.
+# Tokens: long enough to see how an answer goes, short enough not to hold up training.
 MOST_NEW_TOKENS = 48
 
 
 class Samples:
-    """The prompts, encoded once."""
+    """The prompts, encoded once.
+
+    Args:
+        max_new_tokens: of an answer; at most `MOST_NEW_TOKENS` here.
+    """
 
     def __init__(self, tokenizer: ChatTokenizer, prompts: list[str], max_new_tokens: int) -> None:
         from pipeline.modeling.generate import user_prompt
@@ -24,11 +28,15 @@ class Samples:
         self._most = min(max_new_tokens, MOST_NEW_TOKENS)
 
     def answers(self, model: Any) -> list[tuple[str, str]]:
-        """(prompt, answer) of each; the likeliest token always. Leaves no trace in the model or any generator."""
+        """(prompt, answer) of each; the likeliest token always. Leaves no trace in the model or any generator.
+
+        Raises:
+            OutOfMemory: there is no room for one answer.
+        """
         from pipeline.modeling.generate import generate_batch
 
         if not self._prompts:
             return []
-        with random_state.kept():
+        with random_state.preserved():
             answers = generate_batch(model, self._tokenizer, self._ids, self._most)
         return list(zip(self._prompts, answers, strict=True))

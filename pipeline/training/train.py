@@ -1,4 +1,4 @@
-"""Training from a plan to a report: build, go on from a checkpoint or begin, train, say what came out."""
+"""Training from a plan to a report: build, go on from a checkpoint or begin, train, report what came out."""
 
 from __future__ import annotations
 
@@ -33,15 +33,20 @@ from pipeline.training.recorder import Recorder
 from pipeline.training.samples import Samples
 from pipeline.training.trainer import HumigenceTrainer, Parts
 
-# A plan that misses the peak by more than this says so.
-_TRUE_ENOUGH = 0.1
+# Share of the peak: a prediction that misses it by more is a warning.
+_TOLERATED_ERROR = 0.1
 
 
 def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, resume: bool) -> dict[str, Any]:
     """Train to the end of the plan; returns the train report without its fingerprint.
 
     Args:
+        data: the prepared rows; the plan must have been made for them.
         resume: go on from the newest whole checkpoint of the run, from the beginning when there is none.
+
+    Returns:
+        how it ended, steps, the best checkpoint with its step and held-out loss (nats a token; None without held-out rows), wall
+        time in seconds, real tokens, peak memory in bytes, and time and tokens of each counted step.
 
     Raises:
         BadInput: the plan does not fit the data or this version; a module of `train.lora.target_modules` is not in the model.
@@ -58,7 +63,7 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     held_out = _held_out(ctx, data)
     start = _starting_point(ctx, run, resume)
     progress = checkpoints.read_progress(start) if start else Progress()
-    if limits := progress.limits.in_words():
+    if limits := progress.limits.message():
         ctx.emit(Note(limits))
     recorder = Recorder(ctx.emit, progress, total_steps=plan.total_steps, cuda=device.kind == "cuda")
     cadence = Cadence(plan, ctx.stop, held_out=held_out is not None)
@@ -155,7 +160,7 @@ def _samples(ctx: StepContext, base: BaseModel) -> Samples | None:
 
 
 def _starting_point(ctx: StepContext, run: RunFolder, resume: bool) -> Path | None:
-    """The checkpoint to go on from, None for the beginning; tells the log that what came after it never happened."""
+    """The checkpoint to go on from, None for the beginning; emits that what came after it never happened."""
     start = checkpoint_folders.newest_whole(run.checkpoints, _passed_over(ctx)) if resume else None
     if start:
         ctx.emit(Resumed(checkpoint_folders.step_of(start)))
@@ -169,11 +174,11 @@ def _starting_point(ctx: StepContext, run: RunFolder, resume: bool) -> Path | No
 
 
 def _passed_over(ctx: StepContext) -> Callable[[Path, str], None]:
-    def tell(folder: Path, reason: str) -> None:
+    def pass_over(folder: Path, reason: str) -> None:
         ctx.emit(Note(f"{folder.name} is damaged ({reason}): going on from the checkpoint before it", "warning"))
         checkpoint_folders.set_aside(folder)  # counted among the newest it would cost the whole one its place
 
-    return tell
+    return pass_over
 
 
 def _ended_early_before(ctx: StepContext, progress: Progress) -> bool:
@@ -197,10 +202,10 @@ def _stopped(run: RunFolder, cadence: Cadence, step: int) -> Stopped:
 def _prediction(plan: Plan, peak_bytes: int) -> Note:
     """How right the plan was about memory."""
     error = plan.peak_memory_bytes / max(1, peak_bytes) - 1
-    words = f"{size(peak_bytes)} of GPU memory at the peak; the plan had said {size(plan.peak_memory_bytes)} ({error:+.1%})"
-    if abs(error) <= _TRUE_ENOUGH:
-        return Note(words)
-    return Note(f"{words}: more than {_TRUE_ENOUGH:.0%} off", "warning")
+    text = f"{size(peak_bytes)} of GPU memory at the peak; the plan had said {size(plan.peak_memory_bytes)} ({error:+.1%})"
+    if abs(error) <= _TOLERATED_ERROR:
+        return Note(text)
+    return Note(f"{text}: more than {_TOLERATED_ERROR:.0%} off", "warning")
 
 
 def _report(ctx: StepContext, run: RunFolder, progress: Progress, steps: int, ended_early: bool) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from pipeline.training.fused.train_step import FusedStep
 from pipeline.training.held_out import HeldOutRows, losses_of
 from pipeline.training.loss import loss_sum
 from pipeline.training.memory_recovery.activation_checkpointing import ModelActivations
-from pipeline.training.memory_recovery.atomic_adamw import SteadyAdamW
+from pipeline.training.memory_recovery.atomic_adamw import AtomicAdamW
 from pipeline.training.memory_recovery.recovery import TrainingMemory
 from pipeline.training.packed_rows import EpochSampler, PackedRows
 from pipeline.training.recorder import Recorder, StepDone
@@ -48,9 +48,12 @@ class Parts:
     """What the trainer works with besides the model.
 
     Attributes:
+        seed: of the order of the rows and of the dropout in the model's own layers.
         held_out: None when there are no held-out rows: nothing is evaluated.
+        samples: None where none are wanted.
         checkpoints: the folder they go to.
-        stop: whether the person asked to stop, for when a save has to wait for room.
+        emit: appends an event to the run's log.
+        stop: whether the person asked to stop, for when a save has to wait for room on the disk.
         fused: computes losses and gradients in place of the model; None where the model does it itself.
     """
 
@@ -70,6 +73,10 @@ class Parts:
 class HumigenceTrainer(Trainer):  # type: ignore[misc]
     """Trains the adapter of `model` as the plan says.
 
+    Args:
+        model: a `PeftModel`, only whose adapter has gradients.
+        cadence: decides at the end of a step about evaluation, checkpoint and stop.
+
     Attributes:
         cadence: knows whether the person stopped the training.
         ended_early: the held-out loss no longer fell.
@@ -88,10 +95,10 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             lambda: self.state.global_step,
             parts.recorder.disturbed,
         )
-        self._loss: torch.Tensor | None = None  # of the step being made, so far
-        self._grad_norm: Any = math.nan
+        self._loss: torch.Tensor | None = None  # () float32, of the step being made, so far: nats a token
+        self._grad_norm: Any = math.nan  # before clipping; a tensor of one number on the device
         optimizer, schedule = _optimizer_and_schedule(model, parts)
-        optimizer.short = self._memory.optimizer_step_done_again
+        optimizer.on_retry = self._memory.optimizer_step_done_again
         super().__init__(
             model=model,
             args=_arguments(parts),
@@ -99,7 +106,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             train_dataset=parts.rows,
             compute_loss_func=_mean_loss,
             optimizers=(optimizer, schedule),
-            # A step is told after it was asked whether to stop: whoever stops training has seen the steps before it.
+            # A step is emitted after it was asked whether to stop: whoever stops training has seen the steps before it.
             callbacks=[cadence, self._bookkeeping, StepBounds(self._memory)],
         )
         self.remove_callback(PrinterCallback)
@@ -112,7 +119,14 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         return self._sampler
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, *rest: Any) -> tuple[list[Any], int]:
-        """The micro-batches of one optimizer step, and the number of trained tokens in all of them."""
+        """The micro-batches of one optimizer step, and the number of trained tokens in all of them.
+
+        That number is what every micro-batch's loss is divided by: a mean over the tokens of the step, not a mean of the
+        micro-batches' means, which would give tokens of short ones more weight.
+
+        Args:
+            num_batches: micro-batches of the step, fewer at the end of an epoch.
+        """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, *rest)
         tokens = sum(batch.pop("real_tokens") for batch in batches)
         trained = sum(batch.pop("trained_tokens") for batch in batches)
@@ -130,7 +144,18 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         return 0
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: int | None = None) -> torch.Tensor:
-        """One micro-batch, in parts where memory runs out: their losses are shares of the same mean, so they add up."""
+        """Forward and backward of one micro-batch, in parts where memory runs out: their losses are shares of one mean.
+
+        Args:
+            inputs: as the plan's collator makes them (see `attention.collator`).
+            num_items_in_batch: trained tokens of the whole optimizer step.
+
+        Returns:
+            the micro-batch's share of the step's mean loss, nats a token, () float32 on the device.
+
+        Raises:
+            OutOfMemory: one document does not fit with its activations recomputed.
+        """
         step, fused, done = super().training_step, self.parts.fused, self.state.global_step
         if fused:
             assert num_items_in_batch is not None
@@ -152,7 +177,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
     # ----------------------------------------------------------------------------------------------- events
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Nothing is kept in the trainer's own history, which every checkpoint would repeat: each step goes to the recorder."""
+        """Nothing is stored in the trainer's own history, which every checkpoint would repeat: each step goes to the recorder."""
 
     def _step_done(self, learning_rate: float) -> None:
         state, skipped = self.state, self._step_was_skipped()
@@ -166,7 +191,15 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         return bool(scaler.get_scale() >= _LEAST_GRADIENT_SCALE)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Held-out loss and samples, told as events; decides about the early stop."""
+        """Emits the held-out loss and samples; decides about the early stop.
+
+        Returns:
+            `eval_loss`, the mean over the trained tokens, nats.
+
+        Raises:
+            Diverged: the held-out loss is no finite number.
+            OutOfMemory: one held-out document does not fit.
+        """
         parts, step = self.parts, self.state.global_step
         assert parts.held_out is not None
         if parts.fused:
@@ -220,9 +253,12 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             parts.emit(CheckpointSaved(step, name, is_best, time.perf_counter() - began))
 
     def save_what_is_done(self) -> int | None:
-        """A checkpoint of the newest whole optimizer step, with which a resume goes on from there; None before the first.
+        """A checkpoint of the newest whole optimizer step, with which a resume goes on from there.
 
         To be called when memory ran out for good in the middle of a step: weights and optimizer are still as that step left them.
+
+        Returns:
+            the number of that step; None before the first.
         """
         step = self.state.global_step
         if step and not (self.parts.checkpoints / checkpoint_folders.folder_name(step)).exists():
@@ -258,7 +294,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
 
 
 def _mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: int) -> torch.Tensor:
-    """A micro-batch's share of the mean over the trained tokens of the whole accumulation window."""
+    """A micro-batch's share of the mean over the trained tokens of the whole accumulation window: () float32, nats a token."""
     return loss_sum(outputs["logits"], labels) / num_items_in_batch
 
 
@@ -292,9 +328,9 @@ def _arguments(parts: Parts) -> TrainingArguments:
     return arguments
 
 
-def _optimizer_and_schedule(model: Any, parts: Parts) -> tuple[SteadyAdamW, torch.optim.lr_scheduler.LambdaLR]:
+def _optimizer_and_schedule(model: Any, parts: Parts) -> tuple[AtomicAdamW, torch.optim.lr_scheduler.LambdaLR]:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = SteadyAdamW(trained, lr=parts.train.lr, weight_decay=parts.train.weight_decay)
+    optimizer = AtomicAdamW(trained, lr=parts.train.lr, weight_decay=parts.train.weight_decay)
 
     def share(step: int) -> float:
         return learning_rate_share(

@@ -15,10 +15,10 @@ class Progress:
 
     Attributes:
         seconds: wall time of optimizer steps, all attempts.
-        tokens: real tokens trained on.
+        tokens: real tokens trained on, padding left out.
         step_seconds, step_tokens: of the counted steps (see `TrainStep.counted`), in order.
-        held_out_steps, held_out_losses: one entry an evaluation.
-        peak_memory_bytes: of all attempts.
+        held_out_steps, held_out_losses: one entry an evaluation; nats a token.
+        peak_memory_bytes: of the process on its device, the highest of all attempts.
         limits: what was learned when memory ran out.
     """
 
@@ -32,15 +32,22 @@ class Progress:
     limits: Limits = field(default_factory=Limits)
 
     def add_step(self, seconds: float, tokens: int, peak_memory_bytes: int, *, counted: bool) -> None:
+        """Add an optimizer step.
+
+        Args:
+            seconds: wall time, evaluations and checkpoints left out.
+            tokens: real ones.
+            counted: its time is like the others' (see `TrainStep.counted`).
+        """
         self.seconds += seconds
         self.tokens += tokens
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory_bytes)
         if counted:
-            self.step_seconds.append(round(seconds, 6))
+            self.step_seconds.append(round(seconds, 6))  # to the microsecond
             self.step_tokens.append(tokens)
 
     def add_evaluation(self, step: int, loss: float) -> bool:
-        """Whether it is the best so far."""
+        """Add the held-out loss of `step`, nats a token; returns whether it is the best so far."""
         self.held_out_steps.append(step)
         self.held_out_losses.append(loss)
         return best_index(self.held_out_losses) == len(self.held_out_losses) - 1

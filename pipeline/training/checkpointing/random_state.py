@@ -14,19 +14,21 @@ import torch
 
 @dataclass(frozen=True)
 class RandomState:
-    """A snapshot. `cuda` holds one state a visible GPU, and is empty without."""
+    """A snapshot."""
 
-    cpu: torch.Tensor
-    cuda: tuple[torch.Tensor, ...]
+    cpu: torch.Tensor  # (5056,) uint8: torch's Mersenne Twister
+    cuda: tuple[torch.Tensor, ...]  # (16,) uint8 each, one a visible GPU; empty without any
     numpy: Any  # as numpy.random.get_state gives it
-    python: tuple[Any, ...]
+    python: tuple[Any, ...]  # as random.getstate gives it
 
     @classmethod
     def capture(cls) -> RandomState:
+        """Of this process, now."""
         cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
         return cls(torch.get_rng_state(), cuda, np.random.get_state(legacy=True), random.getstate())
 
     def restore(self) -> None:
+        """Let every generator of this process go on from here; a GPU's where it has one."""
         torch.set_rng_state(self.cpu)
         if self.cuda and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(list(self.cuda))
@@ -34,17 +36,17 @@ class RandomState:
         random.setstate(self.python)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """torch's states, uint8."""
+        """torch's states by name, as safetensors stores them."""
         return {"cpu": self.cpu} | {f"cuda.{index}": state for index, state in enumerate(self.cuda)}
 
     def to_json(self) -> dict[str, Any]:
-        """numpy's and Python's states."""
+        """numpy's and Python's states, as JSON stores them."""
         name, keys, *rest = self.numpy
         return {"numpy": [name, keys.tolist(), *rest], "python": self.python}
 
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor], document: dict[str, Any]) -> RandomState:
-        """From what `tensors` and `to_json` gave."""
+        """The state of which `tensors` and `to_json` gave these, read from files."""
         cuda = tuple(tensors[f"cuda.{index}"] for index in range(len(tensors) - 1))
         name, keys, *rest = document["numpy"]
         version, state, gauss = document["python"]
@@ -52,7 +54,7 @@ class RandomState:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def preserved() -> Iterator[None]:
     """Whatever is drawn inside, the generators are outside as they were."""
     state = RandomState.capture()
     try:

@@ -13,13 +13,13 @@ from pipeline.runs.disk_wait import wait_for
 from pipeline.runs.events import Event
 from pipeline.system.disk import is_full
 
-_BESIDE_TENSORS = 1 << 20  # random states, schedule, figures, the manifest
+_BESIDE_TENSORS = 1 << 20  # bytes of random states, schedule, figures, the manifest
 
 
 def checkpoint_bytes(model: Any) -> int:
-    """What a checkpoint takes at most: the trained weights and AdamW's two moments of each."""
+    """Bytes a checkpoint takes on the disk at most: the trained weights and AdamW's two moments of each."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    weights: int = sum(parameter.numel() * parameter.element_size() for parameter in trained)
+    weights: int = sum(parameter.numel() * parameter.element_size() for parameter in trained)  # bytes
     return 3 * weights + _BESIDE_TENSORS
 
 
@@ -32,9 +32,17 @@ def save_when_there_is_room(
     emit: Callable[[Event], None],
     stop: Callable[[], object],
 ) -> None:
-    """Save by `write`, which fills a folder; while the disk lacks `needed` bytes, or proves to be full, wait and say so.
+    """Save a checkpoint; while the disk lacks room for it, or proves to be full, wait and report that.
+
+    Args:
+        checkpoints: the folder of all of them; made where it is not there.
+        needed: bytes.
+        write: fills the folder it is called with, again after a disk that proved to be full.
+        emit: for the events that it waits and goes on.
+        stop: asked while it waits; true ends the waiting.
 
     Raises:
+        OSError, SafetensorError: it can't be written for another reason than room.
         Stopped: the person asked to while there was no room; the checkpoints before are whole.
     """
     what = f"the checkpoint of step {step:,}"

@@ -1,4 +1,8 @@
-"""Activations kept for the backward pass, or recomputed in it: a third more work for much less memory, and the same numbers."""
+"""Activations saved for the backward pass, or recomputed in it: a third more work for much less memory, and the same numbers.
+
+Chen et al. 2016, "Training deep nets with sublinear memory cost". The third: a backward pass costs about two forward passes, and
+one is added to these three.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ class Activations(Protocol):
     """Whatever trains, asked about its activations."""
 
     def recompute(self) -> None:
-        """Keep only what goes into each layer from now on."""
+        """Save only what goes into each layer from now on, and run the layer again in the backward pass."""
 
     def are_recomputed(self) -> bool:
         """Whether that is on."""

@@ -16,20 +16,24 @@ def training_fault(config: Config, row_tokens: int, what: str, done: int, saved:
 
     Args:
         row_tokens: most tokens of a document.
-        what: found no room.
+        what: the message of what found no room.
         done: optimizer steps.
-        saved: the step a resume goes on from; None for none.
+        saved: the step a resume goes on from; None where nothing is saved.
     """
     again = "humigence pipeline --train"
-    kept = f"step {saved} is saved, and with more memory free {again} --resume goes on from it" if saved else ""
+    resume = f"step {saved} is saved, and with more memory free {again} --resume goes on from it" if saved else ""
     return OutOfMemory(
         f"memory ran out after {done:,} optimizer steps: {what}",
-        "\n".join(filter(None, (f"{smaller_setting(config, row_tokens)}, then {again} begins anew", kept))),
+        "\n".join(filter(None, (f"{smaller_setting(config, row_tokens)}, then {again} begins anew", resume))),
     )
 
 
 def smaller_setting(config: Config, row_tokens: int) -> str:
-    """The command that changes the setting which saves most memory at this point."""
+    """The command that changes the setting which saves most memory at this point: shorter rows, then 4-bit weights.
+
+    Args:
+        row_tokens: of the rows that did not fit.
+    """
     half = row_tokens // 2
     if half >= max(
         128, 0 if config.data.window_overlap == "auto" else config.data.overlap + 1

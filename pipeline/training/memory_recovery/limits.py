@@ -19,8 +19,8 @@ class Limits:
     held_out_tokens: int | None = None
     checkpointing: bool = False
 
-    def in_words(self) -> str:
-        """What a resume keeps to; empty where there is nothing to keep to."""
+    def message(self) -> str:
+        """What a resume is held to, for the log; empty where nothing is limited."""
         parts = [f"at most {self.train_tokens:,} tokens at once"] if self.train_tokens else []
         parts += ["activations recomputed"] if self.checkpointing else []
         return f"memory ran out before: going on with {', '.join(parts)}" if parts else ""

@@ -17,7 +17,7 @@ from pipeline.training.checkpointing.random_state import RandomState
 from pipeline.training.memory_recovery.activation_checkpointing import Activations
 from pipeline.training.memory_recovery.limits import Limits
 from pipeline.training.memory_recovery.split_batch import Batch, halves, tokens_of
-from pipeline.training.memory_recovery.tensor_snapshot import SavedTensors
+from pipeline.training.memory_recovery.tensor_snapshot import TensorSnapshot
 
 T = TypeVar("T")
 
@@ -33,11 +33,12 @@ def in_pieces(
     """What `work` returns for a micro-batch, or for its parts in order where the whole finds no room.
 
     Args:
+        batch: as a collator makes it, see `split_batch`.
         work: leaves nothing behind when memory runs out in it.
-        limit: most tokens at once, as far as is known.
-        learn: told how many tokens found no room and how many at most are tried next.
-        last_resort: asked about one document that finds no room; true to try it again.
-        document: what to call it.
+        limit: most tokens at once, padding included, as far as is known; None while everything fitted.
+        learn: called with how many tokens found no room and how many at most are tried next.
+        last_resort: called with one document that finds no room; true to try it again.
+        document: what the error calls it.
 
     Raises:
         OutOfMemory: there is nothing left to try.
@@ -68,9 +69,11 @@ class TrainingMemory:
         at_rest: the random generators as the newest whole optimizer step left them; None between steps, when they still are.
 
     Args:
+        model: whose trained parameters' gradients a piece without room may have changed.
+        activations: of the model, or of the fused layers over it.
         limits: what was learned before; what is learned now is written into it.
-        step: the number of optimizer steps that are done.
-        disturbed: called when the time of the step being made tells nothing about the others.
+        step: gives the number of optimizer steps that are done.
+        disturbed: called when the time of the step being made says nothing about the others.
     """
 
     def __init__(
@@ -87,9 +90,11 @@ class TrainingMemory:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def step_begins(self) -> None:
+        """To be called before the first micro-batch of an optimizer step."""
         self.at_rest = RandomState.capture()
 
     def step_ended(self) -> None:
+        """To be called when the optimizer's step is done: what the generators drew belongs to it."""
         self.at_rest = None
 
     # -------------------------------------------------------------------------------------------- training
@@ -98,7 +103,11 @@ class TrainingMemory:
         """The losses of `work` over the micro-batch or its parts, added up like their gradients.
 
         Args:
-            traceless: `work` leaves nothing behind when memory runs out in it.
+            work: forward and backward of a micro-batch; returns its loss, () on the device.
+            traceless: `work` leaves nothing behind when memory runs out in it. Else it is made so here.
+
+        Returns:
+            () on the device.
 
         Raises:
             OutOfMemory: one document does not fit with its activations recomputed.
@@ -117,7 +126,7 @@ class TrainingMemory:
 
     def _undone_when_short(self, batch: Batch, work: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
         without = [parameter for parameter in self._trained if parameter.grad is None]
-        gradients = SavedTensors(parameter.grad for parameter in self._trained if parameter.grad is not None)
+        gradients = TensorSnapshot(parameter.grad for parameter in self._trained if parameter.grad is not None)
         random = RandomState.capture()
         try:
             return work(batch)
@@ -130,7 +139,7 @@ class TrainingMemory:
 
     def _learn_train(self, tokens: int, limit: int) -> None:
         self._limits.train_tokens = limit
-        self._tell("training", "smaller pieces", tokens, limit)
+        self._report("training", "smaller pieces", tokens, limit)
 
     def _recompute(self, part: Batch) -> bool:
         """Recompute activations from now on; False when they are already. What fits then is another question than before."""
@@ -138,27 +147,30 @@ class TrainingMemory:
             return False
         self._activations.recompute()
         self._limits.checkpointing, self._limits.train_tokens = True, None
-        self._tell("training", "recompute activations", tokens_of(part))
+        self._report("training", "recompute activations", tokens_of(part))
         return True
 
     def _again(self, part: Batch, retries: _Retries) -> bool:
         left = retries.left()
         if left:
-            self._tell("training", "done again", tokens_of(part))
+            self._report("training", "done again", tokens_of(part))
         return left
 
     def optimizer_step_done_again(self) -> None:
         """The optimizer found no room for its step, undid it and goes another way."""
-        self._tell("optimizer step", "done again")
+        self._report("optimizer step", "done again")
 
-    def _tell(self, place: MemoryPlace, answer: MemoryAnswer, tokens: int = 0, limit: int = 0) -> None:
+    def _report(self, place: MemoryPlace, answer: MemoryAnswer, tokens: int = 0, limit: int = 0) -> None:
         self._disturbed()
         self._emit(MemoryRanOut(self._step() + 1, place, answer, tokens, limit))
 
     # ------------------------------------------------------------------------------------------ evaluation
 
     def held_out(self, batch: Batch, work: Callable[[Batch], T]) -> Iterator[T]:
-        """`work` over held-out rows or parts of them.
+        """What `work` returns for a micro-batch of held-out rows, or for its parts in order.
+
+        Args:
+            work: a forward pass without gradients, which leaves nothing behind when memory runs out in it.
 
         Raises:
             OutOfMemory: one document does not fit.

@@ -1,7 +1,7 @@
 """Parts of a micro-batch: its rows, then the documents of a row. Their losses and gradients add up to those of the whole.
 
-Both forms of a collated micro-batch are known: rows x tokens (`rows.collate`), and one row of documents with their offsets
-(`varlen.as_one_sequence`). A cut is made where a document begins, so no token loses what it attends to.
+Both forms of a collated micro-batch are known: (rows, tokens) of `packed_rows.collate`, and one row of documents with their
+offsets, (1, tokens), of `varlen.as_one_sequence`. A cut is made where a document begins, so no token loses what it attends to.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from pipeline.training.loss import trained_tokens
 
 Batch = dict[str, Any]
-_BY_TOKEN = ("input_ids", "labels", "position_ids")
+_BY_TOKEN = ("input_ids", "labels", "position_ids")  # (rows, tokens) int64 each: what a cut goes through
 
 
 def tokens_of(batch: Batch) -> int:
@@ -22,7 +22,7 @@ def tokens_of(batch: Batch) -> int:
 
 
 def halves(batch: Batch) -> list[Batch]:
-    """The two halves of a micro-batch, one where the other holds no trained token; none where it is one document."""
+    """The two halves of a micro-batch, of its form; one where the other holds no trained token; none where it is one document."""
     rows = len(batch["input_ids"])
     parts = _between(batch, 0, rows // 2) if rows > 1 else _at_a_document(batch)
     parts = [part for part in parts if trained_tokens(part["labels"])]
@@ -35,8 +35,8 @@ def halves(batch: Batch) -> list[Batch]:
 
 def _at_a_document(batch: Batch) -> list[Batch]:
     """Cut the one row at the document start nearest its middle. Padding is a document too, without trained tokens."""
-    positions = batch["position_ids"][0]
-    starts = torch.nonzero(positions == 0).flatten()[1:]
+    positions = batch["position_ids"][0]  # (tokens,)
+    starts = torch.nonzero(positions == 0).flatten()[1:]  # (documents - 1,): of all but the first
     if not len(starts):
         return []
     return _between(batch, 1, int(min(starts.tolist(), key=lambda start: abs(2 * start - len(positions)))))

@@ -9,8 +9,8 @@ import torch
 from pipeline.system.out_of_memory import NO_ROOM, unless_short
 
 
-class SavedTensors:
-    """Copies in one block a device and type: one operation instead of one a tensor. Where a block doesn't fit, in host memory."""
+class TensorSnapshot:
+    """Copies in one block a device and dtype: one operation, not one a tensor. A block that doesn't fit is in host memory."""
 
     def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
         groups: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
@@ -27,5 +27,6 @@ class SavedTensors:
 
 
 def _block(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """(numbers of all of them,), of their dtype."""
     block = unless_short(lambda: torch.cat([tensor.reshape(-1) for tensor in tensors]))
     return torch.cat([tensor.reshape(-1).cpu() for tensor in tensors]) if block is NO_ROOM else block

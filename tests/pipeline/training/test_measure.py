@@ -15,7 +15,7 @@ from pipeline.planning.measurements import Measurement
 from pipeline.planning.planner import measured_tokens_per_second
 from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import cpu_device
-from pipeline.training.measure import made_up_rows, measure
+from pipeline.training.measure import measure, random_rows
 from tests.pipeline.training.tiny_training import ROW_TOKENS, MadeUpData, config_for, plan_for
 
 
@@ -24,7 +24,7 @@ def test_a_step_costs_its_micro_batches_and_the_optimizer(tiny_model: Path, tmp_
     config, data = config_for(tiny_model, train__precision_mode="lora_bf16"), MadeUpData()
     plan = plan_for(config, data, kernels=kernels, compute_dtype="bfloat16", micro_batch=2, accumulation=3)
     told: list[tuple[int, int]] = []
-    rows = made_up_rows(ROW_TOKENS, 600)
+    rows = random_rows(ROW_TOKENS, 600)
     base = locate.require_base_model(config, Workspace(tmp_path))
     cost = measure(config, base, plan, cpu_device(), rows, lambda done, of: told.append((done, of)))
     assert cost.tokens == 3 * 2 * ROW_TOKENS
@@ -35,8 +35,8 @@ def test_a_step_costs_its_micro_batches_and_the_optimizer(tiny_model: Path, tmp_
 
 
 def test_made_up_rows_are_full() -> None:
-    assert all(sum(len(ids) for ids, _ in row) == 50 for row in made_up_rows(50, 600))
-    assert all(len(row) == 1 for row in made_up_rows(1, 600))
+    assert all(sum(len(ids) for ids, _ in row) == 50 for row in random_rows(50, 600))
+    assert all(len(row) == 1 for row in random_rows(1, 600))
 
 
 def test_a_measurement_holds_for_what_it_was_made_with(tmp_path: Path, tiny_model: Path) -> None:

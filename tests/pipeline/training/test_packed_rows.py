@@ -10,7 +10,7 @@ import torch
 
 from pipeline.tokenization.messages import NOT_TRAINED
 from pipeline.training.loss import loss_sum, trained_tokens
-from pipeline.training.packed_rows import EpochSampler, Row, collate
+from pipeline.training.packed_rows import EpochSampler, PackedRow, collate
 
 
 def document(*ids: int, untrained: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -23,14 +23,14 @@ def document(*ids: int, untrained: int = 0) -> tuple[np.ndarray, np.ndarray]:
 DOCUMENTS = [document(*range(5, 17), untrained=4), document(*range(100, 121), untrained=7), document(7, 7, 300, 301, 2)]
 
 
-def logits_of(model: Any, rows: list[Row], **more: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+def logits_of(model: Any, rows: list[PackedRow], **more: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
     batch = collate(rows)
     with torch.no_grad():
         inputs = {name: batch[name] for name in ("input_ids", "position_ids")} | more
         return model(**inputs, use_cache=False).logits, batch
 
 
-def summed_loss(model: Any, rows: list[Row], **more: torch.Tensor) -> float:
+def summed_loss(model: Any, rows: list[PackedRow], **more: torch.Tensor) -> float:
     logits, batch = logits_of(model, rows, **more)
     return float(loss_sum(logits, batch["labels"]))
 

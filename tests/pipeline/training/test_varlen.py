@@ -12,14 +12,14 @@ import torch
 
 from pipeline.training import attention, varlen
 from pipeline.training.loss import loss_sum
-from pipeline.training.packed_rows import Row, collate
+from pipeline.training.packed_rows import PackedRow, collate
 
 gpu = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0), reason="needs a GPU of capability 8"
 )
 
 
-def rows(*lengths: Sequence[int], seed: int = 0) -> list[Row]:
+def rows(*lengths: Sequence[int], seed: int = 0) -> list[PackedRow]:
     """One row for each list of document lengths, of random ids."""
     draw = np.random.default_rng(seed)
     made = []

@@ -108,11 +108,11 @@ class TinyRun:
         self.events.append(event)
 
     def train(self, data: MadeUpData, plan: Plan, *, resume: bool = False) -> dict[str, Any]:
-        from pipeline.training import train as engine
+        from pipeline.training.train import train
 
         base = locate.require_base_model(self.config, self.ctx.workspace)
         try:
-            return engine.train(self.ctx, base, data, plan, resume)  # type: ignore[arg-type]
+            return train(self.ctx, base, data, plan, resume)  # type: ignore[arg-type]
         finally:
             self._writer.close()
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load, save
 
-from pipeline.training.checkpointing.random_state import RandomState, kept
+from pipeline.training.checkpointing.random_state import RandomState, preserved
 
 
 def draws() -> tuple[float, ...]:
@@ -29,7 +29,7 @@ def test_what_is_drawn_inside_is_not_missed_outside() -> None:
     state = RandomState.capture()
     expected = draws()
     state.restore()
-    with kept():
+    with preserved():
         draws()
         torch.manual_seed(5)
     assert draws() == expected

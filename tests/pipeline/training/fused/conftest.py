@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.training.fused.decoder import FusedModel
-from pipeline.training.packed_rows import Row, collate
+from pipeline.training.packed_rows import PackedRow, collate
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -18,7 +18,7 @@ ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "d
 def micro_batch(*lengths: Sequence[int], seed: int = 0) -> dict[str, Any]:
     """A collated micro-batch: a row for each list of document lengths, a third of each document not trained."""
     draw = np.random.default_rng(seed)
-    rows: list[Row] = []
+    rows: list[PackedRow] = []
     for row in lengths:
         documents = [draw.integers(3, 300, count) for count in row]
         rows.append([(ids, np.where(np.arange(len(ids)) < len(ids) // 3, -100, ids)) for ids in documents])

@@ -314,10 +314,10 @@ def test_an_error_that_is_not_about_memory_is_not_tried_again(root: Path, tiny_m
 
 
 def test_a_step_that_is_undone_leaves_weights_moments_and_counts_as_they_were() -> None:
-    from pipeline.training.memory_recovery.atomic_adamw import SteadyAdamW
+    from pipeline.training.memory_recovery.atomic_adamw import AtomicAdamW
 
     weights = [torch.nn.Parameter(torch.linspace(-1, 1, 6)), torch.nn.Parameter(torch.ones(2, 3))]
-    optimizer = SteadyAdamW(weights, lr=0.1)
+    optimizer = AtomicAdamW(weights, lr=0.1)
     no_room: Callable[..., Decide] = lambda: lambda *_: ERRORS[0]()  # noqa: E731
     for weight in weights:
         weight.grad = torch.full_like(weight, 0.5)

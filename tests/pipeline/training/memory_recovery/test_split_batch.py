@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from pipeline.training import varlen
 from pipeline.training.loss import loss_sum, trained_tokens
 from pipeline.training.memory_recovery.split_batch import Batch, halves, tokens_of
-from pipeline.training.packed_rows import Row, collate
+from pipeline.training.packed_rows import PackedRow, collate
 
 # Rows as lists of document lengths.
 ROWS = st.lists(st.lists(st.integers(2, 9), min_size=1, max_size=4), min_size=1, max_size=5)
 
 
-def rows_of(lengths: list[list[int]]) -> list[Row]:
+def rows_of(lengths: list[list[int]]) -> list[PackedRow]:
     """No two documents share a token, so that each can be told from the others."""
     token, rows = 3, []
     for row in lengths:
