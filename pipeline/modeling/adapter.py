@@ -1,4 +1,4 @@
-"""LoRA adapters: put on a base model, written down as peft reads them, and loaded again."""
+"""LoRA adapters (Hu et al. 2021): put on a base model, and loaded again from the files that peft reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def add_adapter(model: PreTrainedModel, lora: LoraSection, seed: int) -> Any:
-    """A `peft.PeftModel` with a new LoRA adapter in 32 bits, the only weights that train. Same seed, same weights.
+    """A `peft.PeftModel` with a new LoRA adapter in 32 bits, the only weights that train.
+
+    Args:
+        model: loaded by `load_base`: every weight of it is frozen.
+        seed: of A's random weights; B is zero. Same seed, same weights; torch's generator is seeded with it.
 
     Raises:
         BadInput: the model has no linear layer of a name in `train.lora.target_modules`.
@@ -65,7 +69,11 @@ def linear_layer_names(model: PreTrainedModel) -> Iterator[str]:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
-    """A `peft.PeftModel` of `model` with the frozen adapter in `folder`.
+    """A `peft.PeftModel` of `model` with the frozen adapter in `folder`, in evaluation mode.
+
+    Args:
+        model: the base model the adapter was trained on. peft changes it in place.
+        folder: with `adapter_config.json` and `adapter_model.safetensors`; nothing in it is trusted.
 
     Raises:
         BadInput: there is none, or it was made for another model.
@@ -84,10 +92,9 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
     return adapted.eval()
 
 
-# What may differ from one of our adapters to the next, and what says nothing of its weights.
+# What may differ from one of our adapters to the next.
 _OUR_SETTINGS = {"r", "lora_alpha", "lora_dropout", "target_modules"}
-
-
+# What says nothing of an adapter's weights.
 _SAYS_NOTHING = {
     "base_model_name_or_path",
     "inference_mode",
@@ -139,6 +146,9 @@ def _asks(name: str, value: Any, usual: dict[str, Any]) -> bool:
 
 def read_adapter(adapted: Any, folder: Path) -> None:
     """Put the weights in `folder` into a model with an adapter of the same shape.
+
+    Args:
+        adapted: a `PeftModel`; its adapter keeps its dtype and device.
 
     Raises:
         ValueError: a weight is missing, left over or of another shape.

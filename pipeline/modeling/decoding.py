@@ -4,7 +4,7 @@ On the CPU the cache grows with the answers. On a GPU it has its full size from 
 the same memory: recorded once as a CUDA graph and replayed, a step costs what its kernels take and not what Python takes to
 start a thousand of them. Recording takes a few steps' time, so that an answer of a few tokens goes without.
 
-Not covered: models whose layers see only a part of what was said (sliding windows), or that were not written for a cache of fixed
+Not covered: models whose layers see only a part of the text (sliding windows), or that were not written for a cache of fixed
 size; their cache grows everywhere.
 """
 
@@ -29,12 +29,24 @@ _FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
 
 
 class Decoder(Protocol):
-    """Logits of the next token: after the prompts, then after each token chosen. Both (prompts, vocabulary), float32."""
+    """Logits of the next token: after the prompts, then after each token chosen.
 
-    def first(self) -> torch.Tensor: ...
+    A result may be overwritten by the next call.
+    """
+
+    def first(self) -> torch.Tensor:
+        """After the prompts: (prompts, vocabulary) float32. To be called once, before `after`."""
+        ...
 
     def after(self, chosen: torch.Tensor) -> torch.Tensor:
-        """`chosen`: (prompts,) ids."""
+        """After one more token of each prompt.
+
+        Args:
+            chosen: (prompts,) int64 ids, on the model's device.
+
+        Returns:
+            (prompts, vocabulary) float32.
+        """
         ...
 
 
@@ -42,7 +54,8 @@ def decoder(model: Any, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int) 
     """The fastest way that `model` allows where it is.
 
     Args:
-        ids, mask: (prompts, longest prompt), padded on the left, on the model's device.
+        model: a causal model of transformers, with peft around it or without.
+        ids, mask: (prompts, longest prompt) int64, padded on the left, on the model's device; the mask is 0 on padding, else 1.
         new_tokens: most tokens that will be asked for.
     """
     if ids.device.type == "cuda" and takes_fixed_cache(model):
@@ -51,28 +64,33 @@ def decoder(model: Any, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int) 
 
 
 class GrowingDecoder:
-    """With a cache that grows by a token a step."""
+    """With a key-value cache that grows by a token a step.
+
+    Args:
+        ids, mask: as for `decoder`.
+    """
 
     def __init__(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> None:
         from transformers import DynamicCache
 
         self._model, self._ids, self._mask = model, ids, mask
-        self._positions = _positions(mask)
+        self._positions = _positions(mask)  # (prompts, tokens) int64; from the first step on the newest only, (prompts, 1)
         self._cache = DynamicCache()
 
     def first(self) -> torch.Tensor:
         return _logits(self._model, self._ids, self._mask, self._positions, self._cache)
 
     def after(self, chosen: torch.Tensor) -> torch.Tensor:
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(chosen), 1)], dim=1)
-        self._positions = self._positions[:, -1:] + 1
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(chosen), 1)], dim=1)  # (prompts, tokens so far + 1) int64
+        self._positions = self._positions[:, -1:] + 1  # (prompts, 1)
         return _logits(self._model, chosen[:, None], self._mask, self._positions, self._cache)
 
 
 class FixedDecoder:
-    """With a cache of its full size from the start.
+    """With a key-value cache of its full size from the start.
 
     Args:
+        ids, mask, new_tokens: as for `decoder`.
         record: whether to record a step as a CUDA graph and to replay it from then on.
     """
 
@@ -80,16 +98,17 @@ class FixedDecoder:
         from transformers import StaticCache
 
         self._model, self._prompt, self._prompt_mask = model, ids, mask
-        rows, self._at = ids.shape
+        rows, self._at = ids.shape  # `_at`: the place in the cache that the next token gets
         self._record = record
         self._graph: Any = None
         self._cache = StaticCache(config=_inner(model).config, max_cache_len=self._at + new_tokens)
         # What a step reads, always in the same place.
-        self._ids = ids.new_zeros(rows, 1)
-        self._positions = _positions(mask)[:, -1:].clone()
+        self._ids = ids.new_zeros(rows, 1)  # (prompts, 1) int64
+        self._positions = _positions(mask)[:, -1:].clone()  # (prompts, 1) int64
+        # (prompts, heads: all alike, queries: one, places of the cache) bool
         self._seen = mask.new_zeros(rows, 1, 1, self._at + new_tokens, dtype=torch.bool)
         self._seen[:, 0, 0, : self._at] = mask.bool()
-        self._out = torch.empty(0)
+        self._out = torch.empty(0)  # (prompts, vocabulary) float32 from the first step on; a graph writes there
 
     def first(self) -> torch.Tensor:
         return _logits(self._model, self._prompt, self._prompt_mask, _positions(self._prompt_mask), self._cache)
@@ -111,8 +130,8 @@ class FixedDecoder:
         # Eager attention adds its mask to the scores; sdpa takes truth values in any precision.
         seen = self._seen
         if _inner(self._model).config._attn_implementation == "eager":
-            kind = self._cache.layers[0].keys.dtype
-            seen = torch.zeros_like(seen, dtype=kind).masked_fill_(~seen, torch.finfo(kind).min)
+            dtype = self._cache.layers[0].keys.dtype
+            seen = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
         return _logits(self._model, self._ids, seen, self._positions, self._cache)
 
     def _step_recorded(self) -> None:
@@ -148,7 +167,7 @@ def _recording(step: Callable[[], torch.Tensor], stream: Any) -> tuple[Any, torc
 
 
 def takes_fixed_cache(model: Any) -> bool:
-    """Whether the model was written for a cache of fixed size, each layer of which holds all that was said."""
+    """Whether the model was written for a cache of fixed size, each layer of which holds the whole text."""
     from transformers import StaticCache
     from transformers.cache_utils import StaticLayer
 
@@ -167,7 +186,13 @@ def _recordable(model: Any) -> bool:
 
 
 def _logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
-    """Of the last token in each row."""
+    """Of the last token in each row, (prompts, vocabulary) float32.
+
+    Args:
+        ids, positions: (prompts, tokens) int64, of the tokens that the cache does not hold yet.
+        mask: as transformers takes it, over the cache's tokens and these: 2-D, or 4-D as the attention takes it.
+    """
+    # The head over the last token only: logits of a whole prompt may be larger than all else.
     last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(_inner(model).forward).parameters else {}
     with torch.no_grad(), evaluating(model), _not_compiled():
         output = model(
@@ -178,7 +203,7 @@ def _logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:
-    """(prompts, tokens): each prompt counts from its own first token."""
+    """(prompts, tokens) int64: each prompt counts from its own first token, padding before it as 0."""
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 

@@ -19,7 +19,7 @@ from pipeline.system.out_of_memory import OutOfMemory, in_halves, while_there_is
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-# Prompts answered together: enough to use the device, few enough for their caches to fit beside a model that trains.
+# Prompts answered at once: enough to use the device, few enough for their caches to fit beside a model that trains.
 _BATCH = 16
 _INVALID = "�"  # what a decoder writes for bytes that are no character, or not yet one
 
@@ -37,9 +37,10 @@ def generate_batch(
     """Answer every prompt; texts in the order of the prompts, without the token that ended them.
 
     Args:
+        model: a causal model of transformers, with peft around it or without. Its mode, cache setting and generators stay.
         prompts: token ids as `ChatTokenizer.encode_prompt` makes them, each at least one.
         max_new_tokens: an answer is cut off here.
-        temperature: 0 always takes the likeliest token.
+        temperature: the logits are divided by it; 0 always takes the likeliest token.
         seed: with a temperature, the same seed and prompt give the same draws whatever else is in the batch.
         keep_special: write control tokens that the model produced in mid-answer instead of hiding them.
 
@@ -79,6 +80,7 @@ def stream(
     A piece never ends inside a character of several bytes and keeps the space before its word.
 
     Args:
+        prompt: token ids, at least one; the rest as for `generate_batch`.
         on_token: called at each token, also while the text it belongs to is held back; may raise to end the answer.
 
     Raises:
@@ -98,18 +100,18 @@ def _watched(columns: Iterator[list[int | None]], on_token: Callable[[], object]
 def pieces(tokenizer: ChatTokenizer, ids: Iterator[int]) -> Iterator[str]:
     """The text of `ids` as they come, each part held back while what follows could still change it."""
     # Always the whole answer is decoded: a word piece alone loses its space, a byte alone is no character. Where bytes stand for
-    # unknown characters, a wrong one spoils the whole run before it; so a part is told only when a wrong byte would not touch it.
+    # unknown characters, a wrong one spoils the whole run before it; a part is final when a wrong byte would not touch it.
     wrong = _wrong_byte(tokenizer)
     seen: list[int] = []
-    told = ""
+    yielded = ""
     for token in ids:
         seen.append(token)
         text = tokenizer.decode(seen)
         final = not text.endswith(_INVALID) and tokenizer.decode([*seen, *wrong]).startswith(text)
-        if final and len(text) > len(told):
-            yield text[len(told) :]
-            told = text
-    rest = tokenizer.decode(seen)[len(told) :]
+        if final and len(text) > len(yielded):
+            yield text[len(yielded) :]
+            yielded = text
+    rest = tokenizer.decode(seen)[len(yielded) :]
     if rest:
         yield rest
 
@@ -121,7 +123,12 @@ def _wrong_byte(tokenizer: ChatTokenizer) -> list[int]:
 
 
 def user_prompt(tokenizer: ChatTokenizer, text: str, system: str = "") -> list[int]:
-    """Ids of a conversation that a user has just begun with `text`: the same in training's samples, evaluation and `infer`."""
+    """Token ids of a conversation that a user has just begun: the same in training's samples, evaluation and `infer`.
+
+    Args:
+        text: of the user's first message.
+        system: of a message before it; none where empty.
+    """
     from pipeline.tokenization.messages import Message
 
     messages = [Message(role="system", content=system)] if system else []
@@ -144,10 +151,10 @@ def _tokens(
     steps = decoder(model, *_left_padded(prompts, tokenizer.pad_id, device), max_new_tokens)
     generators = [_generator(seed, prompt) for prompt in prompts]
     ended = [False] * len(prompts)
-    logits = steps.first()
+    logits = steps.first()  # (prompts, vocabulary) float32
     for left in reversed(range(max_new_tokens)):
-        chosen = _choose(logits, temperature, generators)
-        # A model whose logits are no numbers says nothing more: its answer stays as short as it is.
+        chosen = _choose(logits, temperature, generators)  # (prompts,) int64
+        # A model whose logits are no numbers has nothing to add: its answer stays as short as it is.
         broken = torch.isnan(logits).any(1).tolist()
         ids = chosen.tolist()
         ended = [done or bad or t in tokenizer.stop_ids for done, bad, t in zip(ended, broken, ids, strict=True)]
@@ -173,12 +180,12 @@ def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.de
 
 
 def _choose(logits: torch.Tensor, temperature: float, generators: list[torch.Generator]) -> torch.Tensor:
-    """(rows,) token ids, one of each row of `logits` (rows, vocabulary), on its device."""
+    """(rows,) int64 token ids, one of each row of `logits` (rows, vocabulary) float32, on its device."""
     if temperature == 0:
         return logits.argmax(1)
     # Drawn on the CPU, a generator a row: the same draws on every device and in every batch.
-    shares = torch.softmax(logits / temperature, dim=1).nan_to_num(nan=1.0).cpu()
-    drawn = [torch.multinomial(row, 1, generator=each) for row, each in zip(shares, generators, strict=True)]
+    shares = torch.softmax(logits / temperature, dim=1).nan_to_num(nan=1.0).cpu()  # (rows, vocabulary) float32
+    drawn = [torch.multinomial(row, 1, generator=each) for row, each in zip(shares, generators, strict=True)]  # (1,) each
     return torch.cat(drawn).to(logits.device)
 
 
@@ -186,7 +193,12 @@ def _choose(logits: torch.Tensor, temperature: float, generators: list[torch.Gen
 
 
 def answer_fault(prompt_tokens: int, max_new_tokens: int) -> OutOfMemory:
-    """There is no room for an answer."""
+    """There is no room for an answer.
+
+    Args:
+        prompt_tokens: of the prompt that was answered alone.
+        max_new_tokens: the most that would have been made.
+    """
     return OutOfMemory(
         f"memory ran out while answering: {prompt_tokens:,} tokens of prompt, at most {max_new_tokens:,} of answer",
         "allow shorter answers (--max-new-tokens, eval.max_new_tokens), free memory on this device, or set compute.gpu to cpu",
