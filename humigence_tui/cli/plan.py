@@ -11,7 +11,7 @@ from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath,
 from humigence_tui.cli.shared.output import out, out_json, say_next, table
 from humigence_tui.cli.shared.single_step import step_result
 from pipeline.common.text import counted, duration, size
-from pipeline.planning.plan import Plan, checkpointing_words, kernels_words, read_plan
+from pipeline.planning.plan import Plan, checkpointing_text, kernels_text, read_plan
 from pipeline.planning.planner import PLAN_FILE
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -51,8 +51,8 @@ def plan_lines(made: Plan) -> list[str]:
         ("steps", steps, why.get("total_steps")),
         ("tokens", f"{about}{counted(made.train_tokens)} in the whole run", ""),
         ("evaluation", f"every {counted(made.eval_every_steps)} steps", why.get("eval_every_steps")),
-        ("kernels", kernels_words(made), why.get("kernels")),
-        ("checkpointing", checkpointing_words(made), why.get("gradient_checkpointing")),
+        ("kernels", kernels_text(made), why.get("kernels")),
+        ("checkpointing", checkpointing_text(made), why.get("gradient_checkpointing")),
         ("time", f"{about}{duration(made.seconds)}" if made.seconds else "not known before a run here has been measured", ""),
     ]
     lines = [f"{name:<{_NAME_WIDTH}}  {amount}{f'   ({reason})' if reason else ''}" for name, amount, reason in rows]

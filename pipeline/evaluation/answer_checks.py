@@ -1,7 +1,7 @@
 """Curated prompts, and why an answer to one is unreasonable.
 
 The reasons are rules that a person can check by looking: the same answer always gets the same verdict. They find a model that
-is broken (no answer, loops, noise, the prompt said back, markers of the chat template), not one that is wrong: only
+is broken (no answer, loops, noise, the prompt repeated, markers of the chat template), not one that is wrong: only
 `must_mention` asks for a fact. An answer that was cut off at its greatest length is not unreasonable for that.
 """
 
@@ -35,6 +35,10 @@ class CuratedPrompt:
 def find_prompts(path: str, root: Path) -> Path:
     """The curated prompts' file: below `root`, else the shipped one of that name.
 
+    Args:
+        path: `eval.curated_prompts_path`, absolute or below `root`.
+        root: the workspace.
+
     Raises:
         BadInput: there is none.
     """
@@ -50,7 +54,7 @@ def read_prompts(file: Path) -> list[CuratedPrompt]:
     """Every prompt of the JSONL `file`, in order; empty lines are skipped.
 
     Raises:
-        BadInput: unreadable lines, all told with their numbers.
+        BadInput: unreadable lines, the first 20 named with their numbers.
     """
     require_readable(file, "eval.curated_prompts_path")
     prompts, problems, reader = list[CuratedPrompt](), list[str](), reader_of(file)
@@ -66,8 +70,8 @@ def read_prompts(file: Path) -> list[CuratedPrompt]:
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror or error}") from error
     if problems:
-        told = "\n".join(f"  {problem}" for problem in problems[:20])
-        raise BadInput(f"{file}: {len(problems)} unreadable\n{told}", 'a line is {"prompt": "…", "must_mention": ["…"]}')
+        listed = "\n".join(f"  {problem}" for problem in problems[:20])
+        raise BadInput(f"{file}: {len(problems)} unreadable\n{listed}", 'a line is {"prompt": "…", "must_mention": ["…"]}')
     return prompts
 
 
@@ -89,7 +93,11 @@ def _prompt(raw: RawRow) -> CuratedPrompt:
 
 
 def reasons_for_all(prompts: Sequence[CuratedPrompt], answers: Sequence[str]) -> list[tuple[str, ...]]:
-    """`reasons_unreasonable` of each answer; besides, one answer to everything is no answer."""
+    """`reasons_unreasonable` of each answer; besides, one answer to everything is no answer.
+
+    Args:
+        prompts, answers: as many of either, in the same order.
+    """
     folded = [_folded(answer) for answer in answers]
     asked: dict[str, set[str]] = {}
     for prompt, answer in zip(prompts, folded, strict=True):
@@ -104,7 +112,11 @@ def reasons_for_all(prompts: Sequence[CuratedPrompt], answers: Sequence[str]) ->
 
 
 def reasons_unreasonable(prompt: str, answer: str, *, must_mention: Sequence[str] = ()) -> tuple[str, ...]:
-    """Why `answer` is no reasonable one to `prompt`; empty when nothing speaks against it."""
+    """Why `answer` is no reasonable one to `prompt`; empty when nothing speaks against it.
+
+    Args:
+        must_mention: texts of which one has to occur in the answer, whatever the case.
+    """
     text = answer.rstrip("�").strip()  # a character cut in half by the limit is no fault
     if not any(character.isalnum() for character in text):
         return ("it is empty",) if not text else ("it has no words",)
@@ -144,14 +156,14 @@ _LEAD = 4  # words: "You said:" before the prompt is no content of one's own
 
 
 def _echo(prompt: str, text: str) -> str:
-    """The prompt said back, whole or in a long piece, with nothing after it."""
-    asked, said = _words(prompt), _words(text)
+    """The prompt repeated, whole or in a long piece, with nothing after it."""
+    asked, answered = _words(prompt), _words(text)
     reason = "it only repeats the prompt"
-    if len(asked) < 2 or not said:
+    if len(asked) < 2 or not answered:
         return ""
-    joined_prompt, joined = f" {' '.join(asked)} ", f" {' '.join(said)} "
+    joined_prompt, joined = f" {' '.join(asked)} ", f" {' '.join(answered)} "
     if joined.rstrip() in joined_prompt:  # its last word may be cut off
-        return reason if len(said) >= min(_LONG_QUOTE, max(2, 0.7 * len(asked))) else ""
+        return reason if len(answered) >= min(_LONG_QUOTE, max(2, 0.7 * len(asked))) else ""
     if joined_prompt not in joined:
         return ""
     lead, *_, rest = joined.split(joined_prompt.rstrip())
@@ -159,13 +171,13 @@ def _echo(prompt: str, text: str) -> str:
     return reason if not own and len(lead.split()) <= _LEAD else ""
 
 
-_LEAST_WORDS = 10  # for anything that is said about shares of words
+_LEAST_WORDS = 10  # for any rule about shares of words
 _REPEATS = 3
 _LOOP_WORDS = 9  # a loop has to be at least this long in all, so that "no, no, no" is not one
 
 
 def _loop(text: str) -> str:
-    """Words, lines or characters said over and over."""
+    """Words, lines or characters over and over."""
     if run := re.search(r"(\w)\1{11,}", text):
         return f"it repeats the character {run.group(1)!r}"
     lines = Counter(_folded(line) for line in text.splitlines() if len(_words(line)) >= 2)
@@ -254,8 +266,9 @@ def _is_odd(word: str) -> bool:
     return bool(_CAPITAL_INSIDE.search(word) or _SIGN_INSIDE.search(word))
 
 
-_LEAST_PROSE = 12
+_LEAST_PROSE = 12  # words
 _PROSE_WORDS = 5  # shorter stretches are items of a list
+# Function words among all words.
 _LEAST_SHARE = 0.12
 _LOW_SHARE = 0.24  # the lowest of good answers, and those have no word that is broken
 _MOST_SHARE = 0.75

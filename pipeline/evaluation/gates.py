@@ -21,7 +21,7 @@ HELD_OUT = "held-out loss"
 JITTER = "throughput jitter"
 CURATED = "curated answers"
 _UNIT = "%"  # of the base model's loss; of the median step time; of the prompts
-# Fewer steps say more about the machine's first seconds than about the run.
+# Optimizer steps: fewer say more about the machine's first seconds than about the run.
 LEAST_STEPS = 20
 # Distance of the 10th and 90th percentile of a normal distribution in standard deviations.
 _P10_TO_P90 = 2.5631
@@ -34,8 +34,8 @@ class Evidence:
     Attributes:
         val: the `val` part of the evaluation report; None where there were no held-out rows.
         answers: the `curated` part; each with `tuned_reasons`.
-        seconds: wall time of every counted optimizer step.
-        tokens: of each of them; empty where all are of one size.
+        seconds: wall time of every counted optimizer step (see `TrainStep.counted`).
+        tokens: real ones of each of them; empty where all are of one size.
     """
 
     val: dict[str, Any] | None
@@ -56,7 +56,11 @@ def evidence_of(run: RunFolder) -> Evidence | None:
 
 
 def judge(evidence: Evidence, acceptance: AcceptanceSection) -> list[GateJudged]:
-    """Every gate's verdict. Too little evidence is "not judged", never "passed"."""
+    """Every gate's verdict, in a fixed order. Too little evidence is "not judged", never "passed".
+
+    Args:
+        acceptance: today's thresholds; those of the run may have been others.
+    """
     return [
         _held_out(evidence.val, acceptance.min_val_improvement_pct),
         _jitter(evidence.seconds, evidence.tokens, acceptance.jitter_threshold),
@@ -69,7 +73,7 @@ def passed(gates: Sequence[GateJudged]) -> bool:
     return all(gate.verdict != "failed" for gate in gates)
 
 
-def in_words(gates: Sequence[GateJudged]) -> str:
+def summary(gates: Sequence[GateJudged]) -> str:
     """One line: "2 passed, 1 not judged"."""
     counts = {verdict: sum(gate.verdict == verdict for gate in gates) for verdict in ("passed", "failed", "not judged")}
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
@@ -89,25 +93,33 @@ def _held_out(val: dict[str, Any] | None, threshold: float) -> GateJudged:
             "lower train.lr and train again",
         )  # fmt: skip
     improvement = 100 * (base - tuned) / base if base > 0 else 0.0
-    words = f"held-out loss {base:.4f} before, {tuned:.4f} after, on {val['tokens']} tokens of {val['rows']} rows"
+    text = f"held-out loss {base:.4f} before, {tuned:.4f} after, on {val['tokens']} tokens of {val['rows']} rows"
     if improvement >= threshold:
-        return GateJudged(HELD_OUT, "passed", improvement, threshold, _UNIT, words)
+        return GateJudged(HELD_OUT, "passed", improvement, threshold, _UNIT, text)
     advice = "train longer or raise train.lr" if improvement >= 0 else "it got worse: lower train.lr or train.epochs, or add rows"
-    return GateJudged(HELD_OUT, "failed", improvement, threshold, _UNIT, words, advice)
+    return GateJudged(HELD_OUT, "failed", improvement, threshold, _UNIT, text, advice)
 
 
 def spread_over_median(seconds: Sequence[float], tokens: Sequence[float] = ()) -> float:
     """A robust coefficient of variation of the step time: the 10th to 90th percentile as standard deviations of a normal, over
     the median. One step in ten may stall without a trace; more show fully.
 
-    Steps of more tokens take longer by right: what a straight line (a fixed cost and one a token, least squares) tells of the
+    Steps of more tokens take longer by right: what a straight line (a fixed cost and one a token, least squares) explains of the
     time is no jitter.
+
+    Args:
+        seconds: of each step, at least one.
+        tokens: of each step; none, or all alike, leave the time as it is.
+
+    Returns:
+        a share: 0.05 is a spread of 5 % of the median.
     """
-    times = np.asarray(seconds, dtype=float)
+    times = np.asarray(seconds, dtype=float)  # (steps,) seconds
     rest = times
     sizes = np.asarray(tokens, dtype=float)
     if sizes.size and np.ptp(sizes) > 0:
-        slope = max(0.0, float(np.cov(sizes, times, bias=True)[0, 1] / np.var(sizes)))  # more tokens never take less
+        # Seconds a token, by least squares; more tokens never take less.
+        slope = max(0.0, float(np.cov(sizes, times, bias=True)[0, 1] / np.var(sizes)))
         rest = times - slope * sizes
     low, high = np.percentile(rest, (10, 90))
     return float((high - low) / _P10_TO_P90 / np.median(times))
@@ -122,11 +134,11 @@ def _jitter(seconds: Sequence[float], tokens: Sequence[float], threshold: float)
         )  # fmt: skip
     spread = spread_over_median(seconds, tokens)
     rate = f" ({sum(tokens) / sum(seconds):,.0f} tokens/s)" if tokens else ""
-    words = f"spread of the step time over its median, of {count} steps without evaluations and checkpoints{rate}"
+    text = f"spread of the step time over its median, of {count} steps without evaluations and checkpoints{rate}"
     if spread <= threshold:
-        return GateJudged(JITTER, "passed", 100 * spread, 100 * threshold, _UNIT, words, at_most=True)
+        return GateJudged(JITTER, "passed", 100 * spread, 100 * threshold, _UNIT, text, at_most=True)
     return GateJudged(
-        JITTER, "failed", 100 * spread, 100 * threshold, _UNIT, words,
+        JITTER, "failed", 100 * spread, 100 * threshold, _UNIT, text,
         "something else used the machine, it ran hot, or the disk was slow: train again on a quiet one", at_most=True,
     )  # fmt: skip
 
@@ -139,19 +151,19 @@ def _curated(answers: Sequence[dict[str, Any]], threshold: float) -> GateJudged:
         )  # fmt: skip
     bad = [answer for answer in answers if answer["tuned_reasons"]]
     share = 1 - len(bad) / len(answers)
-    words = f"{len(answers) - len(bad)} of {len(answers)} answers are reasonable"
+    text = f"{len(answers) - len(bad)} of {len(answers)} answers are reasonable"
     # In whole answers: 7 of 10 reach 0.7 whatever the division rounds to.
     if len(answers) - len(bad) >= threshold * len(answers) - 1e-9:
-        return GateJudged(CURATED, "passed", 100 * share, 100 * threshold, _UNIT, words)
+        return GateJudged(CURATED, "passed", 100 * share, 100 * threshold, _UNIT, text)
     first = bad[0]
-    words += f"; the first that is not, to {_short(first['prompt'])}: {first['tuned_reasons'][0]}"
+    text += f"; the first that is not, to {_short(first['prompt'])}: {first['tuned_reasons'][0]}"
     return GateJudged(
         CURATED,
         "failed",
         100 * share,
         100 * threshold,
         _UNIT,
-        words,
+        text,
         "read the answers in the report; lower train.lr or add rows",
     )
 

@@ -19,12 +19,14 @@ from pipeline.modeling.evaluation_mode import evaluating
 from pipeline.system.out_of_memory import OutOfMemory, in_halves
 from pipeline.tokenization.messages import NOT_TRAINED
 
-Row = tuple[Sequence[int], Sequence[int]]
-"""(input_ids, labels), equally long; labels are -100 where a token is not trained."""
+ScoredRow = tuple[Sequence[int], Sequence[int]]
+"""(input_ids, labels), (tokens,) each; labels are -100 where a token is not trained."""
 
 
-class Rows(Protocol):
-    def __getitem__(self, index: int, /) -> Row: ...
+class ScoredRows(Protocol):
+    """Rows by their number, from 0."""
+
+    def __getitem__(self, index: int, /) -> ScoredRow: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Score:
 
 def compare(
     model: Any,
-    rows: Rows,
+    rows: ScoredRows,
     lengths: Sequence[int],
     batch_tokens: int,
     progress: Callable[[int], None] = lambda _: None,
@@ -64,7 +66,7 @@ def compare(
         lengths: of the rows, in tokens.
         batch_tokens: most tokens of a batch, padding included; a longer row stands alone. Pass what training had in one forward
             pass at least: without gradients the same number needs less memory.
-        progress: told how many rows are done, after every batch.
+        progress: called with how many rows are done, after every batch.
 
     Returns:
         (base, tuned)
@@ -111,8 +113,8 @@ def _batches(lengths: Sequence[int], most_tokens: Callable[[], int]) -> Iterator
         yield batch
 
 
-def _padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(ids, mask, labels), each (rows, longest row), padded on the right."""
+def _padded(rows: Sequence[ScoredRow], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(ids, mask, labels), each (rows, longest row) int64, padded on the right."""
     shape = (len(rows), max(len(ids) for ids, _ in rows))
     ids, mask, labels = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, NOT_TRAINED, np.int64)
     for row, (row_ids, row_labels) in enumerate(rows):
@@ -121,10 +123,10 @@ def _padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, to
 
 
 def _score(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> Score:
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    wanted = labels[:, 1:]
-    trained = wanted != NOT_TRAINED
-    # Only where there is a label: the softmax in 32 bits is the largest tensor of the pass.
-    guesses, targets = logits[:, :-1][trained].float(), wanted[trained]
-    loss = functional.cross_entropy(guesses, targets, reduction="none").double().sum()
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # (rows, tokens, vocabulary) in the compute dtype
+    following = labels[:, 1:]  # (rows, tokens - 1): position t predicts token t + 1
+    trained = following != NOT_TRAINED  # (rows, tokens - 1) bool
+    # (trained tokens, vocabulary) float32, (trained tokens,). The softmax in 32 bits is the largest tensor of the pass.
+    guesses, targets = logits[:, :-1][trained].float(), following[trained]
+    loss = functional.cross_entropy(guesses, targets, reduction="none").double().sum()  # nats
     return Score(float(loss), int((guesses.argmax(1) == targets).sum()), int(trained.sum()))

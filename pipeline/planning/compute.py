@@ -19,12 +19,12 @@ _KERNELS_NEED = "an NVIDIA GPU of capability 8.0 or more"
 
 @dataclass(frozen=True)
 class Computing:
-    """How a model computes.
+    """How a run computes.
 
     Attributes:
         dtype: of the matrix products.
-        kernels: whose decoder layers are trained: "fused" are ours, "plain" the model's own.
-        attention: how the model's own layers keep packed documents apart: "varlen" by their offsets, else by a mask.
+        kernels: whose layers are trained: our fused ones, or "plain", the model's own.
+        attention: how the model's own layers keep packed documents apart, see `training.attention`.
     """
 
     dtype: ComputeDtype
@@ -36,7 +36,8 @@ def computing(config: Config, shape: ModelShape, device: Device, reasons: dict[s
     """The choices for this device, each with its reason.
 
     Args:
-        reasons: gets the reason of each choice, by its name, in words for a person.
+        shape: of the base model.
+        reasons: choice -> why, added to, for a person to read.
 
     Raises:
         BadInput: something was set that does not work here.
@@ -49,7 +50,7 @@ def computing(config: Config, shape: ModelShape, device: Device, reasons: dict[s
 
 
 def fused_works(config: Config, shape: ModelShape, device: Device) -> bool:
-    """Whether a plan would choose the fused kernels."""
+    """Whether a plan for this model and device would choose the fused kernels. Raises nothing where they can't be."""
     wanted, attention = config.train.kernels, config.train.attention
     dtype = compute_dtype(config.train.precision_mode, device)
     return wanted != "plain" and attention == "auto" and not _no_fused(shape, device, dtype)

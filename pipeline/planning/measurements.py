@@ -1,4 +1,4 @@
-"""What `humigence plan --measure` found out, kept for the plans after it: `runs/<project>/measured.json`. Light: no torch.
+"""What `humigence plan --measure` found out, stored for the plans after it: `runs/<project>/measured.json`. Light: no torch.
 
 A measurement holds for the same model, device and whatever of the settings speed and memory depend on.
 """
@@ -40,7 +40,11 @@ class Measurement:
 
 
 def inputs_of(config: Config, device_name: str) -> str:
-    """What a measurement of this config on this device is known by."""
+    """Fingerprint that a measurement of this config is found by again.
+
+    Args:
+        device_name: `Device.name`: another GPU of the same model counts as the same.
+    """
     settings = settings_of(config, "speed")
     model = settings.pop("model")
     named = model["local_path"] or model["repo"]
@@ -48,12 +52,17 @@ def inputs_of(config: Config, device_name: str) -> str:
 
 
 def save_measurement(folder: Path, measurement: Measurement) -> None:
-    """Write it into a project's folder, in place of an earlier one."""
+    """Write it into a project's folder, over the one before."""
     write_json(folder / FILE, measurement.to_json())
 
 
 def read_measurement(folder: Path, inputs: str) -> Measurement | None:
-    """The project's measurement where it holds for `inputs`; a damaged file counts as none: measuring again mends it."""
+    """The project's measurement where it holds; a damaged file counts as none: measuring again mends it.
+
+    Args:
+        folder: the project's.
+        inputs: of `inputs_of`, for today's config and device.
+    """
     try:
         document = read_json(folder / FILE)
         found = Measurement(**{each.name: document[each.name] for each in fields(Measurement)})

@@ -15,7 +15,7 @@ from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, with_c
 
 ITEM = 2  # bfloat16
 LOGIT_BYTES = 256 << 20
-"""Logits held at once: `pipeline.training.fused.decoder` cuts them to this."""
+"""Bytes of logits held at once: `training.fused.decoder` cuts them to this."""
 
 
 def estimate_fused(
@@ -29,26 +29,28 @@ def estimate_fused(
     keep_dequantized: bool,
     dropout: float = 0.0,
 ) -> MemoryEstimate:
-    """The peak of one forward and backward pass over `tokens` tokens and the optimizer step after it.
+    """The peak of one forward and backward pass over `tokens` tokens and the optimizer step after it, bytes.
 
     Args:
-        rank, target_modules, dropout: of the LoRA adapter.
+        rank: of LoRA.
+        target_modules: names of linear layers that have an adapter.
         tokens: of the micro-batch, padding included.
-        recomputed_layers: so many keep their input only.
+        recomputed_layers: so many save their input only.
         keep_dequantized: the quantized weights are held in 16 bits too.
+        dropout: share of the adapters' inputs.
     """
     trained = adapter_parameters(shape, rank, target_modules)
-    layer, x = tokens * _kept_per_token(shape, rank, target_modules), tokens * shape.hidden * ITEM
-    kept = recomputed_layers * x + (shape.layers - recomputed_layers) * layer
+    layer, x = tokens * _saved_per_token(shape, rank, target_modules), tokens * shape.hidden * ITEM
+    saved = recomputed_layers * x + (shape.layers - recomputed_layers) * layer
     logits_at_once = min(LOGIT_BYTES, tokens * shape.vocabulary * ITEM)
-    logits = logits_at_once + 2 * x
+    logits = logits_at_once + 2 * x  # beside them the last layer's output and its norm's, (tokens, hidden)
     back = tokens * ITEM * _passing_per_token(shape, target_modules, dropout)
-    if recomputed_layers:  # when the last of them runs again, nothing after it is kept any more, and its output is a third beside
+    if recomputed_layers:  # when the last of them runs again, all after it is freed, and its output is a third beside
         again = recomputed_layers * x + layer + back + x
-        activations = max(kept + max(0, back - logits), again - logits)
+        activations = max(saved + max(0, back - logits), again - logits)
     else:
-        activations = kept + max(0, back - logits)
-    weights = weight_bytes(shape, precision_mode, "bfloat16") + _dequantized(shape, precision_mode, keep_dequantized)
+        activations = saved + max(0, back - logits)
+    weights = weight_bytes(shape, precision_mode, "bfloat16") + _dequantized_bytes(shape, precision_mode, keep_dequantized)
     parts = MemoryEstimate(
         weights=weights,
         adapter=(ADAPTER_BYTES + 2 * ITEM) * trained,  # with a copy in the compute type, and the newest gradients in it
@@ -62,8 +64,8 @@ def estimate_fused(
     return with_context(parts, "cuda", holes)
 
 
-def _kept_per_token(shape: ModelShape, rank: int, targets: Collection[str]) -> int:
-    """Bytes a token of `pipeline.training.fused.decoder_layer.SavedActivations`."""
+def _saved_per_token(shape: ModelShape, rank: int, targets: Collection[str]) -> int:
+    """Bytes of `training.fused.decoder_layer.SavedActivations`, a token: 2 a feature, 4 in `lse` and the two `rstd`."""
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     wide = 2 * shape.hidden + (query + 2 * key) + query + 2 * shape.intermediate
     ranks = rank * sum(name in linear_layers(shape) for name in targets)
@@ -71,13 +73,13 @@ def _kept_per_token(shape: ModelShape, rank: int, targets: Collection[str]) -> i
 
 
 def _passing_per_token(shape: ModelShape, targets: Collection[str], dropout: float) -> int:
-    """Features that pass through a layer's backward pass at its widest: the gradients of its output, of the activated gate and of
-    the norm before it."""
+    """Features a token that pass through a layer's backward pass at its widest: the gradients for its output, for the activated
+    gate and for the norm before it."""
     adapted = "down_proj" in targets and dropout > 0
     return 2 * shape.hidden + shape.intermediate * (2 if adapted else 1)
 
 
-def _dequantized(shape: ModelShape, mode: PrecisionMode, keep: bool) -> int:
+def _dequantized_bytes(shape: ModelShape, mode: PrecisionMode, keep: bool) -> int:
     """Weights in 16 bits: all of them, or room for one of each shape; and scales in 32 bits that are held in fewer."""
     if not PRECISIONS[mode].quantized:
         return 0

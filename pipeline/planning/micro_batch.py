@@ -15,8 +15,8 @@ from pipeline.system.gpu import GIB, Device
 
 USABLE_SHARE = 0.9  # of the free memory: the rest is fragmentation and what the formula doesn't know
 MOST_CPU_ROWS = 2  # more rows at once gain nothing on a CPU
-# Recomputing all activations costs a third more work. It pays only where without it the GPU would get fewer tokens at once than
-# keep it busy.
+# Tokens of a forward pass. Recomputing all activations costs a third more work. It pays only where without it the GPU would get
+# fewer tokens at once than keep it busy.
 BUSY_TOKENS = 4096
 
 
@@ -25,8 +25,9 @@ class MicroBatch:
     """Rows of one forward pass.
 
     Attributes:
-        recomputed_layers: so many of the model's keep their input only and run again in the backward pass.
+        recomputed_layers: so many of the model's save their input only and run again in the backward pass.
         keep_dequantized: fused kernels hold quantized weights in 16 bits too.
+        memory: at the peak with it.
     """
 
     rows: int
@@ -102,8 +103,10 @@ def choose_micro_batch(
     """What the user set, else the largest micro-batch that fits.
 
     Args:
-        wanted_rows: of an optimizer step.
-        trained_share: of the tokens.
+        wanted_rows: of an optimizer step; a micro-batch that is not set is a divisor, so that no step is larger.
+        row_tokens: capacity of a row.
+        reasons: the choice's reasons are added, for a person to read.
+        trained_share: of the tokens those that have a label.
 
     Raises:
         EnvironmentFault: one row at a time with everything recomputed does not fit, and the user did not set its size.
@@ -119,7 +122,7 @@ def choose_micro_batch(
     chosen = _better(fitting, sizes, wanted_rows) if fitting else sizes.of(rows[0], shape.layers if modes[-1] else 0)
     if chosen.recomputed_layers and set_checkpointing == "auto":
         chosen = sizes.least_recomputed(_enough_rows(rows, chosen.rows, row_tokens))
-    chosen = _with_weights_kept(chosen, sizes)
+    chosen = _with_dequantized_weights(chosen, sizes)
     reasons["micro_batch"] = _why_rows(chosen, config, device, wanted_rows)
     reasons["gradient_checkpointing"] = _why_checkpointing(chosen, config, shape, largest)
     return chosen
@@ -130,23 +133,23 @@ def _enough_rows(rows: list[int], most: int, row_tokens: int) -> int:
     return min((each for each in rows if each <= most and each * row_tokens >= BUSY_TOKENS), default=most)
 
 
-def _with_weights_kept(chosen: MicroBatch, sizes: _Sizes) -> MicroBatch:
+def _with_dequantized_weights(chosen: MicroBatch, sizes: _Sizes) -> MicroBatch:
     quantized = PRECISIONS[sizes.config.train.precision_mode].quantized
     if sizes.kernels == "plain" or not quantized or chosen.recomputed_layers or not sizes.device.total_bytes:
         return chosen
-    kept = sizes.of(chosen.rows, 0, keep=True)
-    return kept if sizes.fits(kept) else chosen
+    dequantized = sizes.of(chosen.rows, 0, keep=True)
+    return dequantized if sizes.fits(dequantized) else chosen
 
 
 def memory_of(
     config: Config, shape: ModelShape, device: Device, rows: int, checkpointing: bool, row_tokens: int | None = None
 ) -> MemoryEstimate:
-    """The memory this config would take with a micro-batch, in bytes at the peak.
+    """The peak with a micro-batch of the user's choice.
 
     Args:
-        rows: of one forward pass.
-        checkpointing: every layer is recomputed in the backward pass.
-        row_tokens: of a row; None for `data.max_seq_len`.
+        rows: of a forward pass.
+        checkpointing: all layers save their input only.
+        row_tokens: capacity of a row; None for `data.max_seq_len`.
     """
     kernels: Kernels = "fused" if fused_works(config, shape, device) else "plain"
     sizes = _Sizes(config, shape, device, kernels, row_tokens or config.data.max_seq_len)

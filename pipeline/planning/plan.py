@@ -23,8 +23,8 @@ from pipeline.planning.micro_batch import choose_micro_batch
 from pipeline.runs.events import PlanMade
 from pipeline.system.gpu import Device
 
-ROWS_PER_STEP = 16
-EVALUATIONS = 10
+ROWS_PER_STEP = 16  # of an optimizer step, where the data has enough
+EVALUATIONS = 10  # of a run
 SAVE_EVERY_SECONDS = 600.0
 
 
@@ -35,11 +35,13 @@ class Plan:
     Attributes:
         rows_per_epoch: rows of `row_tokens` capacity.
         tokens_per_step: capacity of an optimizer step; `train_tokens` are the real tokens of the whole run.
+        micro_batch, accumulation: rows of a forward pass; forward passes of an optimizer step.
         warmup_steps: whole optimizer steps.
         save_every_steps: None saves by the clock only (`save_every_seconds`) and at each evaluation.
         memory: bytes at the peak by component.
         seconds: estimated wall time of training; 0 where unknown.
-        reasons: choice -> why, in words for a person.
+        free_memory_bytes: of the device when the plan was made, as `compute.memory_limit_gib` allows.
+        reasons: choice -> why, for a person to read.
         inputs: fingerprint of the settings and figures it was made from.
         kernels: "fused" trains with layers of our own, "plain" with the model's; `attention` is of the model's.
         recomputed_layers, keep_dequantized: see `micro_batch.MicroBatch`.
@@ -88,7 +90,11 @@ class Plan:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Plan:
-        """Keys of a newer version are ignored. Raises TypeError when one is missing."""
+        """The plan of `to_json`; keys of a newer version are ignored.
+
+        Raises:
+            TypeError: one is missing.
+        """
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in document.items() if name in known})
 
@@ -110,6 +116,8 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
     """The plan for these.
 
     Args:
+        shape: of the base model.
+        figures: of the data, estimated or counted; which of them says `exact`.
         tokens_per_second: measured by an earlier run of the same kind on this device; 0 leaves the time unknown.
 
     Raises:
@@ -158,7 +166,13 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
 
 
 def steps_per_epoch(rows: int, micro_batch: int, accumulation: int) -> int:
-    """Optimizer steps of one epoch as `transformers.Trainer` counts them: a last, smaller one for what is left over."""
+    """Optimizer steps of one epoch as `transformers.Trainer` counts them: a last, smaller one for what is left over.
+
+    Args:
+        rows: of the epoch.
+        micro_batch: rows of a forward pass.
+        accumulation: forward passes of a step.
+    """
     return max(1, math.ceil(math.ceil(rows / micro_batch) / accumulation))
 
 
@@ -203,20 +217,20 @@ def _eval_every(config: Config, total: int, reasons: dict[str, str]) -> int:
 def banner(plan: Plan, shape: ModelShape, device: Device) -> str:
     """Two lines: how the run computes, and how its steps are made up."""
     return (
-        f"{plan.precision_mode} · compute {plan.compute_dtype} · {kernels_words(plan)} · "
-        f"checkpointing {checkpointing_words(plan)} · "
+        f"{plan.precision_mode} · compute {plan.compute_dtype} · {kernels_text(plan)} · "
+        f"checkpointing {checkpointing_text(plan)} · "
         f"{plan.trained_parameters / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters trained · {device.name}\n"
         f"{'' if plan.exact else '≈ '}{plan.total_steps:,} steps of {plan.micro_batch} × {plan.accumulation} rows of "
         f"{plan.row_tokens:,} tokens · micro-batch: {plan.reasons['micro_batch']}"
     )
 
 
-def kernels_words(plan: Plan) -> str:
+def kernels_text(plan: Plan) -> str:
     """`fused kernels`, or the attention of the model's own."""
     return "fused kernels" if plan.kernels == "fused" else f"attention {plan.attention}"
 
 
-def checkpointing_words(plan: Plan) -> str:
+def checkpointing_text(plan: Plan) -> str:
     """`off`, `on`, or of how many layers."""
     if not plan.gradient_checkpointing:
         return "off"
@@ -232,7 +246,12 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 
 def read_plan(path: Path) -> Plan:
-    """A saved plan. Raises `FileNotFoundError`, and `BadInput` when the file is not a plan."""
+    """A saved plan.
+
+    Raises:
+        FileNotFoundError: there is none.
+        BadInput: the file is not a plan.
+    """
     try:
         return Plan.from_json(read_json(path))
     except (ValueError, TypeError, AttributeError) as error:

@@ -29,7 +29,15 @@ _RUNS_LOOKED_AT = 20
 
 
 def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: Device) -> Plan:
-    """The plan as things stand: exact when the rows are prepared."""
+    """The plan as things stand: exact when the rows are prepared.
+
+    Args:
+        shape: of the base model, see `known_shape`.
+
+    Raises:
+        BadInput: a setting does not work on this device.
+        EnvironmentFault: the smallest micro-batch does not fit.
+    """
     figures = exact_figures(config, workspace) or estimate_figures(config, workspace)
     plan = make_plan(config, shape, device, figures, measured_tokens_per_second(config, workspace, device))
     package = of_config(config, format_bytes(config, shape, locate(config, workspace)))
@@ -37,7 +45,12 @@ def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: De
 
 
 def plan_inputs(config: Config, shape: ModelShape, figures: DataFigures) -> str:
-    """Fingerprint of what a plan is made from, free memory aside."""
+    """Fingerprint of what a plan is made from, free memory aside.
+
+    Args:
+        shape: of the base model.
+        figures: counts of the prepared rows, or their estimate.
+    """
     counted = [figures.rows, figures.tokens, figures.exact]
     return fingerprint("plan", *in_order(settings_of(config, "plan"), "train", "data"), shape.to_json(), counted)
 
@@ -60,8 +73,8 @@ def exact_figures(config: Config, workspace: Workspace) -> DataFigures | None:
 
 
 def measured_tokens_per_second(config: Config, workspace: Workspace, device: Device) -> float:
-    """What was measured for this config (`humigence plan --measure`), else the speed of the newest run here with this model,
-    precision mode and device; 0 when there is neither."""
+    """Real tokens a second of training: measured for this config (`humigence plan --measure`), else of the newest run here with
+    this model, precision mode and device; 0 when there is neither."""
     measured = measurements.read_measurement(workspace.project(config.project), measurements.inputs_of(config, device.name))
     if measured:
         return measured.tokens_per_second

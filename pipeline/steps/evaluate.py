@@ -24,7 +24,7 @@ from pipeline.runs.events import Answered, HeldOut, Note, StepProgress
 from pipeline.runs.store import read_report
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.scoring import Row
+    from pipeline.evaluation.scoring import ScoredRow
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 Split = Literal["val", "test"]
@@ -124,7 +124,7 @@ class _Rows:
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> ScoredRow:
         row = self._dataset[index]
         return row["input_ids"], row["labels"]
 

@@ -58,7 +58,7 @@ def run(ctx: StepContext) -> GatesResult:
     passed = acceptance.passed(gates)
     if not unchanged:
         _write(ctx.run, _fingerprint(evidence, ctx), gates, passed)
-    return GatesResult("unchanged" if unchanged else "done", acceptance.in_words(gates), passed, tuple(gates))
+    return GatesResult("unchanged" if unchanged else "done", acceptance.summary(gates), passed, tuple(gates))
 
 
 def _write(run: RunFolder, fingerprint: str, gates: list[GateJudged], passed: bool) -> None:

@@ -9,7 +9,7 @@ from pipeline.common.text import counted, duration, size
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.planning.export_formats import of_config
-from pipeline.planning.plan import Plan, checkpointing_words, kernels_words
+from pipeline.planning.plan import Plan, checkpointing_text, kernels_text
 from pipeline.runs.events import STEP_NAMES, StepName
 from screens.setup.cost_preview import Outlook
 from screens.setup.form_values import default_words, entry_words, fields
@@ -35,7 +35,7 @@ def changed_settings(config: Config) -> list[Fact]:
 
 def banner(plan: Plan, shape: ModelShape | None) -> tuple[str, str]:
     """How the run computes, and what of the model is trained."""
-    parts = [f"compute {plan.compute_dtype}", kernels_words(plan), f"checkpointing {checkpointing_words(plan)}"]
+    parts = [f"compute {plan.compute_dtype}", kernels_text(plan), f"checkpointing {checkpointing_text(plan)}"]
     share = f"{plan.trained_parameters / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters are trained" if shape else ""
     return " · ".join([plan.precision_mode, *parts]), share
 

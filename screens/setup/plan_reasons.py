@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from pipeline.common.text import safe
-from pipeline.planning.plan import checkpointing_words, kernels_words
+from pipeline.planning.plan import checkpointing_text, kernels_text
 from screens.setup.cost_preview import Outlook
 from screens.setup.plan_facts import Fact, numbers
 
@@ -23,10 +23,10 @@ def reasons(outlook: Outlook, width: int) -> Content:
     plan = outlook.plan
     facts = [
         *numbers(plan),
-        Fact("checkpointing", checkpointing_words(outlook.plan), outlook.plan.reasons.get("gradient_checkpointing", "")),
+        Fact("checkpointing", checkpointing_text(outlook.plan), outlook.plan.reasons.get("gradient_checkpointing", "")),
         Fact(
             "computing in",
-            f"{outlook.plan.compute_dtype}, {kernels_words(outlook.plan)}",
+            f"{outlook.plan.compute_dtype}, {kernels_text(outlook.plan)}",
             outlook.plan.reasons.get("kernels", ""),
         ),
     ]
