@@ -2,7 +2,7 @@
 
 The peak is at the loss or, with checkpointing, perhaps where one layer is computed again: everything that stands all the time,
 plus the activations saved for the backward pass, plus the larger of those two. First-order numbers, from the shapes of what
-autograd saves in transformers' Llama with peft's LoRA; `tests/pipeline/planning/test_memory.py` holds them against measured peaks.
+autograd saves in transformers' Llama with peft's LoRA; `tests/pipeline/planning/test_memory.py` holds them to measured peaks.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ BLOCKS = 1.012
 """Bytes of torch's blocks to those of the tensors in them, with segments that can grow."""
 # Where autograd recomputes, what each layer saves stands among what it frees: holes, at most so many bytes of them.
 _HOLES = 320 << 20
-# Bytes a logit of the loss, (of all, of the trained ones): all logits in the compute dtype, and of the trained ones the log-softmax
-# in 32 bits, its gradient, and that once more in the compute dtype. For float16 the trainer makes 32-bit logits of all of them
-# first.
+# Bytes a logit of the loss, (of all, of the trained ones): all in the compute dtype, and of the trained ones the log-softmax in
+# 32 bits, its gradient, and that once more in the compute dtype. For float16 the trainer first makes 32-bit logits of all.
 _LOGIT_BYTES = {"bfloat16": (2, 10), "float16": (4, 10.5), "float32": (4, 8)}
 
 
