@@ -23,13 +23,25 @@ def affected() -> dict[str, tuple[Result, ...]]:
     return {name: tuple(cast(dict[str, Any], field.json_schema_extra)["affects"]) for name, field in fields()}
 
 
+@cache
+def at_default_left_out() -> dict[str, Any]:
+    """Dotted key of each setting that came after 0.1.0 -> its default, as JSON: the value that results of before stand for."""
+    defaults = Config().to_json()
+    return {name: _value(defaults, name) for name, field in fields() if cast(dict[str, Any], field.json_schema_extra)["since"]}
+
+
 def settings_of(config: Config, result: Result) -> Document:
-    """The settings that affect `result`, in their sections as in a config file; sections without any are not there."""
+    """The settings that affect `result`, in their sections as in a config file; sections without any are not there.
+
+    A setting that came after 0.1.0 is there only with another value than its default.
+    """
     chosen: Document = {}
-    whole = config.to_json()
+    whole, left_out = config.to_json(), at_default_left_out()
     for name, results in affected().items():
         if result in results:
             *sections, last = name.split(".")
+            if name in left_out and _value(whole, name) == left_out[name]:
+                continue
             source, target = whole, chosen
             for section in sections:
                 source, target = source[section], target.setdefault(section, {})
@@ -54,6 +66,12 @@ def in_order(settings: Document, *first: str) -> list[Any]:
     values = [_taken(left, name) for name in first]
     rest = _without_empty(left)
     return [*values, rest] if rest else values
+
+
+def _value(document: Document, name: str) -> Any:
+    for part in name.split("."):
+        document = document[part]
+    return document
 
 
 def _copied(document: Document) -> Document:

@@ -38,7 +38,14 @@ _GATES: tuple[Result, ...] = ("verdicts", "package")
 
 
 def setting(
-    default: Any, help_text: str, *, affects: tuple[Result, ...], level: Level = "advanced", allowed: str = "", **bounds: Any
+    default: Any,
+    help_text: str,
+    *,
+    affects: tuple[Result, ...],
+    level: Level = "advanced",
+    allowed: str = "",
+    since: str = "",
+    **bounds: Any,
 ) -> Any:
     """A field with its one-line help, its level and what it affects.
 
@@ -46,9 +53,11 @@ def setting(
         affects: the results that are made anew when this value changes; () for none. Only those whose fingerprint the value
             itself goes into (`affects.settings_of`): not what follows from them, nor what is made from a file that it names.
         allowed: what it takes, in words, where type and bounds don't say it (a pattern).
+        since: the version that brought it, where that is not 0.1.0. At its default it then stays out of the fingerprints, so
+            that what was made before it is still found; the default must mean what was done without it.
         bounds: pydantic's (`ge`, `le`, `gt`, `alias`, …).
     """
-    extra: dict[str, Any] = {"level": level, "allowed": allowed, "affects": list(affects)}
+    extra: dict[str, Any] = {"level": level, "allowed": allowed, "affects": list(affects), "since": since}
     return Field(default=default, description=help_text, json_schema_extra=extra, **bounds)
 
 

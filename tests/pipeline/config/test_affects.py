@@ -120,6 +120,17 @@ def test_a_setting_that_an_older_version_did_not_know_goes_into_the_fingerprint_
         in_order(known, "data.packing")
 
 
+def test_a_setting_that_came_later_makes_nothing_anew_until_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older result was made without `train.lora.dropout`, which then meant what its default says now."""
+    whole, known = fingerprints(Config()), dict(affected())
+    monkeypatch.setattr(affects, "at_default_left_out", lambda: {"train.lora.dropout": Config().train.lora.dropout})
+    unused, used = fingerprints(Config()), fingerprints(with_value(Config(), "train.lora.dropout", "0.5"))
+    monkeypatch.setattr(affects, "affected", lambda: {**known, "train.lora.dropout": ()})
+    before = fingerprints(Config())
+    assert unused == before != whole
+    assert {result for result in before if used[result] != before[result]} == set(known["train.lora.dropout"])
+
+
 def test_a_results_settings_are_those_of_the_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(affects, "affected", lambda: {"data.schema": ("rows",), "train.lora.r": ("rows",), "seed": ()})
     config = with_value(Config(), "train.lora.r", "4")
