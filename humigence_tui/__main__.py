@@ -33,7 +33,7 @@ def _main(arguments: list[str] | None) -> int:
     except OSError as error:
         from pipeline.system import faults as machine_faults  # the first screen does without
 
-        fault = machine_faults.in_words(error, given.workspace)
+        fault = machine_faults.as_fault(error, given.workspace)
         if fault is None:
             raise
         print(fault, file=sys.stderr)  # noqa: T201

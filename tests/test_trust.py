@@ -64,7 +64,7 @@ def ran(project: Path) -> Iterator[Ran]:
     command = [sys.executable, "-P", "-m", "humigence_tui.cli.main", "pipeline", "--train", "--json", "--config", "mine.json"]
     done, calls = traced(command, project, changes)
     assert done.returncode in (0, 3), done.stderr
-    yield Ran(project, store.find(Workspace(project)), done.stdout + done.stderr, calls)
+    yield Ran(project, store.find_run(Workspace(project)), done.stdout + done.stderr, calls)
 
 
 def traced(

@@ -110,7 +110,7 @@ class RunList(threading.Thread):
             summary = fold_cache.read_summary(run)
             status = "crashed" if summary.status in ("starting", "running") else summary.status
             return _Known(stamp, RunRow(run, status, summary, self._disk_bytes(run)))
-        state, reader = (known.live if known else None) or fold_cache.read(run)
+        state, reader = (known.live if known else None) or fold_cache.read_folded(run)
         while lines := reader.read_lines():
             fold_lines(lines, state)
         summary = fold_cache.summarize(state)

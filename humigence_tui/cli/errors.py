@@ -48,7 +48,7 @@ def about(words: str) -> tuple[Trouble, ...]:
     Raises:
         BadInput: none has them.
     """
-    if exact := catalogue.find(words.removeprefix("✘").strip()):
+    if exact := catalogue.find_trouble(words.removeprefix("✘").strip()):
         return (exact,)
     wanted = words.lower().split()
     found = tuple(each for each in catalogue.TROUBLES if all(word in _text(each) for word in wanted))

@@ -159,7 +159,7 @@ class _Loaded:
 
 def _packaged(settings: Config, folder: Path, without_adapter: bool) -> _Loaded:
     """The packaged model, or its base with the adapter set aside."""
-    found = packaged.read(folder)
+    found = packaged.read_packaged(folder)
     if found.warning:
         say(found.warning, "amber")
     device = _device(settings, found.base.name)

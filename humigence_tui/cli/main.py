@@ -139,7 +139,7 @@ def _run(arguments: list[str] | None) -> int:
     except Exception as error:  # noqa: BLE001  # the boundary: a bug of ours is told in one line
         if debug:
             _traceback()
-        if fault := machine_faults.in_words(error, Path(os.environ.get("PWD", "."))):
+        if fault := machine_faults.as_fault(error, Path(os.environ.get("PWD", "."))):
             _complain(fault.message, fault.hint)
             return fault.exit_code
         _complain(f"this is a bug: {type(error).__name__}: {error}", "run the same command with --debug to see where")

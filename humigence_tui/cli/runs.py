@@ -65,7 +65,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 @app.command()
 def show(run: RunArgument = None, as_json: AsJson = False) -> None:
     """What a run did and what came out."""
-    found = store.find(workspace(), run)
+    found = store.find_run(workspace(), run)
     state = event_log.read_state(found)
     if as_json:
         out_json(run_report.as_json(found, state))
@@ -141,4 +141,4 @@ def _live_or(selector: str | None) -> RunFolder:
     """The run that is named; without a name the newest one that is on, else the newest."""
     here = workspace()
     live = (run for run in store.runs_of(here) if selector is None and control.is_alive(run))
-    return next(live, None) or store.find(here, selector)
+    return next(live, None) or store.find_run(here, selector)

@@ -26,7 +26,7 @@ def tokens(
 ) -> None:
     """Real tokens only: padding is not work. Steps that warm up are left out of the rate."""
     here, settings = open_project(config)
-    candidates = [store.find(here, run)] if run else store.runs_of(here, settings.project)
+    candidates = [store.find_run(here, run)] if run else store.runs_of(here, settings.project)
     for found in candidates:
         state = event_log.read_state(found)
         if len(state.train):

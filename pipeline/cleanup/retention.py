@@ -170,7 +170,7 @@ def _needed_data(workspace: Workspace, staying: Iterable[RunFolder]) -> dict[Pat
     needed: dict[Path, str] = {}
     for path in _configs(workspace):
         with contextlib.suppress(HumigenceError, OSError):  # what can't be read can't be trained with
-            if found := processed.find(config_file.load(str(path), workspace.root), workspace):
+            if found := processed.find_processed(config_file.load(str(path), workspace.root), workspace):
                 needed[found.folder] = f"{path.relative_to(workspace.root)} refers to it"
     for run in staying:
         section = _document(run.config).get("data")

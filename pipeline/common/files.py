@@ -187,7 +187,7 @@ def _clear_if_dead(folder: Path, path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ clearing away
 
 _TEMPORARY = (".tmp", ".old")
-_WRITTEN_IN_S = 3600.0  # far longer than any single file takes; a file, unlike a folder, does not tell who writes it
+_WRITTEN_IN_S = 3600.0  # far longer than any single file takes; a file, unlike a folder, does not name its writer
 
 
 def left_behind(folder: Path) -> list[Path]:

@@ -28,5 +28,5 @@ def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def complaint(error: json.JSONDecodeError) -> str:
-    """What is wrong, without the place that its last words announce: reasons are counted, each place on its own is not."""
+    """What is wrong, without the "at" or "starting" of its place: reasons are counted, each place on its own is not."""
     return error.msg.removesuffix(" at").removesuffix(" starting")

@@ -139,7 +139,7 @@ def problems(document: dict[str, Any]) -> tuple[Problem, ...]:
 
 def _checked(document: dict[str, Any]) -> tuple[Config | None, tuple[str, ...], tuple[Problem, ...]]:
     """The config, or None and what is wrong; and what older spellings became."""
-    reading = legacy.read(_with_short_keys(document))
+    reading = legacy.modernize(_with_short_keys(document))
     found = tuple(Problem(key, words) for key, words in reading.problems)
     try:
         config = Config.model_validate(reading.document)
@@ -315,7 +315,7 @@ def full_key(name: str) -> str:
     first, dot, rest = name.partition(".")
     key = f"{SHORT_KEYS[first]}{dot}{rest}" if first in SHORT_KEYS else name
     if not legacy.today(key):
-        raise BadInput(legacy.gone_words(key), "humigence config keys lists the settings there are")
+        raise BadInput(legacy.why_gone(key), "humigence config keys lists the settings there are")
     return legacy.today(key)
 
 

@@ -51,7 +51,7 @@ class Gone:
     value: Callable[[Any], Any] = lambda value: value
 
 
-def read(document: Mapping[str, Any]) -> Reading:
+def modernize(document: Mapping[str, Any]) -> Reading:
     """`document` in today's spelling. Never raises for what is in it: what makes no sense is left for the config model."""
     reading = Reading(_copied(document))
     _settle_sampling(reading)
@@ -65,7 +65,7 @@ def read(document: Mapping[str, Any]) -> Reading:
     if was_old:
         _settle_places(reading)
     if gone:
-        reading.notes.append(f"no longer mean anything: {', '.join(gone)}" if len(gone) > 1 else gone_words(gone[0]))
+        reading.notes.append(f"no longer mean anything: {', '.join(gone)}" if len(gone) > 1 else why_gone(gone[0]))
     return reading
 
 
@@ -76,7 +76,7 @@ def today(key: str) -> str:
     return MOVED[key].to if key in MOVED else key
 
 
-def gone_words(key: str) -> str:
+def why_gone(key: str) -> str:
     """Why a key of `GONE` means nothing any more."""
     return f"{key} no longer means anything: {GONE[key].why}"
 

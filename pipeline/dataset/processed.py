@@ -103,7 +103,7 @@ def _array(path: Path) -> NDArray[np.int32]:
     return array
 
 
-def find(config: Config, workspace: Workspace) -> ProcessedData | None:
+def find_processed(config: Config, workspace: Workspace) -> ProcessedData | None:
     """What was prepared for this config, or None: not prepared, or its model or raw file is not here."""
     from pipeline.base_model.locate import locate
 
@@ -111,10 +111,10 @@ def find(config: Config, workspace: Workspace) -> ProcessedData | None:
     begun = _begun.get()
     if base is None or not ((begun and raw in begun.digests) or raw.is_file()):
         return None
-    return read(folder_of(config, workspace, base))
+    return read_processed(folder_of(config, workspace, base))
 
 
-def read(folder: Path) -> ProcessedData | None:
+def read_processed(folder: Path) -> ProcessedData | None:
     """The prepared data in `folder`, or None where there is none (a damaged report counts as none: it is made again)."""
     try:
         report = read_json(folder / "report.json")

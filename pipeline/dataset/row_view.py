@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.tokenization.label_spans import Encoded
 
 
-TWIN_WORDS = "the same conversation stands further up"
+TWIN_REASON = "the same conversation stands further up"
 MOST_CHARACTERS = 40_000  # of a row; more can't be read on a screen
 _FINEST_BINS = 64
 

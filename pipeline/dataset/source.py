@@ -58,7 +58,7 @@ def put_in_place(config: Config, workspace: Workspace) -> Path:
         try:
             write_atomic(path, rows)
         except OSError as error:
-            raise machine_faults.in_words(error, path) or EnvironmentFault(
+            raise machine_faults.as_fault(error, path) or EnvironmentFault(
                 f"data.raw_path: {path} cannot be written: {error}"
             ) from error
     return path

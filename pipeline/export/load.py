@@ -17,7 +17,7 @@ def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTo
     Answers of the base model alone: inside `model.disable_adapter()`.
 
     Args:
-        package: as `packaged.read` returns it (look at its `warning`), or the folder.
+        package: as `packaged.read_packaged` returns it (look at its `warning`), or the folder.
 
     Raises:
         MissingArtifact: the package or its base model is not there.
@@ -27,6 +27,6 @@ def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTo
     from pipeline.modeling.load import load_base
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-    found = packaged.read(package) if isinstance(package, Path) else package
+    found = packaged.read_packaged(package) if isinstance(package, Path) else package
     model = load_base(found.base, found.manifest["precision_mode"], device)
     return load_adapter(model, found.folder), ChatTokenizer.from_folder(found.folder, found.base.name)

@@ -100,9 +100,9 @@ def folder_of(ctx: StepContext) -> Path:
     return (ctx.workspace.resolve(ctx.config.export.artifacts_dir) / ctx.config.project).resolve()
 
 
-def find(ctx: StepContext) -> Package | None:
+def find_package(ctx: StepContext) -> Package | None:
     """What would be packaged now, or None while an earlier step's result is missing."""
-    result, base = trained.find(ctx), locate.locate(ctx.config, ctx.workspace)
+    result, base = trained.find_trained(ctx), locate.locate(ctx.config, ctx.workspace)
     evaluation = read_report(result.run.eval_report) if result else None
     evidence = acceptance.evidence_of(result.run) if result else None
     if result is None or base is None or evaluation is None or evidence is None:
@@ -131,12 +131,12 @@ def find(ctx: StepContext) -> Package | None:
     )
 
 
-def require(ctx: StepContext) -> Package:
-    """`find`, or `MissingArtifact` with what is missing, or `BadInput` for a base model that was not trained on."""
-    result = trained.require(ctx)
+def require_package(ctx: StepContext) -> Package:
+    """`find_package`, or `MissingArtifact` with what is missing, or `BadInput` for a base model that was not trained on."""
+    result = trained.require_trained(ctx)
     same_base.require_same(result.run, locate.require_base_model(ctx.config, ctx.workspace))
     if read_report(result.run.eval_report) is None:
         raise MissingArtifact(f"run {result.run.run_id} has not been evaluated; its cards would be empty", "humigence eval")
-    package = find(ctx)
+    package = find_package(ctx)
     assert package is not None
     return package

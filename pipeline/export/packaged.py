@@ -33,7 +33,7 @@ class Packaged:
     manifest: dict[str, Any]
 
 
-def read(folder: Path) -> Packaged:
+def read_packaged(folder: Path) -> Packaged:
     """Look a package up.
 
     Raises:

@@ -14,7 +14,7 @@ from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, write_checksums
 
 
-def write(folder: Path, package: Package, watch: Watch, old: Path, reused: Collection[ExportFormat]) -> None:
+def write_package(folder: Path, package: Package, watch: Watch, old: Path, reused: Collection[ExportFormat]) -> None:
     """Fill an empty `folder` with the package's formats and what belongs to all of them.
 
     Args:

@@ -1,1 +1,1 @@
-"""The Hugging Face hub: one file fetched into its cache whatever the line does, and what it answers, in words."""
+"""The Hugging Face hub: one file fetched into its cache whatever the line does, and its answers as errors of ours."""

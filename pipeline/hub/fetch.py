@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pipeline.base_model.hub_cache import hub_cache
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.common.files import fsync_folder, sha256_file
-from pipeline.hub.words import RETRY, CutShort, NotTheHub, first_line, refuse_page
+from pipeline.hub.answers import RETRY, CutShort, NotTheHub, first_line, refuse_page
 
 # Seconds between attempts that bring no byte; one that does starts the row again.
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -65,8 +65,8 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Line:
-    """What a fetch tells and asks while it lasts.
+class FetchCallbacks:
+    """What a fetch calls while it lasts.
 
     Attributes:
         advance: called with each number of bytes that came; negative where bytes are thrown away.
@@ -84,8 +84,8 @@ def blobs_of(repo: str) -> Path:
     return hub_cache() / ("models--" + repo.replace("/", "--")) / "blobs"
 
 
-def announced(repo: str, commit: str, name: str, told_size: int) -> RemoteFile:
-    """Ask the hub about a file. `told_size` is what its list says, used where the file's own answer has no size.
+def announced(repo: str, commit: str, name: str, listed_size: int) -> RemoteFile:
+    """Ask the hub about a file. `listed_size` is what its list says, used where the file's own answer has no size.
 
     Raises:
         NotTheHub: whoever answers is not the hub.
@@ -95,33 +95,33 @@ def announced(repo: str, commit: str, name: str, told_size: int) -> RemoteFile:
     found = get_hf_file_metadata(hf_hub_url(repo, name, revision=commit))
     if not found.etag or not found.commit_hash:
         raise NotTheHub("")
-    return RemoteFile(repo, commit, name, told_size if found.size is None else found.size, os.path.basename(found.etag))
+    return RemoteFile(repo, commit, name, listed_size if found.size is None else found.size, os.path.basename(found.etag))
 
 
-def fetch(file: RemoteFile, line: Line) -> None:
+def fetch(file: RemoteFile, callbacks: FetchCallbacks) -> None:
     """Make `file.blob` whole: reuse it, complete it, or fetch it.
 
     Raises:
         EnvironmentFault: it arrives damaged twice, or the line brings nothing more.
-        Stopped: `line.stop()`; what came stays.
+        Stopped: `callbacks.stop()`; what came stays.
     """
     file.blob.parent.mkdir(parents=True, exist_ok=True)
     if file.blob.exists():
         if file.blob.stat().st_size == file.size and not _damage(file.blob, file):
             return
-        line.advance(-file.present())
-        line.warn(f"{file.name} is damaged in the cache: fetching it again")
+        callbacks.advance(-file.present())
+        callbacks.warn(f"{file.name} is damaged in the cache: fetching it again")
         file.blob.unlink()
     for last in (False, True):
-        _complete(file, line)
+        _complete(file, callbacks)
         damage = _damage(file.part, file)
         if not damage:
             break
-        line.advance(-file.present())
+        callbacks.advance(-file.present())
         file.part.unlink()
         if last:
             raise EnvironmentFault(f"{file.name} of {file.repo} arrives damaged: {damage}", _DAMAGED)
-        line.warn(f"{file.name} arrived damaged ({damage}): fetching it again from the start")
+        callbacks.warn(f"{file.name} arrived damaged ({damage}): fetching it again from the start")
     os.replace(file.part, file.blob)
     fsync_folder(file.blob.parent)
 
@@ -136,7 +136,7 @@ def _damage(path: Path, file: RemoteFile) -> str:
     return ""
 
 
-def _complete(file: RemoteFile, line: Line) -> None:
+def _complete(file: RemoteFile, callbacks: FetchCallbacks) -> None:
     """Bring the part to its full size, over as many connections as it takes."""
 
     if file.part.exists() and file.part.stat().st_size > file.size:
@@ -144,12 +144,12 @@ def _complete(file: RemoteFile, line: Line) -> None:
 
     def go_on() -> None:
         if file.present() < file.size or not file.part.exists():
-            _receive(file, line)
+            _receive(file, callbacks)
 
-    persistently(go_on, line, progress=file.present)
+    persistently(go_on, callbacks, progress=file.present)
 
 
-def _receive(file: RemoteFile, line: Line) -> None:
+def _receive(file: RemoteFile, callbacks: FetchCallbacks) -> None:
     """One connection: append what it brings."""
     from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
@@ -161,11 +161,11 @@ def _receive(file: RemoteFile, line: Line) -> None:
         hf_raise_for_status(response)
         refuse_page(response)
         if have and not _continues(response, have):
-            line.advance(-have)
+            callbacks.advance(-have)
             have = 0
         with file.part.open("r+b" if have else "wb") as part:
             part.seek(have)
-            _append(response, part, file.size - have, line)
+            _append(response, part, file.size - have, callbacks)
             part.flush()
             os.fsync(part.fileno())
     if file.present() < file.size:
@@ -177,14 +177,14 @@ def _continues(response: Any, have: int) -> bool:
     return response.status_code == 206 and str(response.headers.get("content-range")).startswith(f"bytes {have}-")
 
 
-def _append(response: Any, part: Any, most: int, line: Line) -> None:
+def _append(response: Any, part: Any, most: int, callbacks: FetchCallbacks) -> None:
     for chunk in response.iter_bytes():
-        if line.stop():
+        if callbacks.stop():
             raise Stopped("stopped while downloading", RETRY)
         chunk = chunk[:most]  # never more than was announced, whatever is sent: the room was checked for that
         part.write(chunk)
         most -= len(chunk)
-        line.advance(len(chunk))
+        callbacks.advance(len(chunk))
         if not most:
             return
 
@@ -192,7 +192,9 @@ def _append(response: Any, part: Any, most: int, line: Line) -> None:
 # ---------------------------------------------------------------------------------------------------- persistence
 
 
-def persistently(ask: Callable[[], T], line: Line, *, progress: Callable[[], int] = lambda: 0, first: bool = False) -> T:
+def persistently(
+    ask: Callable[[], T], callbacks: FetchCallbacks, *, progress: Callable[[], int] = lambda: 0, first: bool = False
+) -> T:
     """Call `ask` again when the line or the hub fails in passing, until it fails without progress too often.
 
     Args:
@@ -200,7 +202,7 @@ def persistently(ask: Callable[[], T], line: Line, *, progress: Callable[[], int
         first: nothing has come from the hub yet.
 
     Raises:
-        Stopped: `line.stop()` while waiting.
+        Stopped: `callbacks.stop()` while waiting.
         Exception: what the last attempt raised.
     """
     from huggingface_hub import errors as hub
@@ -221,8 +223,8 @@ def persistently(ask: Callable[[], T], line: Line, *, progress: Callable[[], int
             if wait is None:
                 raise
             wait = _wait_asked_for(error, wait)
-            line.warn(f"{what} ({first_line(error)}): trying again in {wait:.0f} s")
-            _pause(wait, line)
+            callbacks.warn(f"{what} ({first_line(error)}): trying again in {wait:.0f} s")
+            _pause(wait, callbacks)
 
 
 def _passes(error: Exception) -> bool:
@@ -239,9 +241,9 @@ def _wait_asked_for(error: Exception, wait: float) -> float:
     return min(_LONGEST_WAIT_S, max(wait, float(asked))) if asked.isdigit() else wait
 
 
-def _pause(seconds: float, line: Line) -> None:
+def _pause(seconds: float, callbacks: FetchCallbacks) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        if line.stop():
+        if callbacks.stop():
             raise Stopped("stopped while downloading", RETRY)
         time.sleep(min(left, 0.2))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 Side = Literal["tuned", "base"]
-_TELL_EVERY_S = 0.1  # pieces that come faster are told together: a terminal far away shows no more
+_REPORT_EVERY_S = 0.1  # pieces that come faster are sent together: a terminal far away shows no more
 
 
 def handlers() -> Mapping[str, Handler]:
@@ -45,12 +45,12 @@ class Chat:
         self._tokenizer: ChatTokenizer | None = None
 
     def load(self, request: Request, workspace: str, run: str | None = None, package: str | None = None) -> Mapping[str, Any]:
-        """Load a run's adapter, a package, or without either the newest package. Tells `loading` as soon as it knows what."""
+        """Load a run's adapter, a package, or without either the newest package. Reports `loading` as soon as it knows what."""
         here = Workspace(Path(workspace))
         if run is not None:
             return self._load_run(request, here, RunFolder(Path(run)))
         folder = Path(package) if package else newest_package(here)
-        found = packaged.read(folder)
+        found = packaged.read_packaged(folder)
         what, mode = f"{folder.name}, as packaged", found.manifest["precision_mode"]
         return self._load(request, found.base, folder, folder, mode, "auto", what, found.warning)
 
@@ -59,11 +59,11 @@ class Chat:
         package = here.resolve(config.export.artifacts_dir) / config.project
         if _made_by(package, run):
             # The tokenizer that trained lies in the package.
-            found = packaged.read(package)
+            found = packaged.read_packaged(package)
             mode = found.manifest["precision_mode"]
             what = f"{config.project}, as packaged"
             return self._load(request, found.base, package, package, mode, config.compute.gpu, what, found.warning)
-        best = trained.require(StepContext(config, here, run))
+        best = trained.require_trained(StepContext(config, here, run))
         base, what = locate.require_base_model(config, here), f"{run.run_id}, {best.checkpoint.name}"
         return self._load(
             request,
@@ -81,8 +81,8 @@ class Chat:
         what: str, warning: str,
     ) -> Mapping[str, Any]:  # fmt: skip
         device = gpu.choose_device(wanted)
-        told = {"what": what, "base": base.name, "device": device.name, "precision": precision_mode, "warning": warning}
-        request.tell("loading", **told)
+        loaded = {"what": what, "base": base.name, "device": device.name, "precision": precision_mode, "warning": warning}
+        request.report("loading", **loaded)
         gpu.see_only(device)
         from pipeline.modeling.adapter import load_adapter
         from pipeline.modeling.load import load_base
@@ -91,12 +91,21 @@ class Chat:
         self._model = None  # the one before makes room
         self._model = load_adapter(load_base(base, precision_mode, device), adapter)
         self._tokenizer = ChatTokenizer.from_folder(tokenizer, base.name) if tokenizer else ChatTokenizer.load(base)
-        return told
+        return loaded
 
     def answer(
         self, request: Request, side: Side, messages: list[Message], temperature: float, max_new_tokens: int, seed: int
     ) -> Mapping[str, Any]:
-        """Tell the answer in `piece`s. Ends with its tokens and the seconds it took."""
+        """Report the answer in `piece`s. Ends with its tokens and the seconds it took.
+
+        Args:
+            temperature: 0 for the likeliest token each time.
+            max_new_tokens: the answer is cut there (`cut` of the end).
+
+        Raises:
+            BadInput: no model is loaded, or conversation and answer are longer than the model's positions.
+            Stopped: the request was cancelled.
+        """
         from pipeline.modeling.generate import stream
 
         if self._tokenizer is None:
@@ -111,7 +120,7 @@ class Chat:
             request.raise_if_cancelled()
 
         with self._model.disable_adapter() if side == "base" else nullcontext():
-            told_in_pieces(
+            send_pieces(
                 request, stream(self._model, self._tokenizer, prompt, max_new_tokens, temperature, seed, on_token=on_token)
             )
         return {"tokens": tokens, "seconds": time.monotonic() - began, "cut": tokens >= max_new_tokens}
@@ -119,22 +128,22 @@ class Chat:
     def _check_room(self, prompt: int, answer: int) -> None:
         most = getattr(self._model.config, "max_position_embeddings", None)
         if most and prompt + answer > most:
-            words = f"the conversation is {prompt} tokens long, with an answer of {answer} more than the model's {most}"
-            raise BadInput(words, "clear it, or allow shorter answers")
+            message = f"the conversation is {prompt} tokens long, with an answer of {answer} more than the model's {most}"
+            raise BadInput(message, "clear it, or allow shorter answers")
 
 
-def told_in_pieces(request: Request, pieces: Iterable[str]) -> None:
+def send_pieces(request: Request, pieces: Iterable[str]) -> None:
     """The pieces, a few times a second at most."""
-    waiting, told = "", 0.0
+    waiting, sent = "", 0.0
     try:
         for piece in pieces:
             waiting += piece
-            if time.monotonic() - told > _TELL_EVERY_S:
-                request.tell("piece", text=waiting)
-                waiting, told = "", time.monotonic()
+            if time.monotonic() - sent > _REPORT_EVERY_S:
+                request.report("piece", text=waiting)
+                waiting, sent = "", time.monotonic()
     finally:
         if waiting:
-            request.tell("piece", text=waiting)
+            request.report("piece", text=waiting)
 
 
 def newest_package(here: Workspace) -> Path:

@@ -3,12 +3,12 @@
     parent                                  child: `python -m pipeline.jobs MODULE`
     {"id": 1, "ask": "open", "with": {…}}   ──▶  requests, one line of JSON each, answered one after the other
     {"cancel": 1}                           ──▶  taken note of at once, also while a request is being answered
-                                            ◀──  {"id": 1, "tell": "opened", "data": {…}}   any number
+                                            ◀──  {"id": 1, "update": "opened", "data": {…}} any number
                                             ◀──  {"id": 1, "end": "done", "data": {…}}      exactly one
 
 MODULE is a kind: `pipeline.jobs.rows`, with its `handlers()`. Its process has a session of its own and dies with its
 parent. What libraries print goes to a file, never into the protocol; when the child dies, the last lines of that file are
-told as an event.
+emitted as an event.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LAST_BYTES = 8192
 
 
 @dataclass(frozen=True)
-class Told:
+class JobUpdate:
     """Something that came of a request; after its end too where the kind goes on in the background. `data` is JSON."""
 
     request: int
@@ -57,13 +57,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class Gone:
-    """The child has died and was not asked to. `words` say how ("was killed: …"); `last_lines` are the last it printed."""
+    """The child has died and was not asked to. `how` says how ("was killed: …"); `last_lines` are the last it printed."""
 
-    words: str
+    how: str
     last_lines: tuple[str, ...]
 
 
-JobEvent = Told | Ended | Gone
+JobEvent = JobUpdate | Ended | Gone
 
 
 class Job:
@@ -91,7 +91,7 @@ class Job:
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
-        """Start the child. Returns at once; that it could not start is told as `Gone`."""
+        """Start the child. Returns at once; that it could not start is emitted as `Gone`."""
         environment = child_environment()
         environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
         self._process = subprocess.Popen(
@@ -112,7 +112,7 @@ class Job:
         self._write({"cancel": request})
 
     def close(self) -> None:
-        """End the child at once; nothing more is told."""
+        """End the child at once; nothing more is emitted."""
         self._closed = True
         if self._process and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -120,7 +120,7 @@ class Job:
 
     def _write(self, line: dict[str, Any]) -> None:
         assert self._process is not None and self._process.stdin is not None, "start() comes first"
-        # A child that is gone is told by the reader; there is nobody left to write to.
+        # A child that is gone is reported by the reader; there is nobody left to write to.
         with self._writing, contextlib.suppress(BrokenPipeError, ValueError):
             self._process.stdin.write(json.dumps(line).encode() + b"\n")
             self._process.stdin.flush()
@@ -144,7 +144,7 @@ class Job:
 
 
 def how_it_ended(code: int) -> str:
-    """An exit status in words that follow "the process"."""
+    """A process's exit status as the text that follows "the process"; negative where a signal ended it."""
     if code == -signal.SIGKILL:
         return "was killed: memory ran out, or somebody ended it"
     if code < 0:
@@ -152,15 +152,15 @@ def how_it_ended(code: int) -> str:
     return f"ended with exit code {code}"
 
 
-def _event(line: bytes) -> Told | Ended | None:
+def _event(line: bytes) -> JobUpdate | Ended | None:
     try:
-        said = json.loads(line)
+        parsed = json.loads(line)
     except ValueError:  # cut short by the child's death
         return None
-    if "tell" in said:
-        return Told(said["id"], said["tell"], said["data"])
-    words = said.get("message", ""), said.get("hint", "")
-    return Ended(said["id"], said["end"], *words, said.get("data") or {}, said.get("exit_code", 0))
+    if "update" in parsed:
+        return JobUpdate(parsed["id"], parsed["update"], parsed["data"])
+    texts = parsed.get("message", ""), parsed.get("hint", "")
+    return Ended(parsed["id"], parsed["end"], *texts, parsed.get("data") or {}, parsed.get("exit_code", 0))
 
 
 def _last_lines(printed: IO[bytes]) -> tuple[str, ...]:

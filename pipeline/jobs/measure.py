@@ -1,4 +1,4 @@
-"""The job of measuring a plan on the real model: requests `measure`, told `loading` and `micro_batch` as it goes."""
+"""The job of measuring a plan on the real model: requests `measure`, with `loading` and `micro_batch` reported as it goes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def handlers() -> Mapping[str, Handler]:
 
 
 def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str, Any]:
-    """Measure the plan of `config`, keep it for the plans after it, and end with it.
+    """Measure the plan of `config`, save it for the plans after it, and end with it.
 
     Raises:
         MissingArtifact: the base model is not here.
@@ -40,7 +40,7 @@ def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str,
     see_only(device)
     shape = read_shape(base)
     plan = plan_for(settings, here, shape, device)
-    request.tell("loading", base=base.name, device=device.name)
+    request.report("loading", base=base.name, device=device.name)
     cost = unless_short(lambda: _cost(request, settings, here, base, plan, device))
     if cost is NO_ROOM:
         raise EnvironmentFault(
@@ -63,7 +63,7 @@ def _cost(request: Request, settings: Config, here: Workspace, base: BaseModel, 
     from pipeline.training.measure import measure, random_rows
     from pipeline.training.packed_rows import PackedRow, PackedRows
 
-    data = processed.find(settings, here)
+    data = processed.find_processed(settings, here)
     if data is not None and plan.exact:
         packed = PackedRows(data.dataset("train"), pack(data.lengths("train"), plan.row_tokens, settings.data.packing)[:_ROWS])
         rows: list[PackedRow] = [packed[i] for i in range(len(packed))]
@@ -72,6 +72,6 @@ def _cost(request: Request, settings: Config, here: Workspace, base: BaseModel, 
 
     def progress(done: int, of: int) -> None:
         request.raise_if_cancelled()
-        request.tell("micro_batch", done=done, of=of)
+        request.report("micro_batch", done=done, of=of)
 
     return measure(settings, base, plan, device, rows, progress)

@@ -1,8 +1,8 @@
 """Rows of a raw data file as the model will see them: any row at once, and all of them counted in the background.
 
-`open` begins: one thread finds where each line begins; another loads the tokenizer (told as `template`), then reads every row as
-preparing would (cleaned, tokenized, twins found) and tells `counted` a few times a second. `row` renders one row, or the next one
-that fits. Held in memory are a few numbers a row and sixteen bytes a conversation.
+`open` begins: one thread finds where each line begins; another loads the tokenizer (reported as `template`), then reads every
+row as preparing would (cleaned, tokenized, twins found) and reports `counted` a few times a second. `row` renders one row, or the
+next one that fits. Held in memory are a few numbers a row and sixteen bytes a conversation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
-from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_WORDS, histogram, rendered, shortened
+from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_REASON, histogram, rendered, shortened
 from pipeline.dataset.split import assign
 from pipeline.jobs.server import Handler, Request
 from pipeline.runs.folders import Workspace
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 Only = Literal["all", "rejected", "train", "val", "test"]
 UNREAD, KEPT, TWIN, REJECTED = range(4)
-_TELL_EVERY_S = 0.25
+_REPORT_EVERY_S = 0.25
 # Looked at together: a person who asks for a row waits for them.
 _ROWS_AT_ONCE = 256
 _BYTES_AT_ONCE = 1 << 18
@@ -68,16 +68,16 @@ class RowBrowser:
         self._indexed = False
         self._damage: BadInput | None = None
         self._tokenizer: ChatTokenizer | None = None
-        self._kept = ExitStack()  # the file, where its rows are still to be written
+        self._files = ExitStack()  # the file, where its rows are still to be written
         # A person waits for a row; the count waits for nobody.
         self._nobody_waits = threading.Event()
         self._nobody_waits.set()
 
     def open(self, request: Request, config: dict[str, Any], workspace: str) -> Mapping[str, Any]:
-        """Begin. Rows are plain until `template` tells the model's name, or why its template can't be shown."""
+        """Begin. Rows are plain until `template` reports the model's name, or why its template can't be shown."""
         self._config = Config.model_validate(config)
         here = Workspace(Path(workspace))
-        self._path = self._kept.enter_context(source.as_file(self._config, here))
+        self._path = self._files.enter_context(source.as_file(self._config, here))
         require_readable(self._path, missing_hint="choose the file in the wizard, or humigence config set data.raw_path PATH")
         self._reader = reader_of(self._path)
         self._rejected = Tally(self._reader.unit)
@@ -89,7 +89,7 @@ class RowBrowser:
 
     def _read(self, here: Workspace, index: threading.Thread) -> None:
         name, reason = self._load_tokenizer(here)
-        self._request.tell("template", model=name, no_template=reason)
+        self._request.report("template", model=name, no_template=reason)
         self._count(index)
 
     def _load_tokenizer(self, here: Workspace) -> tuple[str, str]:
@@ -106,22 +106,22 @@ class RowBrowser:
     # ---------------------------------------------------------------------------------------------- in the background
 
     def _index(self) -> None:
-        told = time.monotonic()
+        reported = time.monotonic()
         try:
             for number, position in self._reader.positions(self._path):
                 self._lines.append(number)
                 self._positions.append(position)  # last: its length says how many rows there are
-                if time.monotonic() - told > _TELL_EVERY_S:
-                    told = time.monotonic()
-                    self._tell_counted()
+                if time.monotonic() - reported > _REPORT_EVERY_S:
+                    reported = time.monotonic()
+                    self._report_counts()
         except BadInput as problem:  # an array that is damaged further down: what stands before it can be looked at
             self._damage = problem
             self._rejected.add(problem.message, len(self._positions) + 1)
         self._indexed = True
-        self._tell_counted()
+        self._report_counts()
 
     def _count(self, index: threading.Thread) -> None:
-        told = time.monotonic()
+        reported = time.monotonic()
         with self._path.open("rb") as file, searched_seldom():
             while len(self._codes) < len(self._positions) or index.is_alive():
                 if len(self._codes) == len(self._positions):
@@ -129,11 +129,11 @@ class RowBrowser:
                     continue
                 self._nobody_waits.wait()
                 self._judge([self._raw(file, row) for row in self._next()])
-                if time.monotonic() - told > _TELL_EVERY_S:
-                    told = time.monotonic()
-                    self._tell_counted()
+                if time.monotonic() - reported > _REPORT_EVERY_S:
+                    reported = time.monotonic()
+                    self._report_counts()
         self._divide()
-        self._tell_counted()
+        self._report_counts()
 
     def _raw(self, file: BinaryIO, row: int) -> RawRow:
         return self._reader.row_at(file, self._lines[row], self._positions[row])
@@ -155,7 +155,7 @@ class RowBrowser:
         for raw in rows:
             try:
                 messages, _ = conversation_of(raw, self._config)
-                yield self._kept_or_twin(digest(messages))
+                yield self._new_or_twin(digest(messages))
             except BadInput as problem:
                 yield self._reject(problem.message, raw.number)
 
@@ -169,11 +169,11 @@ class RowBrowser:
                     raise BadInput(row.problem)
                 if row.name not in self._digests:
                     self._measure(labelled_documents(row, its_tokens, self._config, tokenizer))
-                yield self._kept_or_twin(row.name)
+                yield self._new_or_twin(row.name)
             except BadInput as problem:
                 yield self._reject(problem.message, row.number)
 
-    def _kept_or_twin(self, name: bytes) -> int:
+    def _new_or_twin(self, name: bytes) -> int:
         if name in self._digests:
             return TWIN
         self._digests[name] = None
@@ -197,9 +197,9 @@ class RowBrowser:
             split_of[kept] = assign(list(self._digests), self._config.data.split, self._config.seed)
         self._split_of = split_of
 
-    def _tell_counted(self) -> None:
+    def _report_counts(self) -> None:
         splits = self._split_of
-        self._request.tell(
+        self._request.report(
             "counted",
             rows=len(self._positions), indexed=self._indexed, read=len(self._codes), finished=splits is not None,
             kept=self._how_many[KEPT], twins=self._how_many[TWIN], rejected=self._how_many[REJECTED],
@@ -211,7 +211,7 @@ class RowBrowser:
     # ------------------------------------------------------------------------------------------------------- one row
 
     def row(self, request: Request, number: int, by: int = 0, only: Only = "all", needle: str = "") -> Mapping[str, Any]:
-        """Tell row `number` (from 1), or with `by` ±1 the next one after or before it that fits `only` and holds `needle`.
+        """Report row `number` (from 1), or with `by` ±1 the next one after or before it that fits `only` and holds `needle`.
 
         A search goes round once. Ends with `found`.
         """
@@ -220,7 +220,7 @@ class RowBrowser:
             found = self._find(request, number - 1, by, only, needle.casefold())
             if found is None:
                 return {"found": False}
-            request.tell("row", **self._rendered(found), fits=self._fitting(found, only))
+            request.report("row", **self._rendered(found), fits=self._fitting(found, only))
             return {"found": True}
         finally:
             self._nobody_waits.set()
@@ -236,15 +236,15 @@ class RowBrowser:
             raise BadInput(f"{self._path} holds no rows", "one JSON object with a conversation a line")
         if by == 0:
             return min(max(0, start), rows - 1)
-        told = time.monotonic()
+        reported = time.monotonic()
         with self._path.open("rb") as file:
             for step in range(1, rows + 1):
                 row = (start + by * step) % rows
-                if time.monotonic() - told > _TELL_EVERY_S:
-                    told = time.monotonic()
+                if time.monotonic() - reported > _REPORT_EVERY_S:
+                    reported = time.monotonic()
                     request.raise_if_cancelled()
-                    request.tell("looking", at=row + 1)
-                if self._fits(row, only) and (not needle or needle in self._words(file, row)):
+                    request.report("looking", at=row + 1)
+                if self._fits(row, only) and (not needle or needle in self._searched_text(file, row)):
                     return row
         return None
 
@@ -255,8 +255,8 @@ class RowBrowser:
             return row < len(self._codes) and self._codes[row] in (REJECTED, TWIN)
         return self._split_of is not None and bool(self._split_of[row] == SPLITS.index(only))
 
-    def _words(self, file: Any, row: int) -> str:
-        """What a search looks at: what is said, or the bare line where it is no conversation."""
+    def _searched_text(self, file: Any, row: int) -> str:
+        """What a search looks at: the messages, or the bare line where it is no conversation."""
         try:
             messages, _ = conversation_of(self._raw(file, row), self._config)
         except BadInput:
@@ -274,15 +274,15 @@ class RowBrowser:
     def _rendered(self, row: int) -> dict[str, Any]:
         with self._path.open("rb") as file:
             look = look_at(self._raw(file, row), self._config, self._tokenizer)
-        told: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "reason": look.reason}
-        told |= {"changes": sorted(look.changes), "turns": sum(message["role"] != "system" for message in look.messages)}
-        told["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
-        if not told["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
-            told["reason"] = TWIN_WORDS
+        view: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "reason": look.reason}
+        view |= {"changes": sorted(look.changes), "turns": sum(message["role"] != "system" for message in look.messages)}
+        view["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
+        if not view["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
+            view["reason"] = TWIN_REASON
         split = -1 if self._split_of is None else int(self._split_of[row])
-        told["split"] = SPLITS[split] if split >= 0 else ""
-        told["plain"] = [] if told["documents"] else shortened(look.messages) or [["", self._bare(row)[:MOST_CHARACTERS]]]
-        return told
+        view["split"] = SPLITS[split] if split >= 0 else ""
+        view["plain"] = [] if view["documents"] else shortened(look.messages) or [["", self._bare(row)[:MOST_CHARACTERS]]]
+        return view
 
     def _bare(self, row: int) -> str:
         """The line as it is written."""

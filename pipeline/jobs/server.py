@@ -26,9 +26,14 @@ class Request:
         self.number = number
         self._channel = channel
 
-    def tell(self, what: str, /, **data: Any) -> None:
-        """Tell the parent something, from any thread."""
-        self._channel.write({"id": self.number, "tell": what, "data": data})
+    def report(self, what: str, /, **data: Any) -> None:
+        """Send the parent an update; from any thread.
+
+        Args:
+            what: names it.
+            data: what JSON can hold.
+        """
+        self._channel.write({"id": self.number, "update": what, "data": data})
 
     @property
     def cancelled(self) -> bool:
@@ -47,7 +52,7 @@ Handler = Callable[..., Mapping[str, Any] | None]
 class Channel:
     """Both directions of the protocol.
 
-    What was standard output is kept for it alone; whatever else is written there, by Python or by C, goes to standard error.
+    What was standard output is its alone; whatever else is written there, by Python or by C, goes to standard error.
     """
 
     def __init__(self) -> None:
@@ -67,11 +72,11 @@ class Channel:
         """Take requests until the parent is gone; then there is nobody to work for."""
         # A file of its own: Python closes `sys.stdin` when it ends and would find it locked by this thread.
         for line in os.fdopen(os.dup(0), "rb"):
-            said = json.loads(line)
-            if "cancel" in said:
-                self.cancelled.add(said["cancel"])
+            message = json.loads(line)
+            if "cancel" in message:
+                self.cancelled.add(message["cancel"])
             else:
-                self.requests.put(said)
+                self.requests.put(message)
         os._exit(0)
 
 
@@ -84,12 +89,12 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=channel.listen, name="requests", daemon=True).start()
     handlers: Mapping[str, Handler] = importlib.import_module(arguments[0]).handlers()
     while True:
-        said = channel.requests.get()
-        channel.write({"id": said["id"], **_answer(handlers[said["ask"]], Request(said["id"], channel), said["with"])})
+        asked = channel.requests.get()
+        channel.write({"id": asked["id"], **_answer(handlers[asked["ask"]], Request(asked["id"], channel), asked["with"])})
 
 
 def _answer(handler: Handler, request: Request, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The end of a request. An exception that is no `HumigenceError` is a bug: it ends the process, and the parent tells it."""
+    """The end of a request. An exception that is no `HumigenceError` is a bug: it ends the process, and the parent reports it."""
     try:
         request.raise_if_cancelled()
         return {"end": "done", "data": handler(request, **parameters)}
@@ -100,7 +105,7 @@ def _answer(handler: Handler, request: Request, parameters: dict[str, Any]) -> d
 
 
 def _crash(error: threading.ExceptHookArgs) -> None:
-    """A thread that dies takes the process along: whoever waits for it is told."""
+    """A thread that dies takes the process along: whoever waits for it hears of it."""
     threading.__excepthook__(error)
     os._exit(1)
 

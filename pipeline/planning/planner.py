@@ -68,7 +68,7 @@ def exact_figures(config: Config, workspace: Workspace) -> DataFigures | None:
     """Counts of the prepared rows for today's config, model and file; None when they are not prepared."""
     from pipeline.dataset import processed
 
-    found = processed.find(config, workspace)
+    found = processed.find_processed(config, workspace)
     return found.figures(config) if found else None
 
 

@@ -99,7 +99,7 @@ def _then(emit: Callable[[Event], None] | None, once: Callable[[], None]) -> Cal
 def _project(workspace: Workspace, config: Config, request: Request) -> str:
     """The project that is worked in: a run that is named to be resumed knows its own."""
     named = request.resume and request.run
-    return store.find(workspace, request.run).project if named else config.project
+    return store.find_run(workspace, request.run).project if named else config.project
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _starting(workspace: Workspace, project: str, request: Request) -> Iterator[
             # Queueing holds nothing: whoever does not want to wait is refused meanwhile.
             time.sleep(0.5)
     except OSError as error:
-        if fault := machine_faults.in_words(error, workspace.project(project)):
+        if fault := machine_faults.as_fault(error, workspace.project(project)):
             raise fault from error
         raise
 
@@ -174,7 +174,7 @@ def _without_training(workspace: Workspace, config: Config, request: Request) ->
 
 
 def _resumable(workspace: Workspace, config: Config, request: Request) -> RunFolder:
-    run = store.find(workspace, request.run, None if request.run else config.project)
+    run = store.find_run(workspace, request.run, None if request.run else config.project)
     state = event_log.read_state(run)
     if state.status == "finished" and state.train_ended:
         raise BadInput(f"run {run.run_id} is finished: there is nothing to resume", "humigence runs show tells what came out")

@@ -175,7 +175,7 @@ def _begun_with(run: RunFolder, config: Config) -> tuple[dict[Path, str], Path |
         return {}, None
     workspace = _workspace(run)
     rows = workspace.resolve(config.data.processed_dir) / report["fingerprint"]
-    return {processed.raw_file(config, workspace): report["raw_sha256"]}, rows if processed.read(rows) else None
+    return {processed.raw_file(config, workspace): report["raw_sha256"]}, rows if processed.read_processed(rows) else None
 
 
 def _context(
@@ -258,7 +258,7 @@ def _as_fault(error: Exception, run: RunFolder) -> HumigenceError:
         return OutOfMemory(f"memory ran out: {first_line(error)}", "free memory on this machine, then resume the run")
     if not run.events.exists():
         return EnvironmentFault(f"the folder of the run was deleted while it was on: {run.path}", "start it again")
-    if fault := machine_faults.in_words(error, run.path):
+    if fault := machine_faults.as_fault(error, run.path):
         return fault
     return HumigenceError(f"a bug in humigence: {type(error).__name__}: {error}", f"the traceback is in {run.output_log}")
 

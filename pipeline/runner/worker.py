@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     except HumigenceError as error:
         return _said(error)
     except OSError as error:
-        fault = machine_faults.in_words(error, run.path)
+        fault = machine_faults.as_fault(error, run.path)
         if fault is None:
             raise
         return _said(fault)

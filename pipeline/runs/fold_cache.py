@@ -92,7 +92,7 @@ def path_of(run: RunFolder) -> Path:
     return run.path / "state.cache"
 
 
-def read(run: RunFolder) -> tuple[RunState, EventReader]:
+def read_folded(run: RunFolder) -> tuple[RunState, EventReader]:
     """The fold of the log so far, and a reader that goes on from there. The cache is renewed when that saves time."""
     state, reader = cached(run) or (RunState(), EventReader(run))
     before = reader.offset
@@ -109,7 +109,7 @@ def read_summary(run: RunFolder) -> Summary:
     if head is not None and head["offset"] == _size(run.events):
         with contextlib.suppress(TypeError):
             return Summary(**head["summary"])
-    state, reader = read(run)
+    state, reader = read_folded(run)
     if reader.offset:
         save(run, state, reader.offset)
     return summarize(state)

@@ -66,7 +66,7 @@ def _folders(path: Path) -> list[Path]:
         return []
 
 
-def find(workspace: Workspace, selector: str | None = None, project: str | None = None) -> RunFolder:
+def find_run(workspace: Workspace, selector: str | None = None, project: str | None = None) -> RunFolder:
     """The run a person means.
 
     Args:

@@ -25,7 +25,7 @@ class Trained:
         return sha256_file(self.checkpoint / ADAPTER_WEIGHTS)
 
 
-def find(ctx: StepContext) -> Trained | None:
+def find_trained(ctx: StepContext) -> Trained | None:
     """The result of the context's run, or None when it has not been trained to its end."""
     report = read_report(ctx.run.train_report) if ctx.run else None
     if ctx.run is None or report is None or not report.get("best_checkpoint"):
@@ -35,9 +35,9 @@ def find(ctx: StepContext) -> Trained | None:
     return Trained(ctx.run, checkpoint, report) if whole else None
 
 
-def require(ctx: StepContext) -> Trained:
-    """`find`, or `MissingArtifact` with the command that trains."""
-    found = find(ctx)
+def require_trained(ctx: StepContext) -> Trained:
+    """`find_trained`, or `MissingArtifact` with the command that trains."""
+    found = find_trained(ctx)
     if found is None:
         where = f"run {ctx.run.run_id}" if ctx.run else f"project {ctx.config.project}"
         raise MissingArtifact(f"{where} has no trained adapter", "humigence train --train (with --resume when it was stopped)")

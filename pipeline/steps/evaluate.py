@@ -35,7 +35,7 @@ _FIRST_SETTINGS = ("eval.max_new_tokens", "eval.temperature", "seed", "train.pre
 
 def fingerprint(ctx: StepContext) -> str | None:
     """Changes with anything the report depends on; None while something is missing."""
-    result, data = trained.find(ctx), processed.find(ctx.config, ctx.workspace)
+    result, data = trained.find_trained(ctx), processed.find_processed(ctx.config, ctx.workspace)
     if result is None or data is None:
         return None
     settings = in_order(settings_of(ctx.config, "report"), *_FIRST_SETTINGS)
@@ -56,11 +56,11 @@ def run(ctx: StepContext) -> StepResult:
         BadInput: the curated prompts can't be read, or the base model is not the one that was trained on.
         Stopped: the person asked to; nothing is written, the next evaluation starts over.
     """
-    result = trained.require(ctx)
+    result = trained.require_trained(ctx)
     standing = read_report(result.run.eval_report)
     if standing is not None and is_unchanged(ctx):
         return _told_again(ctx, standing)
-    data = processed.find(ctx.config, ctx.workspace)
+    data = processed.find_processed(ctx.config, ctx.workspace)
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
     prompts = answer_checks.read_prompts(_prompts_file(ctx))

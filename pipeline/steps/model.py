@@ -13,8 +13,8 @@ from pipeline.base_model import same_base
 from pipeline.base_model.hub_cache import cached_snapshot, hub_cache, is_offline
 from pipeline.base_model.locate import BaseModel, locate, problems_of, require_base_model
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
-from pipeline.hub.fetch import Line, RemoteFile, announced, blobs_of, fetch, persistently
-from pipeline.hub.words import RETRY, hub_errors_in_words
+from pipeline.hub.answers import RETRY, translate_hub_errors
+from pipeline.hub.fetch import FetchCallbacks, RemoteFile, announced, blobs_of, fetch, persistently
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
 from pipeline.runs.progress import Progress, Throttle
@@ -67,7 +67,7 @@ def download(ctx: StepContext) -> None:
     """Fetch the repository into the hub cache: what is there is reused, a cut download goes on where it ended."""
     repo, revision = ctx.config.model.repo, ctx.config.model.revision
     _require_network(repo)
-    with hub_errors_in_words(repo, revision):
+    with translate_hub_errors(repo, revision):
         lock = locks.wait_lock(blobs_of(repo).parent / ".humigence.lock", give_up=lambda: ctx.stop() is not None)
         if lock is None:
             raise Stopped("stopped while downloading", RETRY)
@@ -91,26 +91,26 @@ def _download(ctx: StepContext, repo: str, revision: str | None) -> None:
     from huggingface_hub import snapshot_download
 
     progress = Progress(ctx, "model", 0, "bytes", repo)
-    line = _line(ctx, progress)
-    files = _wanted_files(repo, revision, line)
+    callbacks = _callbacks(ctx, progress)
+    files = _wanted_files(repo, revision, callbacks)
     progress.done, progress.total = sum(file.present() for file in files), sum(file.size for file in files)
     progress.emit()
     if missing := sum(file.size - file.present() for file in files):
         hint = "make room, or set HF_HOME to a folder on another disk"
-        disk.require(hub_cache(), missing + _ROOM_TO_SPARE, f"downloading {repo}", hint)
+        disk.require_free(hub_cache(), missing + _ROOM_TO_SPARE, f"downloading {repo}", hint)
     for file in files:
-        fetch(file, line)
+        fetch(file, callbacks)
     progress.emit()
     # Every blob is there: this links them into a snapshot as the hub's client finds it, and writes which commit main is.
     names = [file.name for file in files]
     persistently(
         lambda: snapshot_download(repo, revision=revision, cache_dir=hub_cache(), allow_patterns=names, max_workers=1),
-        line,
+        callbacks,
     )
 
 
-def _line(ctx: StepContext, progress: Progress) -> Line:
-    """What a fetch tells goes into the run's log, and it is asked to end where the run is."""
+def _callbacks(ctx: StepContext, progress: Progress) -> FetchCallbacks:
+    """What a fetch reports goes into the run's log, and it is asked to end where the run is."""
     look, asked = Throttle(), [False]
 
     def stop() -> bool:
@@ -118,14 +118,14 @@ def _line(ctx: StepContext, progress: Progress) -> Line:
             asked[0] = ctx.stop() is not None
         return asked[0]
 
-    return Line(progress.advance, lambda sentence: ctx.emit(Note(sentence, "warning")), stop)
+    return FetchCallbacks(progress.advance, lambda sentence: ctx.emit(Note(sentence, "warning")), stop)
 
 
-def _wanted_files(repo: str, revision: str | None, line: Line) -> list[RemoteFile]:
+def _wanted_files(repo: str, revision: str | None, callbacks: FetchCallbacks) -> list[RemoteFile]:
     """Weights, tokenizer and configs, as the hub announces each. One commit for all, whatever is pushed meanwhile."""
     from huggingface_hub import HfApi
 
-    info = persistently(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True), line, first=True)
+    info = persistently(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True), callbacks, first=True)
     sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
     weights = [name for name in sizes if _is_one_of(name, _WEIGHTS)]
     if not weights:
@@ -135,7 +135,7 @@ def _wanted_files(repo: str, revision: str | None, line: Line) -> list[RemoteFil
         weights = ["model.safetensors"]
     commit = info.sha or revision or "main"
     names = weights + [name for name in sizes if _is_one_of(name, _OTHERS)]
-    return [persistently(partial(announced, repo, commit, name, sizes[name]), line) for name in names]
+    return [persistently(partial(announced, repo, commit, name, sizes[name]), callbacks) for name in names]
 
 
 def _is_one_of(name: str, patterns: Sequence[str]) -> bool:

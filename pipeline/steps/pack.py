@@ -19,7 +19,7 @@ from pipeline.export.formats.format import Format
 from pipeline.export.formats.registry import FORMATS
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, carry_over, check_target, differing, read_checksums
-from pipeline.export.write import write
+from pipeline.export.write import write_package
 from pipeline.planning.export_formats import EXPORT_FORMATS
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note, Packed
@@ -32,7 +32,7 @@ _BESIDE_WEIGHTS = 8 << 20  # tokenizer, cards, manifest
 
 def is_unchanged(ctx: StepContext) -> bool:
     """Whether the package that is there is the one that would be made, every byte of it. It may hold more than is asked for."""
-    package = packages.find(ctx)
+    package = packages.find_package(ctx)
     return package is not None and _stands(packages.folder_of(ctx), package)
 
 
@@ -62,7 +62,7 @@ def run(ctx: StepContext) -> StepResult:
         Stopped: the person asked to while a format was written.
     """
     folder = packages.folder_of(ctx)
-    package = packages.require(ctx)
+    package = packages.require_package(ctx)
     check_target(folder)
     unchanged = _stands(folder, package)
     if unchanged:
@@ -104,7 +104,7 @@ def _write(ctx: StepContext, folder: Path, package: Package, added: Format | Non
     title = added.title if added else "package"
     later = f"{added.command} goes on; the adapter is packaged already" if added else "start it again"
     size = added.needs_bytes(package) if added else 0
-    disk.require(folder, size + _adapter_bytes(package), f"the {title}", f"make room, then {later}")
+    disk.require_free(folder, size + _adapter_bytes(package), f"the {title}", f"make room, then {later}")
     doing = added.doing if added else "writing"
     progress = Progress(ctx, "pack", size, "bytes", doing, Stopped(f"stopped while {doing}", later))
     reused = [name for name in package.formats if name != "peft_adapter" and not (added and name == added.name)]
@@ -112,7 +112,7 @@ def _write(ctx: StepContext, folder: Path, package: Package, added: Format | Non
         umask = os.umask(0)
         os.umask(umask)
         new.chmod(0o777 & ~umask)  # a temporary folder is private, a package is there to be used
-        write(new, package, progress.advance, folder, reused)
+        write_package(new, package, progress.advance, folder, reused)
         edited = carry_over(folder, new) if folder.exists() else []
     for name in edited:
         ctx.emit(Note(f"{_shown(ctx, folder)}: a file of the older package had been edited; it is kept as {name}", "warning"))

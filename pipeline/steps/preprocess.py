@@ -42,7 +42,7 @@ def run(ctx: StepContext) -> StepResult:
     raw = _raw_in_place(ctx)
     digest = processed.raw_digest(raw)
     folder = processed.folder_of(ctx.config, ctx.workspace, base)
-    found = processed.read(folder)
+    found = processed.read_processed(folder)
     data = found or _make(ctx, base, raw, folder, digest)
     if found and processed.raw_digest_now(raw) != digest:
         words = "has changed since the run began: it goes on with the rows as they were prepared then"
@@ -54,7 +54,7 @@ def run(ctx: StepContext) -> StepResult:
 
 def is_unchanged(ctx: StepContext) -> bool:
     """Whether the data is prepared and, inside a run, its report is in the run folder."""
-    found = processed.find(ctx.config, ctx.workspace)
+    found = processed.find_processed(ctx.config, ctx.workspace)
     if found is None or ctx.run is None:
         return found is not None
     copied = ctx.run.preprocess_report
@@ -77,7 +77,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
     tokenizer = ChatTokenizer.load(base)
     stopped = Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
     progress = Progress(ctx, "preprocess", rows, "rows", stopped=stopped)
-    disk.require(folder, processed.PREPARED_OVER_RAW * raw.stat().st_size, "preparing the data")
+    disk.require_free(folder, processed.PREPARED_OVER_RAW * raw.stat().st_size, "preparing the data")
     try:
         with files.new_folder(folder) as temporary:
             figures = prepare(raw, temporary, ctx.config, tokenizer, progress.reach)
@@ -91,7 +91,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
         other = EnvironmentFault(
             f"preparing the data failed: {error.filename or folder}: {error.strerror or error}", "humigence doctor"
         )
-        raise machine_faults.in_words(error, folder) or other from error
+        raise machine_faults.as_fault(error, folder) or other from error
     _tell(ctx, report, reader.notice)
     return ProcessedData(folder, folder.name, report)
 

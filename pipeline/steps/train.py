@@ -35,7 +35,7 @@ def run(ctx: StepContext, resume: bool = False) -> StepResult:
     if is_unchanged(ctx):
         return StepResult("unchanged", _summary(read_report(ctx.run.train_report)))
     base = require_base_model(ctx.config, ctx.workspace)
-    data = processed.find(ctx.config, ctx.workspace)
+    data = processed.find_processed(ctx.config, ctx.workspace)
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
     plan = _plan(ctx)
@@ -64,7 +64,7 @@ def fingerprint(ctx: StepContext) -> str | None:
     Samples and acceptance thresholds don't change a curve. How many held-out rows are looked at does: it decides which
     checkpoint is the best and when to stop.
     """
-    base, data = locate(ctx.config, ctx.workspace), processed.find(ctx.config, ctx.workspace)
+    base, data = locate(ctx.config, ctx.workspace), processed.find_processed(ctx.config, ctx.workspace)
     if base is None or data is None:
         return None
     settings = in_order(settings_of(ctx.config, "adapter"), *_FIRST_SETTINGS)

@@ -1,4 +1,4 @@
-"""Room on disks: how much there is, whether an error means that there is none, and a reserve for the words that tell of it."""
+"""Room on disks: how much there is, whether an error means that there is none, and a reserve for the events that report it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline.common.errors import EnvironmentFault
 from pipeline.common.text import size
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# What libraries written in other languages say: Rust and C++ in the system's words, numpy in its own.
-_FULL_IN_WORDS = re.compile(r"No space left on device|Disk quota exceeded|\b\d+ requested and \d+ written")
+# What libraries written in other languages say: Rust and C++ quote the system, numpy has a message of its own.
+_FULL_MESSAGES = re.compile(r"No space left on device|Disk quota exceeded|\b\d+ requested and \d+ written")
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -34,7 +34,7 @@ def is_full(error: BaseException) -> bool:
     """Whether an error of the system, or of a library that wrote a file, means that the disk or a quota is full."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
-    return bool(_FULL_IN_WORDS.search(str(error)))
+    return bool(_FULL_MESSAGES.search(str(error)))
 
 
 def is_read_only(path: Path) -> bool:
@@ -52,15 +52,25 @@ def is_read_only(path: Path) -> bool:
     return any(line.split()[2] == number and "emergency_ro" in line.split()[-1].split(",") for line in mounts)
 
 
-def require(folder: Path, needed: int, what: str, hint: str = "make room, then start it again") -> None:
-    """Raise `EnvironmentFault` when the disk of `folder` has less than `needed` bytes free for `what` ("the prepared rows")."""
+def require_free(folder: Path, needed: int, what: str, hint: str = "make room, then start it again") -> None:
+    """Refuse work that the disk has no room for.
+
+    Args:
+        folder: on the disk that is asked; it need not exist yet.
+        needed: bytes.
+        what: what they are needed for, as the message begins: "preparing the data".
+        hint: what the person can do.
+
+    Raises:
+        EnvironmentFault: fewer bytes are free.
+    """
     free = free_disk_bytes(folder)
     if needed > free:
         raise EnvironmentFault(f"{what}: about {size(needed)} are needed, {size(free)} are free at {folder}", hint)
 
 
 class Reserve:
-    """Room kept for the words that tell of a full disk: a file that is given back when they need it."""
+    """Room for the events that report a full disk: a file that is removed when they need it."""
 
     BYTES = 64 << 10
 

@@ -1,4 +1,4 @@
-"""Exceptions of the system and of libraries that mean that the machine failed, told so that a person can act on them."""
+"""Exceptions of the system and of libraries that mean that the machine failed, as errors a person can act on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.system.disk import is_full
 
 _OURS = ("pipeline", "screens", "humigence_tui")
-_GPU_WORDS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver")
+_GPU_MESSAGES = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver")
 
 
-def in_words(error: BaseException, place: Path) -> HumigenceError | None:
+def as_fault(error: BaseException, place: Path) -> HumigenceError | None:
     """The fault of the machine, or of a path, that `error` is; None where it is none.
 
     Args:
         place: where it happened, for errors that don't say.
+
+    Returns:
+        An error of ours with the next thing to do, not raised.
     """
     where = getattr(error, "filename", None) or place
     if is_full(error):
@@ -75,4 +78,4 @@ def _missing_package(error: BaseException) -> str:
 def _is_of_the_gpu(error: BaseException) -> bool:
     if type(error).__name__ == "OutOfMemoryError":
         return False
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _GPU_WORDS)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _GPU_MESSAGES)

@@ -33,7 +33,7 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """One GPU now. `index` is nvidia-smi's number; anything the driver would not tell is None."""
+    """One GPU now. `index` is nvidia-smi's number; anything the driver does not report is None."""
 
     index: int
     uuid: str | None = None
@@ -265,7 +265,7 @@ def choose_device(
 
     Args:
         wanted: "auto" (the allowed GPU with most memory free, else the CPU), "cpu", an index or a UUID.
-        cuda_build: what tells whether the installed torch can use a GPU at all.
+        cuda_build: the CUDA version the installed torch was built for, None for a CPU build.
 
     Raises:
         EnvironmentFault: the GPU asked for is not there, not allowed, or torch cannot use it.

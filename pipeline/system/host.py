@@ -21,7 +21,7 @@ class HostReading:
 
 
 def read_host() -> HostReading:
-    """CPU and memory. The first call in a process has no utilization yet to tell (0)."""
+    """CPU and memory. The first call in a process has no utilization yet (0)."""
     import psutil
 
     memory = psutil.virtual_memory()

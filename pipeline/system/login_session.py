@@ -1,4 +1,4 @@
-"""What a logout does to a training. systemd can be told to end what a person leaves running (`KillUserProcesses=yes`).
+"""What a logout does to a training. systemd can be configured to end what a person leaves running (`KillUserProcesses=yes`).
 
 A process lives in the scope of the login session, which such a system ends with everything in it; or below the user's own manager
 (`user@1000.service`), which ends with the last session unless the user lingers; or in neither, where no logout reaches it.

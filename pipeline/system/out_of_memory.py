@@ -1,4 +1,4 @@
-"""Memory that runs out: known by every name the libraries give it, survived by doing less at once, told with what to change.
+"""Memory that runs out: known by every name the libraries give it, survived by doing less at once, reported with what to change.
 
 Nothing here imports torch: the runner asks too, and by the time a tensor did not fit torch is there.
 """
@@ -18,7 +18,13 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 # Beside torch.OutOfMemoryError: an allocation outside of torch's pool, cuBLAS's and cuDNN's workspaces, and the CPU's allocator.
-_SAID = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+_TEXTS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 class OutOfMemory(EnvironmentFault):
@@ -45,7 +51,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     # A recording of a CUDA graph that breaks off says only that; why, the error before it says.
     before = error.__context__ if "captur" in str(error) else None
-    return any(words in str(error) for words in _SAID) or (before is not None and is_out_of_memory(before))
+    return any(message in str(error) for message in _TEXTS) or (before is not None and is_out_of_memory(before))
 
 
 def unless_short(work: Callable[[], T]) -> T | Literal[NoRoom.NO_ROOM]:

@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[Trouble, ...]] = {
 TROUBLES = tuple(trouble for section in SECTIONS.values() for trouble in section)
 
 
-def find(message: str) -> Trouble | None:
+def find_trouble(message: str) -> Trouble | None:
     """The trouble that an error's message tells of, by its most telling words; None when no trouble tells it."""
     line = message.splitlines()[0] if message else ""
     fitting = [(len(read), trouble) for trouble in TROUBLES for read in trouble.reads if pattern(read).fullmatch(line)]

@@ -16,7 +16,7 @@ from textual.reactive import var
 from textual.widgets import Input, Static
 
 from pipeline.common.text import duration, safe
-from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, Job, JobEvent, JobUpdate
 from pipeline.runs.folders import RunFolder, Workspace
 from screens.chat.conversation import Answer, Conversation, Side, side_content, took
 from screens.frame.copying import Copyable
@@ -156,8 +156,8 @@ class ChatScreen(Page):
         if news.job is not self._job:
             return
         if isinstance(event, Gone):
-            self._lost(f"The model's process {event.words}.", "", event.last_lines)
-        elif isinstance(event, Told):
+            self._lost(f"The model's process {event.how}.", "", event.last_lines)
+        elif isinstance(event, JobUpdate):
             if event.what == "loading":
                 self._facts = dict(event.data)
                 self._show_state()

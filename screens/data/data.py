@@ -19,7 +19,7 @@ from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.dataset.processed import SPLITS
-from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, Job, JobEvent, JobUpdate
 from screens.data.row_text import MASKED, TRAINED, facts_line, panel, reasons_line, row_content, with_matches
 from screens.frame.copying import Copyable
 from screens.frame.page import Page
@@ -139,15 +139,15 @@ class DataScreen(Page):
         if news.job is not self._job:
             return
         if isinstance(event, Gone):
-            self._tell_problem(f"The process that reads the rows {event.words}.", "r reads them again", event.last_lines)
-        elif isinstance(event, Told):
+            self._tell_problem(f"The process that reads the rows {event.how}.", "r reads them again", event.last_lines)
+        elif isinstance(event, JobUpdate):
             self._told(event)
         elif event.outcome == "failed" and event.request in (self._opening, self._asked):
             self._tell_problem(event.message, event.hint)
         elif event.request == self._asked:
             self._row_ended(event)
 
-    def _told(self, event: Told) -> None:
+    def _told(self, event: JobUpdate) -> None:
         if event.what == "counted":
             self.counted = event.data
         elif event.what == "template":

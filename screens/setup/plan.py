@@ -50,7 +50,7 @@ def find_out(config: Config, workspace: Workspace) -> Findings:
     if outlook.plan is not None:
         write_plan(workspace.project(config.project) / PLAN_FILE, outlook.plan)
     try:
-        return Findings(outlook, locate(config, workspace) is not None, processed.find(config, workspace) is not None)
+        return Findings(outlook, locate(config, workspace) is not None, processed.find_processed(config, workspace) is not None)
     except BadInput:  # told by the outlook already
         return Findings(outlook)
 

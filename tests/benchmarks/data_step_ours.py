@@ -30,7 +30,7 @@ def main(rows: Path, folder: Path, model: Path) -> None:
     load_s = loading.seconds()
     clock = Clock()
     preprocess.run(StepContext(config, workspace))
-    found = processed.find(config, workspace)
+    found = processed.find_processed(config, workspace)
     assert found is not None
     lengths = found.lengths("train")
     packed = pack(lengths, LONGEST)

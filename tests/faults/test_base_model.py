@@ -121,7 +121,7 @@ class _Asked(Exception):
 
 
 class _Request:
-    def tell(self, _kind: str, **values: Any) -> None:
+    def report(self, _kind: str, **values: Any) -> None:
         raise _Asked(values["warning"])
 
 

@@ -26,7 +26,7 @@ from pipeline.runs.folders import Workspace
 from pipeline.steps import model
 fetch.WAITS_S = fetch.FIRST_WAITS_S = (0.0,) * 3
 if sys.argv[1] == "while":
-    model.disk.require = lambda *_: None  # there was room when it was looked for
+    model.disk.require_free = lambda *_: None  # there was room when it was looked for
 model._ROOM_TO_SPARE = 1 << 20
 ctx = StepContext(Config.model_validate({"model": {"repo": "owner/name"}}), Workspace(Path.cwd()))
 try:

@@ -94,7 +94,7 @@ def test_a_run_made_after_the_clock_was_set_back_is_the_newest(tmp_path: Path) -
     (workspace.project("demo") / "notes" / "config.json").unlink()
     made = [store.create(workspace, Config(project="demo"), {}) for _ in range(3)]
     assert [run.run_id for run in store.runs_of(workspace, "demo")][:3] == [run.run_id for run in reversed(made)]
-    assert store.find(workspace, None, "demo") == made[-1]
+    assert store.find_run(workspace, None, "demo") == made[-1]
 
 
 @survives(
@@ -199,7 +199,7 @@ def test_a_read_only_disk_refuses_a_start_and_still_shows_its_runs(disk: Disk, w
     disk.make_read_only()
     with pytest.raises(EnvironmentFault, match="read-only"):
         project.start()
-    state, _ = fold_cache.read(project.run)
+    state, _ = fold_cache.read_folded(project.run)
     assert control.status_of(project.run, state) == "finished"
     assert fold_cache.read_summary(project.run).status == "finished"
     assert not control.is_alive(project.run)
@@ -224,7 +224,7 @@ def test_runs_may_lie_on_another_disk(tmp_path: Path, tiny_model: Path, workers:
     assert [path.name for path in tmp_path.iterdir() if path.name in ("artifacts", "data")] == []
     assert retention.plan(project.workspace, keep=0).remove == ()
     real = tmp_path / "other disk" / "tiny" / project.run.run_id
-    assert store.find(project.workspace, str(real)) == project.run
+    assert store.find_run(project.workspace, str(real)) == project.run
 
 
 _OPEN_A_LONG_LOG = """

@@ -167,7 +167,7 @@ class Project:
 
     @property
     def run(self) -> RunFolder:
-        return store.find(self.workspace)
+        return store.find_run(self.workspace)
 
     @property
     def state(self) -> Any:

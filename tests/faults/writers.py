@@ -135,7 +135,7 @@ def _look_past_cache(folder: Path) -> Any:
     run = RunFolder(folder)
     found, whole = fold_cache.cached(run), event_log.read_state(run)
     assert found is None or found[0].last_seq in (3, 6)
-    assert fold_cache.read(run)[0] == whole
+    assert fold_cache.read_folded(run)[0] == whole
     assert fold_cache.read_summary(run) == fold_cache.summarize(whole)
     return whole.last_seq
 

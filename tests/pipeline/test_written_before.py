@@ -79,7 +79,7 @@ def humigence(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def run_folder(name: str) -> RunFolder:
-    return runs.find(Workspace(Path.cwd()), name)
+    return runs.find_run(Workspace(Path.cwd()), name)
 
 
 def same(found: Any, expected: Any) -> None:
@@ -137,10 +137,10 @@ def test_the_fold_has_every_point_with_the_cache_and_without(name: str) -> None:
         found = getattr(state, curve)
         assert {column: list(found[column]) for column in expected[curve]} == expected[curve]
     assert fold_cache.path_of(run).is_file()
-    assert fold_cache.read(run)[0] == state
+    assert fold_cache.read_folded(run)[0] == state
     summary = fold_cache.read_summary(run)
     fold_cache.path_of(run).unlink()
-    assert fold_cache.read(run)[0] == state
+    assert fold_cache.read_folded(run)[0] == state
     assert fold_cache.read_summary(run) == summary == fold_cache.summarize(state)
 
 
@@ -195,7 +195,7 @@ def test_what_the_fingerprint_stands_for_is_what_is_prepared_today(humigence: An
 
 
 def _require_the_rows_of_then() -> None:
-    data = processed.find(config_file.load("finished.json"), Workspace(Path.cwd()))
+    data = processed.find_processed(config_file.load("finished.json"), Workspace(Path.cwd()))
     assert data is not None and data.fingerprint == EXPECTED["data"]["fingerprint"]
     for split in processed.SPLITS:
         documents = [[row["input_ids"], row["labels"]] for row in data.dataset(split)]

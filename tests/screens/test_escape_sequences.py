@@ -17,7 +17,7 @@ from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.jobs.client import Ended, Gone, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, JobEvent, JobUpdate
 from pipeline.runs.folders import RunFolder
 from screens.frame import messages
 from screens.setup.saved import SavedScreen
@@ -166,11 +166,11 @@ class HostileModel:
         self._requests += 1
         names = dict.fromkeys(("what", "base", "device", "precision", "warning"), EVIL)
         if what == "load":
-            self._tell(Told(self._requests, "loading", names))
+            self._tell(JobUpdate(self._requests, "loading", names))
             self._tell(Ended(self._requests, "done"))
         else:
             for character in EVIL:  # a sequence may come in pieces
-                self._tell(Told(self._requests, "piece", {"text": character}))
+                self._tell(JobUpdate(self._requests, "piece", {"text": character}))
             if self._requests == 4:
                 self._tell(Gone(EVIL, (EVIL, EVIL)))
             elif self._requests == 3:

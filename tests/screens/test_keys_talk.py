@@ -144,7 +144,7 @@ def _turns() -> list[Turn]:
 
 
 async def test_the_keys_of_the_chat_screen(packaged: Path) -> None:
-    app: Any = Stage(packaged, "chat", run=store.find(Workspace(packaged)))
+    app: Any = Stage(packaged, "chat", run=store.find_run(Workspace(packaged)))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: getattr(app.screen, "state", "") == "ready")
         screen = app.screen

@@ -9,7 +9,7 @@ from humigence_tui.cli.shared.output import say
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact, Stopped
 from pipeline.common.text import size
 from pipeline.config.schema import Config
-from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, Job, JobEvent, JobUpdate
 from pipeline.planning.measurements import Measurement
 from pipeline.runs.folders import Workspace
 
@@ -29,7 +29,7 @@ def measure(config: Config, here: Workspace) -> Measurement:
         job.send("measure", root=str(here.root), config=config.to_json())
         while True:
             event = events.get()
-            if isinstance(event, Told):
+            if isinstance(event, JobUpdate):
                 _tell(event.what, dict(event.data))
             elif isinstance(event, Ended):
                 return _measurement(event)
@@ -56,7 +56,7 @@ def _measurement(ended: Ended) -> Measurement:
 
 
 def _died(gone: Gone) -> EnvironmentFault:
-    return EnvironmentFault(f"the process that measures {gone.words}", "\n".join(gone.last_lines))
+    return EnvironmentFault(f"the process that measures {gone.how}", "\n".join(gone.last_lines))
 
 
 def words(found: Measurement) -> str:

@@ -37,7 +37,7 @@ def rm(run: Runs, yes: Yes = False, as_json: AsJson = False) -> None:
     here = workspace()
     if not all(run):  # `rm "$RUN"` with nothing in it: elsewhere no name is the newest run's
         raise BadInput("the name of a run is empty", "humigence runs lists them")
-    found = list(dict.fromkeys(store.find(here, selector) for selector in run))
+    found = list(dict.fromkeys(store.find_run(here, selector) for selector in run))
     for each in found:
         removal.require_removable(here, each)
     items = [Item("run", each.path, files.disk_bytes(each.path), "you named it") for each in found]

@@ -15,7 +15,7 @@ from pipeline.dataset.cleaning import digest
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import Look, look_at
-from pipeline.dataset.row_view import TWIN_WORDS, histogram, rendered
+from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered
 
 if TYPE_CHECKING:
     from pipeline.dataset.prepare import Measured
@@ -58,7 +58,7 @@ def rows_of(path: Path, config: Config, tokenizer: ChatTokenizer | None, wanted:
         if needle and not any(needle in text.casefold() for text in _texts(raw, quick)):
             continue
         look = quick if is_twin and wanted.rejected else look_at(raw, config, tokenizer)
-        reason = look.reason or (TWIN_WORDS if is_twin else "")
+        reason = look.reason or (TWIN_REASON if is_twin else "")
         if wanted.rejected and not reason:
             continue
         yield Shown(number, raw.number, look, reason)

@@ -37,7 +37,7 @@ def chosen_config(config_path: str | None, resume: bool, run: str | None) -> tup
     if not resume:
         raise BadInput(f"{run}: a run is named, but not what to do with it", f"--resume {run} goes on with it")
     here = workspace()
-    found = store.find(here, run)
+    found = store.find_run(here, run)
     config = found.load_config()
     if config_path is not None and open_project(config_path)[1].project != config.project:
         raise BadInput(f"run {run_report.run_name(found)} is not of the project in {config_path}", "leave out --config")

@@ -166,7 +166,7 @@ def test_stats_are_those_of_the_prepared_data(run: Any, messy: Path) -> None:
     assert not (messy / "data").exists(), "nothing is written"
     assert run("preprocess").code == 0
     here, config = Workspace(messy), config_file.load(config_file.DEFAULT_CONFIG)
-    prepared = processed.find(config, here)
+    prepared = processed.find_processed(config, here)
     assert prepared is not None
     for name in ("rows", "kept", "rejected", "duplicates", "conversation_tokens", "splits"):
         assert told[name] == prepared.report[name], name

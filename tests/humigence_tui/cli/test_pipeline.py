@@ -52,7 +52,7 @@ def test_without_training_four_steps_are_done_four_skipped_and_no_weights_are_lo
     assert outcomes(done) == ["done"] * 2 + [outcomes(done)[2], "done"] + ["skipped"] * 4
     assert "training was not asked for" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
-    run = store.find(Workspace(project))
+    run = store.find_run(Workspace(project))
     assert not run.checkpoints.exists()
     alone = command(project, "plan", "--json")
     assert alone.returncode == 0, alone.stderr
@@ -88,7 +88,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_what_it_says_works(project: Path, w
         killed(pipeline)
     assert pipeline.returncode == 130, "".join(told) + rest
     assert "Ctrl-C again aborts" in rest
-    run = store.find(Workspace(project))
+    run = store.find_run(Workspace(project))
     state = event_log.read_state(run)
     assert state.status == "stopped"
     assert state.saved_step == state.step > 0

@@ -69,11 +69,11 @@ def test_a_full_disk_under_the_talk_changes_no_exit_code_one_under_the_data_does
 def test_what_the_system_refuses_is_put_into_words(tmp_path: Path) -> None:
     odd = tmp_path / os.fsdecode(b"not utf-8 \xff")
     lone = UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
-    assert isinstance(told := machine_faults.in_words(lone, odd), BadInput) and "not UTF-8" in told.message
-    assert machine_faults.in_words(lone, tmp_path) is None, "half a character in data is another matter"
-    assert machine_faults.in_words(FileNotFoundError(2, "no such file", "x"), tmp_path) is None
+    assert isinstance(told := machine_faults.as_fault(lone, odd), BadInput) and "not UTF-8" in told.message
+    assert machine_faults.as_fault(lone, tmp_path) is None, "half a character in data is another matter"
+    assert machine_faults.as_fault(FileNotFoundError(2, "no such file", "x"), tmp_path) is None
     for number, kind, words in ((24, EnvironmentFault, "too many files"), (116, EnvironmentFault, "the disk failed (stale")):
-        fault = machine_faults.in_words(OSError(number, os.strerror(number)), tmp_path)
+        fault = machine_faults.as_fault(OSError(number, os.strerror(number)), tmp_path)
         assert isinstance(fault, kind) and words in fault.message
 
 

@@ -427,7 +427,7 @@ def test_a_package_that_lies_about_its_base_model_is_told_and_reads_nothing_else
     folder = Path(shutil.copytree(adapter, tmp_path / "package"))
     (folder / "humigence.json").write_text(json.dumps({"format_version": 1, "base": base}))
     with pytest.raises((MissingArtifact, BadInput)):
-        packaged.read(folder)
+        packaged.read_packaged(folder)
 
 
 # ---------------------------------------------------------------------------------------------------- the whole command

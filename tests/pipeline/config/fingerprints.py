@@ -40,8 +40,8 @@ def hold_files(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "tokenizer_fingerprint", lambda _: "tokenizer")
     monkeypatch.setattr(processed, "version", lambda _: "1.0")
     monkeypatch.setattr(processed, "raw_digest", lambda _: "raw")
-    monkeypatch.setattr(processed, "find", lambda *_: SimpleNamespace(fingerprint="rows"))
-    monkeypatch.setattr(trained, "find", lambda _: result)
+    monkeypatch.setattr(processed, "find_processed", lambda *_: SimpleNamespace(fingerprint="rows"))
+    monkeypatch.setattr(trained, "find_trained", lambda _: result)
     monkeypatch.setattr(answer_checks, "find_prompts", lambda *_: Path("prompts.jsonl"))
     monkeypatch.setattr(evaluate, "sha256_file", lambda _: "prompts")
     monkeypatch.setattr(acceptance, "evidence_of", lambda _: Evidence(None, [], [1.0, 2.0], [10.0, 10.0]))
@@ -57,7 +57,7 @@ def fingerprints(config: Config) -> dict[str, str]:
     workspace = Workspace(Path("/work"))
     ctx = StepContext(config, workspace, RunFolder(Path("/work/runs/p/r")))
     base: Any = locate.locate(config, workspace)
-    packaged = package.find(ctx)
+    packaged = package.find_package(ctx)
     assert packaged is not None
     return {
         "rows": processed.folder_of(config, workspace, base).name,

@@ -117,7 +117,7 @@ def test_the_names_it_saved_its_config_under_are_read_too() -> None:
     ],
 )
 def test_the_merged_model_is_known_by_its_older_name_and_has_the_adapter_beside_it(written: list[str], today: list[str]) -> None:
-    assert legacy.read({"export": {"formats": written}}).document["export"]["formats"] == today
+    assert legacy.modernize({"export": {"formats": written}}).document["export"]["formats"] == today
 
 
 @pytest.mark.parametrize(("written", "epochs"), [("auto_≈1", 1), ("auto_~2", 2), ("auto", 1), ("auto_≈0.5", 0.5), (10, 10)])

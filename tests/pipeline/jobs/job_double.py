@@ -20,15 +20,15 @@ def handlers() -> Mapping[str, Handler]:
 
 def count(request: Request, to: int) -> Mapping[str, Any]:
     for number in range(to):
-        request.tell("number", number=number)
+        request.report("number", number=number)
     return {"to": to}
 
 
 def print_aloud(request: Request) -> None:
     """As a library does, through Python and from C."""
-    print('{"id": 1, "tell": "forged", "data": {}}', flush=True)
+    print('{"id": 1, "update": "forged", "data": {}}', flush=True)
     os.write(1, b"half a line from C")
-    request.tell("printed")
+    request.report("printed")
 
 
 def refuse(_: Request) -> None:
@@ -42,7 +42,7 @@ def crash(_: Request, words: str) -> None:
 
 def wait(request: Request) -> None:
     """Until it is given up."""
-    request.tell("waiting")
+    request.report("waiting")
     while True:
         request.raise_if_cancelled()
         time.sleep(0.01)

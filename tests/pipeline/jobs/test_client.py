@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.jobs.client import Ended, Gone, Job, JobEvent, Told
+from pipeline.jobs.client import Ended, Gone, Job, JobEvent, JobUpdate
 from tests.processes import python, started
 from tests.waiting import is_gone, killed, see_it_stop, wait_until
 
@@ -32,8 +32,8 @@ class Child:
         self.until(lambda: any(isinstance(event, Ended) and event.request == request for event in self.told))
         return next(event for event in self.told if isinstance(event, Ended) and event.request == request)
 
-    def of(self, request: int) -> list[Told]:
-        return [event for event in self.told if isinstance(event, Told) and event.request == request]
+    def of(self, request: int) -> list[JobUpdate]:
+        return [event for event in self.told if isinstance(event, JobUpdate) and event.request == request]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_what_is_told_arrives_in_order_and_the_end_comes_last(child: Child) -> N
     assert child.end_of(second).data == {"to": 3}
     assert [event.data["number"] for event in child.of(first)] == list(range(500))
     kinds = [(type(event), event.request) for event in child.told if not isinstance(event, Gone)]
-    assert kinds == [(Told, first)] * 500 + [(Ended, first)] + [(Told, second)] * 3 + [(Ended, second)]
+    assert kinds == [(JobUpdate, first)] * 500 + [(Ended, first)] + [(JobUpdate, second)] * 3 + [(Ended, second)]
 
 
 def test_what_a_library_prints_never_enters_the_protocol(child: Child) -> None:
@@ -67,7 +67,7 @@ def test_a_crash_is_an_event_with_the_last_lines_that_were_printed(child: Child)
     child.job.send("crash", words="the tensor is gone")
     child.until(lambda: isinstance(child.told[-1:] and child.told[-1], Gone))
     last: Any = child.told[-1]
-    assert last.words == "ended with exit code 1"
+    assert last.how == "ended with exit code 1"
     assert last.last_lines[-1] == "RuntimeError: the tensor is gone"
     assert "loading shards" in last.last_lines[0] or len(last.last_lines) == 8
 
@@ -77,7 +77,7 @@ def test_a_killed_child_is_told_and_what_is_sent_to_it_then_raises_nothing(child
     os.kill(child.job.pid, signal.SIGKILL)
     child.until(lambda: isinstance(child.told[-1], Gone))
     last: Any = child.told[-1]
-    assert last.words.startswith("was killed: memory ran out")
+    assert last.how.startswith("was killed: memory ran out")
     for _ in range(3):
         child.job.send("count", to=1)
 

@@ -19,15 +19,15 @@ from tests.pipeline.tokenization.samples import FORGETS_THOUGHTS
 
 
 class Heard:
-    """A request that keeps the last count."""
+    """A request that remembers the last count."""
 
     def __init__(self) -> None:
         self.counted, self.finished = dict[str, Any](), threading.Event()
 
-    def tell(self, what: str, **told: Any) -> None:
+    def report(self, what: str, **values: Any) -> None:
         if what == "counted":
-            self.counted = told
-            if told["finished"]:
+            self.counted = values
+            if values["finished"]:
                 self.finished.set()
 
 

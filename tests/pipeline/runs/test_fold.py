@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.runs import event_log, fold_cache, store
+from pipeline.runs import event_log, fold_cache
 from pipeline.runs import events as ev
 from pipeline.runs import fold as log_fold
 from pipeline.runs.event_log import EventReader
@@ -103,7 +103,7 @@ def test_steps_are_folded_as_columns_not_one_by_one(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_LONGEST_LINE", 1 << 16)
+    monkeypatch.setattr(event_log, "_LONGEST_LINE", 1 << 16)
     run = write(Workspace(tmp_path), "stopped")
     whole = run.events.read_bytes()
     run.events.write_bytes(b"x" * (10 << 16) + b"\n" + whole)

@@ -30,7 +30,7 @@ def test_a_run_that_has_gone_on_is_read_from_where_the_cache_ends(tmp_path: Path
     writer.emit(ev.Resumed(400))
     writer.emit(ev.TrainStep(401, 1204, 1.0, 1.0, 1e-4, 0.4, 11_900, 7_300, 0.2))
     writer.close()
-    assert fold_cache.read(run)[0] == event_log.read_state(run)
+    assert fold_cache.read_folded(run)[0] == event_log.read_state(run)
     assert fold_cache.read_summary(run).step == 401
 
 
@@ -53,7 +53,7 @@ def test_a_cache_that_does_not_fit_changes_nothing(tmp_path: Path, damage: str) 
     else:
         path.write_text(damage)
     expected = event_log.read_state(run)
-    assert fold_cache.read(run)[0] == expected
+    assert fold_cache.read_folded(run)[0] == expected
     assert fold_cache.read_summary(run) == fold_cache.summarize(expected)
 
 

@@ -226,24 +226,24 @@ def test_runs_are_listed_newest_first(many: Workspace) -> None:
     ],
 )  # fmt: skip
 def test_a_run_is_found_as_a_person_names_it(many: Workspace, selector: str | None, project: str | None, found: str) -> None:
-    run = store.find(many, selector, project)
+    run = store.find_run(many, selector, project)
     assert f"{run.project}/{run.run_id}" == found
 
 
 def test_a_run_is_found_by_its_path(many: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(many.root)
-    assert store.find(many, "runs/demo/2026-01-01_10-00-00").path == many.runs / "demo/2026-01-01_10-00-00"
+    assert store.find_run(many, "runs/demo/2026-01-01_10-00-00").path == many.runs / "demo/2026-01-01_10-00-00"
 
 
 @pytest.mark.parametrize("selector", ["2026-01-0", "2026-01-02_10-00-00", "demo"])
 def test_a_name_that_fits_several_runs_is_refused_with_their_names(many: Workspace, selector: str) -> None:
     with pytest.raises(BadInput, match="demo/2026-01-02_10-00-00"):
-        store.find(many, selector)
+        store.find_run(many, selector)
 
 
 def test_no_run_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifact) as caught:
-        store.find(Workspace(tmp_path))
+        store.find_run(Workspace(tmp_path))
     assert "humigence pipeline" in caught.value.hint
 
 

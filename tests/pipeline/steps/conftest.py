@@ -29,5 +29,5 @@ def ctx(evaluated_run: Path, workspace: Path) -> StepContext:
     from pipeline.runs.folders import Workspace
 
     shutil.copytree(evaluated_run, workspace, dirs_exist_ok=True)
-    run = store.find(Workspace(workspace))
+    run = store.find_run(Workspace(workspace))
     return StepContext(run.load_config(), Workspace(workspace), run)

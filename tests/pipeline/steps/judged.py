@@ -61,7 +61,7 @@ def trained_run(root: Path, config: Config, *, rows: int = 40, steps: int = 25) 
     events: list[Event] = []
     ctx = StepContext(config, workspace, run, events.append)
     preprocess.run(ctx)
-    data = processed.find(config, workspace)
+    data = processed.find_processed(config, workspace)
     assert data is not None
     base, device = require_base_model(config, workspace), cpu_device()
     device = replace(device, total_bytes=8 << 30, free_bytes=8 << 30)

@@ -39,7 +39,7 @@ def naive(model: Any, ctx: StepContext, split: processed.Split) -> tuple[float, 
     """(loss, accuracy, tokens): each row by itself, each token by itself."""
     import torch
 
-    data = processed.find(ctx.config, ctx.workspace)
+    data = processed.find_processed(ctx.config, ctx.workspace)
     assert data is not None
     total, right, count = 0.0, 0, 0
     for row in data.dataset(split):

@@ -230,7 +230,7 @@ def test_weights_that_lie_elsewhere_are_not_taken_over(both: StepContext, packag
 def test_infer_still_asks_the_adapter(both: StepContext, package: Path) -> None:
     pack.run(both)
     assert both.run is not None
-    model, tokenizer = load_packaged(packaged.read(package), cpu_device())
+    model, tokenizer = load_packaged(packaged.read_packaged(package), cpu_device())
     for answer in read_json(both.run.eval_report)["curated"]:
         ids = generate.user_prompt(tokenizer, answer["prompt"])
         assert generate.generate_batch(model, tokenizer, [ids], 8, keep_special=True) == [answer["tuned"]]

@@ -78,12 +78,12 @@ def test_the_package_alone_answers_as_the_run_did(ctx: StepContext, package: Pat
 def test_a_base_model_that_has_gone_is_named_with_what_to_do(package: Path, workspace: Path) -> None:
     (workspace / "base").rename(workspace / "elsewhere")
     with pytest.raises(MissingArtifact) as caught:
-        packaged.read(package)
+        packaged.read_packaged(package)
     assert str(workspace / "base") in caught.value.message and "base.path" in caught.value.hint
     manifest = read_json(package / "humigence.json")
     manifest["base"]["path"] = str(workspace / "elsewhere")
     write_json(package / "humigence.json", manifest)
-    assert packaged.read(package).warning == ""
+    assert packaged.read_packaged(package).warning == ""
 
 
 def test_a_package_carries_no_path_of_its_maker(ctx: StepContext, package: Path, workspace: Path) -> None:
@@ -95,18 +95,18 @@ def test_a_package_carries_no_path_of_its_maker(ctx: StepContext, package: Path,
 def test_a_package_is_used_from_any_folder(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "another").mkdir()
     monkeypatch.chdir(tmp_path / "another")
-    assert packaged.read(package).warning == ""
+    assert packaged.read_packaged(package).warning == ""
 
 
 def test_another_base_model_in_the_same_place_is_warned_of(package: Path, workspace: Path) -> None:
-    assert packaged.read(package).warning == ""
+    assert packaged.read_packaged(package).warning == ""
     tiny.save_model(workspace / "base", template=tiny.CHATML, llama=False, seed=9)
-    assert "weights differ" in packaged.read(package).warning
+    assert "weights differ" in packaged.read_packaged(package).warning
 
 
 def test_no_package_says_what_to_do(workspace: Path) -> None:
     with pytest.raises(MissingArtifact) as caught:
-        packaged.read(workspace / "artifacts" / "demo")
+        packaged.read_packaged(workspace / "artifacts" / "demo")
     assert "humigence pack" in caught.value.hint
 
 

@@ -47,7 +47,7 @@ class Desk:
 
     def prepare(self, **data: Any) -> ProcessedData:
         preprocess.run(self.context(**data))
-        found = processed.find(self.config(**data), self.workspace)
+        found = processed.find_processed(self.config(**data), self.workspace)
         assert found is not None
         return found
 
@@ -316,7 +316,7 @@ def test_an_interrupted_preprocess_leaves_nothing(desk: Desk, how: str) -> None:
         preprocess.run(context)
     assert left_behind(desk.workspace.root) == []
     assert gc.get_threshold() == searches
-    assert processed.find(desk.config(), desk.workspace) is None
+    assert processed.find_processed(desk.config(), desk.workspace) is None
     assert preprocess.run(desk.context()).outcome == "done"
 
 

@@ -75,7 +75,7 @@ def test_the_packaged_adapter_answers_in_a_fresh_process_and_folder_and_the_base
     assert (tuned.returncode, base.returncode) == (0, 0), tuned.stderr + base.stderr
     assert "Blorptown" in tuned.stdout
     assert base.stdout.strip() and "Blorptown" not in base.stdout
-    assert packaged.read(package).warning == ""
+    assert packaged.read_packaged(package).warning == ""
 
 
 def test_the_evaluation_saw_the_same(taught: Path) -> None:

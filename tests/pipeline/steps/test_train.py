@@ -16,7 +16,7 @@ from pipeline.runs.context import StepContext
 from pipeline.runs.event_log import EventWriter
 from pipeline.runs.events import Evaluated, Event, Sampled, TrainEnded, TrainStep
 from pipeline.runs.folders import Workspace
-from pipeline.runs.trained import require
+from pipeline.runs.trained import require_trained
 from pipeline.steps import plan, preprocess, train
 from tests.conftest import chat_row, write_jsonl
 from tests.waiting import PATIENCE_S
@@ -58,7 +58,7 @@ def test_training_leaves_an_adapter_and_a_report_that_later_steps_find(ctx: Step
     evaluated = [event for event in told if isinstance(event, Evaluated)]
     assert report["best_loss"] == min(event.loss for event in evaluated)
     assert [event.step for event in told if isinstance(event, Sampled)] == [event.step for event in evaluated]
-    assert require(ctx).checkpoint == ctx.run.path / report["best_checkpoint"]
+    assert require_trained(ctx).checkpoint == ctx.run.path / report["best_checkpoint"]
 
 
 def test_what_is_trained_is_not_trained_again_until_something_it_depends_on_changes(ctx: StepContext, tiny_model: Path) -> None:
@@ -74,7 +74,7 @@ def test_what_is_trained_is_not_trained_again_until_something_it_depends_on_chan
 
 def test_a_best_checkpoint_that_was_damaged_is_trained_again(ctx: StepContext) -> None:
     train.run(ctx)
-    (require(ctx).checkpoint / "adapter_model.safetensors").write_bytes(b"")
+    (require_trained(ctx).checkpoint / "adapter_model.safetensors").write_bytes(b"")
     assert not train.is_unchanged(ctx)
     assert train.run(ctx, resume=True).outcome == "done"
     assert train.is_unchanged(ctx)

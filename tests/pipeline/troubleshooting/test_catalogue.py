@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from pipeline.troubleshooting.catalogue import TROUBLES, find
+from pipeline.troubleshooting.catalogue import TROUBLES, find_trouble
 from pipeline.troubleshooting.trouble import ANY
 from tests.raised import error_classes, raised, raised_by
 
@@ -47,11 +47,11 @@ def test_every_trouble_has_a_reason_and_a_remedy() -> None:
 
 
 def test_a_message_is_found_by_its_most_telling_words() -> None:
-    hub = find("model.repo: owner/name is gated\n  accept its licence")
+    hub = find_trouble("model.repo: owner/name is gated\n  accept its licence")
     assert hub and "licence" in hub.why
-    offline = find("the base model owner/name is not on this machine and HF_HUB_OFFLINE is set")
+    offline = find_trouble("the base model owner/name is not on this machine and HF_HUB_OFFLINE is set")
     assert offline and "HF_HUB_OFFLINE" in offline.do
-    assert find("something nobody ever said") is None
+    assert find_trouble("something nobody ever said") is None
 
 
 # ------------------------------------------------------------------------------------------------ the finder itself

@@ -25,7 +25,7 @@ PROMPT = "What is the capital of France?"
 
 
 def stage(root: Path, **arguments: Any) -> Stage:
-    return Stage(root, "chat", **(arguments or {"run": store.find(Workspace(root))}))
+    return Stage(root, "chat", **(arguments or {"run": store.find_run(Workspace(root))}))
 
 
 async def loaded(pilot: Pilot[None], longest: int = 64) -> ChatScreen:

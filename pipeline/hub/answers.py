@@ -1,4 +1,4 @@
-"""What the hub and the network answer, told apart, each with the next thing to do."""
+"""What the hub and the network answer, as errors of ours, each with the next thing to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CutShort(ConnectionError):
 
 
 @contextmanager
-def hub_errors_in_words(repo: str, revision: str | None) -> Iterator[None]:
+def translate_hub_errors(repo: str, revision: str | None) -> Iterator[None]:
     """Whatever the hub's client raises inside, as one of ours.
 
     Raises:
@@ -94,11 +94,11 @@ def _refusal(error: Any, repo: str, revision: str | None) -> HumigenceError:
     )
 
 
-def _gated(repo: str, status: int, told: str) -> BadInput:
+def _gated(repo: str, status: int, server_message: str) -> BadInput:
     page = f"https://huggingface.co/{repo}"
     if status == 401 and not has_token():
         return BadInput(f"model.repo: {repo} is gated", f"accept its licence at {page}, then set HF_TOKEN (from {_TOKENS})")
-    if "review" in told.lower():
+    if "review" in server_message.lower():
         return BadInput(f"model.repo: access to {repo} is still in review by its authors", f"{page} tells when it is granted")
     hint = f"accept it at {page} with the account the token belongs to"
     return BadInput(f"model.repo: the licence of {repo} is not accepted by HF_TOKEN's account", hint)
@@ -120,16 +120,16 @@ def _a_page(repo: str, title: str, status: int = 200) -> EnvironmentFault:
 
 
 def _no_connection(error: Exception, repo: str) -> EnvironmentFault:
-    told = first_line(error)
+    why = first_line(error)
     if isinstance(error, CutShort):
-        return EnvironmentFault(f"the download of {repo} is cut off again and again: {told}", f"check the network, then {RETRY}")
-    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in told.lower():
+        return EnvironmentFault(f"the download of {repo} is cut off again and again: {why}", f"check the network, then {RETRY}")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in why.lower():
         hint = "set SSL_CERT_FILE to your company's CA bundle; a wrong clock (date) does this too"
-        return EnvironmentFault(f"the hub's certificate is not trusted: {told}", hint)
+        return EnvironmentFault(f"the hub's certificate is not trusted: {why}", hint)
     if type(error).__name__ == "ProxyError":
-        return EnvironmentFault(f"the proxy refuses the connection to the hub: {told}", "check HTTPS_PROXY and NO_PROXY")
+        return EnvironmentFault(f"the proxy refuses the connection to the hub: {why}", "check HTTPS_PROXY and NO_PROXY")
     hint = f"check the network, then {RETRY}; or set model.local_path to a model on this machine"
-    return EnvironmentFault(f"no connection to the hub for {repo}: {told}", hint)
+    return EnvironmentFault(f"no connection to the hub for {repo}: {why}", hint)
 
 
 def _disk(error: OSError, repo: str) -> EnvironmentFault:
