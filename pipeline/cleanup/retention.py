@@ -1,7 +1,7 @@
 """What may be deleted: runs, prepared data, and what killed processes left. Never what a live run or a package needs.
 
 A run is needed while a process works in it, and while a package in an artifacts folder names it. Prepared data is needed by the
-runs that are kept, by those that are on, and by the configs of the workspace; outside of the workspace it stays, for others may
+runs that stay, by those that are on, and by the configs of the workspace; outside of the workspace it stays, for others may
 need it. Nothing is deleted here (see `removal`).
 """
 
@@ -32,7 +32,7 @@ Kind = Literal["run", "prepared data", "left over"]
 
 @dataclass(frozen=True)
 class Item:
-    """Something on the disk, and why it is kept or removed."""
+    """Something on the disk, and why it is retained or removed."""
 
     kind: Kind
     path: Path
@@ -62,7 +62,7 @@ def plan(workspace: Workspace, *, keep: int = KEPT_NEWEST, project: str | None =
     Args:
         project: only this project's runs go; data and leavings belong to no project and are looked at always.
     """
-    old, kept = _divide_runs(workspace, keep, project)
+    old, retained = _divide_runs(workspace, keep, project)
     gone = {item.path for item in old}
     staying = [run for run in store.runs_of(workspace) if run.path not in gone]
     needed = _needed_data(workspace, staying)
@@ -71,19 +71,19 @@ def plan(workspace: Workspace, *, keep: int = KEPT_NEWEST, project: str | None =
         why = needed.get(folder) or needed.get(folder.parent) or _young(folder) or _shared(folder, workspace)
         (used if why else unused).append(_item("prepared data", folder, why or "no run and no config refers to it"))
     left = [_item("left over", path, "its process has died") for path in left_over(workspace, staying)]
-    return Pruning((*old, *unused, *left), (*kept, *used))
+    return Pruning((*old, *unused, *left), (*retained, *used))
 
 
 def _divide_runs(workspace: Workspace, keep: int, project: str | None) -> tuple[list[Item], list[Item]]:
     """(those that go, those that stay)"""
     packed = packed_runs(workspace)
-    old, kept, seen = list[Item](), list[Item](), dict[str, int]()
+    old, retained, seen = list[Item](), list[Item](), dict[str, int]()
     for run in store.runs_of(workspace, project):
         number = seen[run.project] = seen.get(run.project, 0) + 1
         newest = f"{_among(keep)} of its project" if number <= keep else ""
         why = why_needed(run, packed) or newest
-        (kept if why else old).append(_item("run", run.path, why or _older_than(keep)))
-    return old, kept
+        (retained if why else old).append(_item("run", run.path, why or _older_than(keep)))
+    return old, retained
 
 
 def _among(keep: int) -> str:
@@ -166,7 +166,7 @@ def _data_folders(workspace: Workspace) -> list[Path]:
 
 
 def _needed_data(workspace: Workspace, staying: Iterable[RunFolder]) -> dict[Path, str]:
-    """Folder -> why it must stay; a whole place where a live run has not yet told which folder in it it takes."""
+    """Folder -> why it must stay; a whole place where a live run has not yet recorded which folder in it it takes."""
     needed: dict[Path, str] = {}
     for path in _configs(workspace):
         with contextlib.suppress(HumigenceError, OSError):  # what can't be read can't be trained with
@@ -184,7 +184,7 @@ def _needed_data(workspace: Workspace, staying: Iterable[RunFolder]) -> dict[Pat
 
 
 def _is_past_preprocess(run: RunFolder) -> bool:
-    """In this attempt: steps of an earlier one are told again as they begin."""
+    """In this attempt: steps of an earlier one are emitted again as they begin."""
     state = event_log.read_state(run)
     step = state.steps["preprocess"]
     return step.outcome is not None and (step.started or 0.0) >= (state.attempt_started or 0.0)

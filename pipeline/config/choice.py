@@ -11,7 +11,7 @@ class Choice:
 
     Attributes:
         value: as a config has it.
-        what: what it is, in a few words.
+        what: what it is, in a phrase.
         unavailable: why it can't be chosen, its short form before a colon; empty when it can.
     """
 

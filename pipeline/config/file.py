@@ -1,4 +1,4 @@
-"""Config files: found, read with all their problems told at once, changed by dotted key, saved atomically.
+"""Config files: found, read with all their problems reported at once, changed by dotted key, saved atomically.
 
 A config is looked for in the current folder first, then among the shipped ones. A shipped file is never written to: saving it
 creates the same relative path in the current folder.
@@ -86,7 +86,7 @@ def load_noted(path: str, root: Path | None = None) -> Loaded:
     """Read and check the config file `path`, relative to `root` (the current folder).
 
     Raises:
-        BadInput: the file is missing, is not JSON, or has problems; all of them are told at once.
+        BadInput: the file is missing, is not JSON, or has problems; all of them are reported at once.
     """
     root = root or Path.cwd()
     found = find_file(path, root)
@@ -140,7 +140,7 @@ def problems(document: dict[str, Any]) -> tuple[Problem, ...]:
 def _checked(document: dict[str, Any]) -> tuple[Config | None, tuple[str, ...], tuple[Problem, ...]]:
     """The config, or None and what is wrong; and what older spellings became."""
     reading = legacy.modernize(_with_short_keys(document))
-    found = tuple(Problem(key, words) for key, words in reading.problems)
+    found = tuple(Problem(key, message) for key, message in reading.problems)
     try:
         config = Config.model_validate(reading.document)
     except ValidationError as error:
@@ -166,7 +166,7 @@ def _with_short_keys(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _problem(detail: dict[str, Any]) -> Problem:
-    """One line of pydantic's report in our words."""
+    """One line of pydantic's report as a problem of ours."""
     location = _dotted(detail["loc"])
     if detail["type"] == "extra_forbidden":
         return Problem(location, f"unknown key{_nearest(location)}")
@@ -262,14 +262,14 @@ def keys() -> Iterator[Key]:
 
 
 def allowed_values(field: FieldInfo) -> str:
-    """What a field takes, in words: choices, or the type with its bounds."""
+    """What a field takes, as text: choices, or the type with its bounds."""
     if _is_section(field):
         return "an object"
     extra = field.json_schema_extra
     if isinstance(extra, dict) and extra.get("allowed"):
         return str(extra["allowed"])
     schema = TypeAdapter(_annotated(field)).json_schema()
-    return _schema_words(schema)
+    return _schema_text(schema)
 
 
 def _annotated(field: FieldInfo) -> Any:
@@ -279,30 +279,30 @@ def _annotated(field: FieldInfo) -> Any:
     return annotation
 
 
-def _schema_words(schema: dict[str, Any]) -> str:
+def _schema_text(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         # A bound on the whole union is repeated by pydantic in each branch it fits.
-        return " or ".join(filter(None, (_schema_words(branch) for branch in schema["anyOf"])))
+        return " or ".join(filter(None, (_schema_text(branch) for branch in schema["anyOf"])))
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     if "const" in schema:
         return str(schema["const"])
     if schema.get("type") == "array":
         least = ", at least one" if schema.get("minItems") else ""
-        return f"list of: {_schema_words(schema.get('items', {}))}{least}"
+        return f"list of: {_schema_text(schema.get('items', {}))}{least}"
     names = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
-    words = names.get(schema.get("type", ""), "")
+    name = names.get(schema.get("type", ""), "")
     if schema.get("minLength"):
-        return f"{words}, not empty"
+        return f"{name}, not empty"
     bounds = [
-        f"{sign} {_number_words(schema[key])}"
+        f"{sign} {_number_text(schema[key])}"
         for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
         if key in schema
     ]
-    return f"{words} {' and '.join(bounds)}".strip()
+    return f"{name} {' and '.join(bounds)}".strip()
 
 
-def _number_words(number: float) -> str:
+def _number_text(number: float) -> str:
     return str(int(number)) if number == int(number) else f"{number:g}"
 
 
@@ -354,14 +354,14 @@ def with_value_noted(config: Config, name: str, text: str, where: str = "config 
     problems = []
     for value in _readings(text, get(config, key)):
         try:
-            changed = _parsed(_replaced(config, key, _in_todays_words(name, value)), where)
+            changed = _parsed(_replaced(config, key, _todays_value(name, value)), where)
             return Loaded(changed.config, tuple(filter(None, (renamed(name), *changed.notes))))
         except BadInput as error:
             problems.append(error)
     raise problems[0]
 
 
-def _in_todays_words(name: str, value: Any) -> Any:
+def _todays_value(name: str, value: Any) -> Any:
     """What a value that was given under an older name is under today's."""
     moved = legacy.MOVED.get(name)
     try:
@@ -390,7 +390,7 @@ def _replaced(config: Config, key: str, value: Any) -> dict[str, Any]:
 
 
 def save(config: Config, path: str, root: Path | None = None) -> Path:
-    """Write the whole config below `root` (the current folder), the older file kept as `.bak`. Returns where."""
+    """Write the whole config below `root` (the current folder), the older file stays as `.bak`. Returns where."""
     target = (root or Path.cwd()) / path
     write_json(target, config.to_json(), keep_backup=True)
     return target

@@ -179,8 +179,8 @@ def _formats(value: Any) -> Any:
     """Of the formats the first Humigence listed, the merged model has another name, and an 8-bit one is not made."""
     if not isinstance(value, list) or not {"merged_fp16", "runtime_int8"}.intersection(filter(_is_text, value)):
         return value
-    kept = ["merged" if each == "merged_fp16" else each for each in value if each != "runtime_int8"]
-    return [*([] if "peft_adapter" in kept or not kept else ["peft_adapter"]), *kept] or value
+    known = ["merged" if each == "merged_fp16" else each for each in value if each != "runtime_int8"]
+    return [*([] if "peft_adapter" in known or not known else ["peft_adapter"]), *known] or value
 
 
 def _is_text(value: Any) -> bool:
@@ -200,7 +200,7 @@ _VALUES: dict[str, Callable[[Any], Any]] = {
 
 
 def _settle_sampling(reading: Reading) -> None:
-    """`sampling_enabled`, false where it was not said, chose between greedy answers and `temperature_high`."""
+    """`sampling_enabled`, false where it was not given, chose between greedy answers and `temperature_high`."""
     section = _section(reading.document, "eval")
     if section is None or "temperature_high" not in section:
         return
@@ -208,7 +208,7 @@ def _settle_sampling(reading: Reading) -> None:
         del section["sampling_enabled"]
         reading.notes.append("eval.sampling_enabled true is left out: eval.temperature above 0 says it")
     else:
-        left = _words(section.pop("temperature_high"))
+        left = _shown(section.pop("temperature_high"))
         reading.notes.append(f"eval.temperature_high {left} is left out: without eval.sampling_enabled it had no effect")
 
 
@@ -222,9 +222,9 @@ def _settle_improvement(reading: Reading) -> None:
         del section[names[1]]
     given = [name for name in names if name in section]
     for name in given[1:]:
-        kept, left = section[given[0]], section.pop(name)
-        says = "says the same" if _share_in_percent(left) == _share_in_percent(kept) else f"decides ({_words(kept)} percent)"
-        reading.notes.append(f"acceptance.{name} {_words(left)} is left out: acceptance.{given[0]} {says}")
+        first, left = section[given[0]], section.pop(name)
+        says = "says the same" if _share_in_percent(left) == _share_in_percent(first) else f"decides ({_shown(first)} percent)"
+        reading.notes.append(f"acceptance.{name} {_shown(left)} is left out: acceptance.{given[0]} {says}")
 
 
 def _settle_places(reading: Reading) -> None:
@@ -267,7 +267,7 @@ def _leave_out(reading: Reading, key: str) -> bool:
     try:
         GONE[key].value(value)
     except ValueError as error:
-        reading.problems.append((key, f"{error}, not {_words(value)}"))
+        reading.problems.append((key, f"{error}, not {_shown(value)}"))
         return False
     return True
 
@@ -281,15 +281,15 @@ def _move(reading: Reading, key: str, moved: Moved) -> None:
     try:
         new = moved.value(old)
     except ValueError as error:
-        reading.problems.append((key, f"{error}, not {_words(old)}"))
+        reading.problems.append((key, f"{error}, not {_shown(old)}"))
         return
     target, _, name = moved.to.rpartition(".")
     inner = _made(reading.document, target)
     if inner is None or name in inner:
-        reading.notes.append(f"{key} {_words(old)} is left out: {moved.to} decides")
+        reading.notes.append(f"{key} {_shown(old)} is left out: {moved.to} decides")
         return
     inner[name] = new
-    reading.notes.append(f"{key} {_words(old)} is {moved.to} {_words(new)} now")
+    reading.notes.append(f"{key} {_shown(old)} is {moved.to} {_shown(new)} now")
 
 
 def _made(document: Document, name: str) -> Document | None:
@@ -316,10 +316,10 @@ def _put(reading: Reading, key: str, old: Any, new: Any) -> None:
     section = _section(reading.document, name)
     assert section is not None, "the old value was read from it"
     section[last] = new
-    reading.notes.append(f"{key} {_words(old)} is {_words(new)} now")
+    reading.notes.append(f"{key} {_shown(old)} is {_shown(new)} now")
 
 
-def _words(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = json.dumps(value, ensure_ascii=False, default=str)

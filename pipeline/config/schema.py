@@ -52,7 +52,7 @@ def setting(
     Args:
         affects: the results that are made anew when this value changes; () for none. Only those whose fingerprint the value
             itself goes into (`affects.settings_of`): not what follows from them, nor what is made from a file that it names.
-        allowed: what it takes, in words, where type and bounds don't say it (a pattern).
+        allowed: what it takes, as text, where type and bounds don't say it (a pattern).
         since: the version that brought it, where that is not 0.1.0. At its default it then stays out of the fingerprints, so
             that what was made before it is still found; the default must mean what was done without it.
         bounds: pydantic's (`ge`, `le`, `gt`, `alias`, …).

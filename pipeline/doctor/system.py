@@ -87,7 +87,7 @@ def _token() -> Check:
 
 
 def _clock(workspace: Path) -> Check:
-    """A clock that went back makes new runs older than the old ones; a wrong one breaks TLS and what is told of times."""
+    """A clock that went back makes new runs older than the old ones; a wrong one breaks TLS and every time that is shown."""
     now = time.time()
     value = datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     set_it = "sudo timedatectl set-ntp true"
@@ -96,8 +96,8 @@ def _clock(workspace: Path) -> Check:
         then = datetime.fromtimestamp(newest).astimezone().strftime("%Y-%m-%d %H:%M")
         advice = f"the clock jumped back: {path} was written at {then}; runs would be listed in the wrong order"
         return Check("clock", "warning", value, advice, set_it)
-    if told := next(filter(None, map(_set_since, _newest_runs(workspace))), ""):
-        return Check("clock", "warning", value, told, set_it)
+    if advice := next(filter(None, map(_set_since, _newest_runs(workspace))), ""):
+        return Check("clock", "warning", value, advice, set_it)
     if _answer("timedatectl", "show", "--property=NTPSynchronized", "--value") == "no":
         return Check("clock", "warning", f"{value}, not synchronized", "it may jump while a run is on", set_it)
     return Check("clock", "ok", value)
@@ -133,7 +133,7 @@ def _written(path: Path) -> float:
 
 
 def _logout_kills() -> Iterator[Check]:
-    """systemd can be told to kill what a person leaves running at logout: a training with it."""
+    """systemd can be configured to kill what a person leaves running at logout: a training with it."""
     kills = login_session.kills_at_logout()
     if kills is None:
         return

@@ -81,7 +81,7 @@ def merged_card(package: Package, dtype: str, kept: float, licences: Sequence[st
         f"# {package.config.project}",
         _merged_opening(package, dtype, kept),
         "## Licence",
-        _licence_words(package, licence, licences),
+        _licence_sentence(package, licence, licences),
         *_evidence(
             package,
             f"Measured with the adapter on the base model held in {package.config.train.precision_mode}; the merged weights were "
@@ -123,7 +123,7 @@ def licence_of(base: BaseModel) -> str:
     return str(read_header(base.path).metadata.get("general.license") or "") if base.kind == "gguf" else ""
 
 
-def _licence_words(package: Package, licence: str, files: Sequence[str]) -> str:
+def _licence_sentence(package: Package, licence: str, files: Sequence[str]) -> str:
     name = f" ({plain(licence)})" if licence else ""
     beside = f" It lies here: {', '.join(plain(each) for each in files)}." if files else ""
     where = "" if licence or files else " It is told where the base model was published."
@@ -199,8 +199,8 @@ def _curated(answers: Sequence[dict[str, Any]]) -> str:
     before = sum(not answer["base_reasons"] for answer in answers)
     text = f"Curated prompts answered reasonably: {good} of {len(answers)} (base model: {before})."
     reasons = Counter(reason for answer in answers for reason in answer["tuned_reasons"])
-    told = [f"- {plain(reason)}" + (f" ({count} answers)" if count > 1 else "") for reason, count in reasons.most_common(10)]
-    return text + ("\n\nWhat was wrong with the others:\n\n" + "\n".join(told) if told else "")
+    items = [f"- {plain(reason)}" + (f" ({count} answers)" if count > 1 else "") for reason, count in reasons.most_common(10)]
+    return text + ("\n\nWhat was wrong with the others:\n\n" + "\n".join(items) if items else "")
 
 
 def _gates(package: Package) -> str:

@@ -1,7 +1,7 @@
 """The folder of a package: what in it is ours, what a person put there, and its checksums.
 
 `artifacts/<project>/` is replaced as a whole. Files that are not ours are carried over, files of ours that somebody edited are
-kept as `.bak`, and a folder that no pack has made is refused: a wrong `export.artifacts_dir` must not cost anybody's work.
+saved as `.bak`, and a folder that no pack has made is refused: a wrong `export.artifacts_dir` must not cost anybody's work.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def carry_over(old: Path, new: Path) -> list[str]:
         Names, as they are in `new`, of files of ours that had been edited.
     """
     ours = read_checksums(old)
-    kept = []
+    edited = []
     for path in _entries(old):
         name = str(path.relative_to(old))
         if name == CHECKSUMS or _is_same(path, new / name):
@@ -75,8 +75,8 @@ def carry_over(old: Path, new: Path) -> list[str]:
         target.parent.mkdir(parents=True, exist_ok=True)
         link(path, target)
         if name in ours:
-            kept.append(str(target.relative_to(new)))
-    return kept
+            edited.append(str(target.relative_to(new)))
+    return edited
 
 
 def _free_name(path: Path) -> Path:

@@ -69,7 +69,7 @@ def damage(folder: Path) -> str | None:
 
 
 def newest_whole(checkpoints: Path, passed_over: Callable[[Path, str], None]) -> Path | None:
-    """The newest checkpoint that is whole; each damaged one on the way is told to `passed_over` with what is wrong."""
+    """The newest checkpoint that is whole; each damaged one on the way is passed to `passed_over` with what is wrong."""
     for folder in reversed(all_of(checkpoints)):
         reason = damage(folder)
         if reason is None:
@@ -93,9 +93,9 @@ def rotate(checkpoints: Path, newest: int, keep: Collection[int]) -> None:
     Later steps than `newest` are of a course that a resume has left.
     """
     steps = [step_of(path) for path in all_of(checkpoints)]
-    kept = {*keep, *sorted(step for step in steps if step <= newest)[-KEPT_NEWEST:]}
+    retained = {*keep, *sorted(step for step in steps if step <= newest)[-KEPT_NEWEST:]}
     for path in all_of(checkpoints):
-        if step_of(path) not in kept or step_of(path) > newest:
+        if step_of(path) not in retained or step_of(path) > newest:
             _discard(path)
     clear_unfinished(checkpoints)
 

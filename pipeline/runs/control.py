@@ -27,7 +27,7 @@ def status_of(run: RunFolder, state: RunState) -> Status:
 def request_stop(run: RunFolder, mode: StopMode) -> None:
     """Ask the run to stop; it answers with a `StopAcknowledged` event at the end of the optimizer step.
 
-    Where the request can't be left in the folder, its process is told by signals.
+    Where the request can't be left in the folder, its process gets it as signals.
     """
     try:
         write_atomic(run.stop_request, mode + "\n")

@@ -23,7 +23,7 @@ def wait_for(
     stop: Callable[[], object],
     at_least_once: bool = False,
 ) -> None:
-    """Return once the disk of `folder` has `needed` bytes free; what waits, and that it goes on, is told as events.
+    """Return once the disk of `folder` has `needed` bytes free; what waits, and that it goes on, is emitted as events.
 
     Args:
         what: what cannot be written ("the checkpoint of step 40").

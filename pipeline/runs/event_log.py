@@ -176,7 +176,7 @@ class RunLog:
         self._reserve.hold()
 
     def emit(self, event: Event) -> None:
-        """Write one event as soon as there is room, then tell it to `also`.
+        """Write one event as soon as there is room, then pass it to `also`.
 
         Raises:
             Stopped: the person asked to stop while there was none.
@@ -195,7 +195,7 @@ class RunLog:
 
     def _write_when_there_is_room(self, event: Event) -> None:
         self._reserve.release()
-        if self.stop():  # how it ends fits into what was kept for it
+        if self.stop():  # how it ends fits into what was reserved for it
             self._writer.emit(event)
             return
         needed = _ENOUGH_BYTES + Reserve.BYTES

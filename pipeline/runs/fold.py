@@ -22,19 +22,19 @@ _TOGETHER = 1000
 _DEFAULTS: dict[str, float] = {"counted": True}
 
 
-def fold_lines(lines: Sequence[bytes], state: RunState, told: Callable[[Envelope], None] | None = None) -> None:
+def fold_lines(lines: Sequence[bytes], state: RunState, also: Callable[[Envelope], None] | None = None) -> None:
     """Fold whole lines of a log into `state`; those that can't be read are passed over.
 
     Args:
-        told: hears of each event but optimizer steps, after it was folded.
+        also: called with each event but optimizer steps, after it was folded.
     """
     for are_steps, group in groupby(lines, _is_step):
         for piece in _pieces(list(group)):
             if are_steps and _fold_steps(piece, state):
                 continue
             for envelope in filter(None, map(readable, piece)):
-                if _applied(envelope, state) and told and not are_steps:
-                    told(envelope)
+                if _applied(envelope, state) and also and not are_steps:
+                    also(envelope)
 
 
 def _applied(envelope: Envelope, state: RunState) -> bool:

@@ -1,4 +1,4 @@
-"""A run's fold, kept beside its log, so that a long run or a list of a thousand opens at once. Deleting it changes nothing.
+"""A run's fold, saved beside its log, so that a long run or a list of a thousand opens at once. Deleting it changes nothing.
 
 `state.cache` is two lines of JSON: how far in the log the fold reaches and what a list shows of the run; then the whole
 `RunState` but for its curves, which follow as the bytes of their doubles. It is never trusted: another version, a log that is
@@ -230,8 +230,8 @@ def _event(line: str, _: BinaryIO) -> Event:
     return envelope.event
 
 
-def _curve(told: list[Any], file: BinaryIO) -> Curve:
-    points, *names = told
+def _curve(header: list[Any], file: BinaryIO) -> Curve:
+    points, *names = header
     if points * len(names) > _size(Path(file.name)):
         raise ValueError("more points than there can be")
     curve = Curve(*names)

@@ -19,7 +19,7 @@ def card_held(device: Device, *, wait: bool, give_up: Callable[[], bool], emit: 
 
     Raises:
         EnvironmentFault: another run trains on it and `wait` is off.
-        Stopped: `give_up()` said so while waiting.
+        Stopped: `give_up()` was true while waiting.
     """
     if device.kind == "cpu":
         yield

@@ -1,4 +1,4 @@
-"""What happened to the machine since a run began, as far as it still tells: restarted, out of memory, a disk that failed, its
+"""What happened to the machine since a run began, as far as it still shows: restarted, out of memory, a disk that failed, its
 clock set. Why a run's process ended without a word, above all.
 
 At each start the run notes what it needs for that (`provenance`); whoever looks later compares.
@@ -26,7 +26,7 @@ def witnesses() -> dict[str, Any]:
 
 
 def why(run: RunFolder) -> str:
-    """One sentence, or "" where nothing on this machine tells. Only worth asking of a crashed run."""
+    """One sentence, or "" where nothing on this machine shows it. Only worth asking of a crashed run."""
     if disk.is_read_only(run.path):
         return "its disk is read-only now, so nothing more could be written: dmesg tells why"
     start = _last_start(run)
@@ -42,7 +42,7 @@ def why(run: RunFolder) -> str:
 def clock_moved_s(run: RunFolder) -> float:
     """Seconds by which the clock was set forward (or back: negative) since the run's last start; 0 where that is not known.
 
-    The moment the machine started lies still; told by a clock that was set in the meantime it moves.
+    The moment the machine started lies still; reckoned with a clock that was set in the meantime it moves.
     """
     start = _last_start(run)
     booted = start.get("booted")

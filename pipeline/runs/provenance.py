@@ -38,7 +38,7 @@ def of_this_process(root: Path, seed: int, device: str, command: str) -> dict[st
     """One entry, as JSON.
 
     Args:
-        root: the workspace, whose commit is told when it is a git checkout.
+        root: the workspace, whose commit is recorded when it is a git checkout.
         device: the name of the device that was chosen.
         command: what the person typed.
     """
@@ -152,10 +152,10 @@ def facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
 def _commit(entry: dict[str, Any]) -> str:
     """The code's commit, and the workspace's where that is another."""
     code, workspace = entry.get("code"), entry.get("workspace")
-    told = [_state(code)] if code else []
+    states = [_state(code)] if code else []
     if workspace and workspace != code:
-        told.append(_state(workspace) + (" (workspace)" if code else ""))
-    return ", ".join(told)
+        states.append(_state(workspace) + (" (workspace)" if code else ""))
+    return ", ".join(states)
 
 
 def _state(state: dict[str, Any]) -> str:
@@ -185,12 +185,12 @@ _PATH = re.compile(r"(?:~|(?<![\w.…]))/(?:[^\s/:'\"]+/)*([^\s/:'\"]*)")
 
 
 def differences(entries: list[dict[str, Any]]) -> list[str]:
-    """What of one start differs from the one before it, in words: `torch 2.12.0 → 2.13.0`."""
-    told: list[str] = []
+    """What of one start differs from the one before it: `torch 2.12.0 → 2.13.0`."""
+    changes: list[str] = []
     for before, after in itertools.pairwise(entries):
         old, new = _comparable(before), _comparable(after)
-        told += [f"{name} {old.get(name) or 'none'} → {new[name] or 'none'}" for name in new if new[name] != old.get(name)]
-    return told
+        changes += [f"{name} {old.get(name) or 'none'} → {new[name] or 'none'}" for name in new if new[name] != old.get(name)]
+    return changes
 
 
 def _comparable(entry: dict[str, Any]) -> dict[str, str]:

@@ -41,7 +41,7 @@ def _train_curve() -> Curve:
 
 @dataclass
 class RunState:
-    """Everything a view of a run shows. Times are seconds since 1970 UTC, as the events tell them."""
+    """Everything a view of a run shows. Times are seconds since 1970 UTC, as the events have them."""
 
     status: Status = "starting"
     project: str = ""
@@ -107,8 +107,8 @@ class RunState:
     @property
     def memory_limit(self) -> ev.MemoryRanOut | None:
         """How training goes on since its memory ran out; None while everything fits."""
-        told = (event for event in reversed(self.memory_ran_out) if event.place == "training" and event.answer != "done again")
-        return next(told, None)
+        limits = (event for event in reversed(self.memory_ran_out) if event.place == "training" and event.answer != "done again")
+        return next(limits, None)
 
     @property
     def current(self) -> StepName | None:

@@ -49,7 +49,7 @@ def is_unchanged(ctx: StepContext) -> bool:
 
 
 def run(ctx: StepContext) -> StepResult:
-    """Measure and write the report; when nothing has changed, tell what stands in it.
+    """Measure and write the report; when nothing has changed, emit what stands in it.
 
     Raises:
         MissingArtifact: there is no trained adapter, no prepared data or no base model.
@@ -59,7 +59,7 @@ def run(ctx: StepContext) -> StepResult:
     result = trained.require_trained(ctx)
     standing = read_report(result.run.eval_report)
     if standing is not None and is_unchanged(ctx):
-        return _told_again(ctx, standing)
+        return _emitted_again(ctx, standing)
     data = processed.find_processed(ctx.config, ctx.workspace)
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
@@ -118,7 +118,7 @@ def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
 # --------------------------------------------------------------------------------------------- held-out rows
 
 
-class _Rows:
+class _SplitRows:
     """The rows of a split, read from disk when asked for."""
 
     def __init__(self, dataset: Any) -> None:
@@ -144,7 +144,7 @@ def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split
         ctx.emit(StepProgress("evaluate", done, len(lengths), "rows", split))
 
     # As many tokens as the shortest forward pass of training had: without gradients they always fit.
-    base, tuned = compare(model, _Rows(data.dataset(split)), lengths, ctx.config.data.max_seq_len, progress)
+    base, tuned = compare(model, _SplitRows(data.dataset(split)), lengths, ctx.config.data.max_seq_len, progress)
     figures = {
         "rows": len(lengths),
         "tokens": base.tokens,
@@ -164,7 +164,7 @@ def _measured(split: Split, figures: dict[str, Any]) -> HeldOut:
     return HeldOut(split, figures["rows"], figures["tokens"], base, tuned, figures["base_accuracy"], figures["tuned_accuracy"])
 
 
-def _told_again(ctx: StepContext, report: dict[str, Any]) -> StepResult:
+def _emitted_again(ctx: StepContext, report: dict[str, Any]) -> StepResult:
     """The events of a report that stands: a run that did only some steps again shows all of its results."""
     for split in SPLITS:
         if report[split] is not None:

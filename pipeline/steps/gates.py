@@ -41,7 +41,7 @@ def is_unchanged(ctx: StepContext) -> bool:
 
 
 def run(ctx: StepContext) -> GatesResult:
-    """Judge, tell and write the report. A failed gate is a result, not an error.
+    """Judge, emit the verdicts and write the report. A failed gate is a result, not an error.
 
     Raises:
         MissingArtifact: the run has not been evaluated.

@@ -15,7 +15,7 @@ from pipeline.system.gpu import choose_device
 
 
 def run(ctx: StepContext) -> StepResult:
-    """Make the plan, write it, tell it.
+    """Make the plan, write it, emit it.
 
     Raises:
         MissingArtifact: the model's sizes are not known before it is downloaded (only when the step runs by itself; in a run the

@@ -26,7 +26,7 @@ from pipeline.system import faults as machine_faults
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
 
-_REASONS_TOLD = 12  # the report has all of them
+_REASONS_SHOWN = 12  # the report has all of them
 
 
 def run(ctx: StepContext) -> StepResult:
@@ -45,8 +45,8 @@ def run(ctx: StepContext) -> StepResult:
     found = processed.read_processed(folder)
     data = found or _make(ctx, base, raw, folder, digest)
     if found and processed.raw_digest_now(raw) != digest:
-        words = "has changed since the run began: it goes on with the rows as they were prepared then"
-        ctx.emit(Note(f"data.raw_path: {raw} {words}", "warning"))
+        change = "has changed since the run began: it goes on with the rows as they were prepared then"
+        ctx.emit(Note(f"data.raw_path: {raw} {change}", "warning"))
     if ctx.run:
         files.write_json(ctx.run.preprocess_report, data.report)
     return StepResult("unchanged" if found else "done", _summary(data.report))
@@ -73,7 +73,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     reader = reader_of(raw)
-    rows = reader.count(raw)  # first: a damaged array is told before anybody has waited for the tokenizer
+    rows = reader.count(raw)  # first: a damaged array is reported before anybody has waited for the tokenizer
     tokenizer = ChatTokenizer.load(base)
     stopped = Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
     progress = Progress(ctx, "preprocess", rows, "rows", stopped=stopped)
@@ -92,7 +92,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
             f"preparing the data failed: {error.filename or folder}: {error.strerror or error}", "humigence doctor"
         )
         raise machine_faults.as_fault(error, folder) or other from error
-    _tell(ctx, report, reader.notice)
+    _emit_notes(ctx, report, reader.notice)
     return ProcessedData(folder, folder.name, report)
 
 
@@ -113,14 +113,14 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
     }
 
 
-def _tell(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
+def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
     """What a person should know before training on it."""
     if notice:
         ctx.emit(Note(f"{report['raw_path']} {notice}: all of its {report['rows']} rows are read"))
     rejected = report["rejected_in_words"]
     if rejected:
-        more = [f"{len(rejected) - _REASONS_TOLD} more reasons"] if len(rejected) > _REASONS_TOLD else []
-        reasons = "".join(f"\n  {words}" for words in rejected[:_REASONS_TOLD] + more)
+        more = [f"{len(rejected) - _REASONS_SHOWN} more reasons"] if len(rejected) > _REASONS_SHOWN else []
+        reasons = "".join(f"\n  {reason}" for reason in rejected[:_REASONS_SHOWN] + more)
         ctx.emit(Note(f"{report['rejected_rows']} of {report['rows']} rows left out{reasons}", "warning"))
     if report["turn_by_turn"]:
         ctx.emit(

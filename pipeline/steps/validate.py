@@ -1,4 +1,4 @@
-"""Step 1, validate: everything that can be known to go wrong, told at once, before anything heavy is loaded or downloaded."""
+"""Step 1, validate: everything that can be known to go wrong, reported at once, before anything heavy is loaded or downloaded."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def _all_of(problems: list[HumigenceError]) -> HumigenceError:
         return problems[0]
     classes: tuple[type[HumigenceError], ...] = (BadInput, EnvironmentFault, MissingArtifact)
     kind = next(each for each in classes if any(isinstance(problem, each) for problem in problems))
-    told = [f"  {problem.message}" + (f"\n    {problem.hint}" if problem.hint else "") for problem in problems]
-    return kind(f"{len(problems)} problems\n" + "\n".join(told), "mend these, then humigence validate looks again")
+    entries = [f"  {problem.message}" + (f"\n    {problem.hint}" if problem.hint else "") for problem in problems]
+    return kind(f"{len(problems)} problems\n" + "\n".join(entries), "mend these, then humigence validate looks again")
 
 
 # ------------------------------------------------------------------------------------------------- settings
@@ -226,7 +226,7 @@ def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:
 
 
 def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
-    """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only told."""
+    """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only reported."""
     if note := source.another_file(ctx.config, ctx.workspace):
         ctx.emit(Note(note, "warning"))
     with source.as_file(ctx.config, ctx.workspace) as path:

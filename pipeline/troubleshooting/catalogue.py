@@ -1,6 +1,6 @@
 """The catalogue of errors: what a person reads, why, and what to do; docs/troubleshooting.md and `humigence errors` come from it.
 
-A test finds every error the source can raise and asks that its first line is told here, and that nothing is told which is never
+A test finds every error the source can raise and asks that its first line is listed here, and nothing else that is never
 raised. To add an error: raise it, run `pytest tests/pipeline/troubleshooting`, and put the line it prints into `reads` of a
 trouble that is the same for the reader, or of a new one.
 """
@@ -26,7 +26,7 @@ TROUBLES = tuple(trouble for section in SECTIONS.values() for trouble in section
 
 
 def find_trouble(message: str) -> Trouble | None:
-    """The trouble that an error's message tells of, by its most telling words; None when no trouble tells it."""
+    """The trouble that an error's message belongs to, by the longest pattern it fits; None when it fits none."""
     line = message.splitlines()[0] if message else ""
     fitting = [(len(read), trouble) for trouble in TROUBLES for read in trouble.reads if pattern(read).fullmatch(line)]
     return max(fitting, key=lambda each: each[0])[1] if fitting else None

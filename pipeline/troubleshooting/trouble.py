@@ -13,7 +13,7 @@ class Trouble:
 
     Attributes:
         reads: first lines of the errors, `…` for what differs each time.
-        raised_in: files that raise errors without words of their own: `reads` tells what those are put together from.
+        raised_in: files that raise errors without text of their own: `reads` says what those are put together from.
     """
 
     reads: tuple[str, ...]

@@ -44,11 +44,11 @@ class Format:
         title: what a person calls it, with "the" before it.
         doing: what making it is called, while it lasts.
         command: makes it of a result that is packaged already.
-        needs_bytes: of disk, to write it beside the adapter; what `watch` is told adds up to no more.
+        needs_bytes: of disk, to write it beside the adapter; what `watch` is called with adds up to no more.
         write: fills its folder in the package at `folder`, which is new.
         ready: (older package, its manifest, package) -> whether what lies in it is what would be written, every byte.
         reuse: as `write`, of what is `ready` in the package at `old`.
-        summary: of its record, a few words for the end of the step.
+        summary: of its record, a phrase for the end of the step.
         warning: of its record, a sentence a person should read; empty for none.
     """
 
