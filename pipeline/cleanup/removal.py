@@ -20,7 +20,12 @@ _START_S = 10.0  # how long somebody else's start is waited for
 
 
 def require_removable(workspace: Workspace, run: RunFolder) -> None:
-    """Raises `EnvironmentFault` for a run that is on, `BadInput` for one that a package needs or that lies elsewhere."""
+    """Refuse to remove what is needed.
+
+    Raises:
+        EnvironmentFault: the run is on.
+        BadInput: a package needs it, or it lies in another workspace.
+    """
     name = f"{run.project}/{run.run_id}"
     if run not in store.runs_of(workspace):
         raise BadInput(f"{run.path} is no run of this folder", "humigence runs lists them")
@@ -41,7 +46,8 @@ def remove_run(workspace: Workspace, run: RunFolder) -> None:
     """Delete a run, if nothing needs it at this moment.
 
     Raises:
-        BadInput, EnvironmentFault: something does, or the disk refuses.
+        BadInput: a package needs it.
+        EnvironmentFault: it is on, or the disk refuses.
     """
     with _no_starts(workspace, [run.project]):
         require_removable(workspace, run)
@@ -50,6 +56,11 @@ def remove_run(workspace: Workspace, run: RunFolder) -> None:
 
 def prune(workspace: Workspace, asked: Pruning, *, keep: int = KEPT_NEWEST, project: str | None = None) -> Pruning:
     """Remove what was asked for as far as the plan made now agrees: between question and answer a run may have begun.
+
+    Args:
+        asked: the plan a person agreed to.
+        keep: runs of each project that stay, as in that plan.
+        project: the only one whose runs go, as in that plan; None for all.
 
     Returns:
         What was removed, and what stays.

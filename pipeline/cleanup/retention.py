@@ -205,7 +205,11 @@ def _shared(folder: Path, workspace: Workspace) -> str:
 
 
 def left_over(workspace: Workspace, staying: Iterable[RunFolder]) -> Iterator[Path]:
-    """What killed processes left: half-made folders, runs without a config, half-saved checkpoints of runs that are not on."""
+    """What killed processes left: half-made folders, runs without a config, half-saved checkpoints of runs that are not on.
+
+    Args:
+        staying: the runs that are not removed anyway.
+    """
     for place in places(workspace):
         yield from files.left_behind(place)
     for project in projects(workspace):

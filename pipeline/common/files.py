@@ -97,14 +97,23 @@ def _flush(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any, *, keep_backup: bool = False) -> None:
-    """`write_atomic` of an indented JSON document."""
+    """`write_atomic` of an indented JSON document.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A file name that is not UTF-8 holds lone surrogates; this spells them as JSON does: \udce9.
     write_atomic(path, text.encode("utf-8", "backslashreplace"), keep_backup=keep_backup)
 
 
 def read_json(path: Path) -> Any:
-    """The document at `path`. Raises `FileNotFoundError` and `json.JSONDecodeError`."""
+    """The document at `path`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        json.JSONDecodeError, UnicodeDecodeError: it is damaged.
+    """
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -90,7 +90,11 @@ def loss(value: float | None) -> str:
 
 
 def gate_value(value: float | None, unit: str) -> str:
-    """What a gate measured, `13.8 %`; a dash where there was no evidence."""
+    """What a gate measured, `13.8 %`; a dash where there was no evidence.
+
+    Args:
+        unit: what follows the number: "%".
+    """
     if value is None:
         return "–"
     return f"{value:.1f} {unit}" if math.isfinite(value) else "not finite"

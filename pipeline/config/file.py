@@ -64,7 +64,11 @@ def shipped(relative: str) -> Path:
 
 
 def find_file(path: str, root: Path) -> Path | None:
-    """`path` below `root`, else the shipped file of that name, else None."""
+    """`path` below `root`, else the shipped file of that name, else None.
+
+    Args:
+        path: relative to `root`, or absolute.
+    """
     candidates = (root / path, shipped(path))
     return next((file for file in candidates if file.is_file()), None)
 
@@ -78,7 +82,11 @@ class Loaded:
 
 
 def load(path: str, root: Path | None = None) -> Config:
-    """The config of `load_noted`."""
+    """The config of `load_noted`.
+
+    Raises:
+        BadInput: as `load_noted`.
+    """
     return load_noted(path, root).config
 
 
@@ -390,7 +398,11 @@ def _replaced(config: Config, key: str, value: Any) -> dict[str, Any]:
 
 
 def save(config: Config, path: str, root: Path | None = None) -> Path:
-    """Write the whole config below `root` (the current folder), the older file stays as `.bak`. Returns where."""
+    """Write the whole config to `path` below `root` (the current folder) and return where; the older file stays as `.bak`.
+
+    Raises:
+        OSError: the folder can't be written to.
+    """
     target = (root or Path.cwd()) / path
     write_json(target, config.to_json(), keep_backup=True)
     return target

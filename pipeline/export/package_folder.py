@@ -49,7 +49,10 @@ def read_checksums(folder: Path) -> dict[str, str]:
 
 
 def differing(folder: Path, names: Collection[str] | None = None) -> list[str]:
-    """Names of files, of all or of `names`, that are missing or are not as they were packed."""
+    """Names of files, of all or of `names`, that are missing or are not as they were packed.
+
+    Reads every byte of them. Empty, too, where the list of checksums is missing.
+    """
     listed = read_checksums(folder).items()
     asked = [(name, digest) for name, digest in listed if names is None or name in names]
     return [name for name, digest in asked if not (folder / name).is_file() or sha256_file(folder / name) != digest]

@@ -43,7 +43,12 @@ def all_of(checkpoints: Path) -> list[Path]:
 
 @contextmanager
 def new_checkpoint(checkpoints: Path, step: int) -> Iterator[Path]:
-    """A folder to fill; it appears under its name, with its manifest, when the block ends. When that raises, nothing does."""
+    """A folder to fill; it appears under its name, with its manifest, when the block ends. When that raises, nothing does.
+
+    Args:
+        checkpoints: the run's folder of checkpoints.
+        step: optimizer steps that were done.
+    """
     with new_folder(checkpoints / folder_name(step)) as folder:
         yield folder
         files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in sorted(folder.iterdir())}
@@ -69,7 +74,10 @@ def damage(folder: Path) -> str | None:
 
 
 def newest_whole(checkpoints: Path, passed_over: Callable[[Path, str], None]) -> Path | None:
-    """The newest checkpoint that is whole; each damaged one on the way is passed to `passed_over` with what is wrong."""
+    """The newest checkpoint that is whole; each damaged one on the way is passed to `passed_over` with what is wrong.
+
+    Reads every byte of each one it looks at, for its sha256.
+    """
     for folder in reversed(all_of(checkpoints)):
         reason = damage(folder)
         if reason is None:
@@ -90,7 +98,9 @@ def set_aside(folder: Path) -> Path:
 def rotate(checkpoints: Path, newest: int, keep: Collection[int]) -> None:
     """Delete all but the two newest up to step `newest` and those in `keep`, and what killed saves left behind.
 
-    Later steps than `newest` are of a course that a resume has left.
+    Args:
+        newest: optimizer step of the course that goes on; later ones are of a course that a resume has left.
+        keep: steps whose checkpoints stay however old they are: the best one.
     """
     steps = [step_of(path) for path in all_of(checkpoints)]
     retained = {*keep, *sorted(step for step in steps if step <= newest)[-KEPT_NEWEST:]}

@@ -28,6 +28,12 @@ def request_stop(run: RunFolder, mode: StopMode) -> None:
     """Ask the run to stop; it answers with a `StopAcknowledged` event at the end of the optimizer step.
 
     Where the request can't be left in the folder, its process gets it as signals.
+
+    Args:
+        mode: "save" writes a checkpoint first, "abort" does not.
+
+    Raises:
+        OSError: the folder takes no request, and there is no other process to signal.
     """
     try:
         write_atomic(run.stop_request, mode + "\n")

@@ -261,6 +261,9 @@ def follow(run: RunFolder, every_s: float = 0.2) -> Iterator[list[Envelope]]:
     """Batches of new events until the run ends or its process is gone; an empty batch when nothing is new.
 
     The last batch may be empty: the caller then asks `status_of`.
+
+    Args:
+        every_s: seconds between looks at a log that does not grow.
     """
     reader = EventReader(run)
     while True:

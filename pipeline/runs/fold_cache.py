@@ -122,7 +122,12 @@ def unread_bytes(run: RunFolder) -> int:
 
 
 def save(run: RunFolder, state: RunState, offset: int) -> None:
-    """Write the cache; a folder that can't be written to just has none."""
+    """Write the cache; a folder that can't be written to just has none.
+
+    Args:
+        state: the fold of the log's first `offset` bytes.
+        offset: bytes, at the end of a line.
+    """
     summary = dataclasses.asdict(summarize(state))
     finite = {key: value for key, value in summary.items() if not isinstance(value, float) or value - value == 0}
     head = {"version": _version(state), "offset": offset, "mark": _mark(run.events, offset), "summary": finite}

@@ -17,6 +17,11 @@ from pipeline.system.gpu import Device
 def card_held(device: Device, *, wait: bool, give_up: Callable[[], bool], emit: Callable[[Event], None]) -> Iterator[None]:
     """Hold the device against other trainings of this user; the CPU is nobody's.
 
+    Args:
+        wait: queue behind the run that trains on it, instead of failing.
+        give_up: asked ten times a second while waiting.
+        emit: gets a `Note` of what is waited for.
+
     Raises:
         EnvironmentFault: another run trains on it and `wait` is off.
         Stopped: `give_up()` was true while waiting.

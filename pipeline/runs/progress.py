@@ -49,7 +49,15 @@ class Progress:
             self._look_and_emit()
 
     def reach(self, done: int, what: str) -> None:
-        """`done` is done, now by doing `what`; the end is always an event. Raises `stopped`."""
+        """Set how much is done; the end is always an event.
+
+        Args:
+            done: in the unit of `total`.
+            what: what is done from here on.
+
+        Raises:
+            Stopped: the person asked to stop.
+        """
         self.done, self._what = done, what
         if self._throttle.is_due() or done >= self.total:
             self._look_and_emit()

@@ -103,7 +103,11 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def record(run: RunFolder, entry: dict[str, Any]) -> None:
-    """Add an entry to the run's `meta.json`, whatever state that file is in."""
+    """Add an entry to the run's `meta.json`, whatever state that file is in.
+
+    Args:
+        entry: of one start, as `of_this_process` gives it.
+    """
     meta = _meta(run)
     write_json(run.meta, meta | {"starts": [*_starts(meta), entry]})
 

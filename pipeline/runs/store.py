@@ -25,7 +25,14 @@ _STAMP_WIDTH = len("2026-01-01_00-00-00")
 
 
 def create(workspace: Workspace, config: Config, meta: dict[str, Any]) -> RunFolder:
-    """A new run folder, readable by its owner only, holding `config.json` and `meta.json`."""
+    """A new run folder, readable by its owner only, holding `config.json` and `meta.json`.
+
+    Args:
+        meta: what `meta.json` holds, as JSON.
+
+    Raises:
+        OSError: the workspace can't be written to.
+    """
     folder = _unused_folder(workspace.project(config.project))
     run = RunFolder(folder)
     write_json(run.meta, meta)

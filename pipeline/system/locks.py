@@ -65,7 +65,12 @@ def try_lock(path: Path) -> FileLock | None:
 
 
 def wait_lock(path: Path, *, give_up: Callable[[], bool] = lambda: False, every_s: float = 0.1) -> FileLock | None:
-    """Take the lock as soon as it is free; None when `give_up()` says so first."""
+    """Take the lock as soon as it is free; None when `give_up()` is true first.
+
+    Args:
+        path: the lock file; made where it is missing.
+        every_s: seconds between attempts.
+    """
     while (lock := try_lock(path)) is None:
         if give_up():
             return None

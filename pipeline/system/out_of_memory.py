@@ -94,7 +94,12 @@ def in_halves(
 
 
 def while_there_is_room(values: Iterator[T], fault: Callable[[], Exception]) -> Iterator[T]:
-    """`values` until memory runs out, then `fault()` is raised."""
+    """`values` until memory runs out, then `fault()` is raised.
+
+    Args:
+        values: work that is done as they are asked for.
+        fault: makes the error that is raised.
+    """
     while (value := unless_short(lambda: next(values, _END))) is not _END:
         if value is NO_ROOM:
             raise fault()

@@ -1,8 +1,8 @@
 """The catalogue of errors: what a person reads, why, and what to do; docs/troubleshooting.md and `humigence errors` come from it.
 
-A test finds every error the source can raise and asks that its first line is listed here, and nothing else that is never
-raised. To add an error: raise it, run `pytest tests/pipeline/troubleshooting`, and put the line it prints into `reads` of a
-trouble that is the same for the reader, or of a new one.
+A test finds every error the source can raise and asks that its first line is listed here, and that no line is
+listed which is never raised. To add an error: raise it, run `pytest tests/pipeline/troubleshooting`, and put the line it prints
+into `reads` of a trouble that is the same for the reader, or of a new one.
 """
 
 from __future__ import annotations

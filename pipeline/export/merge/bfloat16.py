@@ -14,14 +14,22 @@ _AS_NUMPY = {"F32": "<f4", "F16": "<f2"}
 
 
 def widened(data: Any, dtype: str) -> NDArray[np.float32]:
-    """The numbers in `data` (bytes, or an array of them), flat; exact."""
+    """The numbers in `data` (bytes, or an array of them), flat; exact.
+
+    Args:
+        dtype: of `NAMES`, as safetensors calls it; little-endian.
+    """
     if dtype == "BF16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
     return np.frombuffer(data, _AS_NUMPY[dtype]).astype(np.float32)
 
 
 def narrowed(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
-    """Finite numbers as they lie in a file, each rounded to the nearest, ties to even. Too large ones become infinite."""
+    """Finite numbers as they lie in a file, each rounded to the nearest, ties to even. Too large ones become infinite.
+
+    Args:
+        dtype: of `NAMES`; for BF16 the result is their bits as uint16.
+    """
     if dtype == "BF16":
         bits = np.ascontiguousarray(values).view(np.uint32)
         to_even = ((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF)

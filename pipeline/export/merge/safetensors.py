@@ -146,6 +146,11 @@ def _rows(
 def merge_files(files: Sequence[Path], adapter: Adapter, folder: Path, watch: Watch) -> Tally:
     """Write each of a model's safetensors files anew into `folder`: the same name, header and places, the sums in their place.
 
+    Args:
+        files: the base model's, in F32, F16 or BF16 where the adapter adds to a weight; summed in float32, rounded once.
+        folder: another one than theirs, without files of these names.
+        watch: called with the bytes of each tensor when it is written.
+
     Raises:
         BadInput: the adapter belongs to another model, a weight it adds to is no plain float, a sum is not finite.
         OutOfMemory: not even one row of a weight finds room.
