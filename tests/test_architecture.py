@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import file as config_file
+from pipeline.config import keys as config_keys
 from tests.processes import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def _blocks() -> Iterator[str]:
 def _named(block: str) -> tuple[list[Path], list[str]]:
     """The files and folders a block names, and its symbols: all code that is neither a setting nor a command."""
     code = re.findall(r"`([^`]+)`", block)
-    settings = {key.name for key in config_file.keys()}  # noqa: SIM118  a function, no dict
+    settings = {key.name for key in config_keys.every_key()}
     paths = [ROOT / each for each in code if _PATH.fullmatch(each)]
     others = {*settings, "events.jsonl", "humigence", "typer", "humigence_tui", "screens", "pipeline"}
     bare = (re.sub(r"\(.*\)( -> .*)?$", "", each) for each in code if not _PATH.fullmatch(each))

@@ -11,6 +11,7 @@ from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath,
 from humigence_tui.cli.shared.output import out, out_json, out_piece, say, table
 from pipeline.common.redact import redact
 from pipeline.config import file as config_file
+from pipeline.config import keys as config_keys
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -24,7 +25,7 @@ def view(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     if as_json:
         out_json(_hidden(settings.to_json()))
         return
-    listed = config_file.keys()
+    listed = config_keys.every_key()
     rows = [(key.name, as_typed(_hidden(config_file.get(settings, key.name)))) for key in listed]
     for line in table(rows):
         out(line)
@@ -69,7 +70,7 @@ def keys(
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table for documentation.")] = False,
 ) -> None:
     """Every setting: default, what is allowed, what it does."""
-    listed = list(config_file.keys())
+    listed = list(config_keys.every_key())
     if markdown:
         out_piece(markdown_table())
         return
@@ -91,7 +92,7 @@ def _hidden(value: Any) -> Any:
     return [_hidden(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def key_json(key: config_file.Key) -> dict[str, Any]:
+def key_json(key: config_keys.Key) -> dict[str, Any]:
     """A setting as `config keys --json` lists it."""
     default = list(key.default) if isinstance(key.default, tuple) else key.default
     described = {"key": key.name, "default": default, "allowed": key.allowed, "level": key.level, "help": key.help}
@@ -101,7 +102,7 @@ def key_json(key: config_file.Key) -> dict[str, Any]:
 def markdown_table() -> str:
     """The settings as docs/settings.md shows them."""
     lines = ["| key | default | allowed | |", "| --- | --- | --- | --- |"]
-    for key in config_file.keys():  # noqa: SIM118  a function, no dict
+    for key in config_keys.every_key():
         help_ = key.help + (" *(basic)*" if key.level == "basic" else "")
         cells = (f"`{key.name}`", f"`{as_typed(key_json(key)['default'])}`", key.allowed, help_)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

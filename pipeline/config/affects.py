@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, cast
 
-from pipeline.config.file import fields
+from pipeline.config.keys import fields
 from pipeline.config.schema import Config, Result
 
 Document = dict[str, Any]

@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ValidationError
 
 from pipeline.common.errors import BadInput
 from pipeline.common.files import write_json
 from pipeline.common.strict_json import DuplicateKey, keys_once
 from pipeline.config import legacy
-from pipeline.config.schema import Config, Level, Result
+from pipeline.config.keys import allowed_values, every_key, field_at, section_at
+from pipeline.config.schema import Config
 
 DEFAULT_CONFIG = "configs/humigence.basic.json"
 # More than any real config; a wrong file (a model, a data set) is refused before it is parsed.
@@ -40,22 +40,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.key or 'config'}: {self.message}"
-
-
-@dataclass(frozen=True)
-class Key:
-    """One setting by its dotted name, as `config keys` lists it and a form shows it.
-
-    Attributes:
-        affects: results that are made anew when its value changes.
-    """
-
-    name: str
-    default: Any
-    help: str
-    level: Level
-    allowed: str
-    affects: tuple[Result, ...]
 
 
 def shipped(relative: str) -> Path:
@@ -208,7 +192,7 @@ def _dotted(location: tuple[str | int, ...]) -> str:
 def _nearest(name: str) -> str:
     """ ", did you mean …?" with the closest known key, or nothing."""
     last = name.rsplit(".", 1)[-1]
-    names = [key.name for key in keys()]
+    names = [key.name for key in every_key()]
     names += sorted({name.rpartition(".")[0] for name in names} - {""})
     by_last = {key.rsplit(".", 1)[-1]: key for key in names}
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
@@ -222,96 +206,6 @@ def _short(value: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- keys, by dotted name
-
-
-def section_at(name: str) -> type[BaseModel] | None:
-    """The section a dotted name stands for (`""` is the whole config), or None when it is not a section."""
-    model: type[BaseModel] = Config
-    for part in filter(None, name.split(".")):
-        field = _field_of(model, part)
-        if field is None or not _is_section(field):
-            return None
-        model = field.annotation  # type: ignore[assignment]  # checked by _is_section
-    return model
-
-
-def field_at(name: str) -> FieldInfo | None:
-    """The field behind a dotted name, or None when there is none."""
-    section, _, last = name.rpartition(".")
-    model = section_at(section)
-    return _field_of(model, last) if model else None
-
-
-def _field_of(model: type[BaseModel], name: str) -> FieldInfo | None:
-    return next((field for key, field in model.model_fields.items() if (field.alias or key) == name), None)
-
-
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-
-
-def fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """The dotted name and the field of every setting, in the order of the sections."""
-    for python_name, field in model.model_fields.items():
-        name = prefix + (field.alias or python_name)
-        if _is_section(field):
-            yield from fields(field.annotation, name + ".")  # type: ignore[arg-type]  # checked by _is_section
-        else:
-            yield name, field
-
-
-def keys() -> Iterator[Key]:
-    """Every setting in the order of the sections."""
-    for name, field in fields():
-        declared: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]  # by `schema.setting`
-        yield Key(
-            name, field.default, field.description or "", declared["level"], allowed_values(field), tuple(declared["affects"])
-        )
-
-
-def allowed_values(field: FieldInfo) -> str:
-    """What a field takes, as text: choices, or the type with its bounds."""
-    if _is_section(field):
-        return "an object"
-    extra = field.json_schema_extra
-    if isinstance(extra, dict) and extra.get("allowed"):
-        return str(extra["allowed"])
-    schema = TypeAdapter(_annotated(field)).json_schema()
-    return _schema_text(schema)
-
-
-def _annotated(field: FieldInfo) -> Any:
-    annotation: Any = field.annotation
-    for constraint in field.metadata:
-        annotation = Annotated[annotation, constraint]
-    return annotation
-
-
-def _schema_text(schema: dict[str, Any]) -> str:
-    if "anyOf" in schema:
-        # A bound on the whole union is repeated by pydantic in each branch it fits.
-        return " or ".join(filter(None, (_schema_text(branch) for branch in schema["anyOf"])))
-    if "enum" in schema:
-        return ", ".join(map(str, schema["enum"]))
-    if "const" in schema:
-        return str(schema["const"])
-    if schema.get("type") == "array":
-        least = ", at least one" if schema.get("minItems") else ""
-        return f"list of: {_schema_text(schema.get('items', {}))}{least}"
-    names = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
-    name = names.get(schema.get("type", ""), "")
-    if schema.get("minLength"):
-        return f"{name}, not empty"
-    bounds = [
-        f"{sign} {_number_text(schema[key])}"
-        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-        if key in schema
-    ]
-    return f"{name} {' and '.join(bounds)}".strip()
-
-
-def _number_text(number: float) -> str:
-    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def full_key(name: str) -> str:

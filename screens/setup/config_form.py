@@ -22,6 +22,7 @@ from textual.widgets import Input, Static
 
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
+from pipeline.config import keys as config_keys
 from screens.setup.form_values import Draft, Field, default_words, fields, word
 from screens.widgets.choices import Choices, Option
 
@@ -59,7 +60,7 @@ def section_title(section: str) -> str:
 
 def section_help(section: str) -> str:
     """What the config model says of the section."""
-    found = config_file.field_at(section) if section else None
+    found = config_keys.field_at(section) if section else None
     text = (found.description or "") if found else ""
     return "" if text.strip(".") == section_title(section) else text
 

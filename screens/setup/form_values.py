@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from pipeline.config import file as config_file
+from pipeline.config import keys as config_keys
 from pipeline.config.schema import Config, Level
 
 # How a setting is entered: one of a few values, several of a few, a list of names, a number, any text.
@@ -51,12 +52,12 @@ class Field:
 @lru_cache(maxsize=1)
 def fields() -> dict[str, Field]:
     """Every setting by its dotted name, in the order of the config."""
-    listed = config_file.keys()
+    listed = config_keys.every_key()
     return {key.name: _field(key) for key in listed}
 
 
-def _field(key: config_file.Key) -> Field:
-    found = config_file.field_at(key.name)
+def _field(key: config_keys.Key) -> Field:
+    found = config_keys.field_at(key.name)
     assert found is not None  # keys() lists what field_at finds
     kind, options, optional = _kind(found.annotation)
     default = list(key.default) if isinstance(key.default, tuple) else key.default

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.config import affects
 from pipeline.config.affects import affected, in_order, settings_of
-from pipeline.config.file import keys, with_value
+from pipeline.config.file import with_value
+from pipeline.config.keys import every_key
 from pipeline.config.schema import Config, Result, setting
 from tests.pipeline.config.fingerprints import fingerprints, hold_files
 
@@ -97,7 +98,7 @@ def test_what_was_made_before_is_found(name: str, document: dict[str, Any], expe
 def test_every_setting_declares_what_it_affects() -> None:
     with pytest.raises(TypeError, match="affects"):
         setting(1, "A setting.")  # type: ignore[call-arg]
-    assert set(affected()) == {key.name for key in keys()} == set(OTHER), "each has another value here"
+    assert set(affected()) == {key.name for key in every_key()} == set(OTHER), "each has another value here"
     assert {each for results in affected().values() for each in results} == set(typing.get_args(Result))
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.common.errors import BadInput
 from pipeline.config import file as config_file
+from pipeline.config import keys as config_keys
 from pipeline.config import legacy
 from pipeline.config.schema import Config
 from tests.processes import ROOT
@@ -65,11 +66,13 @@ def test_the_first_humigences_own_config_is_todays_defaults_but_for_what_it_fixe
         "train.eval_every_steps": 500,
         "train.save_every_steps": 500,
     }
-    assert {key.name: config_file.get(config, key.name) for key in config_file.keys() if key.name in fixed} == fixed  # noqa: SIM118
+    assert {key.name: config_file.get(config, key.name) for key in config_keys.every_key() if key.name in fixed} == fixed
     for key, value in fixed.items():
         assert config_file.get(config, key) == value
     plain = Config()
-    different = [key.name for key in config_file.keys() if config_file.get(config, key.name) != config_file.get(plain, key.name)]  # noqa: SIM118
+    different = [
+        key.name for key in config_keys.every_key() if config_file.get(config, key.name) != config_file.get(plain, key.name)
+    ]
     assert set(different) == set(fixed)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import file as config_file
+from pipeline.config import keys as config_keys
 from pipeline.runs.events import GateJudged, Packed
 from screens.run.compare import difference_rows
 from screens.run.gates_text import measured, needed
@@ -83,7 +83,7 @@ async def test_runs_are_compared_by_curve_and_by_setting(records: Records, size:
             "■ stopped",
             "train.lora.r",
             "64",
-            f"the other {len(list(config_file.keys())) - 2} settings are the same",
+            f"the other {len(list(config_keys.every_key())) - 2} settings are the same",
         ):
             assert words in text, text
         assert screen.chart.limits == (0.0, 1204.0)

@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field as PydanticField
 
 from pipeline.config import file as config_file
+from pipeline.config import keys as config_keys
 from pipeline.config.schema import Config
 from screens.setup import form_values
 from screens.setup.form_values import Draft, Field, as_entry, as_value, fields
@@ -15,7 +16,7 @@ from tests.screens.setup.conftest import another_value
 
 
 def test_every_setting_of_the_model_is_a_field_of_the_form() -> None:
-    listed = config_file.keys()
+    listed = config_keys.every_key()
     assert list(fields()) == [key.name for key in listed]
 
 
