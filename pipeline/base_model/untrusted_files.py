@@ -90,7 +90,8 @@ def weights_problem(path: Path) -> str:
         begins = file.read(40)
     if begins.startswith(b"version https://git-lfs"):
         return f"{path.name} is a Git LFS pointer, not the weights: run git lfs pull"
-    if begins.startswith(_PICKLE_BEGINS) or begins.startswith(b"PK\x03\x04"):
+    # A header may be as long as a pickle's first bytes say (1,152 is \x80\x04); only a header goes on with a brace.
+    if begins[8:9] != b"{" and begins.startswith((*_PICKLE_BEGINS, b"PK\x03\x04")):
         return f"{path.name} is a pickle under the name of safetensors; loading one can run code, so it is not read"
     try:
         header, start = safetensors_header(path)

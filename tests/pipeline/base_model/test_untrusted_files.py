@@ -98,6 +98,19 @@ def test_a_zipped_pickle_is_refused_under_the_name_of_safetensors(folder: Path, 
     assert "is a pickle under the name of safetensors" in refused(folder)
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580])
+def test_a_header_whose_length_looks_like_a_pickle_is_a_header(folder: Path, length: int) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (before,) = struct.unpack("<Q", whole[:8])
+    entries = json.loads(whole[8 : 8 + before])
+    first = min((key for key in entries if key != "__metadata__"), key=lambda key: entries[key]["data_offsets"])
+    header = json.dumps({first: entries[first]}).encode().ljust(length)
+    begin, end = entries[first]["data_offsets"]
+    path = folder / "other.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + header + whole[8 + before + begin : 8 + before + end])
+    assert path.read_bytes()[:2] == bytes([0x80, length >> 8]) and untrusted_files.weights_problem(path) == ""
+
+
 @pytest.mark.parametrize(
     "value", ["pytorch_model.bin", "evil.pkl", "../model.safetensors", "/etc/passwd", "a/b.safetensors", 7, ""]
 )
