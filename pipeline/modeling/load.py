@@ -16,7 +16,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.base_model.gguf_reader import read_once
@@ -129,17 +129,7 @@ def _quantization(precision: Precision, compute: torch.dtype) -> BitsAndBytesCon
 def _from_folder(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
     if "quantization_config" in read_json(base.path / "config.json"):
         raise BadInput(f"{base.name} is quantized already", "choose the model it was made from: an adapter needs its own weights")
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(base.path), use_safetensors=True, trust_remote_code=False, local_files_only=True, **options
-        )
-    except _LOAD_ERRORS as error:
-        raise _unreadable(base, error) from error
-    except RuntimeError as error:
-        if "mismatched" not in str(error):  # memory, the GPU
-            raise
-        raise _unreadable(base, RuntimeError("weights are of other shapes than config.json says")) from error
-    return _complete(base, model, info)
+    return _read(base, str(base.path), use_safetensors=True, **options)
 
 
 def _from_gguf(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
@@ -148,20 +138,39 @@ def _from_gguf(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
     transformers marks a model it reads from a GGUF file as quantized by GGUF, and such a model takes no other quantization and no
     training; its weights in a new model of the same config are like any other's.
     """
-    folder, name = str(base.path.parent), base.path.name
+    read = read_gguf(base)
+    weights, config, cls = read.state_dict(), read.config, type(read)
+    del read
     try:
-        with read_once():
-            config = AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
-            read = AutoModelForCausalLM.from_pretrained(
-                folder, gguf_file=name, config=config, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-            )
-        weights, config, cls = read.state_dict(), read.config, type(read)
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config
-        del read
         model, info = cls.from_pretrained(None, config=config, state_dict=weights, **options)
     except _LOAD_ERRORS as error:
         raise _unreadable(base, error) from error
+    return _complete(base, model, info)
+
+
+def read_gguf(base: BaseModel) -> PreTrainedModel:
+    """The model in a GGUF file, de-quantized to 32 bits in this machine's memory, with the config of a plain model.
+
+    Raises:
+        BadInput: the file is damaged, lacks a weight, or is of an architecture transformers doesn't know.
+    """
+    transformers_logging.disable_progress_bar()
+    with read_once():
+        model = _read(base, str(base.path.parent), gguf_file=base.path.name, dtype=torch.float32, output_loading_info=True)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model
+
+
+def _read(base: BaseModel, folder: str, **options: Any) -> PreTrainedModel:
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
+    except _LOAD_ERRORS as error:
+        raise _unreadable(base, error) from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):  # memory, the GPU
+            raise
+        raise _unreadable(base, RuntimeError("weights are of other shapes than the config says")) from error
     return _complete(base, model, info)
 
 

@@ -98,6 +98,24 @@ def test_a_gguf_file_is_a_base_model_like_its_folder(gguf_model: BaseModel, tiny
     assert not hasattr(from_file.config, "quantization_config") or mode in ("qlora_nf4", "lora_int8")
 
 
+@pytest.mark.parametrize("change", ["missing", "of another shape"])
+def test_a_gguf_file_without_a_weight_is_refused_and_none_is_made_up(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    add = gguf.GGUFWriter.add_tensor
+
+    def add_changed(self: Any, name: str, data: Any, *args: Any, **options: Any) -> None:
+        if name != "output_norm.weight":
+            add(self, name, data, *args, **options)
+        elif change != "missing":
+            add(self, name, data[:32].copy(), *args, **options)
+
+    monkeypatch.setattr(gguf.GGUFWriter, "add_tensor", add_changed)
+    base = BaseModel(tiny.save_gguf(tiny_model, tmp_path / "x.gguf"), "gguf", "x")
+    with pytest.raises(BadInput, match=r"weights (are missing|are of other shapes)"):
+        load_base(base, "lora_bf16", CPU)
+
+
 def test_a_gguf_file_is_read_once_for_all_that_is_made_of_it(
     gguf_model: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
