@@ -20,8 +20,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def merge(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     """A model that needs neither adapter nor base, for vLLM, llama.cpp or transformers alone, beside the packaged adapter.
 
-    Works on the newest run whose training answers to the config; nothing is trained again. No GPU is needed, and little memory.
-    With export.formats peft_adapter,merged every run makes one.
+    Works on the newest run whose training answers to the config; nothing is trained again. No GPU is needed, and little memory;
+    only a GGUF base is loaded whole, in 4 bytes a weight. With export.formats peft_adapter,merged every run makes one.
     """
     code = run_step("pack", config, as_json, trained_run(config), change=with_merged)
     settings = config_file.load(config, workspace().root)

@@ -57,6 +57,8 @@ TROUBLES = (
             "memory ran out while one conversation of … tokens was scored",
             "…: the plan's micro-batch of … rows finds no room",
             "memory ran out while merging …",
+            "memory ran out while … was read; about … are needed",
+            "merging into …: about … of memory are needed, … are free",
         ),
         "Even the smallest piece did not fit beside what else is on the device. What was trained is saved.",
         "The message names the setting; then `humigence pipeline --train --resume`.",

@@ -42,7 +42,7 @@ TROUBLES = (
         "Train again with a lower `train.lr`; from a base model in bfloat16 where the type is float16.",
     ),
     Trouble(
-        ("merging …: it is of type …", "merging …: the file has …, the model …", "… ends too early"),
+        ("merging …: it is of type …", "… ends too early"),
         "The base model's weights are no plain numbers of 16 or 32 bits, or its file changed since training.",
         "`humigence model check`; merge into the model that was trained on.",
     ),

@@ -90,7 +90,7 @@ def write(folder: Path, package: Package, watch: Watch) -> Written:
 
     Raises:
         BadInput: the base model is quantized, or the adapter belongs to another.
-        OutOfMemory: there is no room for a few rows of a weight.
+        OutOfMemory: there is no room for a few rows of a weight, or for a GGUF base's weights.
     """
     into = folder / MERGED
     into.mkdir()
@@ -115,10 +115,9 @@ def _merge(package: Package, into: Path, watch: Watch) -> Tally:
     base, adapter = package.base, Adapter(package.trained.checkpoint)
     checked_shape(base)
     if base.kind == "gguf":
-        from pipeline.export.merge.gguf_base import GgufWeights, merge_gguf
+        from pipeline.export.merge.gguf_base import merge_gguf
 
-        weights = GgufWeights(base)
-        tally, config = merge_gguf(weights, adapter, into, watch), weights.config.to_dict()
+        tally, config = merge_gguf(base, adapter, into, watch)
     else:
         config = read_json(base.path / _CONFIG)
         if "quantization_config" in config:

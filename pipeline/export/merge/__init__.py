@@ -1,1 +1,1 @@
-"""Adapter and base in one set of weights, one piece of one weight at a time. numpy only: no torch, no GPU, no model in memory."""
+"""Adapter and base in one set of weights, without a GPU: safetensors piece by piece with numpy alone, a GGUF loaded whole."""

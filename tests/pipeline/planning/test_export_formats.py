@@ -13,7 +13,7 @@ from pipeline.base_model.locate import BaseModel, base_model_at
 from pipeline.base_model.shape import read_shape
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.dataset.figures import DataFigures
-from pipeline.export.merge.gguf_base import GgufWeights, merge_gguf
+from pipeline.export.merge.gguf_base import merge_gguf
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.planning import planner
 from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes, merged_weight_bytes
@@ -34,7 +34,7 @@ def test_a_gguf_files_merged_model_is_as_large_as_is_said(tiny_model: Path, tmp_
     base = BaseModel(tiny.save_gguf(tiny_model, tmp_path / "tiny.gguf", kind), "gguf", "tiny")
     adapter = write_lora(tmp_path / "adapter", {"model.layers.0.self_attn.q_proj": (64, 64)})
     (tmp_path / "merged").mkdir()
-    merge_gguf(GgufWeights(base), Adapter(adapter), tmp_path / "merged", lambda _: None)
+    merge_gguf(base, Adapter(adapter), tmp_path / "merged", lambda _: None)
     written = (tmp_path / "merged" / "model.safetensors").stat().st_size
     assert merged_weight_bytes(base) == pytest.approx(written, abs=16_000), "but for the names of the weights"
 
