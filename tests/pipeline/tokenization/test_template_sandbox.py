@@ -270,7 +270,7 @@ def test_it_ends_with_its_parent_also_while_a_template_runs(messages: int) -> No
     assert parent.stdout is not None
     process = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
-    parent.communicate()
+    parent.communicate(timeout=60)
     process.wait(timeout=60)
 
 
