@@ -26,8 +26,8 @@ from screens.charts import chart_math
 from screens.charts.chart_math import Floats, Scale, View
 from screens.charts.min_max_blocks import LONG, Extremes
 
-Kind = Literal["dots", "line", "marks"]
-_SYMBOLS: dict[Kind, str] = {"dots": "·", "line": "━", "marks": "◆"}
+SeriesKind = Literal["dots", "line", "marks"]
+_SYMBOLS: dict[SeriesKind, str] = {"dots": "·", "line": "━", "marks": "◆"}
 _BRAILLE = [" ", *map(chr, range(0x2801, 0x2900))]
 _LABEL_WIDTH = 6
 # Where there are this many rows a line may be two dots high.
@@ -41,14 +41,14 @@ _EMPTY = np.empty(0)
 class Series:
     """One curve. `colour` is a variable of the theme (`chart-line`). x ascends; y may hold NaN.
 
-    `tag`: a character at the end of the line, for eyes and terminals that can't tell it by its colour.
+    `tag`: a character at the end of the line, for eyes and terminals that can't distinguish it by its colour.
     """
 
     name: str
     x: Floats
     y: Floats
     colour: str
-    kind: Kind = "line"
+    kind: SeriesKind = "line"
     mark: str = "◆"
     tag: str = ""
     has_legend: bool = True
@@ -211,8 +211,8 @@ class Chart(Widget):
         if len(y) <= LONG:
             return x, y, y
         extremes = self._extremes.setdefault((panel.title, series.name), Extremes())
-        kept = extremes.within(series.y, begin, end)
-        return series.x[kept], series.y[kept], y[:: len(y) // LONG + 1]
+        inside = extremes.within(series.y, begin, end)
+        return series.x[inside], series.y[inside], y[:: len(y) // LONG + 1]
 
     def _draw_panel(self, panel: Panel, box: _Box, width: int) -> list[Strip]:
         """A row of title and legend, then the rows of the plot."""
@@ -287,7 +287,7 @@ class Chart(Widget):
         return Strip([*left, gap, *legend, Segment(" ", dim)]).adjust_cell_length(width, dim)
 
     def _with_flags(self, lines: list[Strip], panel: Panel) -> list[Strip]:
-        """The first row of the plot with words laid over it, each at its step, or left of it where there is no room."""
+        """The first row of the plot with labels laid over it, each at its step, or left of it where there is no room."""
         strip = lines[1]
         for flag in panel.flags:
             share = (flag.step - self.shown.first) / self.shown.span
@@ -317,7 +317,7 @@ def _differs(before: object, key: tuple[object, ...]) -> bool:
 
 
 def _thinned_line(x: Floats, y: Floats, width: int) -> tuple[Floats, Floats]:
-    """Thinned, gaps kept: a line must not run through a value that is not a number."""
+    """Thinned, gaps preserved: a line must not run through a value that is not a number."""
     if np.isfinite(y).all():
         return chart_math.thinned(x, y, width * chart_math.CELL_COLUMNS)
     gaps = np.flatnonzero(~np.isfinite(y))

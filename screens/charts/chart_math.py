@@ -100,8 +100,8 @@ def thinned(x: Floats, y: Floats, columns: int) -> tuple[Floats, Floats]:
     begin = np.arange(rows) * size
     low, high = begin + table.argmin(axis=1), np.minimum(begin + table.argmax(axis=1), len(y) - 1)
     low = np.minimum(low, len(y) - 1)
-    kept = np.unique(np.concatenate([low, high]))
-    return x[kept], y[kept]
+    indices = np.unique(np.concatenate([low, high]))
+    return x[indices], y[indices]
 
 
 def smoothed(y: Floats, weight: float) -> Floats:
@@ -208,7 +208,7 @@ def _finite(columns: Sequence[Floats]) -> Floats:
 
 
 def _sampled(values: Floats) -> Floats:
-    """Enough of them to tell how they are spread."""
+    """Enough of them to show how they are spread."""
     return values[:: 1 + len(values) // 5000]
 
 

@@ -60,7 +60,7 @@ class Extremes:
 
 
 def leads_on(before: Floats, now: Floats) -> bool:
-    """Whether `now` is `before` with values behind it, told by where it lies in memory: what was written there never changes."""
+    """Whether `now` is `before` with values behind it, seen by where it lies in memory: what was written never changes."""
     return len(now) >= len(before) > 0 and _address(now) == _address(before)
 
 

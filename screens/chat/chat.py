@@ -75,7 +75,7 @@ class ChatScreen(Page):
     longest: var[int] = var(256)
 
     class News(Message):
-        """Something the job told."""
+        """An event that the job emitted."""
 
         def __init__(self, job: Job, event: JobEvent) -> None:
             super().__init__()
@@ -178,7 +178,7 @@ class ChatScreen(Page):
         self._go_on()
 
     def _lost(self, message: str, hint: str, last_lines: tuple[str, ...] = ()) -> None:
-        """There is no model to talk to (any more). What was said stays."""
+        """There is no model to talk to (any more). The conversation stays."""
         self.conversation.give_up(self.sides, "the model went away", "failed")
         lines = [Content.assemble(("✘ ", "$error"), safe(message, lines=True))]
         lines += [Content.styled(f"  {safe(hint)}", "$dim")] * bool(hint)
@@ -259,9 +259,9 @@ class ChatScreen(Page):
             return
         self.cells = (self._state_cell(),)
         state = self.query_one("#state", Static)
-        words = self._state_words()
-        state.update(words)
-        state.display = bool(words.plain)
+        text = self._state_text()
+        state.update(text)
+        state.display = bool(text.plain)
 
     def _state_cell(self) -> Content:
         seconds = duration(float(int(time.monotonic() - self._began))).replace(".0 s", " s")
@@ -271,7 +271,7 @@ class ChatScreen(Page):
             return Content.styled(f"{self._side} answers {seconds:>5}", "$dim")
         return Content.assemble(("✘ no model", "$error")) if self.state == "lost" else Content.assemble(("● ready", "$success"))
 
-    def _state_words(self) -> Content:
+    def _state_text(self) -> Content:
         if self.trouble.plain:
             return self.trouble
         facts = self._facts
@@ -301,8 +301,8 @@ class ChatScreen(Page):
                 pane.show(Content.assemble(title, self._empty()))
 
     def _empty(self) -> Content:
-        words = "Ask the tuned model something: it answers as training left it. f2 asks its base model the same, beside it."
-        return Content.styled(words, "$dim")
+        text = "Ask the tuned model something: it answers as training left it. f2 asks its base model the same, beside it."
+        return Content.styled(text, "$dim")
 
     def _show_settings(self) -> None:
         if not self.ready:
@@ -360,18 +360,20 @@ class ChatScreen(Page):
             self.notify(f"The last answer of the {side} model is in the clipboard.", timeout=2)
 
     def copyables(self) -> list[Copyable]:
-        said = self.conversation
-        whole = "\n\n".join(f"> {turn.prompt}\n\n{turn.answers['tuned'].text}" for turn in said.turns if "tuned" in turn.answers)
+        conversation = self.conversation
+        whole = "\n\n".join(
+            f"> {turn.prompt}\n\n{turn.answers['tuned'].text}" for turn in conversation.turns if "tuned" in turn.answers
+        )
         return [
             Copyable("problem", self.trouble.plain),
-            Copyable("tuned answer", said.last_answer("tuned")),
-            Copyable("base answer", said.last_answer("base")),
-            Copyable("prompt", said.turns[-1].prompt if said.turns else ""),
+            Copyable("tuned answer", conversation.last_answer("tuned")),
+            Copyable("base answer", conversation.last_answer("base")),
+            Copyable("prompt", conversation.turns[-1].prompt if conversation.turns else ""),
             Copyable("conversation", whole),
         ]
 
     def action_clear(self) -> None:
-        """Forget what was said, on both sides."""
+        """Forget the conversation, on both sides."""
         if self._answering and self._job is not None:
             self._job.cancel(self._answering)
         self.conversation = Conversation()

@@ -64,7 +64,7 @@ class DataScreen(Page):
     panel_wanted: var[bool] = var(False)
 
     class News(Message):
-        """Something the job told."""
+        """An event that the job emitted."""
 
         def __init__(self, job: Job, event: JobEvent) -> None:
             super().__init__()
@@ -97,7 +97,7 @@ class DataScreen(Page):
         try:
             self._config = self._config or config_file.load(config_file.DEFAULT_CONFIG, self.workspace.root)
         except BadInput as error:
-            self._tell_problem(error.message, error.hint)
+            self._show_problem(error.message, error.hint)
             return
         self.trail = ("data", safe(self.config.data.raw_path))
         self.action_again()
@@ -139,15 +139,15 @@ class DataScreen(Page):
         if news.job is not self._job:
             return
         if isinstance(event, Gone):
-            self._tell_problem(f"The process that reads the rows {event.how}.", "r reads them again", event.last_lines)
+            self._show_problem(f"The process that reads the rows {event.how}.", "r reads them again", event.last_lines)
         elif isinstance(event, JobUpdate):
-            self._told(event)
+            self._take_update(event)
         elif event.outcome == "failed" and event.request in (self._opening, self._asked):
-            self._tell_problem(event.message, event.hint)
+            self._show_problem(event.message, event.hint)
         elif event.request == self._asked:
             self._row_ended(event)
 
-    def _told(self, event: JobUpdate) -> None:
+    def _take_update(self, event: JobUpdate) -> None:
         if event.what == "counted":
             self.counted = event.data
         elif event.what == "template":
@@ -167,7 +167,7 @@ class DataScreen(Page):
         self._show_count()
         if event.data.get("found", True):
             if self._needle and self.row is not None:
-                self._show_row()  # the same row again is no news, but the words in it are
+                self._show_row()  # the same row again is no news, but the match in it is
                 self.call_after_refresh(self._go_to_match)
             return
         if self._needle:
@@ -180,7 +180,7 @@ class DataScreen(Page):
     def _so_far(self) -> str:
         return "" if self.counted and self.counted["finished"] else " among those read so far"
 
-    def _tell_problem(self, message: str, hint: str, last_lines: tuple[str, ...] = ()) -> None:
+    def _show_problem(self, message: str, hint: str, last_lines: tuple[str, ...] = ()) -> None:
         lines = [Content.assemble(("✘ ", "$error"), safe(message, lines=True)), Content.styled(f"  {safe(hint)}", "$dim")]
         if last_lines:
             lines += [Content(""), Content.styled("the last it said:", "$dim"), *(Content(safe(line)) for line in last_lines)]

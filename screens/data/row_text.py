@@ -1,4 +1,4 @@
-"""What the rows of a data file look like on the screen: plain functions of what the `rows` job tells."""
+"""What the rows of a data file look like on the screen: plain functions of what the `rows` job emits."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def _of_documents(row: Mapping[str, Any]) -> list[Content]:
 
 
 def row_content(row: Mapping[str, Any], max_seq_len: int) -> Content:
-    """The rendering, trained tokens tinted; or the words as they are written, where there is no rendering."""
+    """The rendering, trained tokens tinted; or the text as it is written, where there is no rendering."""
     lines: list[Content] = []
     if row["reason"]:
         lines += [Content.assemble(("✘ ", "$warning"), ("not used: ", "bold"), safe(row["reason"])), Content("")]
     if len(row["documents"]) > 1:
-        words = f"trained turn by turn, in {len(row['documents'])}: the template writes earlier turns differently later on"
-        lines += [Content.styled(words, "$dim")]
+        reason = f"trained turn by turn, in {len(row['documents'])}: the template writes earlier turns differently later on"
+        lines += [Content.styled(reason, "$dim")]
     if any(each["tokens"] > max_seq_len for each in row["documents"]):
         lines += [Content.styled(f"longer than {counted(max_seq_len)} tokens: trained in overlapping windows", "$dim")]
     if row["changes"]:
@@ -81,7 +81,7 @@ def with_matches(text: Content, needle: str) -> tuple[Content, int | None]:
 
 
 def document_content(document: Mapping[str, Any]) -> Content:
-    """One document: every piece of text as the tokenizer tells it, tinted where it is trained and dim where it is masked."""
+    """One document: every piece of text as the tokenizer decodes it, tinted where it is trained and dim where it is masked."""
     parts = [Content.styled(safe(text, lines=True), TRAINED if trained else MASKED) for text, trained in document["parts"]]
     if document["left_out"]:
         parts.append(Content.styled(f"\n… {counted(document['left_out'])} more characters", "$warning"))
@@ -103,18 +103,18 @@ def reasons_line(count: Mapping[str, Any]) -> Content:
 
 
 def _reasons(count: Mapping[str, Any]) -> list[Content]:
-    """Each reason with how many rows it is of; rows that are there twice are told last."""
-    parts = [_reason(words, each, count.get("unit", "line")) for words, each in count["reasons"].items()]
+    """Each reason with how many rows it is of; rows that are there twice are listed last."""
+    parts = [_reason(reason, each, count.get("unit", "line")) for reason, each in count["reasons"].items()]
     if count["twins"]:
         parts.append(Content.assemble((counted(count["twins"]), "bold"), " the same as an earlier row"))
     return parts
 
 
-def _reason(words: str, each: Mapping[str, Any], unit: str) -> Content:
+def _reason(reason: str, each: Mapping[str, Any], unit: str) -> Content:
     lines = each["lines"][:3]
     more = ", …" if each["rows"] > len(lines) else ""
     where = f" ({unit}{'s' * (each['rows'] > 1)} {', '.join(map(counted, lines))}{more})"
-    return Content.assemble((counted(each["rows"]), "bold"), f" {safe(words)}", (where, "$dim"))
+    return Content.assemble((counted(each["rows"]), "bold"), f" {safe(reason)}", (where, "$dim"))
 
 
 def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height: int) -> Content:

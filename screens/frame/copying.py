@@ -21,7 +21,7 @@ _SHOWN = 60  # cells of each text, as a taste of it
 
 
 class Copyable(NamedTuple):
-    """A text a person may want elsewhere: a command, a path, an answer, the words of an error."""
+    """A text a person may want elsewhere: a command, a path, an answer, the text of an error."""
 
     name: str
     text: str

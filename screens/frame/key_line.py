@@ -105,8 +105,8 @@ def declared_order(screen: Screen[Any]) -> dict[str, int]:
 def key_line(keys: Sequence[Key], width: int) -> Content:
     """` ⏎ open   n new run   ? keys`: keys that do not fit are left out, the last of them first, never `?`."""
     for gap in ("   ", "  "):
-        for kept in range(len(keys), 0, -1) if gap == "  " else (len(keys),):
-            shown = [*keys[: kept - 1], keys[-1]] if keys else []
+        for count in range(len(keys), 0, -1) if gap == "  " else (len(keys),):
+            shown = [*keys[: count - 1], keys[-1]] if keys else []
             line = Content(gap).join([_key(key) for key in shown])
             if line.cell_length + 2 <= width:
                 return Content.assemble(" ", line)

@@ -35,7 +35,7 @@ class KeysScreen(ModalScreen[None]):
             yield Static()
 
     def on_resize(self, event: events.Resize) -> None:
-        self.query_one(Static).update(told(self._keys, min(_WIDEST, int(event.size.width * _SHARE)) - _FRAME))
+        self.query_one(Static).update(keys_text(self._keys, min(_WIDEST, int(event.size.width * _SHARE)) - _FRAME))
 
     def action_scroll(self, by: int) -> None:
         self.query_one("#box").scroll_relative(y=by, animate=False)
@@ -59,7 +59,7 @@ def all_keys(screen: Screen[None]) -> Groups:
     return groups
 
 
-def told(groups: Groups, width: int) -> Content:
+def keys_text(groups: Groups, width: int) -> Content:
     """A line an action, at most `width` cells; what is longer goes on below itself."""
     lines: list[Content] = []
     column = 4 + max(len("  ".join(names)) for actions in groups.values() for names in actions.values())

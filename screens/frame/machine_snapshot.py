@@ -9,12 +9,12 @@ from typing import Literal
 from pipeline.system.gpu import GpuReading, Survey
 from pipeline.system.host import HostReading
 
-HISTORY = 120  # readings kept, one a second
+HISTORY = 120  # readings stored, one a second
 
 
 @dataclass(frozen=True)
 class GpuView:
-    """One GPU. Histories hold percentages (0 to 100), oldest first; empty where the driver does not tell."""
+    """One GPU. Histories hold percentages (0 to 100), oldest first; empty where the driver does not report."""
 
     reading: GpuReading
     lost_at: float | None = None  # when it stopped answering, in seconds since 1970

@@ -1,4 +1,7 @@
-"""What screens and the app tell each other. Values in them are frozen: they cross from the worker thread to the widgets."""
+"""The messages that screens and the app post to each other.
+
+Their values are frozen: they cross from the worker thread to the widgets.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ class StopRun(Message):
         self.mode = mode
 
 
-# ------------------------------------------------------------------------------- the app's threads tell the screens
+# -------------------------------------------------------------------------------------- posted by the app's threads
 
 
 class SnapshotNews(Message):

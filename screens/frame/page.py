@@ -45,7 +45,7 @@ class Page(Screen[None]):
         Binding("Y", "copy_one", "copy…", tooltip="copy a command, a path, an answer, an error: asks which"),
         Binding("question_mark", "keys", "keys"),
         Binding("f1", "keys", "keys", show=False),  # where letters are typed
-        # Textual's own, in our words.
+        # Textual's own, with our text.
         Binding("ctrl+c,super+c", "screen.copy_text", "copy the text that the mouse has marked", show=False),
         Binding("tab", "app.focus_next", "next part", show=False),
         Binding("shift+tab", "app.focus_previous", "part before", show=False),

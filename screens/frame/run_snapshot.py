@@ -120,7 +120,7 @@ class Snapshot:
     gates: tuple[ev.GateJudged, ...]
     log: tuple[LogLine, ...]
     output: tuple[LogLine, ...]
-    gone: str = ""  # why a crashed run's process ended, where the machine tells
+    gone: str = ""  # why a crashed run's process ended, where the machine reports it
 
     @property
     def live(self) -> bool:

@@ -1,7 +1,7 @@
 """The looks of the app: dark, light, and one for terminals with sixteen colours.
 
 `$accent` is for focus and nothing else; `$success`, `$warning` and `$error` are verdicts and nothing else. Charts have colours of
-their own, told apart by people with any kind of colour blindness (after Okabe and Ito, and Tol) and of differing brightness.
+their own, distinguished by people with any kind of colour blindness (after Okabe and Ito, and Tol) and of differing brightness.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ class TopLine(Widget):
 
 def top_line(trail: Sequence[str], cells: Sequence[Content], width: int) -> Content:
     """One line of `width` cells. What does not fit is left out: the least important cells, the app's name, the trail's end."""
-    kept, gap = _fitting(cells, width - _length(trail) - 3)
-    state = Content(" " * gap).join(kept)
+    fitting, gap = _fitting(cells, width - _length(trail) - 3)
+    state = Content(" " * gap).join(fitting)
     room = width - state.cell_length - 3
     places = tuple(trail) if trail and _length(trail) > room else (NAME, *trail)
     where = _trail(places).truncate(max(room, 0), ellipsis=True)

@@ -17,8 +17,8 @@ from screens.frame.messages import Follow, ResumeRun
 from screens.frame.page import Page
 from screens.home.home_text import COLUMNS, about, home_cells, nothing_yet, row_of
 from screens.run.gpu_panel import GpuPanel
-from screens.widgets.table import Rows
-from screens.widgets.update import tell
+from screens.widgets.table import Table
+from screens.widgets.update import update_text
 
 if TYPE_CHECKING:
     from textual.timer import Timer
@@ -54,13 +54,13 @@ class HomeScreen(Page):
 
     def body(self) -> ComposeResult:
         yield Static(id="empty")
-        yield Rows(COLUMNS, id="runs")
+        yield Table(COLUMNS, id="runs")
         yield Static(id="about")
         yield Container(id="preview")
         yield GpuPanel(classes="-line", id="gpu-line")
 
     def on_mount(self) -> None:
-        self.query_one(Rows).focus()
+        self.query_one(Table).focus()
 
     def take_runs(self, rows: tuple[RunRow, ...]) -> None:
         self.runs = rows
@@ -115,7 +115,7 @@ class HomeScreen(Page):
     def _set_height(self) -> None:
         """The list is as high as it needs, what is left is the preview's; without one it has it all."""
         previewing = self.has_class("-previewing") and self._has_room
-        self.query_one(Rows).styles.height = len(self.runs or ()) + 2 if previewing else "1fr"
+        self.query_one(Table).styles.height = len(self.runs or ()) + 2 if previewing else "1fr"
 
     # ------------------------------------------------------------------------------------------------------- list
 
@@ -129,32 +129,32 @@ class HomeScreen(Page):
         if self.runs is None:
             return
         now = datetime.now()
-        self.query_one(Rows).show([row_of(run, run.run in self.marked, now) for run in self.runs])
-        self.query_one(Rows).display = bool(self.runs)
+        self.query_one(Table).show([row_of(run, run.run in self.marked, now) for run in self.runs])
+        self.query_one(Table).display = bool(self.runs)
         empty = self.query_one("#empty", Static)
         empty.display = not self.runs
-        tell(empty, nothing_yet())
+        update_text(empty, nothing_yet())
         self.cells = home_cells(self.runs)
         self.set_class(self.has_class("-previewing") and bool(self.runs), "-previewing")
         self._set_height()
-        self._tell_of_chosen()
+        self._show_chosen()
 
-    def on_rows_moved(self) -> None:
-        self._tell_of_chosen()
+    def on_table_moved(self) -> None:
+        self._show_chosen()
         self._follow_later()
 
-    def _tell_of_chosen(self) -> None:
+    def _show_chosen(self) -> None:
         chosen = self.chosen
-        tell(self.query_one("#about", Static), about(chosen) if chosen else Content(""))
+        update_text(self.query_one("#about", Static), about(chosen) if chosen else Content(""))
         self.refresh_bindings()
 
-    def on_rows_opened(self) -> None:
+    def on_table_opened(self) -> None:
         self.action_open_run()
 
     @property
     def chosen(self) -> RunRow | None:
         """The run under the cursor."""
-        key = self.query_one(Rows).key if self.ready else None
+        key = self.query_one(Table).key if self.ready else None
         return next((row for row in self.runs or () if row.run == key), None)
 
     # ---------------------------------------------------------------------------------------------------- actions
@@ -191,7 +191,7 @@ class HomeScreen(Page):
     def action_mark(self) -> None:
         if self.chosen:
             self.marked = self.marked ^ {self.chosen.run}
-            self.query_one(Rows).action_move(1)
+            self.query_one(Table).action_move(1)
 
     def action_unmark(self) -> None:
         self.marked = frozenset()

@@ -1,4 +1,4 @@
-"""The words of the list of runs: its columns, a row for each run, a line about the one under the cursor."""
+"""The text of the list of runs: its columns, a row for each run, a line about the one under the cursor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from pipeline.common.text import counted, duration, loss, safe, size
-from screens.widgets.table import Column, Row
+from screens.widgets.table import Column, TableRow
 
 if TYPE_CHECKING:
     from screens.frame.run_snapshot import RunRow
@@ -56,11 +56,11 @@ def status_of(row: RunRow) -> tuple[Content, Content]:
     return Content.styled("✘", "$error"), Content("diverged" if summary.diverged else row.status)
 
 
-def row_of(row: RunRow, marked: bool, now: datetime) -> Row:
+def row_of(row: RunRow, marked: bool, now: datetime) -> TableRow:
     summary = row.summary
     symbol, word = status_of(row)
     project = Content.assemble(("◆ ", "bold") if marked else "", safe(row.run.project))
-    return Row(
+    return TableRow(
         row.run,
         (
             symbol, word, project, Content.styled(begun(summary.started, row.run.run_id, now), "$dim"),

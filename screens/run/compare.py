@@ -22,8 +22,8 @@ from screens.run import curves as run_curves
 from screens.run.chart_page import ChartPage
 from screens.run.run import when
 from screens.run.run_text import STATUS_WORDS
-from screens.widgets.table import Column, Row, Rows
-from screens.widgets.update import tell
+from screens.widgets.table import Column, Table, TableRow
+from screens.widgets.update import update_text
 
 if TYPE_CHECKING:
     from screens.frame.copying import Copyable
@@ -56,10 +56,10 @@ class CompareScreen(ChartPage):
         yield Chart(id="chart")
         yield Static(id="chart-keys")
         yield Static(id="legend")
-        yield Rows(_columns(1), id="differences")
+        yield Table(_columns(1), id="differences")
 
     def on_mount(self) -> None:
-        self.query_one(Rows).focus()
+        self.query_one(Table).focus()
         self._show()
 
     def on_screen_resume(self) -> None:
@@ -73,7 +73,7 @@ class CompareScreen(ChartPage):
         if snapshot.run in self.runs:
             self._snapshots[snapshot.run] = snapshot
             self.draw_chart()
-            tell(self.query_one("#legend", Static), self._legend())
+            update_text(self.query_one("#legend", Static), self._legend())
 
     def watch_runs(self) -> None:
         if self.ready:
@@ -82,10 +82,10 @@ class CompareScreen(ChartPage):
 
     def _show(self) -> None:
         self.cells = (Content(f"{len(self.runs)} run{'' if len(self.runs) == 1 else 's'}"),)
-        rows = self.query_one(Rows)
+        rows = self.query_one(Table)
         rows.columns = _columns(len(self.runs))
         rows.show(difference_rows([settings(run) for run in self.runs]))
-        tell(self.query_one("#legend", Static), self._legend())
+        update_text(self.query_one("#legend", Static), self._legend())
         self.draw_chart()
         self.refresh_bindings()
 
@@ -100,7 +100,7 @@ class CompareScreen(ChartPage):
         names = [f"run {self.runs.index(snapshot.run) + 1}" for snapshot in shown]
         self.chart.panels = run_curves.compared(shown, names, curves, self.smoothing, self.log_scale, self.metrics)
         self.chart.limits = (0.0, max((run_curves.limits(snapshot)[1] for snapshot in shown), default=1.0))
-        tell(self.query_one("#chart-keys", Static), self.chart_keys())
+        update_text(self.query_one("#chart-keys", Static), self.chart_keys())
 
     # ---------------------------------------------------------------------------------------------------- actions
 
@@ -178,17 +178,17 @@ def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
     return [(prefix, value)]
 
 
-def difference_rows(configs: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A row for each setting in which they differ, and one that tells how many are the same."""
+def difference_rows(configs: Sequence[Mapping[str, Any]]) -> list[TableRow]:
+    """A row for each setting in which they differ, and one that counts those that are the same."""
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [key for key in keys if len({json.dumps(config.get(key), sort_keys=True) for config in configs}) > 1]
-    rows = [Row(key, (Content(safe(key)), *(_value(config, key) for config in configs))) for key in differing]
+    rows = [TableRow(key, (Content(safe(key)), *(_value(config, key) for config in configs))) for key in differing]
     same = len(keys) - len(differing)
     if len(configs) < 2:
-        words = "a adds a run to compare with"
+        text = "a adds a run to compare with"
     else:
-        words = f"the other {same} settings are the same" if differing else f"all {same} settings are the same"
-    return [*rows, Row("", (Content.styled(words, "$dim"),), is_heading=True)]
+        text = f"the other {same} settings are the same" if differing else f"all {same} settings are the same"
+    return [*rows, TableRow("", (Content.styled(text, "$dim"),), is_heading=True)]
 
 
 def _value(config: Mapping[str, Any], key: str) -> Content:

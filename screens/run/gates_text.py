@@ -13,13 +13,13 @@ def measured(gate: GateJudged) -> str:
 
 
 def needed(gate: GateJudged) -> str:
-    """`≥ 1.0 %`, `≤ 20 %`. In logs from before a gate said which of the two it is, its unit tells."""
+    """`≥ 1.0 %`, `≤ 20 %`. In logs from before a gate said which of the two it is, its unit decides."""
     at_most = gate.at_most or gate.unit.startswith("spread")
     return f"{'≤' if at_most else '≥'} {_in_unit(gate, gate.threshold)}"
 
 
 def _in_unit(gate: GateJudged, value: float) -> str:
-    """Shares and spreads are told in percent, as percentages are."""
+    """Shares and spreads are written in percent, as percentages are."""
     if gate.unit.startswith("%"):
         return f"{value:.1f} %"
     return f"{100 * value:.1f} %" if gate.unit.startswith(("share", "spread")) else f"{value:g} {gate.unit}"

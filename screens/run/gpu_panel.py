@@ -25,7 +25,7 @@ _MOST_PROCESSES = 3
 
 
 class GpuPanel(Widget):
-    """`pid`: the process of the run on screen, told apart from others. As a single line with the class `-line`."""
+    """`pid`: the process of the run on screen, marked among the others. As a single line with the class `-line`."""
 
     DEFAULT_CSS = "GpuPanel { height: auto; } GpuPanel.-line { height: 1; }"
 

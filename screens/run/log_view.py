@@ -1,4 +1,4 @@
-"""The log pane: what happened in words, warnings alone, or what libraries print. Follows, searches, filters."""
+"""The log pane: the events as text, warnings alone, or what libraries print. Follows, searches, filters."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
         self._rows: list[_Row] = []
         self._width = 0
         self._match: int | None = None
-        self.empty = ""  # what is told while there are no lines
+        self.empty = ""  # shown while there are no lines
         self.following = True
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
@@ -279,7 +279,7 @@ class LogView(Vertical):
         self.choose(FILTERS[(FILTERS.index(self.chosen) + 1) % len(FILTERS)])
 
     def choose(self, chosen: str) -> None:
-        """Show another part of what was said: events, warnings alone, or what libraries print."""
+        """Show another part of the log: events, warnings alone, or what libraries print."""
         self.chosen = chosen
         self.lines.scroll_end(animate=False, immediate=True)
 

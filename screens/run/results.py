@@ -24,7 +24,7 @@ from screens.run.gates_text import MARKS, measured, needed
 from screens.run.run import when
 from screens.run.run_text import state_cells
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
-from screens.widgets.update import tell
+from screens.widgets.update import update_text
 
 if TYPE_CHECKING:
     from screens.frame.copying import Copyable
@@ -41,8 +41,8 @@ class AnswerPane(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False
 
     def show(self, title: str, answer: str, reasons: Sequence[str]) -> None:
         """`reasons`: why it is not a reasonable answer; empty when it is."""
-        words = Content.styled(f"✘ {', '.join(map(safe, reasons))}", "$warning") if reasons else Content.styled("✔", "$success")
-        head = Content.assemble((f"{title}  ", "$dim"), words)
+        verdict = Content.styled(f"✘ {', '.join(map(safe, reasons))}", "$warning") if reasons else Content.styled("✔", "$success")
+        head = Content.assemble((f"{title}  ", "$dim"), verdict)
         text = Content(safe(answer.strip(), lines=True)) if answer.strip() else Content.styled("(no answer)", "$dim")
         self.query_one(Static).update(Content("\n").join([head, text]))
         self.scroll_home(animate=False)
@@ -100,11 +100,11 @@ class ResultsScreen(Page):
             return
         width = self.size.width - 2
         self.cells = state_cells(snapshot)[:1]
-        tell(self.query_one("#gates", Static), gates_table(snapshot.gates, width))
+        update_text(self.query_one("#gates", Static), gates_table(snapshot.gates, width))
         held_out = self.query_one("#held-out", Static)
-        tell(held_out, held_out_table(snapshot.held_out_reports))
+        update_text(held_out, held_out_table(snapshot.held_out_reports))
         held_out.display = bool(snapshot.held_out_reports)
-        tell(self.query_one("#package", Static), package(snapshot.packed, self._workspace, self.run_folder.project, width))
+        update_text(self.query_one("#package", Static), package(snapshot.packed, self._workspace, self.run_folder.project, width))
         self._show_answer()
         self.refresh_bindings()
 
@@ -116,7 +116,7 @@ class ResultsScreen(Page):
         if self.snapshot is None or not self.ready:
             return
         answers = self.snapshot.answers
-        tell(self.query_one("#prompt", Static), prompt_line(answers, self.number, self.size.width - 2))
+        update_text(self.query_one("#prompt", Static), prompt_line(answers, self.number, self.size.width - 2))
         self.query_one("#answers").display = bool(answers)
         if answers:
             answer = answers[min(self.number, len(answers) - 1)]
@@ -213,13 +213,13 @@ def _gate_lines(gate: GateJudged, width: int) -> Iterator[Content]:
         ("   needs ", "$dim"),
         f"{needed(gate):<8}",
     )
-    words = Content(safe(gate.explanation))
+    explanation = Content(safe(gate.explanation))
     room = max(8, width - head.cell_length - 2)
-    if gate.verdict == "passed" or words.cell_length <= room:
-        yield Content.assemble(head, "  ", words.truncate(room, ellipsis=True).stylize("$dim"))
+    if gate.verdict == "passed" or explanation.cell_length <= room:
+        yield Content.assemble(head, "  ", explanation.truncate(room, ellipsis=True).stylize("$dim"))
     else:
         yield head
-        yield from (Content.assemble(" " * 20, line) for line in words.stylize("$dim").wrap(max(8, width - 20)))
+        yield from (Content.assemble(" " * 20, line) for line in explanation.stylize("$dim").wrap(max(8, width - 20)))
     if gate.verdict != "passed" and gate.next_action:
         yield Content.assemble(" " * 20, ("→ ", "$dim"), safe(gate.next_action)).truncate(width, ellipsis=True)
 

@@ -25,7 +25,7 @@ from screens.run.log_view import LogView
 from screens.run.run_text import banner, state_cells
 from screens.run.samples import Samples
 from screens.run.step_list import StepList, progress_lines
-from screens.widgets.update import tell
+from screens.widgets.update import update_text
 
 if TYPE_CHECKING:
     from screens.frame.copying import Copyable
@@ -107,7 +107,7 @@ class RunScreen(ChartPage):
         self.query_one(Samples).samples = snapshot.samples
         self.query_one(LogView).snapshot = snapshot
         self.cells = state_cells(snapshot)
-        tell(self.query_one("#facts", Static), facts(snapshot))
+        update_text(self.query_one("#facts", Static), facts(snapshot))
         self._show_banner()
         for panel in self.query(GpuPanel):
             panel.pid = snapshot.pid
@@ -124,7 +124,7 @@ class RunScreen(ChartPage):
             return
         self.chart.panels = self._curves.panels(self.snapshot, self.smoothing, self.log_scale, self.metrics)
         self.chart.limits = curves.limits(self.snapshot)
-        tell(self.query_one("#chart-keys", Static), self.chart_keys())
+        update_text(self.query_one("#chart-keys", Static), self.chart_keys())
 
     # ------------------------------------------------------------------------------------------------------ panes
 
@@ -142,9 +142,9 @@ class RunScreen(ChartPage):
 
     def _show_banner(self) -> None:
         room = 4 if self.has_class("-low") else 7
-        words = banner(self.snapshot, room, self.size.width - 2) if self.snapshot else None
-        tell(self.query_one("#banner", Static), words or Content(""))
-        self.query_one("#banner").display = words is not None
+        text = banner(self.snapshot, room, self.size.width - 2) if self.snapshot else None
+        update_text(self.query_one("#banner", Static), text or Content(""))
+        self.query_one("#banner").display = text is not None
 
     def _set_pane(self) -> None:
         """Narrow: one pane at a time. Wide: samples and log side by side, the machine is above."""

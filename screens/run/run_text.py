@@ -1,4 +1,4 @@
-"""A run's state in words: the cells of the first line, and the banner when something is wrong or over."""
+"""A run's state as text: the cells of the first line, and the banner when something is wrong or over."""
 
 from __future__ import annotations
 
@@ -91,23 +91,23 @@ def _banner_lines(snapshot: Snapshot, room: int, width: int) -> Iterator[Content
             yield Content.assemble(("  ", ""), (safe(snapshot.error.hint), ""))
         yield from _resume(snapshot)
     elif snapshot.status == "stopped":
-        yield Content.assemble(("■ ", "$warning"), (stopped_words(snapshot), "bold"))
+        yield Content.assemble(("■ ", "$warning"), (stopped_text(snapshot), "bold"))
         yield from _resume(snapshot)
     elif snapshot.state.gates_failed:
         failed = [gate for gate in snapshot.gates if gate.verdict == "failed"]
         yield Content.assemble(("✘ ", "$error"), (f"{len(failed)} of {len(snapshot.gates)} acceptance gates failed", "bold"))
         for gate in failed:
-            words = f"  {safe(gate.gate):<18}{measured(gate):>8}"
-            yield Content.assemble(words, ("   needs ", "$dim"), needed(gate))
+            text = f"  {safe(gate.gate):<18}{measured(gate):>8}"
+            yield Content.assemble(text, ("   needs ", "$dim"), needed(gate))
     elif snapshot.early_stopped:
         early = snapshot.early_stopped
-        words = f"stopped early at step {counted(early.step)}: the held-out loss did not fall for {early.patience} evaluations"
+        text = f"stopped early at step {counted(early.step)}: the held-out loss did not fall for {early.patience} evaluations"
         yield Content.assemble(
-            ("■ ", "$dim"), words, (f"   best {loss(early.best_loss)} at step {counted(early.best_step)}", "$dim")
+            ("■ ", "$dim"), text, (f"   best {loss(early.best_loss)} at step {counted(early.best_step)}", "$dim")
         )
 
 
-def stopped_words(snapshot: Snapshot) -> str:
+def stopped_text(snapshot: Snapshot) -> str:
     """How it was stopped, and what that cost: aborting gives up what came after the newest checkpoint."""
     state = snapshot.state
     if snapshot.stopping == "abort":

@@ -16,7 +16,7 @@ from textual.widgets import Static
 from pipeline.common.text import safe
 from pipeline.runs.events import Sampled
 from screens.widgets.scrolling import SCROLL_BINDINGS, Scrolls
-from screens.widgets.update import tell
+from screens.widgets.update import update_text
 
 _OLDER_SHOWN = 4
 
@@ -42,7 +42,7 @@ class Samples(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
 
     def _show(self) -> None:
         if self.is_mounted:
-            tell(self.query_one(Static), samples_text(self.samples, self.scrollable_content_region.width))
+            update_text(self.query_one(Static), samples_text(self.samples, self.scrollable_content_region.width))
 
 
 def samples_text(samples: Sequence[Sampled], width: int) -> Content:

@@ -38,7 +38,7 @@ def mark(step: StepView, snapshot: Snapshot) -> tuple[str, str]:
 
 
 def step_seconds(step: StepView, snapshot: Snapshot) -> float | None:
-    """Time in the step so far; None for one that has none to tell."""
+    """Time in the step so far; None for one that has no time to show."""
     if step.running and snapshot.live and step.started is not None:
         return max(0.0, snapshot.now - step.started)
     return step.seconds if step.outcome in ("done", "failed", "stopped") else None
@@ -65,17 +65,17 @@ def step_line(snapshot: Snapshot, width: int) -> Content:
     parts: list[Content | tuple[str, str] | str] = [" "]
     for step in snapshot.steps:
         parts += [mark(step, snapshot), " "]
-    told = told_step(snapshot.steps)
-    if told is not None:
-        parts += [" ", (told.name, "bold")]
-        seconds = step_seconds(told, snapshot)
+    current = current_step(snapshot.steps)
+    if current is not None:
+        parts += [" ", (current.name, "bold")]
+        seconds = step_seconds(current, snapshot)
         parts += [(f"  {duration(seconds)}" if seconds is not None else "", "$dim")]
-        words = progress_words(told.progress) if told.progress else safe(told.summary)
-        parts += [("   ", ""), (words, "$dim")]
+        text = step_progress_text(current.progress) if current.progress else safe(current.summary)
+        parts += [("   ", ""), (text, "$dim")]
     return Content.assemble(*parts).truncate(width, ellipsis=True)
 
 
-def told_step(steps: Sequence[StepView]) -> StepView | None:
+def current_step(steps: Sequence[StepView]) -> StepView | None:
     """The step a person wants to hear of: the one that runs, the one that failed, else the last one done."""
     for wanted in (
         (lambda s: s.running),
@@ -88,16 +88,16 @@ def told_step(steps: Sequence[StepView]) -> StepView | None:
     return None
 
 
-def progress_words(progress: StepProgress) -> str:
+def step_progress_text(progress: StepProgress) -> str:
     """`tokenizing 5,200 of 8,412 rows`, `model.safetensors 812.0 MiB of 2.1 GiB`."""
     return f"{safe(progress.what)} {_amount(progress)}".strip()
 
 
 def _amount(progress: StepProgress) -> str:
-    told = size if progress.unit == "bytes" else counted
-    total = f" of {told(progress.total)}" if progress.total else ""
+    current = size if progress.unit == "bytes" else counted
+    total = f" of {current(progress.total)}" if progress.total else ""
     unit = "" if progress.unit == "bytes" else f" {progress.unit}"
-    return f"{told(progress.done)}{total}{unit}"
+    return f"{current(progress.done)}{total}{unit}"
 
 
 def progress_lines(progress: StepProgress, width: int) -> list[str]:

@@ -58,7 +58,7 @@ def next_command(action: Action, config_path: str, train: bool = False) -> str:
 
 
 def training_was_asked(page: Page, flag: bool) -> bool:
-    """By the flag, or by TRAIN where that is set. What TRAIN can't mean is told and counts as no."""
+    """By the flag, or by TRAIN where that is set. What TRAIN can't mean is reported and counts as no."""
     try:
         return training_asked(flag)
     except BadInput as error:

@@ -1,7 +1,7 @@
 """One form for the whole config: a row for each setting of the model, in sections, entered into a draft.
 
 A row owns the settings it enters. It posts `Entered`; the form puts that into the draft, shows it in other rows of the same
-setting, and tells a problem once the person has left the field.
+setting, and shows a problem once the person has left the field.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from textual.widgets import Input, Static
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config import keys as config_keys
-from screens.setup.form_values import Draft, Field, default_words, fields, word
+from screens.setup.form_values import Draft, Field, default_text, fields, word
 from screens.widgets.choices import Choices, Option
 
 # The order a person thinks in; a section that is not named here comes after them.
@@ -65,7 +65,7 @@ def section_help(section: str) -> str:
     return "" if text.strip(".") == section_title(section) else text
 
 
-class Row(Vertical):
+class FormRow(Vertical):
     """A part of the form that enters some settings. Rows of its own kind override `show`; what they show besides is `follows`."""
 
     follows: ClassVar[frozenset[str]] = frozenset()
@@ -73,23 +73,23 @@ class Row(Vertical):
     class Entered(Message):
         """The person entered something."""
 
-        def __init__(self, row: Row, entries: Mapping[str, Any]) -> None:
+        def __init__(self, row: FormRow, entries: Mapping[str, Any]) -> None:
             super().__init__()
             self.row, self.entries = row, dict(entries)
 
     def __init__(self, keys: Sequence[str], *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.keys = tuple(keys)
-        self.told = ""  # the problem, as it is shown
+        self.problem = ""  # the problem, as it is shown
 
     def show(self, draft: Draft) -> None:
         """Show what the draft holds."""
 
-    def tell(self, problem: str) -> None:
+    def show_problem(self, problem: str) -> None:
         """Show a problem below the field; none hides it."""
-        if problem == self.told:
+        if problem == self.problem:
             return
-        self.told = problem
+        self.problem = problem
         self.set_class(bool(problem), "-wrong")
         # Hundreds of widgets make a slow form: this one is there only while there is a problem.
         self.query(".problem").remove()
@@ -131,7 +131,7 @@ class LineInput(Input):
             self.screen.focus_next()
 
 
-class SettingRow(Row):
+class SettingRow(FormRow):
     """Any setting, entered the way its type asks for: choices side by side, or a line of text."""
 
     def __init__(self, field: Field, draft: Draft, options: Sequence[Option] = ()) -> None:
@@ -166,7 +166,7 @@ class SettingRow(Row):
         elif self.control.value != entry:
             with self.prevent(Input.Changed):
                 self.control.value = entry
-        self._note("" if draft.is_default(self.field.key) else f"default {default_words(self.field)}")
+        self._note("" if draft.is_default(self.field.key) else f"default {default_text(self.field)}")
 
     def _note(self, text: str) -> None:
         """Beside a value that is not the default: what that is."""
@@ -179,7 +179,7 @@ class SettingRow(Row):
     def about(self) -> str:
         field = self.field
         takes = "" if isinstance(self.control, Choices) else f" Takes {config_file.with_article(field.allowed)}."
-        return f"{field.help}{takes} Default {default_words(field)}."
+        return f"{field.help}{takes} Default {default_text(field)}."
 
     @on(Choices.Changed)
     def _chosen(self, event: Choices.Changed) -> None:
@@ -225,7 +225,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self.title, self.text, self.refused = title, text, refused
 
     def __init__(
-        self, draft: Draft, questions: Mapping[str, Sequence[Row]], *, covered: frozenset[str],
+        self, draft: Draft, questions: Mapping[str, Sequence[FormRow]], *, covered: frozenset[str],
         options: Mapping[str, Sequence[Option]], id: str,
     ) -> None:  # fmt: skip
         super().__init__(id=id)
@@ -264,21 +264,21 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
                 row.offer(options)
 
     @property
-    def rows(self) -> Iterator[Row]:
-        yield from self.query(Row)
+    def rows(self) -> Iterator[FormRow]:
+        yield from self.query(FormRow)
 
     def show_draft(self) -> None:
-        """Every row anew, and no problem told of fields that were not visited."""
+        """Every row anew, and no problem shown at fields that were not visited."""
         for row in self.rows:
             row.show(self.draft)
-        self.tell_problems()
+        self.show_problems()
 
     # ------------------------------------------------------------------------------------------------- entering
 
-    @on(Row.Entered)
-    def _entered(self, event: Row.Entered) -> None:
+    @on(FormRow.Entered)
+    def _entered(self, event: FormRow.Entered) -> None:
         event.stop()
-        self._left.difference_update(event.row.keys)  # told again once it is left
+        self._left.difference_update(event.row.keys)  # shown again once it is left
         self.enter(event.entries)
 
     def enter(self, entries: Mapping[str, Any]) -> None:
@@ -287,7 +287,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for row in self.rows:
             if not changed.isdisjoint(row.follows.union(row.keys)):
                 row.show(self.draft)
-        self.tell_problems()
+        self.show_problems()
         if changed:
             self.post_message(self.Changed(changed))
 
@@ -296,23 +296,23 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def object(self, key: str, problem: str) -> None:
         """A problem that only the screen knows of (a file that is not there); empty takes it back."""
         self._objections[key] = problem
-        self.tell_problems()
+        self.show_problems()
 
     def problems(self) -> dict[str, str]:
         """Everything that keeps this from being saved, by setting."""
         return self.draft.problems() | {key: text for key, text in self._objections.items() if text}
 
-    def tell_problems(self) -> None:
+    def show_problems(self) -> None:
         """At the fields that were left; not where somebody is typing."""
         problems = self.problems()
         for row in self.rows:
             here = [problems[key] for key in row.keys if key in problems and key in self._left]
-            row.tell(here[0] if here else "")
+            row.show_problem(here[0] if here else "")
 
-    def tell_all(self) -> Row | None:
+    def show_all_problems(self) -> FormRow | None:
         """Every problem at its field; returns the first row that has one."""
         self._left.update(fields())
-        self.tell_problems()
+        self.show_problems()
         wrong = [row for row in self.rows if row.has_class("-wrong")]
         return next((row for row in wrong if row.display), wrong[0] if wrong else None)
 
@@ -321,11 +321,11 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         if row is not None:
             self.call_after_refresh(self._has_left, row, self.screen)  # by then it is known where the focus has gone
 
-    def _has_left(self, row: Row, screen: Screen[Any]) -> None:
+    def _has_left(self, row: FormRow, screen: Screen[Any]) -> None:
         """The screen is given: by now the form may have gone from it, with the screen itself."""
         if self.is_attached and _row_of(screen.focused) is not row:
             self._left.update(row.keys)
-            self.tell_problems()
+            self.show_problems()
 
     # ---------------------------------------------------------------------------------------------- explanations
 
@@ -355,18 +355,18 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for row in target:
             self.go_to(row)
 
-    def _first_rows(self) -> list[Row]:
+    def _first_rows(self) -> list[FormRow]:
         """The first row below each heading."""
-        found: list[Row] = []
+        found: list[FormRow] = []
         after_heading = False
         for child in self.children:
             after_heading = after_heading or isinstance(child, Heading)
-            if isinstance(child, Row) and child.display and after_heading:
+            if isinstance(child, FormRow) and child.display and after_heading:
                 found.append(child)
                 after_heading = False
         return found
 
-    def go_to(self, row: Row) -> None:
+    def go_to(self, row: FormRow) -> None:
         """Focus the row's field and bring it into view with its heading."""
         control = row.first_control()
         if control is not None:
@@ -374,5 +374,5 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self.scroll_to_widget(row, animate=False, top=row.region.height < self.size.height)
 
 
-def _row_of(widget: Widget | None) -> Row | None:
-    return next((each for each in widget.ancestors_with_self if isinstance(each, Row)), None) if widget else None
+def _row_of(widget: Widget | None) -> FormRow | None:
+    return next((each for each in widget.ancestors_with_self if isinstance(each, FormRow)), None) if widget else None

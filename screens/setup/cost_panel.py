@@ -28,7 +28,7 @@ class CostPanel(Vertical):
 
     Attributes:
         outlook: what the answers would cost, as shown.
-        explained: the words about the field one is in, as shown.
+        explained: the text about the field one is in, as shown.
     """
 
     class Looked(Message):

@@ -34,7 +34,7 @@ class Outlook:
 
     Attributes:
         memory: bytes at the peak by component; empty where the model's sizes are not known.
-        free_bytes: what the device has free now; 0 where it does not tell.
+        free_bytes: what the device has free now; 0 where it does not report it.
         problem: why there is no plan, `hint` what to do about it.
         model, templates: the base model's name and what it has of chat templates; None while it is not here.
         package: bytes of each format there is, empty where the model's sizes are not known.
@@ -68,7 +68,7 @@ class Outlook:
 
 
 def look(config: Config, workspace: Workspace) -> Outlook:
-    """Everything that can be told of `config` here and now."""
+    """Everything that can be predicted of `config` here and now."""
     from pipeline.planning.planner import known_shape
 
     try:
@@ -120,7 +120,7 @@ def _least_memory(config: Config, shape: ModelShape, device: Device) -> dict[str
     return memory_of(config, shape, device, 1, checkpointing).components()
 
 
-# ------------------------------------------------------------------------------------------------------- in words
+# ------------------------------------------------------------------------------------------------------ as text
 
 
 def plan_line(plan: Plan) -> str:

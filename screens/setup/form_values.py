@@ -18,7 +18,7 @@ from pipeline.config import keys as config_keys
 from pipeline.config.schema import Config, Level
 
 # How a setting is entered: one of a few values, several of a few, a list of names, a number, any text.
-Kind = Literal["choice", "choices", "list", "number", "text"]
+ControlKind = Literal["choice", "choices", "list", "number", "text"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Field:
 
     Attributes:
         key: dotted name.
-        options: the values (JSON) a choice has; for a number the words it takes too (`auto`).
+        options: the values (JSON) a choice has; for a number the literals it takes too (`auto`).
         optional: may be left empty, which is null in the config.
     """
 
     key: str
-    kind: Kind
+    kind: ControlKind
     help: str
     allowed: str
     default: Any
@@ -64,7 +64,7 @@ def _field(key: config_keys.Key) -> Field:
     return Field(key.name, kind, key.help, key.allowed, default, key.level, options, optional)
 
 
-def _kind(annotation: Any) -> tuple[Kind, tuple[Any, ...], bool]:
+def _kind(annotation: Any) -> tuple[ControlKind, tuple[Any, ...], bool]:
     """(kind, options, optional) of a field's type.
 
     Raises:
@@ -72,16 +72,16 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[Any, ...], bool]:
     """
     members = list(_members(annotation))
     optional = type(None) in members
-    words = tuple(value for member in members for value in typing.get_args(member) if typing.get_origin(member) is Literal)
+    literals = tuple(value for member in members for value in typing.get_args(member) if typing.get_origin(member) is Literal)
     plain = {member for member in members if isinstance(member, type)} - {type(None)}
-    if not plain and words:
-        return "choice", words, optional
+    if not plain and literals:
+        return "choice", literals, optional
     if plain == {bool}:
-        return "choice", (*words, True, False), optional
+        return "choice", (*literals, True, False), optional
     if plain and plain <= {int, float}:
-        return "number", words, optional
+        return "number", literals, optional
     if plain == {str}:
-        return "text", words, optional
+        return "text", literals, optional
     items = [typing.get_args(member)[0] for member in members if typing.get_origin(member) in (tuple, list)]
     if len(items) == 1 and typing.get_origin(items[0]) is Literal:
         return "choices", typing.get_args(items[0]), optional
@@ -121,16 +121,16 @@ def word(value: Any) -> str:
     return value if isinstance(value, str) else {True: "yes", False: "no", None: "none"}[value]
 
 
-def entry_words(field: Field, value: Any) -> str:
+def entry_text(field: Field, value: Any) -> str:
     """A config's value (JSON) as it is shown: `yes`, `none`, `q_proj, k_proj`."""
     if field.kind in ("choice", "choices"):
         return ", ".join(word(each) for each in (value if isinstance(value, (list, tuple)) else [value]))
     return str(as_entry(field, value)) or "none"
 
 
-def default_words(field: Field) -> str:
+def default_text(field: Field) -> str:
     """The default as it stands in the form."""
-    return entry_words(field, field.default)
+    return entry_text(field, field.default)
 
 
 def as_value(field: Field, entry: Any) -> Any:
@@ -158,7 +158,7 @@ def _number(text: str) -> Any:
 
 
 class Draft:
-    """A config as it is being entered. Whatever is wrong is kept as entered and told by `problems`."""
+    """A config as it is being entered. Whatever is wrong stays as entered and is reported by `problems`."""
 
     def __init__(self, config: Config) -> None:
         self.entries: dict[str, Any] = {}
@@ -203,7 +203,7 @@ class Draft:
         """The config that was entered.
 
         Raises:
-            BadInput: it has problems; all of them are told.
+            BadInput: it has problems; all of them are listed.
         """
         return config_file.parse(self.document(), "this form")
 

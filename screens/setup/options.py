@@ -108,7 +108,7 @@ def _model_option(model: CuratedModel, device: Device | None) -> Option:
 
 
 def _short(reason: str) -> str:
-    """A reason for one line; the whole of it is told where the cursor is."""
+    """A reason for one line; the whole of it is shown where the cursor is."""
     if reason.startswith("gated"):
         return "gated: set HF_TOKEN"
     for place in (" free on ", " free at "):

@@ -51,7 +51,7 @@ def find_out(config: Config, workspace: Workspace) -> Findings:
         write_plan(workspace.project(config.project) / PLAN_FILE, outlook.plan)
     try:
         return Findings(outlook, locate(config, workspace) is not None, processed.find_processed(config, workspace) is not None)
-    except BadInput:  # told by the outlook already
+    except BadInput:  # reported by the outlook already
         return Findings(outlook)
 
 
@@ -110,8 +110,8 @@ class PlanScreen(Page):
         self.query_one("#banner", Static).update(self._banner(outlook))
         self.query_one("#numbers", Static).update(facts_content(numbers(outlook.plan)) if outlook.plan else Content(""))
         train = training_was_asked(self, self._train)
-        told = steps(self._config, outlook, model_here=findings.model_here, data_ready=findings.data_ready, train=train)
-        self.query_one("#steps", Static).update(_steps_content(told))
+        planned = steps(self._config, outlook, model_here=findings.model_here, data_ready=findings.data_ready, train=train)
+        self.query_one("#steps", Static).update(_steps_content(planned))
         self.query_one(MemoryBar).outlook = outlook
         self.query_one("#next", Static).update(self._next())
         if outlook.device is not None:
@@ -158,12 +158,12 @@ class PlanScreen(Page):
 _NAMES_WIDTH = max(map(len, STEP_NAMES)) + 2
 
 
-def _steps_content(told: list[Fact]) -> Content:
+def _steps_content(planned: list[Fact]) -> Content:
     """A line each; those that only training brings are faint, the first of them says so."""
     lines = []
-    for number, fact in enumerate(told, start=1):
+    for number, fact in enumerate(planned, start=1):
         name_style, style = ("$faint", "$faint") if fact.reason else ("bold", "")
-        first_off = fact.reason and not told[number - 2].reason
+        first_off = fact.reason and not planned[number - 2].reason
         why = (f"   {fact.reason}", "$dim") if first_off else ""
         name = (f"{fact.name:<{_NAMES_WIDTH}}", name_style)
         lines.append(Content.assemble((f"  {number} ", "$faint"), name, (safe(fact.value), style), why))

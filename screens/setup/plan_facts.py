@@ -12,7 +12,7 @@ from pipeline.planning.export_formats import of_config
 from pipeline.planning.plan import Plan, checkpointing_text, kernels_text
 from pipeline.runs.events import STEP_NAMES, StepName
 from screens.setup.cost_preview import Outlook
-from screens.setup.form_values import default_words, entry_words, fields
+from screens.setup.form_values import default_text, entry_text, fields
 
 
 class Fact(NamedTuple):
@@ -29,7 +29,7 @@ def changed_settings(config: Config) -> list[Fact]:
     for key, field in fields().items():
         value: Any = config_file.get(config, key)
         if field.level == "advanced" and value != field.default:
-            facts.append(Fact(key, entry_words(field, value), f"default {default_words(field)}"))
+            facts.append(Fact(key, entry_text(field, value), f"default {default_text(field)}"))
     return facts
 
 

@@ -20,7 +20,7 @@ from pipeline.dataset.readers import registry as readers
 from pipeline.dataset.schemas.registry import OUTLINES
 from pipeline.dataset.sniff import Peek, peek
 from pipeline.runs.folders import Workspace
-from screens.setup.config_form import Row
+from screens.setup.config_form import FormRow
 from screens.setup.form_values import Draft, fields
 from screens.setup.options import OTHER_MODEL
 from screens.setup.path_picker import PathPicker
@@ -30,7 +30,7 @@ MODEL_FILES = (".gguf",)
 _OWN_PLACES = {"bundled": "data/raw/oa_demo.jsonl", "generated": "data/raw/generated.jsonl"}
 
 
-class QuestionRow(Row):
+class QuestionRow(FormRow):
     """A numbered question: its title at the left, what it is answered with at the right."""
 
     number = 0

@@ -26,7 +26,7 @@ class SavedScreen(Page):
     """
     Args:
         train: training was asked for already.
-        had_before: an older file was kept as `.bak`.
+        had_before: an older file was saved as `.bak`.
     """
 
     CSS_PATH = "saved.tcss"
@@ -43,9 +43,11 @@ class SavedScreen(Page):
         self.trail = ("new run", config.project, "saved")
 
     def body(self) -> ComposeResult:
-        kept = f"\n  what was there before: {safe(self._path)}.bak" if self._had_before else ""
+        backup = f"\n  what was there before: {safe(self._path)}.bak" if self._had_before else ""
         with VerticalScroll(id="saved", can_focus=False):
-            yield Static(Content.assemble(("✔ ", "$success"), ("saved to ", "$dim"), (safe(self._path), "bold"), (kept, "$dim")))
+            yield Static(
+                Content.assemble(("✔ ", "$success"), ("saved to ", "$dim"), (safe(self._path), "bold"), (backup, "$dim"))
+            )
             yield Static("What now?", classes="ask")
             yield Choices([Option(name, name, what) for name, what in ACTIONS.items()], None, id="actions")
             yield Static("", id="command")

@@ -22,7 +22,7 @@ from screens.frame.copying import Copyable
 from screens.frame.key_line import KeyLine
 from screens.frame.page import Page
 from screens.setup.actions import Action, next_command, run_action
-from screens.setup.config_form import ConfigForm, LineInput, Row
+from screens.setup.config_form import ConfigForm, FormRow, LineInput
 from screens.setup.cost_panel import CostPanel
 from screens.setup.cost_preview import Outlook
 from screens.setup.form_values import Draft, fields
@@ -105,7 +105,7 @@ class WizardScreen(Page):
         yield KeyLine(id="key-line")
 
     def _read_config(self) -> Config:
-        """The config file as it is; a file with problems is told and left alone, and the form begins with the defaults."""
+        """The config file as it is; a file with problems is reported and left alone, and the form begins with the defaults."""
         try:
             loaded = config_file.load_noted(self.config_path, self.workspace.root)
         except BadInput as error:
@@ -113,17 +113,17 @@ class WizardScreen(Page):
                 self.notify(safe(error.message, lines=True), title="the config can't be read", severity="error", markup=False)
             return Config()
         if loaded.notes:
-            self._tell_older(loaded.notes)
+            self._notify_older(loaded.notes)
         return loaded.config
 
-    def _tell_older(self, notes: tuple[str, ...]) -> None:
-        """What older spellings became; on a small screen that they did, and where it is told."""
+    def _notify_older(self, notes: tuple[str, ...]) -> None:
+        """What older spellings became; on a small screen that they did, and where each is listed."""
         few = (
             f"{len(notes)} settings are written in another way today; saving writes them so.",
             "humigence config view tells each.",
         )
-        told = safe("\n".join(notes if self.app.size.height >= _ROOM_FOR_NOTES else few), lines=True)
-        self.notify(told, title="a config of an older Humigence", timeout=20, markup=False)
+        text = safe("\n".join(notes if self.app.size.height >= _ROOM_FOR_NOTES else few), lines=True)
+        self.notify(text, title="a config of an older Humigence", timeout=20, markup=False)
 
     def _form(self) -> ConfigForm:
         root = self.workspace.root
@@ -132,7 +132,7 @@ class WizardScreen(Page):
         self.data = DataQuestion(source_options(), root)
         self.schema = SchemaQuestion("data.schema", choice_options(SCHEMA_CHOICES), id="question-schema")
         self.precision = PrecisionQuestion("train.precision_mode", precision_options(None, None, None), id="question-precision")
-        questions: dict[str, list[Row]] = {
+        questions: dict[str, list[FormRow]] = {
             "compute": [self.gpu], "model": [self.model], "data": [self.data, self.schema], "train": [self.precision],
         }  # fmt: skip
         options = {"export.formats": format_options({}, 0), "data.template": template_options("", None)}
@@ -145,7 +145,7 @@ class WizardScreen(Page):
 
     @property
     def explained(self) -> str:
-        """The words about the field one is in, as shown."""
+        """The explanation of the field one is in, as shown."""
         return self.costs.explained
 
     @property
@@ -212,10 +212,10 @@ class WizardScreen(Page):
         if not self.draft.enter("project", event.value):
             return
         self._name_is_ours = False
-        self._tell_project()
+        self._show_project_problem()
         self.costs.look_soon()
 
-    def _tell_project(self) -> None:
+    def _show_project_problem(self) -> None:
         problem = self.draft.problems().get("project", "")
         self.query_one("#project").set_class(bool(problem), "-wrong")
         if problem:
@@ -287,7 +287,7 @@ class WizardScreen(Page):
         self._object_to_files()
 
     def _object_to_files(self) -> None:
-        """What only a look at the disk can tell of the answers."""
+        """Problems of the answers that only a look at the disk finds."""
         self.form.object("data.raw_path", self.data.objection(self.draft))
         entries = self.draft.entries
         missing = self.model.choices.value == "other" and not (entries["model.local_path"] or entries["model.repo"])
@@ -357,13 +357,13 @@ class WizardScreen(Page):
     def _whole(self) -> bool:
         """Whether nothing is wrong; goes to the first thing that is."""
         self._object_to_files()
-        wrong = self.form.tell_all()
+        wrong = self.form.show_all_problems()
         problems = self.form.problems()
         if not problems:
             return True
         key, text = next(iter(problems.items()))
         if "project" in problems:
-            self._tell_project()
+            self._show_project_problem()
             self.query_one("#project").focus()
         elif wrong is not None:
             if not wrong.display:

@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 
 
 class AskInput(Input):
-    """Textual's, with its enter told in the last line."""
+    """Textual's, with its enter shown in the last line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", "go")]
 

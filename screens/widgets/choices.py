@@ -25,7 +25,7 @@ class Option:
     Attributes:
         detail: what stands beside it, dim.
         reason: why it can't be taken on this machine; empty when it can. Stands where the detail would.
-        about: more than one line has room for, told where the cursor is.
+        about: more than one line has room for, shown where the cursor is.
     """
 
     value: Any
@@ -49,7 +49,7 @@ class Cell:
 
 
 def flowed(options: Sequence[Option], width: int) -> list[Cell]:
-    """Options side by side, wrapped at `width`. Neighbours that can't be taken for one reason tell it once, after the last."""
+    """Options side by side, wrapped at `width`. Neighbours that can't be taken for one reason show it once, after the last."""
     cells: list[Cell] = []
     row = column = 0
     for index, option in enumerate(options):
@@ -162,7 +162,7 @@ class Choices(Widget, can_focus=True):
         return cells[-1].row if cells else 0
 
     def _set_height(self) -> None:
-        # Rows below each other do not depend on the width; told as a style, their number reaches every container.
+        # Rows below each other do not depend on the width; set as a style, their number reaches every container.
         rows = max(1, min(len(self.options), self.window or len(self.options)))
         if not self.flow and (self.styles.height is None or self.styles.height.value != rows):
             self.styles.height = rows

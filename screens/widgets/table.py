@@ -37,7 +37,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A cell for every column. `key` stays the same while the row's contents change."""
 
     key: Hashable
@@ -45,10 +45,10 @@ class Row:
     is_heading: bool = False  # cannot be chosen
 
 
-class Rows(ScrollView, can_focus=True, inherit_bindings=False):
+class Table(ScrollView, can_focus=True, inherit_bindings=False):
     """`cursor` is the index of the chosen row; it stays with the row's key when the list changes."""
 
-    DEFAULT_CSS = "Rows { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }"
+    DEFAULT_CSS = "Table { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "move(1)", "down", show=False),
         Binding("up,k", "move(-1)", "up", show=False),
@@ -70,11 +70,11 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def __init__(self, columns: Sequence[Column], *, id: str | None = None, has_titles: bool = True) -> None:
         super().__init__(id=id)
         self.columns = tuple(columns)
-        self._rows: tuple[Row, ...] = ()
+        self._rows: tuple[TableRow, ...] = ()
         self._titles = 1 if has_titles else 0
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[TableRow, ...]:
         return self._rows
 
     @property
@@ -82,7 +82,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         """The key of the row under the cursor."""
         return self._rows[self.cursor].key if self.cursor < len(self._rows) else None
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[TableRow]) -> None:
         """Replace the rows; the cursor stays on the row it was on, if that is still there."""
         key = self.key
         self._rows = tuple(rows)
@@ -90,7 +90,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         while at < len(self._rows) - 1 and self._rows[at].is_heading:
             at += 1
         self.virtual_size = Size(self.size.width, len(self._rows) + self._titles)
-        self.set_reactive(Rows.cursor, at)
+        self.set_reactive(Table.cursor, at)
         self.refresh()
         self.post_message(self.Moved())
 
@@ -164,13 +164,13 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
 def widths(columns: Sequence[Column], room: int) -> list[int]:
     """Cells for each column, 0 for those left out."""
-    kept = list(range(len(columns)))
-    while len(kept) > 1 and sum(columns[index].width for index in kept) + _GAP * (len(kept) - 1) > room:
-        kept.remove(max(kept, key=lambda index: (columns[index].rank, index)))
-    spare = room - sum(columns[index].width for index in kept) - _GAP * (len(kept) - 1)
-    shares = sum(columns[index].grows for index in kept)
+    shown = list(range(len(columns)))
+    while len(shown) > 1 and sum(columns[index].width for index in shown) + _GAP * (len(shown) - 1) > room:
+        shown.remove(max(shown, key=lambda index: (columns[index].rank, index)))
+    spare = room - sum(columns[index].width for index in shown) - _GAP * (len(shown) - 1)
+    shares = sum(columns[index].grows for index in shown)
     found = [0] * len(columns)
-    for index in kept:
+    for index in shown:
         column = columns[index]
         found[index] = max(1, column.width + (max(spare, min(spare, 0)) * column.grows // shares if shares else 0))
     return found

@@ -6,7 +6,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 
-def tell(widget: Static, content: Content) -> None:
+def update_text(widget: Static, content: Content) -> None:
     """Show `content`. Nothing happens where it is there already; the screen is laid out again only when its height changes."""
     before = Content(widget.content) if isinstance(widget.content, str) else widget.content
     if isinstance(before, Content) and before.is_same(content):

@@ -17,7 +17,7 @@ from humigence_tui.app import HumigenceApp
 from screens.frame import registry
 from screens.run.log_view import LogLines, LogView
 from screens.run.samples import Samples
-from screens.widgets.table import Rows
+from screens.widgets.table import Table
 from tests.pilot import SIZES, Records, lines_of, shown, text_of, until
 from tests.screens import test_keys_talk as talk_keys
 from tests.screens.setup import test_keys as wizard_keys
@@ -40,8 +40,8 @@ def on(app: Any) -> str:
     return type(app.screen).__name__
 
 
-def rows(app: Any) -> Rows:
-    found: Rows = app.screen.query_one(Rows)
+def rows(app: Any) -> Table:
+    found: Table = app.screen.query_one(Table)
     return found
 
 
@@ -155,10 +155,10 @@ CASES = [
     Case("RunScreen", "N", [*SEARCH, "N"], lambda app: part(app, LogLines)._match == matches(app, "step")[-2]),
     Case("RunScreen", "G", ["tab", "home", "G"], lambda app: part(app, LogLines).following),
     # home
-    *(Case("Rows", key, [key], lambda app: rows(app).cursor == 1, **LIST) for key in ("down", "j")),
-    *(Case("Rows", key, ["down", "down", key], lambda app: rows(app).cursor == 1, **LIST) for key in ("up", "k")),
-    *(Case("Rows", key, [key], lambda app: rows(app).cursor == 7, **LIST) for key in ("end", "G", "pagedown")),
-    *(Case("Rows", key, ["end", key], lambda app: rows(app).cursor == 0, **LIST) for key in ("home", "pageup")),
+    *(Case("Table", key, [key], lambda app: rows(app).cursor == 1, **LIST) for key in ("down", "j")),
+    *(Case("Table", key, ["down", "down", key], lambda app: rows(app).cursor == 1, **LIST) for key in ("up", "k")),
+    *(Case("Table", key, [key], lambda app: rows(app).cursor == 7, **LIST) for key in ("end", "G", "pagedown")),
+    *(Case("Table", key, ["end", key], lambda app: rows(app).cursor == 0, **LIST) for key in ("home", "pageup")),
     Case("HomeScreen", "enter", ["enter"], lambda app: on(app) == "RunScreen", **LIST),
     Case("HomeScreen", "n", ["n"], lambda app: on(app) == "WizardScreen", **LIST),
     Case("HomeScreen", "r", ["r"], lambda app: app.asked == ["ResumeRun"], screen="home", recordings=["crashed"]),

@@ -11,7 +11,7 @@ from pipeline.runs.fold_cache import Summary
 from screens.frame.run_snapshot import RunRow
 from screens.home.home import HomeScreen
 from screens.home.home_text import row_of, status_of
-from screens.widgets.table import Column, Rows, widths
+from screens.widgets.table import Column, Table, widths
 from tests.pilot import SIZES, Records, lines_of, shown, text_of, until
 from tests.recordings.make import SHORT
 
@@ -57,12 +57,12 @@ async def test_a_run_under_the_cursor_stays_under_it_when_the_list_changes(recor
         screen = await shown(pilot)
         await until(pilot, lambda: len(screen.runs) == 3)
         await pilot.press("down")
-        chosen = screen.query_one(Rows).key
+        chosen = screen.query_one(Table).key
         records.write("running", run_id="2025-11-20_09-00-00")
         await until(pilot, lambda: len(screen.runs) == 4)
         await pilot.pause()
-        assert screen.query_one(Rows).key == chosen
-        assert screen.query_one(Rows).cursor == 2
+        assert screen.query_one(Table).key == chosen
+        assert screen.query_one(Table).cursor == 2
 
 
 async def test_a_click_chooses_and_a_second_one_opens(records: Records) -> None:
@@ -72,9 +72,9 @@ async def test_a_click_chooses_and_a_second_one_opens(records: Records) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await shown(pilot)
         await until(pilot, lambda: len(screen.runs) == 3)
-        await pilot.click(Rows, offset=(5, 2))
-        await until(pilot, lambda: screen.query_one(Rows).cursor == 1)
-        await pilot.click(Rows, offset=(5, 2))
+        await pilot.click(Table, offset=(5, 2))
+        await until(pilot, lambda: screen.query_one(Table).cursor == 1)
+        await pilot.click(Table, offset=(5, 2))
         await until(pilot, lambda: type(app.screen).__name__ == "RunScreen")
 
 
@@ -176,7 +176,7 @@ async def test_with_many_runs_the_list_keeps_its_part_of_the_screen(records: Rec
     async with app.run_test(size=(160, 48)) as pilot:
         await until(pilot, lambda: "held-out ◆" in text_of(app))
         await pilot.press("end")
-        await until(pilot, lambda: app.screen.query_one(Rows).cursor == 59)
+        await until(pilot, lambda: app.screen.query_one(Table).cursor == 59)
         marked = next(number for number, line in enumerate(lines_of(app)) if line.startswith("▌"))
         assert 15 < marked < 24
 
