@@ -20,7 +20,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from humigence_tui.background.gc_freeze import keep_for_good
-from humigence_tui.background.run_endings import Endings, said, terminal_notification
+from humigence_tui.background.run_endings import Endings, ending_text, terminal_notification
 from humigence_tui.terminal.diff_painter import Painter
 from humigence_tui.terminal.safe_lines import SafeLines
 from humigence_tui.terminal.tty import Tty, TtyDriver
@@ -140,7 +140,7 @@ class HumigenceApp(App[None]):
     def pages(self) -> list[Page]:
         """The screens that are seen and can take news; none once the app is being taken down.
 
-        A covered screen is told when it is uncovered. Textual would draw the one on top anew for each change below it.
+        A covered screen gets its news when it is uncovered. Textual would draw the one on top anew for each change below it.
         """
         if not self.is_running:
             return []
@@ -165,7 +165,7 @@ class HumigenceApp(App[None]):
         self.push_screen(screen(**arguments))
 
     @on(messages.Ready)
-    def _tell_what_is_known(self, message: messages.Ready) -> None:
+    def _send_known_state(self, message: messages.Ready) -> None:
         if message.page not in self.pages:  # gone, or covered again, before its message came
             return
         if self._rows is not None:
@@ -252,16 +252,16 @@ class HumigenceApp(App[None]):
         for page in self.pages:
             page.take_runs(message.rows)
         for row in self._endings.among(message.rows):
-            self._tell_of_end(row)
+            self._notify_ended(row)
 
-    def _tell_of_end(self, row: RunRow) -> None:
-        """By a bell, by the terminal where it can, and in words where the run is not what is looked at."""
-        words, good = said(row)
+    def _notify_ended(self, row: RunRow) -> None:
+        """By a bell, by the terminal where it can, and as a notice where the run is not what is looked at."""
+        text, good = ending_text(row)
         self.bell()
         if self._driver and not self.is_headless:
-            self._driver.write(terminal_notification(words))
+            self._driver.write(terminal_notification(text))
         if getattr(self.screen, "run_folder", None) != row.run:
-            self.notify(words, severity="information" if good else "warning", timeout=10, markup=False)
+            self.notify(text, severity="information" if good else "warning", timeout=10, markup=False)
 
     @on(messages.MachineNews)
     def _machine_news(self, message: messages.MachineNews) -> None:

@@ -19,113 +19,115 @@ _TIME_WIDTH = len("13 m 42 s")
 _EVERY_S = 10.0
 
 
-class Line(NamedTuple):
+class OutputLine(NamedTuple):
     text: str
     colour: Colour | None = None
 
 
 class LineWriter:
-    """Turns events into lines; remembers only when it last told of progress."""
+    """Turns events into lines; remembers only when it last wrote one of progress."""
 
     def __init__(self, *, progress: bool) -> None:
-        """`progress`: tell now and then how far a step is; a live display does that by itself."""
+        """`progress`: report now and then how far a step is; a live display does that by itself."""
         self._progress = progress
-        self._told = 0.0
+        self._progress_time = 0.0
 
-    def lines(self, envelope: Envelope, state: RunState) -> list[Line]:
-        """What there is to say about an event that `state` has folded already."""
+    def lines(self, envelope: Envelope, state: RunState) -> list[OutputLine]:
+        """The lines of an event that `state` has folded already."""
         event = envelope.event
         if isinstance(event, (ev.TrainStep, ev.StepProgress)):
             return self._now_and_then(envelope.time, state)
         if isinstance(event, ev.StepStarted):
-            self._told = envelope.time
-            return [Line(f"▶ {event.step}")] if self._progress else []
-        teller = _TELLERS.get(type(event))
-        return teller(event) if teller else []
+            self._progress_time = envelope.time
+            return [OutputLine(f"▶ {event.step}")] if self._progress else []
+        formatter = _FORMATTERS.get(type(event))
+        return formatter(event) if formatter else []
 
-    def _now_and_then(self, time: float, state: RunState) -> list[Line]:
-        if not self._progress or time - self._told < _EVERY_S:
+    def _now_and_then(self, time: float, state: RunState) -> list[OutputLine]:
+        if not self._progress or time - self._progress_time < _EVERY_S:
             return []
-        self._told = time
-        where = progress_words(state)
-        return [Line(f"  {where}", "dim")] if where else []
+        self._progress_time = time
+        where = progress_text(state)
+        return [OutputLine(f"  {where}", "dim")] if where else []
 
 
-def step_line(step: str, outcome: StepOutcome, seconds: float, summary: str) -> Line:
+def step_line(step: str, outcome: StepOutcome, seconds: float, summary: str) -> OutputLine:
     """`✔ preprocess     6.3 s   9 train, 1 val, 2 test rows`."""
     took = (
         duration(seconds) if outcome in ("done", "failed", "stopped") else ("unchanged" if outcome == "unchanged" else "skipped")
     )
     text = f"{MARKS[outcome]} {step:<{_NAME_WIDTH}}  {took:>{_TIME_WIDTH}}   {summary}"
-    return Line(text.rstrip(), _OUTCOME_COLOURS.get(outcome))
+    return OutputLine(text.rstrip(), _OUTCOME_COLOURS.get(outcome))
 
 
-def standing_lines(state: RunState) -> list[Line]:
+def standing_lines(state: RunState) -> list[OutputLine]:
     """The steps that have ended, for somebody who comes late."""
     ended = ((name, step) for name, step in state.steps.items() if step.outcome)
     return [step_line(name, step.outcome or "done", step.seconds, step.summary) for name, step in ended]
 
 
-def progress_words(state: RunState) -> str:
-    """How far the step that runs now is; empty when it has nothing to tell."""
+def progress_text(state: RunState) -> str:
+    """How far the step that runs now is; empty when it has reported none."""
     name = state.current
     if name is None:
         return ""
     if name == "train" and len(state.train):
-        return _training_words(state)
+        return _training_progress(state)
     progress = state.steps[name].progress
-    return _step_words(progress) if progress else ""
+    return _step_progress(progress) if progress else ""
 
 
-def _training_words(state: RunState) -> str:
+def _training_progress(state: RunState) -> str:
     total, done = state.total_steps, state.step
-    words = [f"step {done:>{len(counted(total))},} of {counted(total)}"]
+    parts = [f"step {done:>{len(counted(total))},} of {counted(total)}"]
     if total:
-        words.append(f"{100 * done / total:>3.0f} %")
-    words.append(f"loss {loss(state.train_loss)}")
+        parts.append(f"{100 * done / total:>3.0f} %")
+    parts.append(f"loss {loss(state.train_loss)}")
     rate, left = state.tokens_per_second(), state.seconds_left()
     if rate is not None:
-        words.append(f"{counted(rate):>7} tok/s")
+        parts.append(f"{counted(rate):>7} tok/s")
     if left is not None:
-        words.append(f"{duration(left)} left")
-    return "   ".join(words)
+        parts.append(f"{duration(left)} left")
+    return "   ".join(parts)
 
 
-def _step_words(progress: ev.StepProgress) -> str:
+def _step_progress(progress: ev.StepProgress) -> str:
     as_text = size if progress.unit == "bytes" else counted
     unit = "" if progress.unit == "bytes" else f" {progress.unit}"
     amount = as_text(progress.done) + (f" of {as_text(progress.total)}" if progress.total else "") + unit
     return f"{progress.what}  {amount}".strip()
 
 
-# ------------------------------------------------------------------------------------------------ what an event says
+# ----------------------------------------------------------------------------------------------- the lines of an event
 
 
-def _step_finished(event: ev.StepFinished) -> list[Line]:
+def _step_finished(event: ev.StepFinished) -> list[OutputLine]:
     return [step_line(event.step, event.outcome, event.seconds, event.summary)]
 
 
-def _note(event: ev.Note) -> list[Line]:
-    return [Line(f"  {line}", "amber" if event.level == "warning" else None) for line in event.text.splitlines()]
+def _note(event: ev.Note) -> list[OutputLine]:
+    return [OutputLine(f"  {line}", "amber" if event.level == "warning" else None) for line in event.text.splitlines()]
 
 
-def _plan_made(event: ev.PlanMade) -> list[Line]:
-    # The plan step tells batch and steps, with their reasons, in a note.
+def _plan_made(event: ev.PlanMade) -> list[OutputLine]:
+    # The plan step reports batch and steps, with their reasons, in a note.
     about = "" if event.exact else "≈ "
-    words = [f"{counted(event.train_tokens)} tokens"]
+    parts = [f"{counted(event.train_tokens)} tokens"]
     if event.peak_memory_bytes:
-        words.append(f"{size(event.peak_memory_bytes)} at the peak")
+        parts.append(f"{size(event.peak_memory_bytes)} at the peak")
     if event.seconds:
-        words.append(f"about {duration(event.seconds)}")
-    return [Line(f"  {about}{' · '.join(words)}")]
+        parts.append(f"about {duration(event.seconds)}")
+    return [OutputLine(f"  {about}{' · '.join(parts)}")]
 
 
-def _resumed(event: ev.Resumed) -> list[Line]:
-    return [Line(f"  resumed from step {counted(event.from_step)}")]
+def _resumed(event: ev.Resumed) -> list[OutputLine]:
+    return [OutputLine(f"  resumed from step {counted(event.from_step)}")]
 
 
-def _evaluated(event: ev.Evaluated) -> list[Line]:
-    return [Line(f"  step {counted(event.step)}   held-out loss {loss(event.loss)}{'   best so far' if event.best else ''}")]
+def _evaluated(event: ev.Evaluated) -> list[OutputLine]:
+    return [
+        OutputLine(f"  step {counted(event.step)}   held-out loss {loss(event.loss)}{'   best so far' if event.best else ''}")
+    ]
 
 
 _MEMORY_PLACES: dict[ev.MemoryPlace, str] = {
@@ -136,7 +138,7 @@ _MEMORY_PLACES: dict[ev.MemoryPlace, str] = {
 }
 
 
-def memory_ran_out(event: ev.MemoryRanOut) -> list[Line]:
+def memory_ran_out(event: ev.MemoryRanOut) -> list[OutputLine]:
     """Says what stays as it was: who reads of memory fears for the run."""
     how = {
         "smaller pieces": f"at most {counted(event.limit)} from here on, same batch and loss",
@@ -145,49 +147,49 @@ def memory_ran_out(event: ev.MemoryRanOut) -> list[Line]:
         "left out": "left out this time",
     }[event.answer]
     amount = f", {counted(event.tokens)} tokens at once" if event.tokens else ""
-    return [Line(f"  out of memory at step {counted(event.step)}{_MEMORY_PLACES[event.place]}{amount}: {how}", "amber")]
+    return [OutputLine(f"  out of memory at step {counted(event.step)}{_MEMORY_PLACES[event.place]}{amount}: {how}", "amber")]
 
 
-def _early_stopped(event: ev.EarlyStopped) -> list[Line]:
+def _early_stopped(event: ev.EarlyStopped) -> list[OutputLine]:
     return [
-        Line(
+        OutputLine(
             f"  stopped early at step {counted(event.step)}: the held-out loss did not fall for {event.patience} evaluations; "
             f"best {loss(event.best_loss)} at step {counted(event.best_step)}"
         )
     ]
 
 
-def _diverged(event: ev.TrainingDiverged) -> list[Line]:
-    return [Line(f"  training diverged: the {event.quantity} at step {counted(event.step)} is {event.value}", "red")]
+def _diverged(event: ev.TrainingDiverged) -> list[OutputLine]:
+    return [OutputLine(f"  training diverged: the {event.quantity} at step {counted(event.step)} is {event.value}", "red")]
 
 
-def _stop_acknowledged(event: ev.StopAcknowledged) -> list[Line]:
+def _stop_acknowledged(event: ev.StopAcknowledged) -> list[OutputLine]:
     how = "finishes this step and saves" if event.mode == "save" else "aborts"
-    return [Line(f"  asked to stop: the run {how}")]
+    return [OutputLine(f"  asked to stop: the run {how}")]
 
 
-def _paused(event: ev.Paused) -> list[Line]:
-    return [Line(f"  paused: {event.reason}", "amber"), Line("  it goes on by itself when there is room", "amber")]
+def _paused(event: ev.Paused) -> list[OutputLine]:
+    return [OutputLine(f"  paused: {event.reason}", "amber"), OutputLine("  it goes on by itself when there is room", "amber")]
 
 
-def _continued(event: ev.Continued) -> list[Line]:
-    return [Line(f"  there is room again: going on after {duration(event.seconds)}")]
+def _continued(event: ev.Continued) -> list[OutputLine]:
+    return [OutputLine(f"  there is room again: going on after {duration(event.seconds)}")]
 
 
-def _held_out(event: ev.HeldOut) -> list[Line]:
+def _held_out(event: ev.HeldOut) -> list[OutputLine]:
     return [
-        Line(
+        OutputLine(
             f"  {event.split}: loss {loss(event.base_loss)} → {loss(event.tuned_loss)}   token accuracy "
             f"{100 * event.base_accuracy:.1f} → {100 * event.tuned_accuracy:.1f} %   {counted(event.rows)} rows"
         )
     ]
 
 
-def _packed(event: ev.Packed) -> list[Line]:
-    return [Line(f"  {event.format} in {event.folder}   {size(event.size_bytes)}")]
+def _packed(event: ev.Packed) -> list[OutputLine]:
+    return [OutputLine(f"  {event.format} in {event.folder}   {size(event.size_bytes)}")]
 
 
-_TELLERS: dict[type[ev.Event], Callable[[Any], list[Line]]] = {
+_FORMATTERS: dict[type[ev.Event], Callable[[Any], list[OutputLine]]] = {
     ev.StepFinished: _step_finished,
     ev.Note: _note,
     ev.PlanMade: _plan_made,

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from humigence_tui.background.log_lines import log_lines, told_lines
+from humigence_tui.background.log_lines import log_lines, logged_lines
 from humigence_tui.background.output import OutputTail
 from humigence_tui.background.post import Post
 from pipeline.common.errors import HumigenceError
@@ -27,7 +27,7 @@ from screens.frame.run_snapshot import Freezer, LogLine, Snapshot
 
 EVERY_S = 0.25
 _AT_LEAST_EVERY_S = 1.0
-_LINES_KEPT = 2000
+_MAX_LINES = 2000
 # Small enough that a snapshot of a long log is there before all of it is read.
 _PIECE_BYTES = 2 << 20
 
@@ -112,7 +112,7 @@ class Following:
         self._state: RunState | None = None
         self._reader: EventReader | None = None
         self._freezer = Freezer(run)
-        self._log: deque[LogLine] = deque(maxlen=_LINES_KEPT)
+        self._log: deque[LogLine] = deque(maxlen=_MAX_LINES)
         self._output = OutputTail(run.output_log)
         self._seen = _Seen()
         self._unsaved = 0  # bytes of the log that no cache holds
@@ -154,7 +154,7 @@ class Following:
             cached = fold_cache.cached(self.run)
             if cached:
                 self._state, self._reader = cached
-                self._log.extend(told_lines(self.run, self._reader.offset))
+                self._log.extend(logged_lines(self.run, self._reader.offset))
             else:
                 self._state, self._reader = RunState(), EventReader(self.run)
         return self._state, self._reader

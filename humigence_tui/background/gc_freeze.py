@@ -1,4 +1,4 @@
-"""Python's search for garbage in cycles, kept short: no key is answered while it goes on.
+"""Python's search for garbage in cycles, made short: no key is answered while it goes on.
 
 It would look through all that Textual and pydantic keep, 40 ms every other second while a run is on.
 """

@@ -1,4 +1,4 @@
-"""Events as lines of the log pane: what the command line says of them, and what only a screen has room for."""
+"""Events as lines of the log pane: what the command line prints of them, and what only a screen has room for."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ _LEVELS: dict[str | None, Level] = {
     "bold": "info",
 }
 _WRITER = LineWriter(progress=False)
-# Nothing to tell of these, and nearly all of a log is made of them.
+# No line is made of these, and nearly all of a log is made of them.
 _SILENT = (b'"kind":"train_step"', b'"kind":"step_progress"')
 _PIECE_BYTES = 4 << 20
 # Opening a run must not wait until gigabytes have been looked through.
-_TOLD_BYTES = 64 << 20
+_NEWEST_BYTES = 64 << 20
 
 
 def log_lines(envelope: Envelope, state: RunState) -> list[LogLine]:
-    """What there is to say about an event; nothing for optimizer steps and progress."""
+    """The lines of an event; none for optimizer steps and progress."""
     event = envelope.event
     if isinstance(event, (ev.TrainStep, ev.StepProgress)):
         return []
-    own = _TELLERS.get(type(event))
+    own = _FORMATTERS.get(type(event))
     if own:
-        told = own(event)
-        return [LogLine(envelope.time, safe(told[0]), told[1])] if told[0] else []
+        formatted = own(event)
+        return [LogLine(envelope.time, safe(formatted[0]), formatted[1])] if formatted[0] else []
     lines = _WRITER.lines(envelope, state)
     return [LogLine(envelope.time, safe(line.text.strip()), _LEVELS[line.colour]) for line in lines]
 
 
-def told_lines(run: RunFolder, end: int) -> list[LogLine]:
+def logged_lines(run: RunFolder, end: int) -> list[LogLine]:
     """The lines of the log up to byte `end`, of its newest part where it is long; optimizer steps are passed over unread."""
     nothing = RunState()
-    return [line for envelope in _told(run, end) for line in log_lines(envelope, nothing)]
+    return [line for envelope in _logged_events(run, end) for line in log_lines(envelope, nothing)]
 
 
-def _told(run: RunFolder, end: int) -> Iterator[Envelope]:
-    reader = EventReader(run, max(0, end - _TOLD_BYTES))
+def _logged_events(run: RunFolder, end: int) -> Iterator[Envelope]:
+    reader = EventReader(run, max(0, end - _NEWEST_BYTES))
     while reader.offset < end and (lines := reader.read_lines(min(_PIECE_BYTES, end - reader.offset))):
         for line in lines:
             envelope = None if any(kind in line[:140] for kind in _SILENT) else readable(line)
@@ -67,7 +67,7 @@ def _attempt(event: ev.AttemptStarted) -> tuple[str, Level]:
 
 
 def _step(event: ev.StepStarted) -> tuple[str, Level]:
-    # The others are over soon and tell of their end.
+    # The others are over soon and their end is logged.
     return ("▶ train" if event.step == "train" else ""), "dim"
 
 
@@ -106,7 +106,7 @@ def _nothing(_: ev.Event) -> tuple[str, Level]:
     return "", "dim"
 
 
-_TELLERS: dict[type[ev.Event], Callable[[Any], tuple[str, Level]]] = {
+_FORMATTERS: dict[type[ev.Event], Callable[[Any], tuple[str, Level]]] = {
     ev.AttemptStarted: _attempt,
     ev.StepStarted: _step,
     ev.Evaluated: _evaluated,

@@ -30,7 +30,7 @@ class MachineWatch(threading.Thread):
     def run(self) -> None:
         history = MachineHistory()
         while not self._closing.is_set():
-            # psutil tells the CPU's load since the call before: the first one is thrown away.
+            # psutil reports the CPU's load since the call before: the first one is thrown away.
             survey, host = gpu.survey(), read_host()
             self._post(messages.MachineNews(history.add(survey, host, time.time())))
             self._closing.wait(EVERY_S)

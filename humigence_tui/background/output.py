@@ -17,7 +17,7 @@ _SEQUENCES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\
 
 
 class OutputTail:
-    """Follows a file that grows; what is too much to be read is skipped, the newest lines are kept."""
+    """Follows a file that grows; what is too much to be read is skipped, the newest lines stay."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Runs that end while the app is open: what is said of them, in the app and by the terminal."""
+"""Runs that end while the app is open: the notice of it in the app and by the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_CHARACTERS = 200
 
 
 class Endings:
-    """Tells which runs were on at the last look and are not any more."""
+    """Finds the runs that were on at the last look and are not any more."""
 
     def __init__(self) -> None:
         self._live: set[RunFolder] = set()
@@ -28,7 +28,7 @@ class Endings:
         return ended
 
 
-def said(row: RunRow) -> tuple[str, bool]:
+def ending_text(row: RunRow) -> tuple[str, bool]:
     """How it ended, in a line, and whether it went well."""
     summary, name = row.summary, safe(row.run.project)
     if row.status == "crashed":
@@ -45,5 +45,5 @@ def said(row: RunRow) -> tuple[str, bool]:
 
 
 def terminal_notification(text: str) -> str:
-    """The sequence (OSC 9) with which a terminal that knows it tells its desktop; the others pass over it."""
+    """The sequence (OSC 9) with which a terminal that knows it notifies its desktop; the others pass over it."""
     return f"\x1b]9;{safe(text)[:_MOST_CHARACTERS]}\x07"

@@ -1,4 +1,4 @@
-"""The thread that keeps the list of runs: looks once a second, folds only what is new, posts only what has changed."""
+"""The thread behind the list of runs: looks once a second, folds only what is new, posts only what has changed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunList(threading.Thread):
     def __init__(
         self, workspace: Workspace, post: Post, is_read_elsewhere: Callable[[RunFolder], bool] = lambda run: False
     ) -> None:
-        """`is_read_elsewhere`: tells of a run whose log another thread is reading; its cache is waited for."""
+        """`is_read_elsewhere`: whether another thread is reading the run's log; its cache is waited for."""
         super().__init__(name="humigence-runs", daemon=True)
         self._workspace, self._post = workspace, post
         self._is_read_elsewhere = is_read_elsewhere

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
-from humigence_tui.cli.shared.output import out, out_json, out_piece, say, table
+from humigence_tui.cli.shared.output import out, out_json, out_piece, print_message, table
 from pipeline.common.redact import redact
 from pipeline.config import file as config_file
 from pipeline.config import keys as config_keys
@@ -36,7 +36,7 @@ def get(key: KeyName, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = Fal
     """The value of a setting or of a whole section."""
     value = _hidden(config_file.get(open_project(config)[1], key))
     if note := config_file.renamed(key):
-        say(note)
+        print_message(note)
     if as_json or isinstance(value, dict):
         out_json(value)
     else:
@@ -56,12 +56,12 @@ def set_(
     before, after = (_hidden(config_file.get(each, key)) for each in (settings, changed.config))
     target = config_file.save(changed.config, config, here.root)
     for note in changed.notes:
-        say(note)
+        print_message(note)
     if as_json:
         out_json({"key": config_file.full_key(key), "before": before, "after": after, "path": str(target)})
     else:
         out(f"{config_file.full_key(key)}  {as_typed(before)} → {as_typed(after)}")
-        say(f"saved {target}")
+        print_message(f"saved {target}")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
-from humigence_tui.cli.shared.output import out, out_json, say, say_next
+from humigence_tui.cli.shared.output import out, out_json, print_message, print_next_commands
 from pipeline.base_model.locate import require_base_model
 from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.common.files import write_atomic
@@ -30,7 +30,7 @@ from pipeline.runs.folders import Workspace
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-_SAY_EVERY_S = 3.0
+_REPORT_EVERY_S = 3.0
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -59,9 +59,9 @@ def generate_(
     if as_json:
         out_json(_facts(target, content, wanted, written))
         return
-    words = f"{counted(chosen.rows)} rows of {len(chosen.topics)} topic{'s' * (len(chosen.topics) > 1)}, seed {wanted.seed}"
-    out(f"{target}  {words}{'' if written else ', as it was'}")
-    say_next(*_next_commands(target, here, settings, config))
+    contents = f"{counted(chosen.rows)} rows of {len(chosen.topics)} topic{'s' * (len(chosen.topics) > 1)}, seed {wanted.seed}"
+    out(f"{target}  {contents}{'' if written else ', as it was'}")
+    print_next_commands(*_next_commands(target, here, settings, config))
 
 
 def _with_options(settings: Config, rows: int | None, topics: str | None, seed: int | None) -> Config:
@@ -87,7 +87,7 @@ def _write(target: Path, content: bytes, force: bool) -> bool:
     """Whether the file had to be written: the same rows may be there already.
 
     Raises:
-        BadInput: another file is there, and it was not said that it may go.
+        BadInput: another file is there, and nobody allowed it to go.
     """
     if target.is_dir():
         raise BadInput(f"{target} is a folder", "humigence data generate --output FILE")
@@ -163,9 +163,11 @@ def show(
     for each in shown:
         rows.print_row(each, tokenizer, settings.data.max_seq_len)
     if not shown:
-        say("no row is rejected" if rejected and not search else f"no row holds {search!r}" if search else "there are no rows")
+        print_message(
+            "no row is rejected" if rejected and not search else f"no row holds {search!r}" if search else "there are no rows"
+        )
     elif more:
-        say(f"there are more: --limit {4 * limit} shows up to {4 * limit}")
+        print_message(f"there are more: --limit {4 * limit} shows up to {4 * limit}")
 
 
 @app.command()
@@ -188,25 +190,25 @@ def stats(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
 
 def _tokenizer_or_none(settings: Config, here: Workspace) -> ChatTokenizer | None:
-    """The base model's tokenizer; without it rows are shown as they are written, and why is said."""
+    """The base model's tokenizer; without it rows are shown as they are written, and the reason is printed."""
     try:
         base = require_base_model(settings, here)
         from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
         return ChatTokenizer.load(base)
     except HumigenceError as error:
-        say(f"▲ without the chat template: {error.message}" + (f" ({error.hint})" if error.hint else ""), "amber")
+        print_message(f"▲ without the chat template: {error.message}" + (f" ({error.hint})" if error.hint else ""), "amber")
         return None
 
 
 def _progress(total: int) -> Callable[[int, str], None]:
-    """Says now and then how far it is, for a file that takes a while."""
-    told = time.monotonic()
+    """Reports now and then how far it is, for a file that takes a while."""
+    reported_at = time.monotonic()
 
-    def tell(done: int, what: str) -> None:
-        nonlocal told
-        if time.monotonic() - told > _SAY_EVERY_S:
-            told = time.monotonic()
-            say(f"{what}  {counted(done)} of {counted(total)}", "dim")
+    def report(done: int, what: str) -> None:
+        nonlocal reported_at
+        if time.monotonic() - reported_at > _REPORT_EVERY_S:
+            reported_at = time.monotonic()
+            print_message(f"{what}  {counted(done)} of {counted(total)}", "dim")
 
-    return tell
+    return report

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from humigence_tui.cli.shared.options import AsJson
-from humigence_tui.cli.shared.output import Colour, out, out_json, say
+from humigence_tui.cli.shared.output import Colour, out, out_json, print_message
 from pipeline.common.errors import EXIT_OK, EnvironmentFault
 from pipeline.doctor.check import Check, Status
 from pipeline.doctor.report import examine, healthy, to_json
@@ -35,7 +35,7 @@ def doctor(
         raise _no_gpu(found)
     if healthy(checks):
         return EXIT_OK
-    say("something must be mended before training", "red")
+    print_message("something must be mended before training", "red")
     return EnvironmentFault.exit_code
 
 

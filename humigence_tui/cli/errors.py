@@ -43,7 +43,7 @@ def errors(
 
 
 def about(words: str) -> tuple[Trouble, ...]:
-    """The trouble an error tells of; else those with all of the words in them.
+    """The trouble an error reports; else those with all of the words in them.
 
     Raises:
         BadInput: none has them.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
-from humigence_tui.cli.shared.output import out_json, out_json_line, out_piece, say
+from humigence_tui.cli.shared.output import out_json, out_json_line, out_piece, print_message
 from pipeline.base_model.locate import require_base_model
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
@@ -31,7 +31,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 # Far more than any context; a file piped in by mistake is refused before the model is loaded.
 _MOST_CHARACTERS = 1_000_000
-# Answered before the first of them is told: a few batches, so that neighbours in length can be answered together.
+# Answered before the first of them is printed: a few batches, so that neighbours in length can be answered together.
 _AT_ONCE = 64
 
 
@@ -64,12 +64,12 @@ def infer(
     how = _Sampling(max_new_tokens, temperature, seed)
     side = "base" if base else "tuned"
     if len(asked) == 1 and prompts is None:
-        _tell_one(asked[0], loaded.pieces(asked[0], how), side, as_json)
+        _print_answer(asked[0], loaded.pieces(asked[0], how), side, as_json)
     else:
-        _tell_several(asked, loaded, how, side, as_json)
+        _print_answers(asked, loaded, how, side, as_json)
 
 
-def _tell_one(asked: str, pieces: Iterator[str], side: str, as_json: bool) -> None:
+def _print_answer(asked: str, pieces: Iterator[str], side: str, as_json: bool) -> None:
     if as_json:
         out_json({"prompt": asked, "answer": "".join(pieces), "model": side})
         return
@@ -78,7 +78,7 @@ def _tell_one(asked: str, pieces: Iterator[str], side: str, as_json: bool) -> No
     out_piece("\n")
 
 
-def _tell_several(asked: list[str], loaded: _Loaded, how: _Sampling, side: str, as_json: bool) -> None:
+def _print_answers(asked: list[str], loaded: _Loaded, how: _Sampling, side: str, as_json: bool) -> None:
     """JSON Lines, or each prompt quoted above its answer."""
     for start in range(0, len(asked), _AT_ONCE):
         several = asked[start : start + _AT_ONCE]
@@ -111,8 +111,8 @@ def _prompts_of(file: Path) -> list[str]:
             reason = raw.problem or 'no "prompt" with text in it'
             problems.append(f"{reader.unit} {raw.number}: {reason}")
     if problems:
-        told = "\n".join(f"  {problem}" for problem in problems[:20])
-        raise BadInput(f"{file}: {len(problems)} unreadable\n{told}", 'a line is {"prompt": "…"}')
+        listed = "\n".join(f"  {problem}" for problem in problems[:20])
+        raise BadInput(f"{file}: {len(problems)} unreadable\n{listed}", 'a line is {"prompt": "…"}')
     if not prompts:
         raise BadInput(f"{file}: there is no prompt in it", 'a line is {"prompt": "…"}')
     return prompts
@@ -161,7 +161,7 @@ def _packaged(settings: Config, folder: Path, without_adapter: bool) -> _Loaded:
     """The packaged model, or its base with the adapter set aside."""
     found = packaged.read_packaged(folder)
     if found.warning:
-        say(found.warning, "amber")
+        print_message(found.warning, "amber")
     device = _device(settings, found.base.name)
     from pipeline.export.load import load_packaged
 
@@ -179,10 +179,10 @@ def _base_alone(here: Workspace, settings: Config) -> _Loaded:
 
 
 def _device(settings: Config, name: str) -> gpu.Device:
-    """The device to answer on; told before the libraries load, which takes seconds."""
+    """The device to answer on; printed before the libraries load, which takes seconds."""
     device = gpu.choose_device(settings.compute.gpu)
     gpu.see_only(device)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if sys.stderr.isatty():
-        say(f"loading {name} on {device.name}", "dim")
+        print_message(f"loading {name} on {device.name}", "dim")
     return device

@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     _never_fail_to_print()
     with safe_streams():
         code = _run(arguments)
-        output.let_go_of_talk()
+        output.discard_messages()
     return code
 
 
@@ -132,11 +132,11 @@ def _run(arguments: list[str] | None) -> int:
         _complain(error.message, error.hint)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        output.say("stopped")
+        output.print_message("stopped")
         return EXIT_STOPPED
     except output.ReaderGone:
         return EXIT_OK
-    except Exception as error:  # noqa: BLE001  # the boundary: a bug of ours is told in one line
+    except Exception as error:  # noqa: BLE001  # the boundary: a bug of ours is reported in one line
         if debug:
             _traceback()
         if fault := machine_faults.as_fault(error, Path(os.environ.get("PWD", "."))):
@@ -156,8 +156,8 @@ def _never_fail_to_print() -> None:
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
     """The arguments without `--debug`, which is taken wherever it stands, and whether tracebacks are wanted."""
-    kept = [argument for argument in arguments if argument != "--debug"]
-    return kept, len(kept) < len(arguments) or os.environ.get("HUMIGENCE_DEBUG", "") not in ("", "0", "false")
+    remaining = [argument for argument in arguments if argument != "--debug"]
+    return remaining, len(remaining) < len(arguments) or os.environ.get("HUMIGENCE_DEBUG", "") not in ("", "0", "false")
 
 
 def _usage(error: Any) -> int:
@@ -169,16 +169,16 @@ def _usage(error: Any) -> int:
 
 def _complain(message: str, hint: str) -> None:
     first, *more = message.splitlines() or [""]
-    output.say(f"✘ {first}", "red")
+    output.print_message(f"✘ {first}", "red")
     for line in (*more, *(f"  {line}" for line in hint.splitlines())):
-        output.say(line)
+        output.print_message(line)
 
 
 def _traceback() -> None:
     import traceback
 
     for line in traceback.format_exc().splitlines():
-        output.say(line)
+        output.print_message(line)
 
 
 if __name__ == "__main__":

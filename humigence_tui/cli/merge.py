@@ -7,7 +7,7 @@ import shlex
 import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, workspace
-from humigence_tui.cli.shared.output import say_next
+from humigence_tui.cli.shared.output import print_next_commands
 from humigence_tui.cli.shared.single_step import run_step, trained_run
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
@@ -26,7 +26,7 @@ def merge(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     code = run_step("pack", config, as_json, trained_run(config), change=with_merged)
     settings = config_file.load(config, workspace().root)
     folder = shlex.quote(f"{settings.export.artifacts_dir}/{settings.project}/{MERGED}")
-    say_next(f"vllm serve {folder}", f"python convert_hf_to_gguf.py {folder}")
+    print_next_commands(f"vllm serve {folder}", f"python convert_hf_to_gguf.py {folder}")
     return code
 
 

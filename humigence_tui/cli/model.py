@@ -55,7 +55,7 @@ def check(
         ("context", f"{counted(shape['max_positions'])} tokens"),
     ]
     if contents:
-        rows.append(("contents", _in_words(found["contents"])))
+        rows.append(("contents", _contents_text(found["contents"])))
     for line in table(rows):
         out(line)
 
@@ -73,7 +73,7 @@ def _compared(base: BaseModel) -> dict[str, Any]:
     return {"as_announced": list(found.as_announced), "unknown": list(found.unknown)}
 
 
-def _in_words(contents: dict[str, Any]) -> str:
+def _contents_text(contents: dict[str, Any]) -> str:
     same, unknown = len(contents["as_announced"]), len(contents["unknown"])
     if not same:
         return "nothing to compare with: only a hub cache tells what a file should hold"

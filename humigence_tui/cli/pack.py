@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, with_config
-from humigence_tui.cli.shared.output import say_next
+from humigence_tui.cli.shared.output import print_next_commands
 from humigence_tui.cli.shared.single_step import run_step, trained_run
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -15,5 +15,5 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def pack(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     """Works on the newest run whose training answers to the config."""
     code = run_step("pack", config, as_json, trained_run(config))
-    say_next(with_config('infer --prompt "…"', config))
+    print_next_commands(with_config('infer --prompt "…"', config))
     return code

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, TrainFlag, training_asked
-from humigence_tui.cli.shared.output import confirmed, is_interactive, say
+from humigence_tui.cli.shared.output import confirmed, is_interactive, print_message
 from humigence_tui.cli.shared.single_step import run_step
 from humigence_tui.cli.shared.start_run import chosen_config, run_to_end, validation_only
 from pipeline.common.errors import Stopped
@@ -43,7 +43,7 @@ def pipeline(
         return run_step("validate", config, as_json)
     here, settings, name = chosen_config(config, resume, run)
     if not training and is_interactive():
-        say("Training is disabled by default. Run pipeline without training?")
+        print_message("Training is disabled by default. Run pipeline without training?")
         if not confirmed("Continue with pipeline (skip training)?"):
             raise Stopped("nothing was run", "humigence pipeline --train trains")
     request = Request(train=training, resume=resume, run=name, wait=wait)

@@ -8,7 +8,7 @@ import typer
 
 from humigence_tui.cli.shared import measure as measuring
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
-from humigence_tui.cli.shared.output import out, out_json, say_next, table
+from humigence_tui.cli.shared.output import out, out_json, print_next_commands, table
 from humigence_tui.cli.shared.single_step import step_result
 from pipeline.common.text import counted, duration, size
 from pipeline.planning.plan import Plan, checkpointing_text, kernels_text, read_plan
@@ -35,8 +35,8 @@ def plan(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False, measure: 
     for line in plan_lines(made):
         out(line)
     if found:
-        out(f"{'measured':<{_NAME_WIDTH}}  {measuring.words(found)}")
-    say_next(with_config("pipeline --train", config))
+        out(f"{'measured':<{_NAME_WIDTH}}  {measuring.measurement_text(found)}")
+    print_next_commands(with_config("pipeline --train", config))
 
 
 def plan_lines(made: Plan) -> list[str]:

@@ -10,7 +10,7 @@ import typer
 from humigence_tui.cli.shared import run_report
 from humigence_tui.cli.shared.follow import ask_to_stop, follow_elsewhere
 from humigence_tui.cli.shared.options import AsJson, workspace
-from humigence_tui.cli.shared.output import Colour, out, out_json, say, say_next, table
+from humigence_tui.cli.shared.output import Colour, out, out_json, print_message, print_next_commands, table
 from humigence_tui.cli.shared.remove import prune, rm
 from humigence_tui.event_text import memory_ran_out, standing_lines
 from pipeline.common.errors import BadInput
@@ -37,8 +37,8 @@ def runs_(context: typer.Context, project: Project = None, as_json: AsJson = Fal
     if as_json:
         out_json(rows)
     elif not rows:
-        say("no run yet")
-        say_next("humigence pipeline --train", "humigence plan")
+        print_message("no run yet")
+        print_next_commands("humigence pipeline --train", "humigence plan")
     else:
         _print_list(rows)
 
@@ -78,7 +78,7 @@ def show(run: RunArgument = None, as_json: AsJson = False) -> None:
     if state.gates:
         out()
         run_report.print_gates(state.gates)
-    run_report.say_end(found, state)
+    run_report.print_outcome(found, state)
 
 
 def _facts(run: RunFolder, state: RunState) -> list[tuple[str, str]]:
@@ -129,8 +129,8 @@ def stop(
     if not control.is_alive(found):
         raise BadInput(f"run {name} is not on", "humigence runs lists the runs and their states")
     ask_to_stop(found, "abort" if abort else "save")
-    say(f"{name}: {'aborting' if abort else 'stopping after this step, then saving'}")
-    say_next(f"humigence runs follow {name}", run_report.resume_command(found))
+    print_message(f"{name}: {'aborting' if abort else 'stopping after this step, then saving'}")
+    print_next_commands(f"humigence runs follow {name}", run_report.resume_command(found))
 
 
 app.command()(rm)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, ConfigPath, TrainFlag, training_asked, with_config, workspace
-from humigence_tui.cli.shared.output import is_interactive, say, say_next
+from humigence_tui.cli.shared.output import is_interactive, print_message, print_next_commands
 from humigence_tui.cli.shared.start_run import validation_only
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config import file as config_file
@@ -37,7 +37,7 @@ def wizard(
     train: TrainFlag = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Begins with what the config file holds, saves to it (the older file is kept as .bak) and goes on with what was chosen.
+    """Begins with what the config file holds, saves to it (the older file is saved as .bak) and goes on with what was chosen.
     Training starts only with --train, TRAIN=1, or when the question before it is answered with yes.
     """
     training = training_asked(train)
@@ -45,7 +45,7 @@ def wizard(
     if not is_interactive():
         raise EnvironmentFault("the wizard needs a terminal", "humigence config set KEY VALUE changes a setting without one")
     here = workspace()
-    config_file.load(config, here.root)  # what is wrong with it is told here, not in the app
+    config_file.load(config, here.root)  # what is wrong with it is reported here, not in the app
     before = _signature(here.root / config)
 
     from humigence_tui.app import HumigenceApp
@@ -55,10 +55,10 @@ def wizard(
         {"config_path": config, "advanced": mode is Mode.advanced, "action": action, "train": training},
     ).run()  # fmt: skip
     if _signature(here.root / config) == before:
-        say("nothing was saved")
+        print_message("nothing was saved")
         return
-    say(f"saved to {config}", "green")
-    say_next(f"{with_config('pipeline', config)} --train")
+    print_message(f"saved to {config}", "green")
+    print_next_commands(f"{with_config('pipeline', config)} --train")
 
 
 def _signature(path: Path) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""What NO_COLOR asks for: no colour is sent at all, and what colours told is told by bold, dim and reversed text.
+"""What NO_COLOR asks for: no colour is sent at all, and what colours showed is shown by bold, dim and reversed text.
 
 Used with `themes.NO_COLOR`, whose sixteen colours stand for what they mean and never reach the terminal.
 """

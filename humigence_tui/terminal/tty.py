@@ -46,7 +46,7 @@ class Tty:
             self.on_gone()
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Nothing is held back."""
 
     def fileno(self) -> int:
         return self._fd

@@ -47,7 +47,7 @@ def test_a_disk_that_becomes_read_only_costs_only_what_was_not_saved(
         fault = moment | {"do": "shut_the_disk", "trigger": str(failing_disk.trigger)}
         assert project.to_its_end(fault, resume=number > 0) == 4, moment
         assert control.status_of(project.run, project.state) == "crashed"
-        run_report.say_end(project.run, project.state)
+        run_report.print_outcome(project.run, project.state)
         assert "its disk is read-only now" in capsys.readouterr().err
         (check,) = [each for each in system.checks(project.root) if each.name == "workspace"]
         assert check.status == "problem" and "read-only" in check.value
@@ -133,7 +133,7 @@ def test_a_crash_is_put_down_to_what_the_machine_tells(
     crashed: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told() -> str:
-        run_report.say_end(crashed, event_log.read_state(crashed))
+        run_report.print_outcome(crashed, event_log.read_state(crashed))
         return capsys.readouterr().err
 
     assert post_mortem.why(crashed) == ""

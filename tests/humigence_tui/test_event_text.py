@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import given
 
-from humigence_tui.event_text import LineWriter, progress_words, standing_lines
+from humigence_tui.event_text import LineWriter, progress_text, standing_lines
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, Event
 from pipeline.runs.state import RunState
@@ -65,14 +65,14 @@ def test_progress_keeps_its_width_while_the_step_grows() -> None:
     widths = set()
     for count in (1, 9, 10):
         state = fold(Envelope(n, float(n), 1, e) for n, e in enumerate([ev.StepStarted("train"), *steps[:count]], start=1))
-        words = progress_words(state)
+        words = progress_text(state)
         widths.add(words.index(" of "))
     assert len(widths) == 1
 
 
 def test_progress_in_bytes_reads_as_sizes_and_an_unknown_total_is_left_out() -> None:
     def words(progress: ev.StepProgress) -> str:
-        return progress_words(fold([Envelope(1, 1.0, 1, ev.StepStarted(progress.step)), Envelope(2, 2.0, 1, progress)]))
+        return progress_text(fold([Envelope(1, 1.0, 1, ev.StepStarted(progress.step)), Envelope(2, 2.0, 1, progress)]))
 
     assert (
         words(ev.StepProgress("model", 5 << 20, 98 << 20, "bytes", "model.safetensors"))
@@ -87,7 +87,7 @@ def test_no_log_breaks_the_lines(envelopes: list[Envelope]) -> None:
     for envelope in envelopes:
         state.apply(envelope)
         writer.lines(envelope, state)
-        progress_words(state)
+        progress_text(state)
     standing_lines(state)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Protocol
 
-from humigence_tui.cli.shared.output import paint, say
-from humigence_tui.event_text import Line, LineWriter, progress_words
+from humigence_tui.cli.shared.output import paint, print_message
+from humigence_tui.event_text import LineWriter, OutputLine, progress_text
 from humigence_tui.terminal.safe_streams import inside
 from pipeline.common.text import duration, safe
 from pipeline.runs.events import Envelope
@@ -25,7 +25,7 @@ class Display(Protocol):
 
     def __enter__(self) -> Display: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-    def tell(self, lines: Iterable[Line]) -> None: ...
+    def print_lines(self, lines: Iterable[OutputLine]) -> None: ...
     def event(self, envelope: Envelope, state: RunState) -> None: ...
     def tick(self, state: RunState) -> None: ...
 
@@ -48,19 +48,19 @@ class PlainDisplay:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def tell(self, lines: Iterable[Line]) -> None:
+    def print_lines(self, lines: Iterable[OutputLine]) -> None:
         for line in lines:
-            say(*line)
+            print_message(*line)
 
     def event(self, envelope: Envelope, state: RunState) -> None:
-        self.tell(self._writer.lines(envelope, state))
+        self.print_lines(self._writer.lines(envelope, state))
 
     def tick(self, state: RunState) -> None:
         """Nothing to redraw."""
 
 
 class LiveDisplay:
-    """The same lines scroll by; the last line of the terminal says what goes on."""
+    """The same lines scroll by; the last line of the terminal shows what goes on."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -78,14 +78,14 @@ class LiveDisplay:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def tell(self, lines: Iterable[Line]) -> None:
+    def print_lines(self, lines: Iterable[OutputLine]) -> None:
         from rich.text import Text
 
         for line in lines:
             self._console.print(Text.from_ansi(paint(line.text, line.colour, sys.stderr)), soft_wrap=True)
 
     def event(self, envelope: Envelope, state: RunState) -> None:
-        self.tell(self._writer.lines(envelope, state))
+        self.print_lines(self._writer.lines(envelope, state))
         self.tick(state)
 
     def tick(self, state: RunState) -> None:
@@ -109,9 +109,9 @@ def _status(state: RunState, now: float) -> Any:
         filled = round(share * _BAR_WIDTH)
         text.append("━" * filled)
         text.append("─" * (_BAR_WIDTH - filled) + "  ", style="dim")
-    words = progress_words(state)
+    progress = progress_text(state)
     started = state.steps[name].started
-    text.append(safe(words) if words or started is None else duration(now - started))
+    text.append(safe(progress) if progress or started is None else duration(now - started))
     return text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from typing import Any
 
-from humigence_tui.cli.shared.output import say
+from humigence_tui.cli.shared.output import print_message
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact, Stopped
 from pipeline.common.text import size
 from pipeline.config.schema import Config
@@ -17,7 +17,7 @@ KIND = "pipeline.jobs.measure"
 
 
 def measure(config: Config, here: Workspace) -> Measurement:
-    """Measure the config's plan; what it found is kept with the project.
+    """Measure the config's plan; what it found is saved with the project.
 
     Raises:
         HumigenceError: it can't be measured here.
@@ -30,7 +30,7 @@ def measure(config: Config, here: Workspace) -> Measurement:
         while True:
             event = events.get()
             if isinstance(event, JobUpdate):
-                _tell(event.what, dict(event.data))
+                _print_progress(event.what, dict(event.data))
             elif isinstance(event, Ended):
                 return _measurement(event)
             else:
@@ -39,11 +39,11 @@ def measure(config: Config, here: Workspace) -> Measurement:
         job.close()
 
 
-def _tell(what: str, data: dict[str, Any]) -> None:
+def _print_progress(what: str, data: dict[str, Any]) -> None:
     if what == "loading":
-        say(f"measuring: loading {data['base']} on {data['device']}")
+        print_message(f"measuring: loading {data['base']} on {data['device']}")
     elif data["done"] == data["of"]:
-        say(f"measuring: {data['of']} micro-batches done")
+        print_message(f"measuring: {data['of']} micro-batches done")
 
 
 def _measurement(ended: Ended) -> Measurement:
@@ -59,7 +59,7 @@ def _died(gone: Gone) -> EnvironmentFault:
     return EnvironmentFault(f"the process that measures {gone.how}", "\n".join(gone.last_lines))
 
 
-def words(found: Measurement) -> str:
+def measurement_text(found: Measurement) -> str:
     """`54,153 tok/s, 0.303 s a step, 11.9 GiB at the peak (the plan had said 12.1 GiB)`."""
     return (
         f"{found.tokens_per_second:,.0f} tok/s, {found.step_seconds:.3f} s a step, {size(found.peak_memory_bytes)} at the peak "

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from humigence_tui.cli.shared.output import say
+from humigence_tui.cli.shared.output import print_message
 from pipeline.config import file as config_file
 from pipeline.config.environment import switch, training_asked
 from pipeline.config.schema import Config
@@ -20,9 +20,9 @@ __all__ = [
     "AsJson",
     "ConfigPath",
     "TrainFlag",
+    "notes_text",
     "open_project",
     "switch",
-    "told_notes",
     "training_asked",
     "with_config",
     "workspace",
@@ -40,20 +40,20 @@ def workspace() -> Workspace:
 
 
 def open_project(config_path: str) -> tuple[Workspace, Config]:
-    """The current folder and the config read from `config_path`; what older spellings in it became is said.
+    """The current folder and the config read from `config_path`; what older spellings in it became is printed.
 
     Raises:
-        BadInput: the file is missing or has problems; all of them are told.
+        BadInput: the file is missing or has problems; all of them are listed.
     """
     here = workspace()
     loaded = config_file.load_noted(config_path, here.root)
     if loaded.notes:
-        for line in told_notes(config_path, loaded.notes).splitlines():
-            say(line)
+        for line in notes_text(config_path, loaded.notes).splitlines():
+            print_message(line)
     return here, loaded.config
 
 
-def told_notes(config_path: str, notes: Sequence[str]) -> str:
+def notes_text(config_path: str, notes: Sequence[str]) -> str:
     """What the spellings of an older Humigence in a config file became, one a line."""
     lines = [f"{config_path} is a config of an older Humigence:", *(f"  {note}" for note in notes)]
     return "\n".join([*lines, "  humigence config set, or saving in the wizard, writes it in today's words"])

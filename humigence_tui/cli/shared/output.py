@@ -1,4 +1,4 @@
-"""Standard output is data, standard error is talk. Everything printed passes through here and is made safe."""
+"""Standard output is data, standard error is messages. Everything printed passes through here and is made safe."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def out_json_line(value: Any) -> None:
 
 
 def out_piece(text: str) -> None:
-    """A piece of streamed text, line breaks kept.
+    """A piece of streamed text, line breaks included.
 
     Raises:
         ReaderGone: nobody reads it any more.
@@ -65,15 +65,15 @@ def out_piece(text: str) -> None:
         raise ReaderGone
 
 
-def say(text: str = "", colour: Colour | None = None) -> None:
-    """One line of talk; no token is ever in it."""
+def print_message(text: str = "", colour: Colour | None = None) -> None:
+    """One line on standard error; no access token is ever in it."""
     _write(sys.stderr, paint(redact(text), colour, sys.stderr) + "\n")
 
 
 def _write(stream: TextIO, text: str) -> bool:
     """Write through to the other side; False when it is closed, and then nothing more is sent there.
 
-    A closed stream does not end the command: its exit code still has to tell how the work went.
+    A closed stream does not end the command: its exit code still has to report how the work went.
     """
     stream = inside(stream)
     try:
@@ -83,15 +83,15 @@ def _write(stream: TextIO, text: str) -> bool:
         _to_nowhere(stream)
         return False
     except OSError:
-        # Talk is no result. It may go to a log on the very disk whose room the run waits for: then it follows when there is some.
+        # A message is no result, may go to a log on the very disk whose room the run waits for: then it follows later.
         if stream is not inside(sys.stderr):
             raise
         return False
     return True
 
 
-def let_go_of_talk() -> None:
-    """What could not be said until now never will be, and must not change the exit code when Python tries again at the end."""
+def discard_messages() -> None:
+    """What could not be written until now never will be, and must not change the exit code when Python tries again at the end."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -102,10 +102,10 @@ def _to_nowhere(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def say_next(*commands: str) -> None:
+def print_next_commands(*commands: str) -> None:
     """The commands a person is likely to want now."""
     for number, command in enumerate(commands):
-        say(("next:  " if number == 0 else "       ") + command)
+        print_message(("next:  " if number == 0 else "       ") + command)
 
 
 def is_interactive() -> bool:
@@ -121,7 +121,7 @@ def confirmed(question: str, default: bool = True) -> bool:
         line = sys.stdin.readline()
         answer = line.strip().lower()
         if not line:
-            say()
+            print_message()
             return False
         if answer in ("", "y", "yes", "n", "no"):
             return default if not answer else answer.startswith("y")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from humigence_tui.cli.shared.options import AsJson, workspace
-from humigence_tui.cli.shared.output import confirmed, is_interactive, out, out_json, say, say_next, table
+from humigence_tui.cli.shared.output import confirmed, is_interactive, out, out_json, print_message, print_next_commands, table
 from pipeline.cleanup import removal, retention
 from pipeline.cleanup.retention import KEPT_NEWEST, Item, Kind, Pruning
 from pipeline.common import files
@@ -25,7 +25,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would go
 Project = Annotated[str | None, typer.Option("--project", "-p", metavar="NAME", help="Remove runs of one project only.")]
 
 
-_WORDS: dict[Kind, tuple[str, str]] = {
+_KIND_NAMES: dict[Kind, tuple[str, str]] = {
     "run": ("run", "runs"),
     "prepared data": ("prepared data set", "prepared data sets"),
     "left over": ("left-over", "left-overs"),
@@ -44,7 +44,7 @@ def rm(run: Runs, yes: Yes = False, as_json: AsJson = False) -> None:
     _agreed(items, yes, f"humigence runs rm {shlex.join(run)}")
     for each in found:
         removal.remove_run(here, each)
-    _tell(Pruning(tuple(items), ()), as_json)
+    _print_pruned(Pruning(tuple(items), ()), as_json)
 
 
 def prune(
@@ -60,10 +60,10 @@ def prune(
     command = " ".join(["humigence runs prune", *(["--project", shlex.quote(project)] if project else []), f"--keep {keep}"])
     planned = retention.plan(here, keep=keep, project=project)
     if dry_run or not planned.remove:
-        _tell(planned, as_json, dry_run=command if dry_run else None)
+        _print_pruned(planned, as_json, dry_run=command if dry_run else None)
         return
     _agreed(planned.remove, yes, command)
-    _tell(removal.prune(here, planned, keep=keep, project=project), as_json)
+    _print_pruned(removal.prune(here, planned, keep=keep, project=project), as_json)
 
 
 def _agreed(items: Sequence[Item], yes: bool, command: str) -> None:
@@ -78,14 +78,16 @@ def _agreed(items: Sequence[Item], yes: bool, command: str) -> None:
     if not is_interactive():
         raise BadInput(f"{_counted(items)} would be deleted, and nobody can be asked", f"{command} --yes does it")
     for line in _lines(items):
-        say(line)
+        print_message(line)
     if not confirmed(f"Delete {_counted(items)}?", default=False):
         raise Stopped("nothing was deleted")
 
 
 def _counted(items: Sequence[Item]) -> str:
     """`3 runs and 1 prepared data set, 1.2 GiB`."""
-    parts = [f"{counted(number)} {_WORDS[kind][number != 1]}" for kind, number in Counter(item.kind for item in items).items()]
+    parts = [
+        f"{counted(number)} {_KIND_NAMES[kind][number != 1]}" for kind, number in Counter(item.kind for item in items).items()
+    ]
     listed = " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
     return f"{listed}, {size(sum(item.size_bytes for item in items))}"
 
@@ -94,7 +96,7 @@ def _lines(items: Sequence[Item]) -> list[str]:
     return table([(item.kind, item.name, size(item.size_bytes), item.why) for item in items], right=(2,))
 
 
-def _tell(pruned: Pruning, as_json: bool, *, dry_run: str | None = None) -> None:
+def _print_pruned(pruned: Pruning, as_json: bool, *, dry_run: str | None = None) -> None:
     """`dry_run`: the command that would do it; None where it is done."""
     if as_json:
         out_json(
@@ -109,14 +111,14 @@ def _tell(pruned: Pruning, as_json: bool, *, dry_run: str | None = None) -> None
     for line in _lines(pruned.remove):
         out(line)
     if not pruned.remove:
-        say("there is nothing to delete")
+        print_message("there is nothing to delete")
     elif dry_run:
-        say(f"would delete {_counted(pruned.remove)}; nothing is deleted yet")
-        say_next(dry_run)
+        print_message(f"would delete {_counted(pruned.remove)}; nothing is deleted yet")
+        print_next_commands(dry_run)
     else:
-        say(f"deleted {_counted(pruned.remove)}", "green")
+        print_message(f"deleted {_counted(pruned.remove)}", "green")
     for item in pruned.keep if dry_run else ():
-        say(f"stays: {item.name}: {item.why}", "dim")
+        print_message(f"stays: {item.name}: {item.why}", "dim")
 
 
 def _json(item: Item) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def rows_of(path: Path, config: Config, tokenizer: ChatTokenizer | None, wanted:
 
 
 def _texts(raw: RawRow, look: Look) -> Sequence[str]:
-    """What a search looks at: what is said, or what stands in a row that is no conversation."""
+    """What a search looks at: the messages, or what stands in a row that is no conversation."""
     return [message["content"] for message in look.messages] or [str(raw.row)]
 
 
@@ -133,13 +133,13 @@ def print_row(shown: Shown, tokenizer: ChatTokenizer | None, max_seq_len: int) -
 
 
 def _head(shown: Shown, documents: Sequence[Mapping[str, Any]]) -> str:
-    words = [f"row {counted(shown.number)}" + (f" (line {counted(shown.line)})" if shown.line != shown.number else "")]
+    parts = [f"row {counted(shown.number)}" + (f" (line {counted(shown.line)})" if shown.line != shown.number else "")]
     if documents:
         tokens, trained = sum(each["tokens"] for each in documents), sum(each["trained"] for each in documents)
-        words += [f"tokens {counted(tokens)}", f"trained {counted(trained)} ({100 * trained / tokens:.0f} %)"]
+        parts += [f"tokens {counted(tokens)}", f"trained {counted(trained)} ({100 * trained / tokens:.0f} %)"]
     if turns := sum(message["role"] != "system" for message in shown.look.messages):
-        words.append(f"{turns} turn{'s' * (turns > 1)}")
-    return "    ".join(words)
+        parts.append(f"{turns} turn{'s' * (turns > 1)}")
+    return "    ".join(parts)
 
 
 def _print_document(document: Mapping[str, Any]) -> None:
@@ -182,7 +182,7 @@ def stats_lines(measured: Measured, config: Config) -> Iterator[str]:
     width = max(len(name) for name, _ in facts)
     yield from (f"{name:<{width}}  {value}" for name, value in facts)
     if report["rejected_in_words"]:
-        yield from ("", "rejected", *(f"  {words}" for words in report["rejected_in_words"]))
+        yield from ("", "rejected", *(f"  {parts}" for parts in report["rejected_in_words"]))
     yield from ("", "tokens a conversation", *histogram_lines(histogram(measured.lengths)))
 
 

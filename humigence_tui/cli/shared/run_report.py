@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, with_config
-from humigence_tui.cli.shared.output import Colour, out, out_json, say, say_next, table
+from humigence_tui.cli.shared.output import Colour, out, out_json, print_message, print_next_commands, table
 from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.common.text import counted, gate_needs, gate_value, loss
 from pipeline.runs import post_mortem, provenance
@@ -55,8 +55,8 @@ def print_gates(gates: list[GateJudged]) -> None:
     out(f"  {first}", "dim")
     for gate, line in zip(gates, lines, strict=True):
         out(f"  {line}", _VERDICT_COLOURS[gate.verdict])
-        for words in filter(None, (gate.explanation, gate.next_action if gate.verdict != "passed" else "")):
-            out(f"       {words}")
+        for text in filter(None, (gate.explanation, gate.next_action if gate.verdict != "passed" else "")):
+            out(f"       {text}")
 
 
 def _gates_headline(gates: list[GateJudged]) -> tuple[str, Colour]:
@@ -87,68 +87,68 @@ def print_end(run: RunFolder, state: RunState, *, data_as_json: bool, config_pat
 
     Args:
         data_as_json: the report as one JSON object, else the gates as a table.
-        config_path: the config the next commands are told with.
+        config_path: the config that the next commands name.
     """
     if data_as_json:
         out_json(as_json(run, state))
     else:
         print_gates(state.gates)
-    say_end(run, state, config_path)
+    print_outcome(run, state, config_path)
 
 
-def say_end(run: RunFolder, state: RunState, config_path: str = DEFAULT_CONFIG) -> None:
+def print_outcome(run: RunFolder, state: RunState, config_path: str = DEFAULT_CONFIG) -> None:
     """How the run ended and what to do now, on standard error."""
     status = status_of(run, state)
     if status == "finished":
-        _say_finished(run, state, config_path)
+        _print_finished(run, state, config_path)
     elif status == "stopped":
-        _say_stopped(run, state)
+        _print_stopped(run, state)
     elif status == "failed":
-        _say_failed(run, state)
+        _print_failed(run, state)
     elif status == "crashed":
-        _say_crashed(run, state)
+        _print_crashed(run, state)
 
 
-def _say_finished(run: RunFolder, state: RunState, config_path: str) -> None:
+def _print_finished(run: RunFolder, state: RunState, config_path: str) -> None:
     if not state.training:
-        say("training was not asked for: --train or TRAIN=1 trains")
-        say_next(with_config("pipeline --train", config_path))
+        print_message("training was not asked for: --train or TRAIN=1 trains")
+        print_next_commands(with_config("pipeline --train", config_path))
     elif state.packed:
-        say_next(with_config('infer --prompt "…"', config_path), f"humigence runs show {run_name(run)}")
+        print_next_commands(with_config('infer --prompt "…"', config_path), f"humigence runs show {run_name(run)}")
     else:
-        say_next(f"humigence runs show {run_name(run)}")
+        print_next_commands(f"humigence runs show {run_name(run)}")
 
 
-def _say_stopped(run: RunFolder, state: RunState) -> None:
+def _print_stopped(run: RunFolder, state: RunState) -> None:
     saved = f"step {counted(state.saved_step)} is saved" if state.saved_step is not None else "nothing was trained yet"
-    say(f"stopped: {saved}")
-    say_next(resume_command(run) if state.training else "humigence pipeline")
+    print_message(f"stopped: {saved}")
+    print_next_commands(resume_command(run) if state.training else "humigence pipeline")
 
 
-def _say_failed(run: RunFolder, state: RunState) -> None:
+def _print_failed(run: RunFolder, state: RunState) -> None:
     if state.error is None:
         return
     first, *more = state.error.message.splitlines() or [""]
-    say(f"✘ {first}", "red")
+    print_message(f"✘ {first}", "red")
     for line in (*more, *(f"  {line}" for line in state.error.hint.splitlines())):
-        say(line)
-    say(f"  log: {run.output_log}", "dim")
+        print_message(line)
+    print_message(f"  log: {run.output_log}", "dim")
 
 
-def _say_crashed(run: RunFolder, state: RunState) -> None:
+def _print_crashed(run: RunFolder, state: RunState) -> None:
     where = f" in step {state.current}" if state.current else ""
     at = f", after optimizer step {counted(state.step)}" if state.step else ""
-    say(f"✘ crashed: the run's process ({state.pid or 'unknown'}) ended without a word{where}{at}", "red")
-    say(f"  {post_mortem.why(run) or 'most often the machine ran out of memory; the end of the log may tell'}")
-    say(f"  log: {run.output_log}", "dim")
-    say_next(resume_command(run) if state.training else "humigence pipeline")
+    print_message(f"✘ crashed: the run's process ({state.pid or 'unknown'}) ended without a word{where}{at}", "red")
+    print_message(f"  {post_mortem.why(run) or 'most often the machine ran out of memory; the end of the log may tell'}")
+    print_message(f"  log: {run.output_log}", "dim")
+    print_next_commands(resume_command(run) if state.training else "humigence pipeline")
 
 
 # ------------------------------------------------------------------------------------------------------- as JSON
 
 
 def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
-    """Everything `runs show --json` and `pipeline --json` tell of a run."""
+    """Everything `runs show --json` and `pipeline --json` print of a run."""
     return (
         summary(run)
         | {

@@ -1,4 +1,4 @@
-"""One step outside a run, told like a step of a run."""
+"""One step outside a run, printed like a step of a run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from humigence_tui.cli.shared import run_report
 from humigence_tui.cli.shared.display import display
-from humigence_tui.cli.shared.options import DEFAULT_CONFIG, open_project, told_notes, with_config, workspace
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, notes_text, open_project, with_config, workspace
 from humigence_tui.cli.shared.output import out_json
-from humigence_tui.event_text import Line
+from humigence_tui.event_text import OutputLine
 from pipeline.base_model import same_base
 from pipeline.base_model.locate import locate
 from pipeline.common.errors import EXIT_OK, GatesFailed, MissingArtifact
@@ -73,7 +73,7 @@ def step_result(
     run: RunFolder | None = None,
     change: Callable[[Config], Config] = lambda config: config,
 ) -> tuple[StepResult, RunState]:
-    """What the step gave back, and the fold of what it told."""
+    """What the step gave back, and the fold of what it emitted."""
     here = workspace()
     loaded = config_file.load_noted(config_path or DEFAULT_CONFIG, here.root)
     config, state, seen = change(loaded.config), RunState(), 0
@@ -87,10 +87,10 @@ def step_result(
             view.event(envelope, state)
 
         if loaded.notes:  # among the step's own, so that --json has them too
-            show(Note(told_notes(config_path or DEFAULT_CONFIG, loaded.notes)))
+            show(Note(notes_text(config_path or DEFAULT_CONFIG, loaded.notes)))
         if run is None:
             return runner.run_alone(name, StepContext(config, here, emit=show)), state
-        view.tell([Line(f"run {run_report.run_name(run)}")])
+        view.print_lines([OutputLine(f"run {run_report.run_name(run)}")])
         with worker.writing(run, show) as log:  # what comes out belongs to the run, for every later look at it
             return runner.run_alone(name, StepContext(config, here, run, log.emit)), state
 

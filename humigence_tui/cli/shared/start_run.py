@@ -12,7 +12,7 @@ from humigence_tui.cli.shared import run_report
 from humigence_tui.cli.shared.display import PlainDisplay
 from humigence_tui.cli.shared.follow import follow_started
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, open_project, switch, workspace
-from humigence_tui.cli.shared.output import say
+from humigence_tui.cli.shared.output import print_message
 from pipeline.common.errors import BadInput, Stopped
 from pipeline.config.schema import Config
 from pipeline.runner import launch
@@ -68,7 +68,7 @@ def run_to_end(
 
 
 def _standing(started: Started, as_json: bool, config_path: str) -> int:
-    say(f"everything is unchanged since run {run_report.run_name(started.run)}: its report stands")
+    print_message(f"everything is unchanged since run {run_report.run_name(started.run)}: its report stands")
     state = event_log.read_state(started.run)
     run_report.print_end(started.run, state, data_as_json=as_json, config_path=config_path)
     return started.exit_code or run_report.exit_code(started.run, state)
@@ -102,7 +102,7 @@ def _interrupts_ask_to_stop(here: Workspace, project: str) -> Iterator[None]:
         control.request_stop(run, "save" if pressed == 1 else "abort")
         if pressed > 1:
             raise Stopped("aborted")
-        say("stopping after this step, then saving; Ctrl-C again aborts")
+        print_message("stopping after this step, then saving; Ctrl-C again aborts")
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from humigence_tui.background.run_endings import said, terminal_notification
+from humigence_tui.background.run_endings import ending_text, terminal_notification
 from pipeline.runs import events as ev
 from pipeline.runs.event_log import EventWriter
 from pipeline.runs.fold_cache import Summary
@@ -138,7 +138,7 @@ def test_how_a_run_ended_is_said_in_a_line(records: Records, name: str, words: s
 
     run = records.write(name)
     row = RunList(records.workspace, lambda _: True)._row(run)
-    assert said(row)[0].startswith(words)
+    assert ending_text(row)[0].startswith(words)
 
 
 def test_a_notification_cannot_carry_a_sequence_of_its_own() -> None:
