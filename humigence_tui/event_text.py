@@ -51,7 +51,7 @@ class LineWriter:
         return [OutputLine(f"  {where}", "dim")] if where else []
 
 
-def step_line(step: str, outcome: StepOutcome, seconds: float, summary: str) -> OutputLine:
+def outcome_line(step: str, outcome: StepOutcome, seconds: float, summary: str) -> OutputLine:
     """`✔ preprocess     6.3 s   9 train, 1 val, 2 test rows`."""
     took = (
         duration(seconds) if outcome in ("done", "failed", "stopped") else ("unchanged" if outcome == "unchanged" else "skipped")
@@ -63,7 +63,7 @@ def step_line(step: str, outcome: StepOutcome, seconds: float, summary: str) -> 
 def standing_lines(state: RunState) -> list[OutputLine]:
     """The steps that have ended, for somebody who comes late."""
     ended = ((name, step) for name, step in state.steps.items() if step.outcome)
-    return [step_line(name, step.outcome or "done", step.seconds, step.summary) for name, step in ended]
+    return [outcome_line(name, step.outcome or "done", step.seconds, step.summary) for name, step in ended]
 
 
 def progress_text(state: RunState) -> str:
@@ -102,7 +102,7 @@ def _step_progress(progress: ev.StepProgress) -> str:
 
 
 def _step_finished(event: ev.StepFinished) -> list[OutputLine]:
-    return [step_line(event.step, event.outcome, event.seconds, event.summary)]
+    return [outcome_line(event.step, event.outcome, event.seconds, event.summary)]
 
 
 def _note(event: ev.Note) -> list[OutputLine]:

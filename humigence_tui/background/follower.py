@@ -90,7 +90,7 @@ class Follower(threading.Thread):
         pending = list(self._following)
         while pending:
             for following in pending:
-                if following.read() and (following.whole or following.may_post()):
+                if following.read_log() and (following.whole or following.may_post()):
                     self._post(messages.SnapshotNews(following.snapshot()))
             pending = [following for following in pending if not following.whole]
             if not self._tasks.empty():
@@ -118,13 +118,13 @@ class Following:
         self._unsaved = 0  # bytes of the log that no cache holds
         self.whole = False  # whether the log has been read to its end
 
-    def read(self) -> bool:
+    def read_log(self) -> bool:
         """Read what is new; True when there is something to show that was not there before."""
         state, reader = self._opened()
         alive = control.is_alive(self.run)  # before reading, so that a last event is never missed
         before = reader.offset
         fold_lines(reader.read_lines(_PIECE_BYTES), state, lambda envelope: self._log.extend(log_lines(envelope, state)))
-        output_changed = self._output.read()
+        output_changed = self._output.read_new()
         was_whole, whole = self.whole, reader.offset - before < _PIECE_BYTES // 2
         grown = reader.offset != before
         self._unsaved += reader.offset - before
@@ -145,7 +145,7 @@ class Following:
         return time.monotonic() - self._seen.posted >= EVERY_S
 
     def show_again(self) -> None:
-        """The next `read` has something to show, whatever is new."""
+        """The next `read_log` has something to show, whatever is new."""
         self._seen.posted = 0.0
 
     def _opened(self) -> tuple[RunState, EventReader]:
@@ -160,7 +160,7 @@ class Following:
         return self._state, self._reader
 
     def snapshot(self) -> Snapshot:
-        """What the run looks like after the newest `read`."""
+        """What the run looks like after the newest `read_log`."""
         assert self._state is not None
         self._seen.posted = time.monotonic()
         summary = fold_cache.summarize(self._state)

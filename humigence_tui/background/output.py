@@ -25,7 +25,7 @@ class OutputTail:
         self._rest = ""
         self.lines: deque[LogLine] = deque(maxlen=_LINES_KEPT)
 
-    def read(self) -> bool:
+    def read_new(self) -> bool:
         """Read what is new; True when there was anything."""
         try:
             size = self._path.stat().st_size

@@ -31,7 +31,7 @@ def errors(
     if markdown:
         out_piece(catalogue.markdown_table())
         return
-    found = about(" ".join(words or ()))
+    found = find_troubles(" ".join(words or ()))
     if as_json:
         out_json([{name: each for name, each in asdict(trouble).items() if name != "raised_in"} for trouble in found])
         return
@@ -42,7 +42,7 @@ def errors(
         out(f"    → {trouble.do}")
 
 
-def about(words: str) -> tuple[Trouble, ...]:
+def find_troubles(words: str) -> tuple[Trouble, ...]:
     """The trouble an error reports; else those with all of the words in them.
 
     Raises:

@@ -15,7 +15,7 @@ from textual.widgets import Static
 from pipeline.runs.folders import RunFolder
 from screens.frame.messages import Follow, ResumeRun
 from screens.frame.page import Page
-from screens.home.home_text import COLUMNS, about, home_cells, nothing_yet, row_of
+from screens.home.home_text import COLUMNS, home_cells, nothing_yet, row_of, run_description
 from screens.run.gpu_panel import GpuPanel
 from screens.widgets.table import Table
 from screens.widgets.update import update_text
@@ -145,7 +145,7 @@ class HomeScreen(Page):
 
     def _show_chosen(self) -> None:
         chosen = self.chosen
-        update_text(self.query_one("#about", Static), about(chosen) if chosen else Content(""))
+        update_text(self.query_one("#about", Static), run_description(chosen) if chosen else Content(""))
         self.refresh_bindings()
 
     def on_table_opened(self) -> None:

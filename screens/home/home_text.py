@@ -37,7 +37,7 @@ def home_cells(rows: tuple[RunRow, ...]) -> tuple[Content, ...]:
     return (*cells, count)
 
 
-def status_of(row: RunRow) -> tuple[Content, Content]:
+def status_text(row: RunRow) -> tuple[Content, Content]:
     """Symbol and word of a run's state."""
     summary = row.summary
     if row.live:
@@ -58,7 +58,7 @@ def status_of(row: RunRow) -> tuple[Content, Content]:
 
 def row_of(row: RunRow, marked: bool, now: datetime) -> TableRow:
     summary = row.summary
-    symbol, word = status_of(row)
+    symbol, word = status_text(row)
     project = Content.assemble(("◆ ", "bold") if marked else "", safe(row.run.project))
     return TableRow(
         row.run,
@@ -119,7 +119,7 @@ def begun(started: float | None, run_id: str, now: datetime) -> str:
     return at.strftime("%d %b %H:%M" if at.year == now.year else "%d %b %Y").lstrip("0")
 
 
-def about(row: RunRow) -> Content:
+def run_description(row: RunRow) -> Content:
     """One line about the run under the cursor: what matters of it, or what to do."""
     summary = row.summary
     if row.live:

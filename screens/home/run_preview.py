@@ -13,7 +13,7 @@ from textual.widgets import Static
 from screens.charts.chart import Chart
 from screens.run import curves
 from screens.run.gpu_panel import GpuPanel
-from screens.run.run import facts
+from screens.run.run import run_facts
 from screens.run.step_list import StepList
 from screens.widgets.update import update_text
 
@@ -57,7 +57,7 @@ class RunPreview(Horizontal):
         if snapshot is None or not self.is_attached:
             return
         self.query_one(StepList).snapshot = snapshot
-        update_text(self.query_one("#preview-facts", Static), facts(snapshot) or Content(""))
+        update_text(self.query_one("#preview-facts", Static), run_facts(snapshot) or Content(""))
         self.query_one(GpuPanel).pid = snapshot.pid
         chart = self.query_one(Chart)
         chart.panels = self._curves.panels(snapshot, curves.SMOOTHINGS[0], False, ())

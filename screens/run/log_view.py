@@ -123,7 +123,7 @@ class LogLines(Scrolls, ScrollView, can_focus=True, inherit_bindings=False):
         self._match = None
         self.refresh()
 
-    def find(self, direction: int) -> int:
+    def find_next(self, direction: int) -> int:
         """Go to the next row (+1) or the one before (-1) that holds the needle; returns how many there are."""
         needle = self.needle.casefold()
         found = [number for number, row in enumerate(self._rows) if needle and needle in row.text.casefold()]
@@ -293,7 +293,7 @@ class LogView(Vertical):
         self.query_one(Input).focus()
 
     def find(self, direction: int) -> None:
-        self.lines.find(direction)
+        self.lines.find_next(direction)
         self._refresh_title()
 
     def on_input_changed(self, event: Input.Changed) -> None:

@@ -23,7 +23,7 @@ from screens.run.chart_page import ChartPage
 from screens.run.gpu_panel import GpuPanel
 from screens.run.log_view import LogView
 from screens.run.run_text import banner, state_cells
-from screens.run.samples import Samples
+from screens.run.samples import SamplesPane
 from screens.run.step_list import StepList, progress_lines
 from screens.widgets.update import update_text
 
@@ -78,7 +78,7 @@ class RunScreen(ChartPage):
             yield GpuPanel(id="gpu")
         yield GpuPanel(classes="-line", id="gpu-line")
         with Container(id="lower"):
-            yield Samples(id="samples")
+            yield SamplesPane(id="samples")
             yield LogView(id="log")
             with Container(id="machine"):
                 yield GpuPanel(id="gpu-pane")
@@ -104,10 +104,10 @@ class RunScreen(ChartPage):
             return
         for steps in self.query(StepList):
             steps.snapshot = snapshot
-        self.query_one(Samples).samples = snapshot.samples
+        self.query_one(SamplesPane).samples = snapshot.samples
         self.query_one(LogView).snapshot = snapshot
         self.cells = state_cells(snapshot)
-        update_text(self.query_one("#facts", Static), facts(snapshot))
+        update_text(self.query_one("#facts", Static), run_facts(snapshot))
         self._show_banner()
         for panel in self.query(GpuPanel):
             panel.pid = snapshot.pid
@@ -158,7 +158,7 @@ class RunScreen(ChartPage):
         if pane == "log":
             self.log_view.lines.focus()
         elif pane == "samples":
-            self.query_one(Samples).focus()
+            self.query_one(SamplesPane).focus()
         else:
             self.set_focus(None)
 
@@ -266,7 +266,7 @@ def memory_fact(limit: MemoryRanOut) -> tuple[str, str]:
     return ("tokens at once", f"≤ {counted(limit.limit)}") if limit.limit else ("activations", "recomputed")
 
 
-def facts(snapshot: Snapshot) -> Content:
+def run_facts(snapshot: Snapshot) -> Content:
     """The figures below the steps, each a line."""
     state = snapshot.state
     lines: list[tuple[str, str]] = []

@@ -21,11 +21,12 @@ from screens.widgets.update import update_text
 _OLDER_SHOWN = 4
 
 
-class Samples(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
+class SamplesPane(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
     """Answers of the newest evaluation in full, earlier ones below, dimmed."""
 
     DEFAULT_CSS = (
-        "Samples { height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; } Samples > Static { height: auto; }"
+        "SamplesPane { height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; } "
+        "SamplesPane > Static { height: auto; }"
     )
     BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
 

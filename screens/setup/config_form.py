@@ -23,7 +23,7 @@ from textual.widgets import Input, Static
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config import keys as config_keys
-from screens.setup.form_values import Draft, Field, default_text, fields, word
+from screens.setup.form_values import ConfigDraft, Field, default_text, fields, word
 from screens.widgets.choices import Choices, Option
 
 # The order a person thinks in; a section that is not named here comes after them.
@@ -82,7 +82,7 @@ class FormRow(Vertical):
         self.keys = tuple(keys)
         self.problem = ""  # the problem, as it is shown
 
-    def show(self, draft: Draft) -> None:
+    def show(self, draft: ConfigDraft) -> None:
         """Show what the draft holds."""
 
     def show_problem(self, problem: str) -> None:
@@ -134,7 +134,7 @@ class LineInput(Input):
 class SettingRow(FormRow):
     """Any setting, entered the way its type asks for: choices side by side, or a line of text."""
 
-    def __init__(self, field: Field, draft: Draft, options: Sequence[Option] = ()) -> None:
+    def __init__(self, field: Field, draft: ConfigDraft, options: Sequence[Option] = ()) -> None:
         super().__init__([field.key], id="set-" + field.key.replace(".", "-"), classes="setting")
         self.field = field
         self.control = self._control(draft.entries[field.key], options)
@@ -159,7 +159,7 @@ class SettingRow(FormRow):
         if isinstance(self.control, Choices):
             self.control.show(options, self.control.value)
 
-    def show(self, draft: Draft) -> None:
+    def show(self, draft: ConfigDraft) -> None:
         entry = draft.entries[self.field.key]
         if isinstance(self.control, Choices):
             self.control.show(self.control.options, entry)
@@ -225,7 +225,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             self.title, self.text, self.refused = title, text, refused
 
     def __init__(
-        self, draft: Draft, questions: Mapping[str, Sequence[FormRow]], *, covered: frozenset[str],
+        self, draft: ConfigDraft, questions: Mapping[str, Sequence[FormRow]], *, covered: frozenset[str],
         options: Mapping[str, Sequence[Option]], id: str,
     ) -> None:  # fmt: skip
         super().__init__(id=id)

@@ -15,7 +15,7 @@ from textual.widgets import Static
 from pipeline.common.text import safe
 from pipeline.runs.folders import Workspace
 from screens.setup.cost_preview import Outlook, look
-from screens.setup.form_values import Draft
+from screens.setup.form_values import ConfigDraft
 from screens.setup.memory_bar import MemoryBar
 from screens.setup.plan_reasons import reasons
 
@@ -39,7 +39,7 @@ class CostPanel(Vertical):
             super().__init__()
             self.outlook = outlook
 
-    def __init__(self, draft: Draft, workspace: Workspace, *, id: str) -> None:
+    def __init__(self, draft: ConfigDraft, workspace: Workspace, *, id: str) -> None:
         super().__init__(id=id)
         self._draft, self._workspace = draft, workspace
         self.outlook = Outlook()

@@ -157,7 +157,7 @@ def _number(text: str) -> Any:
 # ------------------------------------------------------------------------------------------------------ the draft
 
 
-class Draft:
+class ConfigDraft:
     """A config as it is being entered. Whatever is wrong stays as entered and is reported by `problems`."""
 
     def __init__(self, config: Config) -> None:

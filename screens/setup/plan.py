@@ -27,7 +27,7 @@ from screens.frame.page import Page
 from screens.setup.actions import ask_before_training, next_command, training_was_asked
 from screens.setup.cost_preview import Outlook, look
 from screens.setup.memory_bar import MemoryBar
-from screens.setup.plan_facts import Fact, banner, numbers, steps
+from screens.setup.plan_facts import Fact, numbers, plan_headline, steps
 from screens.setup.saved import facts_content
 
 
@@ -121,7 +121,7 @@ class PlanScreen(Page):
         if outlook.plan is None:
             hint = f"\n  {safe(outlook.hint)}" if outlook.hint else ""
             return Content.assemble(("  no plan yet: ", "bold"), (safe(outlook.problem, lines=True), "$warning"), (hint, "$dim"))
-        how, trained = banner(outlook.plan, outlook.shape)
+        how, trained = plan_headline(outlook.plan, outlook.shape)
         return Content.assemble("  ", (how, "bold"), "\n  ", (trained, "$dim"))
 
     def _next(self) -> Content:

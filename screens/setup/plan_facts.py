@@ -33,7 +33,7 @@ def changed_settings(config: Config) -> list[Fact]:
     return facts
 
 
-def banner(plan: Plan, shape: ModelShape | None) -> tuple[str, str]:
+def plan_headline(plan: Plan, shape: ModelShape | None) -> tuple[str, str]:
     """How the run computes, and what of the model is trained."""
     parts = [f"compute {plan.compute_dtype}", kernels_text(plan), f"checkpointing {checkpointing_text(plan)}"]
     share = f"{plan.trained_parameters / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters are trained" if shape else ""

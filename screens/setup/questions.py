@@ -21,7 +21,7 @@ from pipeline.dataset.schemas.registry import OUTLINES
 from pipeline.dataset.sniff import Peek, peek
 from pipeline.runs.folders import Workspace
 from screens.setup.config_form import FormRow
-from screens.setup.form_values import Draft, fields
+from screens.setup.form_values import ConfigDraft, fields
 from screens.setup.options import OTHER_MODEL
 from screens.setup.path_picker import PathPicker
 from screens.widgets.choices import Choices, Option
@@ -69,7 +69,7 @@ class ChoiceQuestion(QuestionRow):
     def answers(self) -> Iterable[Widget]:
         yield self.choices
 
-    def show(self, draft: Draft) -> None:
+    def show(self, draft: ConfigDraft) -> None:
         self.choices.show(self.choices.options, draft.entries[self.key])
 
     def offer(self, options: Sequence[Option]) -> None:
@@ -122,7 +122,7 @@ class ModelQuestion(QuestionRow):
         """The curated models as they stand on the chosen device."""
         self.choices.show(options, self.choices.value)
 
-    def show(self, draft: Draft) -> None:
+    def show(self, draft: ConfigDraft) -> None:
         repo, path = draft.entries["model.repo"], draft.entries["model.local_path"]
         known = [option.value for option in self.choices.options]
         typing_here = self._other and self.picker.input.has_focus
@@ -194,7 +194,7 @@ class DataQuestion(QuestionRow):
             yield self.found
         yield self.bundled
 
-    def show(self, draft: Draft) -> None:
+    def show(self, draft: ConfigDraft) -> None:
         source, path = draft.entries["data.source"], draft.entries["data.raw_path"]
         local = source == "local"
         self.choices.show(self.choices.options, source)
@@ -206,7 +206,7 @@ class DataQuestion(QuestionRow):
         self.bundled.display = not local
         self.bundled.update(f"  {self._made(draft)} · {'at' if self._is_there(path) else 'written to'} {path}")
 
-    def _made(self, draft: Draft) -> str:
+    def _made(self, draft: ConfigDraft) -> str:
         """How many rows, of what."""
         if draft.entries["data.source"] == "bundled":
             return "12 rows"
@@ -219,7 +219,7 @@ class DataQuestion(QuestionRow):
 
     # ------------------------------------------------------------------------------------------------- the file
 
-    def look_at_file(self, draft: Draft) -> None:
+    def look_at_file(self, draft: ConfigDraft) -> None:
         """Count the rows of a local file and see how they are written, in a thread."""
         path = draft.entries["data.raw_path"]
         place = self._place(path)
@@ -241,7 +241,7 @@ class DataQuestion(QuestionRow):
         if event.path == self._local and found.lines:
             self.found.update(f"{counted(found.lines)} rows · {found.schema or 'no rows found'}")
 
-    def objection(self, draft: Draft) -> str:
+    def objection(self, draft: ConfigDraft) -> str:
         """Why the file can't be used; empty when it can."""
         path = draft.entries["data.raw_path"]
         if draft.entries["data.source"] != "local":

@@ -25,7 +25,7 @@ from screens.setup.actions import Action, next_command, run_action
 from screens.setup.config_form import ConfigForm, FormRow, LineInput
 from screens.setup.cost_panel import CostPanel
 from screens.setup.cost_preview import Outlook
-from screens.setup.form_values import Draft, fields
+from screens.setup.form_values import ConfigDraft, fields
 from screens.setup.options import (
     MachineFacts,
     choice_options,
@@ -96,7 +96,7 @@ class WizardScreen(Page):
     # -------------------------------------------------------------------------------------------------- composing
 
     def compose(self) -> ComposeResult:
-        self.draft = Draft(self._given or self._read_config())
+        self.draft = ConfigDraft(self._given or self._read_config())
         self._name_is_ours = self.draft.entries["project"] in (fields()["project"].default, self._name_from_data())
         yield TitleLine(self.draft.entries["project"])
         with Vertical(id="body"), Container(id="work"):

@@ -16,7 +16,7 @@ import screens
 from humigence_tui.app import HumigenceApp
 from screens.frame import registry
 from screens.run.log_view import LogLines, LogView
-from screens.run.samples import Samples
+from screens.run.samples import SamplesPane
 from screens.widgets.table import Table
 from tests.pilot import SIZES, Records, lines_of, shown, text_of, until
 from tests.screens import test_keys_talk as talk_keys
@@ -109,7 +109,7 @@ CASES = [
     *chart_cases("ChartPage"),
     *chart_cases("ChartPage", **THREE)[:1],
     *scroll_cases("LogLines", lambda app: part(app, LogLines), ["tab"]),
-    *scroll_cases("Samples", lambda app: part(app, Samples), []),
+    *scroll_cases("SamplesPane", lambda app: part(app, SamplesPane), []),
     *scroll_cases("AnswerPane", lambda app: app.screen.query_one("#tuned"), ["right", "tab"], size=(40, 16), **DONE),
     # the frame
     Case("Page", "escape", ["escape"], lambda app: on(app) == "HomeScreen"),

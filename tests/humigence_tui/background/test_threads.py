@@ -213,9 +213,9 @@ def test_the_follower_tells_whose_log_it_is_reading(records: Records, monkeypatc
     monkeypatch.setattr(fold_cache, "save", lambda run, *_: saved.append(follower.is_reading(run)))
     monkeypatch.setattr(follower_module, "_PIECE_BYTES", 4096)
     follower = Follower(inbox.post)
-    read = follower_module.Following.read
+    read = follower_module.Following.read_log
     monkeypatch.setattr(
-        follower_module.Following, "read", lambda following: (seen.append(follower.is_reading(run)), read(following))[1]
+        follower_module.Following, "read_log", lambda following: (seen.append(follower.is_reading(run)), read(following))[1]
     )
     follower.start()
     follower.follow(run)
@@ -229,12 +229,12 @@ def test_a_log_that_floods_is_followed_at_its_end(tmp_path: Path) -> None:
     log = tmp_path / "output.log"
     log.write_text("first\n" + "x" * 300_000 + "\nlast\nhalf")
     tail = OutputTail(log)
-    assert tail.read()
+    assert tail.read_new()
     assert [line.text for line in tail.lines][-1] == "last"
     log.open("a").write(" a line\n")
-    assert tail.read()
+    assert tail.read_new()
     assert [line.text for line in tail.lines][-1] == "half a line"
-    assert not tail.read()
+    assert not tail.read_new()
 
 
 def reading(**values: Any) -> gpu.GpuReading:

@@ -10,7 +10,7 @@ from pipeline.runs.event_log import EventWriter
 from pipeline.runs.fold_cache import Summary
 from screens.frame.run_snapshot import RunRow
 from screens.home.home import HomeScreen
-from screens.home.home_text import row_of, status_of
+from screens.home.home_text import row_of, status_text
 from screens.widgets.table import Column, Table, widths
 from tests.pilot import SIZES, Records, lines_of, shown, text_of, until
 from tests.recordings.make import SHORT
@@ -194,7 +194,7 @@ async def test_the_data_of_a_run_is_a_key_away_and_that_of_the_config_without_on
 def test_a_run_that_is_not_read_yet_says_so_and_offers_nothing(records: Records) -> None:
     run = records.write("stopped")
     row = RunRow(run, "finished", Summary(), is_read=False)
-    assert [part.plain for part in status_of(row)] == ["·", "being read"]
+    assert [part.plain for part in status_text(row)] == ["·", "being read"]
     assert not row.resumable
     cells = [cell.plain for cell in row_of(row, False, datetime(2027, 1, 1)).cells]
     assert [cell for cell in cells if cell] == ["·", "being read", "support", "22 Nov 2025"]

@@ -11,7 +11,7 @@ from pipeline.config import file as config_file
 from pipeline.config import keys as config_keys
 from pipeline.config.schema import Config
 from screens.setup import form_values
-from screens.setup.form_values import Draft, Field, as_entry, as_value, fields
+from screens.setup.form_values import ConfigDraft, Field, as_entry, as_value, fields
 from tests.screens.setup.conftest import another_value
 
 
@@ -52,13 +52,13 @@ def test_a_value_shown_and_read_back_is_the_same(field: Field) -> None:
 
 def test_a_draft_makes_the_config_it_was_made_from() -> None:
     config = config_file.with_value(Config(), "train.lora.target_modules", "gate_proj,up_proj")
-    draft = Draft(config)
+    draft = ConfigDraft(config)
     assert draft.config() == config
     assert not draft.changed
 
 
 def test_settings_that_contradict_each_other_are_told_at_each_of_them() -> None:
-    draft = Draft(Config())
+    draft = ConfigDraft(Config())
     draft.enter("data.split.val", "0.5")
     assert set(draft.problems()) == {"data.split.train", "data.split.val", "data.split.test"}
     draft.enter("data.split.val", "0.1")
@@ -67,21 +67,21 @@ def test_settings_that_contradict_each_other_are_told_at_each_of_them() -> None:
 
 
 def test_what_cant_be_read_is_kept_as_entered() -> None:
-    draft = Draft(Config())
+    draft = ConfigDraft(Config())
     draft.enter("train.lr", "fast")
     assert draft.entries["train.lr"] == "fast"
     assert 'not "fast"' in draft.problems()["train.lr"]
 
 
 def test_yes_and_one_are_different_entries() -> None:
-    draft = Draft(Config())
+    draft = ConfigDraft(Config())
     assert draft.enter("train.gradient_checkpointing", True)
     assert draft.value("train.gradient_checkpointing") is True
     assert not draft.enter("train.gradient_checkpointing", True)
 
 
 def test_changed_means_other_than_on_disk() -> None:
-    draft = Draft(Config())
+    draft = ConfigDraft(Config())
     draft.enter("seed", "7")
     assert draft.changed
     draft.enter("seed", "42")
