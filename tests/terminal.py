@@ -139,7 +139,12 @@ class Terminal:
     def says(self, *words: str, seconds: float = PATIENCE_S) -> None:
         """Wait until all of `words` are on the screen together."""
 
+        seen = -1
+
         def said() -> bool:
+            nonlocal seen
+            if seen == (seen := len(self.received)):
+                return False  # to draw what has not changed would take a tenth of a processor from who is waited for
             text = self.text
             return all(each in text for each in words)
 

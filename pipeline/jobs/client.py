@@ -94,11 +94,7 @@ class Job:
         """Start the child. Returns at once; that it could not start is emitted as `Gone`."""
         environment = child_environment()
         environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.jobs", self.module],
-            cwd=self._folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._printed,
-            start_new_session=True,
-        )  # fmt: skip
+        self._process = _spawn(self.module, self._folder, environment, self._printed)
         threading.Thread(target=self._read, args=(self._process,), name=f"job {self.module}", daemon=True).start()
 
     def send(self, ask: str, **parameters: Any) -> int:
@@ -141,6 +137,13 @@ class Job:
         self._printed.close()
         if not self._closed:
             self._on_event(Gone(how_it_ended(code), last_lines))
+
+
+def _spawn(module: str, folder: Path, environment: Mapping[str, str], printed: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "pipeline.jobs", module],
+        cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=printed, start_new_session=True,
+    )  # fmt: skip
 
 
 def how_it_ended(code: int) -> str:

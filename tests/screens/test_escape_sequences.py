@@ -51,7 +51,7 @@ def written(records: Records) -> list[Any]:
     return [poison(run) for run in [*runs, RunFolder(folder / named.run_id)]]
 
 
-@pytest.mark.usefixtures("unguarded")
+@pytest.mark.usefixtures("unguarded", "jobs_ahead")
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_screen_of_a_hostile_run_shows_its_text_and_obeys_none(records: Records, size: tuple[int, int]) -> None:
     runs = written(records)
@@ -74,7 +74,7 @@ async def test_every_screen_of_a_hostile_run_shows_its_text_and_obeys_none(recor
             app.open("home")
 
 
-@pytest.mark.usefixtures("unguarded")
+@pytest.mark.usefixtures("unguarded", "jobs_ahead")
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_screen_of_a_hostile_config_shows_its_text_and_obeys_none(records: Records, size: tuple[int, int]) -> None:
     root = records.workspace.root
@@ -119,7 +119,7 @@ def hostile_rows(path: Path) -> int:
     return len(lines)
 
 
-@pytest.mark.usefixtures("unguarded")
+@pytest.mark.usefixtures("unguarded", "jobs_ahead")
 async def test_hostile_rows_are_shown_and_obeyed_by_no_part_of_the_data_screen(
     records: Records, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +180,7 @@ class HostileModel:
         return self._requests
 
 
-@pytest.mark.usefixtures("unguarded")
+@pytest.mark.usefixtures("unguarded", "jobs_ahead")
 @pytest.mark.parametrize("size", SIZES)
 async def test_what_a_model_says_is_shown_and_obeyed_by_no_part_of_the_chat(
     records: Records, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -205,7 +205,7 @@ async def test_what_a_model_says_is_shown_and_obeyed_by_no_part_of_the_chat(
     assert copied and "OWNED" in copied[0] and not control_characters("".join(copied))
 
 
-@pytest.mark.usefixtures("unguarded")
+@pytest.mark.usefixtures("unguarded", "jobs_ahead")
 async def test_a_start_that_is_refused_is_told_and_not_obeyed(records: Records) -> None:
     app = records.app("home")
     async with app.run_test(size=(160, 48), notifications=True) as pilot:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -18,6 +19,8 @@ from screens.chat.conversation import Answer, Turn
 from tests.conftest import chat_row, write_jsonl
 from tests.pilot import until
 from tests.screens.talk import Stage, packaged, settings
+
+pytestmark = pytest.mark.usefixtures("jobs_ahead")
 
 __all__ = ["packaged"]  # a fixture
 

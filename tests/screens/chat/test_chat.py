@@ -20,6 +20,8 @@ from tests.pilot import SIZES, text_of, until
 from tests.screens.talk import Stage
 from tests.waiting import is_gone
 
+pytestmark = pytest.mark.usefixtures("jobs_ahead")
+
 both_sizes = pytest.mark.parametrize("size", SIZES, ids=str)
 PROMPT = "What is the capital of France?"
 
@@ -155,6 +157,7 @@ async def test_with_nothing_to_talk_to_it_says_what_makes_it(workspace: Path) ->
         await until(pilot, lambda: "no packaged model" in text_of(app) and "humigence pipeline --train" in text_of(app))
 
 
+@pytest.mark.usefixtures("jobs_alone")
 async def test_a_conversation_is_not_left_unasked_and_leaving_ends_the_process(packaged: Path) -> None:
     app = stage(packaged)
     async with app.run_test(size=(80, 24)) as pilot:

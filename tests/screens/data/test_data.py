@@ -17,6 +17,9 @@ from screens.data.row_text import MASKED, TRAINED, facts_line, histogram_lines, 
 from tests.conftest import chat_row, write_jsonl
 from tests.pilot import SIZES, text_of, until
 from tests.screens.talk import ROWS, Stage, settings
+from tests.waiting import is_gone
+
+pytestmark = pytest.mark.usefixtures("jobs_ahead")
 
 TOTAL = len(ROWS) + 1
 both_sizes = pytest.mark.parametrize("size", SIZES, ids=str)
@@ -189,9 +192,8 @@ async def test_escape_sequences_in_a_row_are_shown_not_obeyed(workspace: Path, t
         assert "\x1b" not in text_of(app) and "\x07" not in text_of(app)
 
 
+@pytest.mark.usefixtures("jobs_alone")
 async def test_leaving_the_screen_ends_its_process(rows: Path, tiny_model: Path) -> None:
-    from tests.waiting import is_gone
-
     app = stage(rows, tiny_model)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await screen_of(pilot)
