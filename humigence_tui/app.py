@@ -303,7 +303,7 @@ class HumigenceApp(App[None]):
             self.call_later(self.exit)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        for name in ("home", "wizard", "data", "chat", "doctor"):
+        for name in registry.IN_PALETTE:
             yield SystemCommand(name, f"Open {name}", lambda name=name: self.open(name))
         yield SystemCommand("theme", "Dark, light, or the terminal's sixteen colours", self.action_next_theme)
         for active in screen.active_bindings.values():
