@@ -41,12 +41,12 @@ async def test_a_model_without_one_must_be_given_one_before_it_is_saved(rows: Pa
         await pilot.press("ctrl+s")
         await until(lambda: row.display and choices.has_focus, "taken to the question")
         assert not was_saved(rows)
-        await until(lambda: "plain has no chat template of its own" in row.told)
+        await until(lambda: "plain has no chat template of its own" in row.problem)
         assert "it has none" in str(choices.render())
         choices.action_jump(4)
         await pilot.press("enter")
         assert screen.draft.value("data.template") == "zephyr"
-        await until(lambda: not row.told, "nothing is wrong any more")
+        await until(lambda: not row.problem, "nothing is wrong any more")
         await pilot.press("ctrl+s")
         await until(lambda: was_saved(rows))
     assert saved(rows).data.template == "zephyr"

@@ -154,7 +154,7 @@ async def test_an_invalid_value_says_what_is_allowed_and_is_not_saved(rows: Path
             else:
                 row = screen.query_one("#set-" + field.key.replace(".", "-"), SettingRow)
                 await until(lambda: row.has_class("-wrong") and row.control.has_focus)  # noqa: B023
-                told = row.told
+                told = row.problem
             assert field.allowed in told, field.key
             assert not was_saved(rows)
             control.value = before
@@ -172,7 +172,7 @@ async def test_a_problem_is_told_when_the_field_is_left_not_while_typing(rows: P
         assert not row.has_class("-wrong")
         await pilot.press("tab")
         await until(lambda: row.has_class("-wrong"))
-        assert row.told == "must be a number > 0 and ≤ 1, not 5"
+        assert row.problem == "must be a number > 0 and ≤ 1, not 5"
         await pilot.press("shift+tab", "end", "ctrl+u", "7")
         await until(lambda: screen.draft.entries["train.lr"] == "7")
         assert not row.has_class("-wrong"), "still being mended"
@@ -190,7 +190,7 @@ async def test_a_data_file_that_is_not_there_is_told_and_keeps_it_from_being_sav
     async with wizard(rows, config=config_of({"data.raw_path": "data/raw/missing.jsonl"})) as (screen, pilot):
         await pilot.press("ctrl+s")
         await until(lambda: screen.data.has_class("-wrong"))
-        assert "no such file" in screen.data.told
+        assert "no such file" in screen.data.problem
         assert not was_saved(rows)
 
 
@@ -200,7 +200,7 @@ async def test_a_file_of_another_kind_says_what_is_wrong_with_its_first_row(rows
         await until(lambda: "data.raw_path" in screen.form.problems())
         await pilot.press("ctrl+s")
         await until(lambda: screen.data.has_class("-wrong"))
-        assert screen.data.told == "line 1: neither messages nor instruction and output"
+        assert screen.data.problem == "line 1: neither messages nor instruction and output"
 
 
 # --------------------------------------------------------------------------------------------------- what can't be taken
@@ -264,7 +264,7 @@ async def test_a_model_by_its_path_or_its_name(rows: Path) -> None:
         await pilot.press("end", "enter")
         await until(lambda: screen.model.picker.input.has_focus)
         await pilot.press("ctrl+s")
-        await until(lambda: "owner/name" in screen.model.told, "asked which model")
+        await until(lambda: "owner/name" in screen.model.problem, "asked which model")
         screen.model.picker.input.focus()
         await pilot.press("end", "ctrl+u", *"own", "slash", *"name")
         await until(lambda: screen.draft.value("model.repo") == "own/name" and screen.draft.value("model.local_path") is None)
