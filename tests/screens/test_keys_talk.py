@@ -90,7 +90,7 @@ CHAT = [
     Case("ChatPane", "home", ["tab", "home"], lambda app: pane(app).scroll_offset.y == 0 < pane(app).max_scroll_y),
     Case("ChatPane", "end", ["tab", "home", "end"], lambda app: pane(app).scroll_offset.y == pane(app).max_scroll_y > 0),
 ]
-LOST = [*(Case("ChatScreen", key, [key], lambda app: app.screen.state == "loading") for key in ("f9", "r"))]
+LOST = [*(Case("ChatScreen", key, [key], lambda app: app.screen.state in ("loading", "ready")) for key in ("f9", "r"))]
 LOST_ROWS = [Case("DataScreen", "r", ["r"], lambda app: app.screen.row is not None and not app.screen.problem)]
 EXERCISED = {(case.owner, case.tested) for case in [*DATA, *CHAT, *LOST, *LOST_ROWS]}
 

@@ -91,6 +91,7 @@ async def test_both_sides_answer_as_the_models_do_each_with_its_own_history(pack
         assert text_of(app).count(f"▸ {prompts[1]}") == 2
 
 
+@pytest.mark.usefixtures("jobs_alone")  # it takes its time
 async def test_loading_is_seen_and_a_prompt_typed_meanwhile_is_answered(packaged: Path) -> None:
     app = stage(packaged)
     async with app.run_test(size=(80, 24)) as pilot:
