@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from humigence_tui.cli.shared.output import Colour
-from pipeline.common.text import counted, duration, loss, size
+from pipeline.common.text import amount, counted, duration, loss, size
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, StepOutcome
 from pipeline.runs.state import RunState
@@ -92,10 +92,7 @@ def _training_progress(state: RunState) -> str:
 
 
 def _step_progress(progress: ev.StepProgress) -> str:
-    as_text = size if progress.unit == "bytes" else counted
-    unit = "" if progress.unit == "bytes" else f" {progress.unit}"
-    amount = as_text(progress.done) + (f" of {as_text(progress.total)}" if progress.total else "") + unit
-    return f"{progress.what}  {amount}".strip()
+    return f"{progress.what}  {amount(progress.done, progress.total, progress.unit)}".strip()
 
 
 # ----------------------------------------------------------------------------------------------- the lines of an event
@@ -146,8 +143,8 @@ def memory_ran_out(event: ev.MemoryRanOut) -> list[OutputLine]:
         "done again": "undone and done again",
         "left out": "left out this time",
     }[event.answer]
-    amount = f", {counted(event.tokens)} tokens at once" if event.tokens else ""
-    return [OutputLine(f"  out of memory at step {counted(event.step)}{_MEMORY_PLACES[event.place]}{amount}: {how}", "amber")]
+    at_once = f", {counted(event.tokens)} tokens at once" if event.tokens else ""
+    return [OutputLine(f"  out of memory at step {counted(event.step)}{_MEMORY_PLACES[event.place]}{at_once}: {how}", "amber")]
 
 
 def _early_stopped(event: ev.EarlyStopped) -> list[OutputLine]:

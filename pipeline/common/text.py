@@ -82,6 +82,12 @@ def counted(number: float) -> str:
     return f"{number:,.0f}" if math.isfinite(number) else "unknown"
 
 
+def amount(done: float, total: float, unit: str) -> str:
+    """How far work is: `5,200 of 8,412 rows`, `812.0 MiB of 2.1 GiB`; `5,200 rows` where the whole is not known (0)."""
+    as_text = size if unit == "bytes" else counted
+    return as_text(done) + (f" of {as_text(total)}" if total else "") + ("" if unit == "bytes" else f" {unit}")
+
+
 def loss(value: float | None) -> str:
     """A loss in nats with three decimals; a dash where there is none."""
     if value is None:

@@ -20,7 +20,7 @@ def write_package(folder: Path, package: Package, watch: Watch, old: Path, reuse
     Args:
         watch: called with bytes as a format is written; may raise to end the work.
         old: the package that stands, or none yet.
-        reused: formats that are `ready` in it: they are taken over.
+        reused: formats that are ready in it: they are taken over, where they can be.
 
     Raises:
         BadInput: adapter and base model don't fit each other.
@@ -30,7 +30,8 @@ def write_package(folder: Path, package: Package, watch: Watch, old: Path, reuse
 
     manifest, digests = package.manifest(), dict[str, str]()
     for name in package.formats:
-        made = FORMATS[name].reuse(folder, package, old) if name in reused else FORMATS[name].write(folder, package, watch)
+        each = FORMATS[name]
+        made = each.reuse.take(folder, package, old) if each.reuse and name in reused else each.write(folder, package, watch)
         digests |= made.digests
         manifest |= {name: made.record} if made.record else {}
     ChatTokenizer.load(package.base).save(folder)

@@ -85,7 +85,7 @@ def _report(ctx: StepContext, folder: Path, formats: Collection[ExportFormat]) -
 def _pack(ctx: StepContext, folder: Path, package: Package) -> None:
     manifest = _manifest(folder)
     # Somebody may have asked for one of these by hand: it stays with its adapter.
-    ready = [name for name, each in FORMATS.items() if each.ready(folder, manifest, package)]
+    ready = [name for name, each in FORMATS.items() if each.reuse and each.reuse.ready(folder, manifest, package)]
     made = package.only("peft_adapter", *ready)
     if not _stands(folder, made):
         _write(ctx, folder, made)
@@ -107,7 +107,7 @@ def _write(ctx: StepContext, folder: Path, package: Package, added: Format | Non
     disk.require_free(folder, size + _adapter_bytes(package), f"the {title}", f"make room, then {later}")
     doing = added.doing if added else "writing"
     progress = Progress(ctx, "pack", size, "bytes", doing, Stopped(f"stopped while {doing}", later))
-    reused = [name for name in package.formats if name != "peft_adapter" and not (added and name == added.name)]
+    reused = [name for name in package.formats if not (added and name == added.name)]
     with new_folder(folder) as new:
         umask = os.umask(0)
         os.umask(umask)

@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from pipeline.common.text import counted, duration, safe, size
+from pipeline.common.text import amount, duration, safe
 from pipeline.runs.events import StepProgress
 from screens.frame.run_snapshot import Snapshot, StepView
 
@@ -94,10 +94,7 @@ def step_progress_text(progress: StepProgress) -> str:
 
 
 def _amount(progress: StepProgress) -> str:
-    current = size if progress.unit == "bytes" else counted
-    total = f" of {current(progress.total)}" if progress.total else ""
-    unit = "" if progress.unit == "bytes" else f" {progress.unit}"
-    return f"{current(progress.done)}{total}{unit}"
+    return amount(progress.done, progress.total, progress.unit)
 
 
 def progress_lines(progress: StepProgress, width: int) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from humigence_tui.cli.shared.output import paint, print_message
 from humigence_tui.event_text import LineWriter, OutputLine, progress_text
 from humigence_tui.terminal.safe_streams import inside
 from pipeline.common.text import duration, safe
-from pipeline.runs.events import Envelope
+from pipeline.runs.events import Envelope, Event
 from pipeline.runs.state import RunState
 
 _REDRAW_S = 0.25
@@ -34,6 +35,18 @@ def display() -> Display:
     """Live on a terminal, plain lines otherwise."""
     live = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
     return LiveDisplay() if live else PlainDisplay()
+
+
+def shown_in(view: Display, state: RunState) -> Callable[[Event], None]:
+    """What shows in `view` the events of work in this process, numbered from 1 and folded into `state`."""
+    numbers = itertools.count(1)
+
+    def show(event: Event) -> None:
+        envelope = Envelope(next(numbers), time.time(), 1, event)
+        state.apply(envelope)
+        view.event(envelope, state)
+
+    return show
 
 
 class PlainDisplay:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from humigence_tui.cli.shared import run_report
-from humigence_tui.cli.shared.display import display
+from humigence_tui.cli.shared.display import display, shown_in
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, notes_text, open_project, with_config, workspace
 from humigence_tui.cli.shared.output import out_json
 from humigence_tui.event_text import OutputLine
@@ -19,7 +18,7 @@ from pipeline.config.schema import Config
 from pipeline.runner import runner, worker
 from pipeline.runs import store
 from pipeline.runs.context import StepContext, StepResult
-from pipeline.runs.events import Envelope, Event, Note, StepName
+from pipeline.runs.events import Note, StepName
 from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.runs.state import RunState
 
@@ -76,16 +75,9 @@ def step_result(
     """What the step gave back, and the fold of what it emitted."""
     here = workspace()
     loaded = config_file.load_noted(config_path or DEFAULT_CONFIG, here.root)
-    config, state, seen = change(loaded.config), RunState(), 0
+    config, state = change(loaded.config), RunState()
     with display() as view:
-
-        def show(event: Event) -> None:
-            nonlocal seen
-            seen += 1
-            envelope = Envelope(seen, time.time(), 1, event)
-            state.apply(envelope)
-            view.event(envelope, state)
-
+        show = shown_in(view, state)
         if loaded.notes:  # among the step's own, so that --json has them too
             show(Note(notes_text(config_path or DEFAULT_CONFIG, loaded.notes)))
         if run is None:

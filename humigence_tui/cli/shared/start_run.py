@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from humigence_tui.cli.shared import run_report
-from humigence_tui.cli.shared.display import PlainDisplay
+from humigence_tui.cli.shared.display import PlainDisplay, shown_in
 from humigence_tui.cli.shared.follow import follow_started
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, open_project, switch, workspace
 from humigence_tui.cli.shared.output import print_message
@@ -18,7 +17,6 @@ from pipeline.config.schema import Config
 from pipeline.runner import launch
 from pipeline.runner.launch import Started
 from pipeline.runs import control, event_log, store
-from pipeline.runs.events import Envelope, Event
 from pipeline.runs.folders import Workspace
 from pipeline.runs.request import Request
 from pipeline.runs.state import RunState
@@ -75,17 +73,8 @@ def _standing(started: Started, as_json: bool, config_path: str) -> int:
 
 
 def _in_foreground(here: Workspace, config: Config, request: Request) -> Started:
-    view, state, seen = PlainDisplay(), RunState(), 0
-
-    def show(event: Event) -> None:
-        nonlocal seen
-        seen += 1
-        envelope = Envelope(seen, time.time(), 1, event)
-        state.apply(envelope)
-        view.event(envelope, state)
-
     with _interrupts_ask_to_stop(here, config.project):
-        return launch.in_foreground(here, config, request, show)
+        return launch.in_foreground(here, config, request, shown_in(PlainDisplay(), RunState()))
 
 
 @contextmanager

@@ -27,12 +27,17 @@ class Written:
     digests: dict[str, str] = field(default_factory=dict)
 
 
-def _never_ready(old: Path, manifest: dict[str, Any], package: Package) -> bool:
-    return False
+@dataclass(frozen=True)
+class Reuse:
+    """How a format is taken over from an older package instead of being written again.
 
+    Attributes:
+        ready: (older package, its manifest, package) -> whether what lies in it is what would be written, every byte.
+        take: (folder, package, older package) -> as `Format.write`, of what is `ready` there.
+    """
 
-def _no_reuse(folder: Path, package: Package, old: Path) -> Written:
-    raise NotImplementedError("a format that is never ready is always written")
+    ready: Callable[[Path, dict[str, Any], Package], bool]
+    take: Callable[[Path, Package, Path], Written]
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,7 @@ class Format:
         command: makes it of a result that is packaged already.
         needs_bytes: of disk, to write it beside the adapter; what `watch` is called with adds up to no more.
         write: fills its folder in the package at `folder`, which is new.
-        ready: (older package, its manifest, package) -> whether what lies in it is what would be written, every byte.
-        reuse: as `write`, of what is `ready` in the package at `old`.
+        reuse: how it is taken over; None for a format that is written each time.
         summary: of its record, a phrase for the end of the step.
         warning: of its record, a sentence a person should read; empty for none.
     """
@@ -58,7 +62,6 @@ class Format:
     doing: str = "writing"
     command: str = "humigence pack"
     needs_bytes: Callable[[Package], int] = lambda package: 0
-    ready: Callable[[Path, dict[str, Any], Package], bool] = _never_ready
-    reuse: Callable[[Path, Package, Path], Written] = _no_reuse
+    reuse: Reuse | None = None
     summary: Callable[[dict[str, Any]], str] = lambda record: ""
     warning: Callable[[dict[str, Any]], str] = lambda record: ""

@@ -18,7 +18,7 @@ from pipeline.base_model.shape import checked_shape
 from pipeline.common.errors import BadInput
 from pipeline.common.files import fingerprint, read_json, write_json
 from pipeline.export import cards
-from pipeline.export.formats.format import Format, Watch, Written
+from pipeline.export.formats.format import Format, Reuse, Watch, Written
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Tally, merge_files
 from pipeline.export.package import Package
@@ -100,7 +100,7 @@ def write(folder: Path, package: Package, watch: Watch) -> Written:
     return Written(merged.to_json(), {f"{MERGED}/{name}": digest for name, digest in tally.digests.items()})
 
 
-def reuse(folder: Path, package: Package, old: Path) -> Written:
+def take(folder: Path, package: Package, old: Path) -> Written:
     """As `write`, the weights taken over from the package at `old`, where they are `ready`."""
     (folder / MERGED).mkdir()
     merged = Merged.from_json(read_json(old / MANIFEST)["merged"])
@@ -192,8 +192,7 @@ FORMAT = Format(
     command="humigence merge",
     needs_bytes=lambda package: merged_weight_bytes(package.base),
     write=write,
-    ready=ready,
-    reuse=reuse,
+    reuse=Reuse(ready, take),
     summary=lambda record: f"merged model ({record['dtype']})",
     warning=_warning,
 )
