@@ -17,7 +17,7 @@ DEMO_MODEL  := models/SmolLM2-135M-Instruct.Q4_1.gguf
 DEMO_PROMPT := How do I keep bread fresh?
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install gpu model validate plan preprocess train eval pack merge infer pipeline setup-basic setup-advanced test soak fuzz lint bench docs demo screenshots clean-venv
+.PHONY: help venv install gpu model validate plan preprocess train eval pack merge infer pipeline setup-basic setup-advanced test test-all soak fuzz lint bench docs demo screenshots clean-venv
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -77,7 +77,10 @@ infer: $(INSTALLED) ## ask the packaged model: make infer PROMPT="Explain overfi
 
 # ------------------------------------------------------------------------------------------------------ the proof
 
-test: $(INSTALLED) $(DEMO_MODEL) ## the whole test suite
+test: $(INSTALLED) $(DEMO_MODEL) ## the test suite
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile -m "not matrix"
+
+test-all: $(INSTALLED) $(DEMO_MODEL) ## the test suite with its matrices whole: every family, schema and container with every other
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 soak: $(INSTALLED) ## 200 random faults over one training run, whose weights must not change by a bit (half an hour)
