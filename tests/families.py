@@ -38,6 +38,7 @@ _SIGLIP = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
     "patch_size": 14,
 }  # fmt: skip
+_WINDOWED_AND_NOT = ["sliding_attention", "full_attention"] * 2
 _LONG_FACTORS = [1.0] * 8  # a number for each pair of a head's features
 
 
@@ -75,9 +76,9 @@ FAMILIES: dict[str, Made] = {
     "qwen3-next": Made("qwen3_next", _HEAD | _DELTA | _EXPERTS | {"shared_expert_intermediate_size": 32}),
     "gemma": Made("gemma", _HEAD),
     "gemma2": Made("gemma2", _GEMMA | {"sliding_window": WINDOW}, representative=True),
-    "gemma3-text": Made("gemma3_text", _GEMMA | {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"] * 2}),
+    "gemma3-text": Made("gemma3_text", _GEMMA | {"sliding_window": WINDOW, "layer_types": _WINDOWED_AND_NOT}),
     "gemma3": Made(
-        "gemma3", _GEMMA | {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"] * 2},
+        "gemma3", _GEMMA | {"sliding_window": WINDOW, "layer_types": _WINDOWED_AND_NOT},
         {
             "vision_config": _SIGLIP, "mm_tokens_per_image": 4, "boi_token_index": 630, "eoi_token_index": 631,
             "image_token_index": 632,
@@ -87,12 +88,12 @@ FAMILIES: dict[str, Made] = {
     "gemma4-text": Made(
         "gemma4_text",
         _HEAD | {"sliding_window": WINDOW, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY,
-                 "num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 32},
+                 "num_kv_shared_layers": 2, "layer_types": _WINDOWED_AND_NOT, "global_head_dim": 32},
     ),
     "gemma4": Made(
         "gemma4",
         _HEAD | {"sliding_window": WINDOW, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY,
-                 "num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 32},
+                 "num_kv_shared_layers": 2, "layer_types": _WINDOWED_AND_NOT, "global_head_dim": 32},
         {
             "vision_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
                               "num_key_value_heads": 2, "head_dim": 16},
@@ -141,7 +142,10 @@ FAMILIES: dict[str, Made] = {
     "gpt2": Made("gpt2", _GPT2 | {"n_inner": 96}, representative=True),
     "bloom": Made("bloom", {"n_layer": 4, "n_head": 4}),
     "gpt-j": Made("gptj", _GPT2 | {"rotary_dim": 8}),
-    "gpt-neo": Made("gpt_neo", {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": WINDOW}),
+    "gpt-neo": Made(
+        "gpt_neo",
+        {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": WINDOW},
+    ),
     "codegen": Made("codegen", _GPT2 | {"rotary_dim": 8}),
     "falcon": Made("falcon", {"alibi": False}),
     "falcon-alibi": Made("falcon", {"alibi": True}),
