@@ -150,7 +150,7 @@ def memory_ran_out(event: ev.MemoryRanOut) -> list[OutputLine]:
 def _early_stopped(event: ev.EarlyStopped) -> list[OutputLine]:
     return [
         OutputLine(
-            f"  stopped early at step {counted(event.step)}: the held-out loss did not fall for {event.patience} evaluations; "
+            f"  stopped early at step {counted(event.step)}: {event.why()}; "
             f"best {loss(event.best_loss)} at step {counted(event.best_step)}"
         )
     ]

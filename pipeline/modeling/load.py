@@ -27,6 +27,7 @@ from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
 from pipeline.common.text import size
 from pipeline.config.schema import PrecisionMode
+from pipeline.modeling.rotary import rotate_by_own_length
 from pipeline.modeling.widened_linear import WidenedLinear
 from pipeline.system.gpu import Device
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short
@@ -94,6 +95,7 @@ def _loaded(
     model = _from_gguf(base, options) if base.kind == "gguf" else _from_folder(base, options)
     model.requires_grad_(False)
     _keep_weights_as_packed(model)
+    rotate_by_own_length(model)
     model.config.use_cache = False
     model.name_or_path = model.config.name_or_path = str(base.path)
     if not precision.quantized:

@@ -216,12 +216,18 @@ class MemoryRanOut(Event):
 
 @dataclass(frozen=True, slots=True)
 class EarlyStopped(Event):
-    """The held-out loss did not fall for `patience` evaluations."""
+    """For `patience` evaluations the held-out loss was not lower than its best by more than `min_delta` nats a token."""
 
     step: int
-    best_step: int
+    best_step: int  # of the lowest loss, which may be one of those evaluations
     best_loss: float
     patience: int
+    min_delta: float = 0.0
+
+    def why(self) -> str:
+        """`the held-out loss did not fall by more than 0.001 in 3 evaluations`."""
+        at_least = f" by more than {self.min_delta:g}" if self.min_delta else ""
+        return f"the held-out loss did not fall{at_least} in {self.patience} evaluation{'' if self.patience == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
 
     Attributes:
         cadence: knows whether the person stopped the training.
-        ended_early: the held-out loss no longer fell.
+        ended_early: the held-out loss no longer fell enough.
     """
 
     def __init__(self, model: Any, parts: Parts, cadence: Cadence) -> None:
@@ -231,7 +231,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         due = stopping.enabled and should_stop(progress.held_out_losses, stopping.patience, stopping.min_delta)
         if due and step < self.parts.plan.total_steps:
             assert progress.best is not None
-            self.parts.emit(EarlyStopped(step, *progress.best, stopping.patience))
+            self.parts.emit(EarlyStopped(step, *progress.best, stopping.patience, stopping.min_delta))
             self.ended_early = True
             self.control.should_training_stop = True
 

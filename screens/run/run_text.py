@@ -101,7 +101,7 @@ def _banner_lines(snapshot: Snapshot, room: int, width: int) -> Iterator[Content
             yield Content.assemble(text, ("   needs ", "$dim"), needed(gate))
     elif snapshot.early_stopped:
         early = snapshot.early_stopped
-        text = f"stopped early at step {counted(early.step)}: the held-out loss did not fall for {early.patience} evaluations"
+        text = f"stopped early at step {counted(early.step)}: {early.why()}"
         yield Content.assemble(
             ("■ ", "$dim"), text, (f"   best {loss(early.best_loss)} at step {counted(early.best_step)}", "$dim")
         )

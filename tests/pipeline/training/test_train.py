@@ -185,6 +185,8 @@ def test_training_stops_early_and_the_best_checkpoint_is_kept(tmp_path: Path, ti
     assert report["ended"] == "early" and report["steps"] == 9
     assert report["best_loss"] == min(losses.values()) == losses[report["best_step"]]
     assert (run.folder.path / report["best_checkpoint"] / ADAPTER_WEIGHTS).is_file()
+    assert min(losses.values()) < losses[3]  # it fell, by less than was asked for: that is what is said
+    assert stopped.why() == "the held-out loss did not fall by more than 10 in 2 evaluations"
 
 
 @pytest.mark.parametrize("val_tokens", [3, 300], ids=["like what is trained", "unlike it"])
