@@ -22,6 +22,7 @@ def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTo
     Raises:
         MissingArtifact: the package or its base model is not there.
     """
+    from pipeline.base_model.stop_tokens import named_stop_ids
     from pipeline.export import packaged
     from pipeline.modeling.adapter import load_adapter
     from pipeline.modeling.load import load_base
@@ -29,4 +30,5 @@ def load_packaged(package: Packaged | Path, device: Device) -> tuple[Any, ChatTo
 
     found = packaged.read_packaged(package) if isinstance(package, Path) else package
     model = load_base(found.base, found.manifest["precision_mode"], device)
-    return load_adapter(model, found.folder), ChatTokenizer.from_folder(found.folder, found.base.name)
+    tokenizer = ChatTokenizer.from_folder(found.folder, found.base.name, stop_ids=named_stop_ids(found.base))
+    return load_adapter(model, found.folder), tokenizer

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.base_model import locate, same_base
 from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.stop_tokens import named_stop_ids
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import read_json
 from pipeline.config.schema import Config
@@ -90,7 +91,11 @@ class Chat:
 
         self._model = None  # the one before makes room
         self._model = load_adapter(load_base(base, precision_mode, device), adapter)
-        self._tokenizer = ChatTokenizer.from_folder(tokenizer, base.name) if tokenizer else ChatTokenizer.load(base)
+        self._tokenizer = (
+            ChatTokenizer.from_folder(tokenizer, base.name, stop_ids=named_stop_ids(base))
+            if tokenizer
+            else ChatTokenizer.load(base)
+        )
         return loaded
 
     def answer(

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from pipeline import __version__
@@ -32,6 +32,7 @@ from pipeline.system import locks, login_session
 from pipeline.system.child_process import child_environment
 
 _WORKER_START_S = 120.0  # a cold disk can take that long to load Python and pydantic
+_WORKER_END_S = 60.0  # a process that held a GPU takes seconds to give it back
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Started:
     standing: bool = False
     exit_code: int | None = None
     after_seq: int = 0  # the log's newest event before the start: later ones are of this attempt
+    worker: subprocess.Popen[bytes] | None = field(default=None, compare=False)
 
 
 def start(workspace: Workspace, config: Config, request: Request) -> Started:
@@ -56,8 +58,26 @@ def start(workspace: Workspace, config: Config, request: Request) -> Started:
         if chosen.standing:
             return chosen
         after_seq = event_log.newest_seq(chosen.run)
-        spawn_worker(workspace, chosen.run)
-        return Started(chosen.run, after_seq=after_seq)
+        worker = spawn_worker(workspace, chosen.run)
+        return Started(chosen.run, after_seq=after_seq, worker=worker)
+
+
+def outlasts(started: Started, seconds: float = _WORKER_END_S) -> int | None:
+    """Wait until the worker's process is gone: until then it holds memory of the GPU, though its run has ended.
+
+    Args:
+        seconds: that are waited at most.
+
+    Returns:
+        The id of the process where it is still there after that, else None.
+    """
+    if started.worker is None:
+        return None
+    try:
+        started.worker.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return started.worker.pid
+    return None
 
 
 def in_foreground(
@@ -200,20 +220,22 @@ def _prepared(run: RunFolder, request: Request) -> RunFolder:
 # --------------------------------------------------------------------------------------------------- the worker
 
 
-def spawn_worker(workspace: Workspace, run: RunFolder) -> None:
-    """Start the worker, out of reach of a logout where that is possible; return once it holds the run or has ended in order.
+def spawn_worker(workspace: Workspace, run: RunFolder) -> subprocess.Popen[bytes]:
+    """Start the worker, out of reach of a logout where that is possible; return it once it holds the run or has ended in order.
 
     Raises:
         EnvironmentFault: it ended without an event in the log, or did not come within two minutes.
     """
     scope = login_session.own_scope()
     # A manager that is not there, or not allowed: then as everywhere else.
-    if not (scope and _worker_came(workspace, run, scope)) and not _worker_came(workspace, run, []):
+    worker = (_worker_came(workspace, run, scope) if scope else None) or _worker_came(workspace, run, [])
+    if worker is None:
         raise EnvironmentFault(f"the worker of run {run.run_id} ended at once", f"see {run.output_log}")
+    return worker
 
 
-def _worker_came(workspace: Workspace, run: RunFolder, scope: list[str]) -> bool:
-    """False when the process ended without an event in the log."""
+def _worker_came(workspace: Workspace, run: RunFolder, scope: list[str]) -> subprocess.Popen[bytes] | None:
+    """None when the process ended without an event in the log."""
     before = event_log.newest_seq(run)
     with run.output_log.open("ab") as log:
         process = subprocess.Popen(
@@ -226,4 +248,4 @@ def _worker_came(workspace: Workspace, run: RunFolder, scope: list[str]) -> bool
             process.kill()
             raise EnvironmentFault(f"the worker of run {run.run_id} did not start", f"see {run.output_log}")
         time.sleep(0.02)
-    return process.poll() in (None, 0) or event_log.newest_seq(run) > before
+    return process if process.poll() in (None, 0) or event_log.newest_seq(run) > before else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base_model import untrusted_files
+from pipeline.base_model.stop_tokens import named_stop_ids, stop_ids_in
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
@@ -42,12 +43,13 @@ class ChatTokenizer:
 
     Attributes:
         name: what a person calls the model.
-        stop_ids: ids that end an answer.
+        terminator_ids: ids that end an assistant's turn as the template writes it: what is trained.
+        stop_ids: ids that end an answer: those, the tokenizer's end token, what the model's files name besides.
         pad_id: an id to fill rows with. May equal a stop id: padding is told by length, never by id.
         vocabulary_size: ids are below it.
     """
 
-    def __init__(self, tokenizer: Any, name: str, template: ChatTemplate = OWN) -> None:
+    def __init__(self, tokenizer: Any, name: str, template: ChatTemplate = OWN, stop_ids: frozenset[int] = frozenset()) -> None:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise BadInput(f"{name}: has no fast tokenizer (tokenizer.json)", "choose a model that ships a tokenizer.json")
         self.name = name
@@ -63,7 +65,8 @@ class ChatTokenizer:
         self._skeletons = Skeletons(self._isolated.trace, self._rendered)
         self._outline = lru_cache(maxsize=MOST_SHAPES)(partial(outline, find=self._skeletons.find, special=self._special))
         self.vocabulary_size: int = len(tokenizer)
-        self.stop_ids = frozenset(self._probe()) | ({tokenizer.eos_token_id} - {None})
+        self.terminator_ids = frozenset(self._probe())
+        self.stop_ids = self.terminator_ids | ({tokenizer.eos_token_id} - {None}) | stop_ids
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.pad_id: int = pad if pad is not None else min(self.stop_ids)
 
@@ -74,12 +77,19 @@ class ChatTokenizer:
         Raises:
             BadInput: it can't be read, has no chat template, or its template can't be trained on.
         """
-        return _loaded(base, tokenizer_fingerprint(base))
+        return _loaded(base, tokenizer_fingerprint(base), named_stop_ids(base))
 
     @classmethod
-    def from_folder(cls, folder: Path, name: str = "", template: ChatTemplate = OWN) -> ChatTokenizer:
-        """The tokenizer saved in a Hugging Face folder, with its own template or a named one. Errors as for `load`."""
-        return cls(_read(folder, name or folder.name), name or folder.name, template)
+    def from_folder(
+        cls, folder: Path, name: str = "", template: ChatTemplate = OWN, stop_ids: frozenset[int] = frozenset()
+    ) -> ChatTokenizer:
+        """The tokenizer saved in a Hugging Face folder, with its own template or a named one. Errors as for `load`.
+
+        Args:
+            stop_ids: that end an answer besides those the folder names: of the base model, where it is an adapter's.
+        """
+        name = name or folder.name
+        return cls(_read(folder, name), name, template, stop_ids_in(folder) | stop_ids)
 
     def encode_conversation(self, messages: Sequence[Message]) -> list[Encoded]:
         """Ids and labels of a conversation.
@@ -221,13 +231,14 @@ def _fitting(tokenizer: Any) -> Templates:
 
 
 @lru_cache(maxsize=2)
-def _loaded(base: BaseModel, _fingerprint: str) -> ChatTokenizer:
+def _loaded(base: BaseModel, _fingerprint: str, stop_ids: frozenset[int]) -> ChatTokenizer:
     # Four steps of a run ask for it, and reading one out of a GGUF file takes seconds.
     if base.kind == "gguf":
         from pipeline.base_model.gguf_reader import read_once
 
         with read_once():
-            return ChatTokenizer(_read(base.path.parent, base.name, gguf_file=base.path.name), base.name, base.template)
+            tokenizer = _read(base.path.parent, base.name, gguf_file=base.path.name)
+            return ChatTokenizer(tokenizer, base.name, base.template, stop_ids)
     return ChatTokenizer.from_folder(base.path, base.name, base.template)
 
 

@@ -62,7 +62,19 @@ def run_to_end(
         started = launch.start(here, config, request)
     if started.standing:
         return _standing(started, as_json, path)
-    return follow_started(started.run, after_seq=started.after_seq, as_json=as_json, config_path=path)
+    code = follow_started(started.run, after_seq=started.after_seq, as_json=as_json, config_path=path)
+    _wait_for_worker(started)
+    return code
+
+
+def _wait_for_worker(started: Started) -> None:
+    """What is started next finds the memory that the run had; Ctrl-C does not wait for it."""
+    try:
+        pid = launch.outlasts(started)
+    except KeyboardInterrupt:
+        pid = started.worker.pid if started.worker else None
+    if pid is not None:
+        print_message(f"the run has ended, its process ({pid}) has not: until it does, it may hold memory of the GPU")
 
 
 def _standing(started: Started, as_json: bool, config_path: str) -> int:

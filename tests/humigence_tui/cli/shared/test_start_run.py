@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from humigence_tui.cli.shared.options import training_asked
+from humigence_tui.cli.shared.start_run import run_to_end
 from pipeline.common.errors import BadInput
+from pipeline.config.schema import Config
+from pipeline.runner import launch
+from pipeline.runner.launch import Started
+from pipeline.runs import store
+from pipeline.runs.folders import Workspace
+from pipeline.runs.request import Request
 from tests.humigence_tui.cli.terminals import Terminal
-from tests.processes import humigence
+from tests.processes import environment, humigence
+from tests.waiting import PATIENCE_S, killed, next_line
 
 
 @pytest.mark.parametrize(
@@ -84,3 +96,48 @@ def test_ctrl_c_at_the_question_stops_quietly(workspace: Path) -> None:
         terminal.ctrl_c()
         assert terminal.end() == 130
         assert "Traceback" not in terminal.text
+
+
+_LINGERING = """
+import os, sys
+from pathlib import Path
+from pipeline.runs import events as ev
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.folders import RunFolder
+from pipeline.system import locks
+run = RunFolder(Path(sys.argv[1]))
+lock = locks.try_lock(run.lock)
+writer = EventWriter(run)
+writer.emit(ev.AttemptStarted(os.getpid(), "demo", "tiny", "qlora_nf4", True))
+writer.emit(ev.RunFailed("the data is empty", "add rows", 2))
+writer.close()
+lock.release()
+print("ready", flush=True)
+sys.stdin.read()  # as a process that gives a GPU back
+"""
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_the_command_returns_when_the_process_is_gone_and_says_when_it_is_not(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stays: bool
+) -> None:
+    run = store.create(Workspace(workspace), Config(project="demo"), {})
+    command = [sys.executable, "-P", "-c", _LINGERING, str(run.path)]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
+    assert worker.stdin is not None and "ready" in next_line(worker, worker.stdout)
+    closing = threading.Timer(0.3, worker.stdin.close)
+    if not stays:
+        closing.start()
+    monkeypatch.setattr(launch, "start", lambda *_: Started(run, worker=worker))
+    monkeypatch.setattr(launch, "outlasts", partial(launch.outlasts, seconds=0.2 if stays else PATIENCE_S))
+    try:
+        code = run_to_end(
+            Workspace(workspace), Config(project="demo"), Request(train=True), foreground=False, as_json=False, config_path=None
+        )
+        assert code == 2, "the run's own exit code"
+        assert (worker.poll() is None) is stays
+        told = capsys.readouterr().err
+        assert ("its process" in told) is stays and (not stays or str(worker.pid) in told)
+    finally:
+        closing.cancel()
+        killed(worker)
