@@ -1,4 +1,4 @@
-"""`humigence model`: download the base model, or see whether it is here."""
+"""`humigence model`: which base models there are, download the one that is configured, or see whether it is here."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import typer
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
 from humigence_tui.cli.shared.output import out, out_json, table
 from humigence_tui.cli.shared.single_step import run_step
+from pipeline.base_model.catalogue import CuratedModel
 from pipeline.base_model.locate import BaseModel, require_base_model
 from pipeline.base_model.shape import ModelShape, read_shape
 from pipeline.common.errors import BadInput
-from pipeline.common.text import counted
+from pipeline.common.text import counted, parameters, size
+from pipeline.planning.availability import availability, by_size, planned_memory
+from pipeline.system.gpu import Device, choose_device
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -22,6 +25,67 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 def download(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     """Fetch what is missing from the Hugging Face hub; safetensors or GGUF only."""
     return run_step("model", config, as_json)
+
+
+_MODEL_COLUMNS = ("model", "parameters", "context", "memory", "download", "licence", "", "what for")
+
+
+@app.command("list")
+def list_models(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]", help="Only those with all of these.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Base models known to train here: what fits this machine first. Memory is what training takes at the default settings.
+
+    Any other chat model of the hub goes too: set model.repo, or model.local_path for one on this machine.
+    """
+    device = choose_device("auto")
+    wanted = [word.lower() for word in words or ()]
+    found = [model for model in by_size(device) if all(word in _searched(model) for word in wanted)]
+    if not found:
+        raise BadInput(f"no curated model has these words: {' '.join(wanted)}", "humigence model list lists all of them")
+    if as_json:
+        out_json([_model_facts(model, device) for model in found])
+        return
+    for line in table([_model_row(model, device) for model in found], right=(1, 2, 3, 4), head=_MODEL_COLUMNS):
+        out(line)
+
+
+def _searched(model: CuratedModel) -> str:
+    gate = "gated" if model.gated else ""
+    return " ".join((model.repo, model.family, model.licence, model.what, gate)).lower()
+
+
+def _model_row(model: CuratedModel, device: Device) -> tuple[str, ...]:
+    memory = planned_memory(model, device)
+    return (
+        model.repo,
+        parameters(model.parameters),
+        counted(model.context),
+        size(memory) if memory else "too little",
+        size(model.download_bytes),
+        model.licence,
+        "here" if model.downloaded else "gated" if model.gated else "",
+        model.what,
+    )
+
+
+def _model_facts(model: CuratedModel, device: Device) -> dict[str, Any]:
+    return {
+        "repo": model.repo,
+        "family": model.family,
+        "parameters": model.parameters,
+        "context": model.context,
+        "licence": model.licence,
+        "gated": model.gated,
+        "page": model.page,
+        "what": model.what,
+        "downloaded": model.downloaded,
+        "download_bytes": model.download_bytes,
+        "memory_bytes": planned_memory(model, device),
+        "device": device.name,
+        "unavailable": availability(model, device),
+    }
 
 
 @app.command()

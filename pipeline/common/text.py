@@ -82,6 +82,11 @@ def counted(number: float) -> str:
     return f"{number:,.0f}" if math.isfinite(number) else "unknown"
 
 
+def parameters(number: int) -> str:
+    """A model's size as its makers say it: `135 M`, `1.7 B`."""
+    return f"{number / 1e9:.1f} B" if number >= 999_500_000 else f"{number / 1e6:.0f} M"
+
+
 def amount(done: float, total: float, unit: str) -> str:
     """How far work is: `5,200 of 8,412 rows`, `812.0 MiB of 2.1 GiB`; `5,200 rows` where the whole is not known (0)."""
     as_text = size if unit == "bytes" else counted

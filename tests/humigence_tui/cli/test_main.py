@@ -129,6 +129,7 @@ def test_nothing_asked_shows_the_help(workspace: Path) -> None:
         ("pack", 5, "train"),
         ("merge", 5, "train"),
         ("model check", 5, "humigence model download"),
+        ("model list no-such-model", 2, "humigence model list"),
     ],
 )
 def test_each_mistake_has_its_exit_code_and_its_words_and_no_traceback(
@@ -263,3 +264,11 @@ def test_nothing_from_a_log_or_an_argument_reaches_the_terminal_as_a_control_cha
         for shown in (done.stdout, done.stderr):
             assert not set(shown) & set("\x1b\x07\x9b\r\u202e"), command
         assert "owned" in done.stdout + done.stderr
+
+
+def test_the_list_of_models_says_what_a_person_needs_who_chooses(workspace: Path) -> None:
+    done = humigence("model", "list", "qwen3", "1.7b", "--json", cwd=workspace, HF_HOME=str(workspace / "hf"))
+    (found,) = json.loads(done.stdout)
+    assert (found["repo"], found["parameters"], found["context"]) == ("Qwen/Qwen3-1.7B", 1_720_574_976, 40_960)
+    assert (found["licence"], found["gated"], found["downloaded"]) == ("Apache-2.0", False, False)
+    assert found["memory_bytes"] is None or found["memory_bytes"] > found["parameters"] / 2
