@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pipeline.base_model.catalogue import HUB, how_to_get_access
 from pipeline.base_model.hub_cache import has_token, hub_cache
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
 from pipeline.system.disk import is_full
 
 RETRY = "try again: what was fetched is kept"
-_TOKENS = "https://huggingface.co/settings/tokens"
+_TOKENS = f"{HUB}/settings/tokens"
 _TITLE = re.compile(r"<title[^>]*>\s*([^<]{1,80})", re.IGNORECASE)
 
 
@@ -95,11 +96,18 @@ def _refusal(error: Any, repo: str, revision: str | None) -> HumigenceError:
 
 
 def _gated(repo: str, status: int, server_message: str) -> BadInput:
-    page = f"https://huggingface.co/{repo}"
+    """By the hub's own words where it has some: its status is 403 for each of these, 401 without a token."""
+    page = f"{HUB}/{repo}"
     if status == 401 and not has_token():
-        return BadInput(f"model.repo: {repo} is gated", f"accept its licence at {page}, then set HF_TOKEN (from {_TOKENS})")
-    if "review" in server_message.lower():
+        return BadInput(f"model.repo: {repo} is gated", how_to_get_access(repo))
+    words = server_message.lower()
+    if "review" in words:
         return BadInput(f"model.repo: access to {repo} is still in review by its authors", f"{page} tells when it is granted")
+    if "reject" in words:
+        return BadInput(f"model.repo: the authors of {repo} have refused access", "choose another model.repo")
+    if "fine-grained" in words:
+        hint = f"at {_TOKENS} give the token read access to public gated repositories, or make one of type Read"
+        return BadInput("model.repo: HF_TOKEN may not read gated repositories", hint)
     hint = f"accept it at {page} with the account the token belongs to"
     return BadInput(f"model.repo: the licence of {repo} is not accepted by HF_TOKEN's account", hint)
 

@@ -24,7 +24,6 @@ from pipeline.dataset.schemas.registry import fitting
 from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes
-from pipeline.planning.micro_batch import memory_fault
 from pipeline.planning.planner import known_shape
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
@@ -208,9 +207,25 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
     if is_offline():
         hint = "unset HF_HUB_OFFLINE and run humigence model download, or set model.local_path"
         yield MissingArtifact(f"the base model {model.repo} is not on this machine and HF_HUB_OFFLINE is set", hint)
-    entry = catalogue.curated_model(model.repo)
-    if entry and entry.gated and not has_token():
-        yield BadInput(f"model.repo: {model.repo} is gated", entry.access_hint)
+        return
+    yield from _check_access(ctx)
+
+
+def _check_access(ctx: StepContext) -> Iterator[HumigenceError]:
+    """The hub would let it be downloaded. One that can't be asked now may be within reach when the download comes; what needs a
+    token needs it then too."""
+    from pipeline.hub.access import require_access
+
+    model = ctx.config.model
+    try:
+        require_access(model.repo, model.revision)
+    except EnvironmentFault as fault:
+        entry = catalogue.curated_model(model.repo)
+        if entry and entry.gated and not has_token():
+            yield BadInput(f"model.repo: {model.repo} is gated", catalogue.how_to_get_access(model.repo))
+        else:
+            text = f"whether {model.repo} can be downloaded is not known: {fault.message}; {fault.hint}"
+            ctx.emit(Note(text, "warning"))
 
 
 def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:
@@ -283,8 +298,7 @@ def _check_prompts(ctx: StepContext) -> Iterator[HumigenceError]:
 
 
 def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
-    """The device is there, can do what the precision mode asks, and has memory for one row at a time, as far as the model's sizes
-    are known before it is downloaded."""
+    """The device is there and can do what the precision mode asks."""
     mode = ctx.config.train.precision_mode
     if missing := precision_fault(mode, None):
         yield missing
@@ -294,9 +308,6 @@ def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
         ctx.emit(Note(text, "warning"))
     if missing is None:
         require_precision(mode, device)
-    shape = known_shape(ctx.config, ctx.workspace)
-    if shape and (fault := memory_fault(ctx.config, shape, device.within(ctx.config.compute.memory_limit_gib))):
-        yield fault
 
 
 _CHECKS = (

@@ -18,7 +18,7 @@ TROUBLES = (
     Trouble(
         ("model.repo: … is gated",),
         "Its authors want their licence accepted first.",
-        "Accept it on the model's page, then set `HF_TOKEN`.",
+        "Accept it on the model's page, then `hf auth login`, or set `HF_TOKEN`.",
     ),
     Trouble(
         (
@@ -32,6 +32,16 @@ TROUBLES = (
         ("HF_TOKEN (or what hf auth login saved) is not a token the hub knows", "model.repo: HF_TOKEN does not open …: …"),
         "The token is mistyped, withdrawn, or lacks the right to read this repository.",
         "Make a new one at https://huggingface.co/settings/tokens; or `unset HF_TOKEN`: open models need none.",
+    ),
+    Trouble(
+        ("model.repo: the authors of … have refused access",),
+        "The account asked for access, and the authors of the model said no.",
+        "Choose another `model.repo`; the model's page tells whom to ask.",
+    ),
+    Trouble(
+        ("model.repo: HF_TOKEN may not read gated repositories",),
+        "A fine-grained token opens gated repositories only where it was given the right to.",
+        "At https://huggingface.co/settings/tokens allow it to read public gated repositories, or make a token of type Read.",
     ),
     Trouble(("model.repo: the hub has switched … off",), "The hub has withdrawn the repository.", "Choose another `model.repo`."),
     Trouble(

@@ -23,12 +23,17 @@ ERRORS = {
     "owner/gated": (401, "GatedRepo", "Access to model owner/gated is restricted."),
     "owner/licence": (403, "GatedRepo", "You are not in the authorized list."),
     "owner/review": (403, "GatedRepo", "Your request to access it is awaiting a review from the repo authors."),
+    "owner/rejected": (403, "GatedRepo", "Your request to access model owner/rejected has been rejected by the repo's authors."),
+    "owner/finegrained": (
+        403, "GatedRepo",
+        "Please enable access to public gated repositories in your fine-grained token settings to view this repository.",
+    ),
     "owner/badtoken": (401, "", "Invalid credentials in Authorization header"),
     "owner/forbidden": (403, "", "Your token has not the right"),
     "owner/disabled": (403, "", "Access to this resource is disabled."),
     "owner/busy": (429, "", ""),
     "owner/broken": (500, "", ""),
-}
+}  # fmt: skip
 # Like a gated repository as it is: everybody may read what it is, not everybody its files.
 ERRORS_OF_FILES = {"owner/locked": (403, "GatedRepo", "You are not in the authorized list.")}
 PAGE = b"<!doctype html><html><head><title>Guest network: please log in</title></head><body></body></html>"
@@ -40,6 +45,7 @@ class Hub:
 
     folder: Path
     asked: list[str] = field(default_factory=list)  # paths, HEAD and GET
+    methods: set[str] = field(default_factory=set)
     ranges: list[tuple[str, str]] = field(default_factory=list)  # (file, Range header or "") of each GET of a file
     authorizations: set[str] = field(default_factory=set)
     cut_after: int | None = None  # bytes of a file sent before the connection drops
@@ -67,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlparse(self.path).path)
         self.hub.asked.append(path)
+        self.hub.methods.add(self.command)
         self.hub.authorizations.add(self.headers.get("Authorization", ""))
         repository = "/".join(path.removeprefix("/api/models").strip("/").split("/")[:2])
         kind = "api" if path.startswith("/api/") else "file"
@@ -87,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "api":
             self._model(path, body)
         else:
-            self._file(path.split(f"/resolve/{COMMIT}/")[-1], body)
+            self._file(re.sub(f"^/owner/name/resolve/(main|{COMMIT})/", "", path), body)
 
     def _model(self, path: str, body: bool) -> None:
         if "/revision/" in path and not path.endswith(("/main", COMMIT)):

@@ -237,6 +237,8 @@ TOLD_APART = {
     "owner/licence": (2, "licence of owner/licence is not accepted", "the account the token belongs to"),
     "owner/locked": (2, "licence of owner/locked is not accepted", "accept it at https://huggingface.co/owner/locked"),
     "owner/review": (2, "still in review", "tells when it is granted"),
+    "owner/rejected": (2, "have refused access", "choose another"),
+    "owner/finegrained": (2, "may not read gated repositories", "public gated repositories"),
     "owner/badtoken": (2, "not a token the hub knows", "settings/tokens"),
     "owner/forbidden": (2, "HF_TOKEN does not open owner/forbidden", "read access"),
     "owner/disabled": (2, "switched owner/disabled off", "another model.repo"),

@@ -104,9 +104,11 @@ def test_a_gated_model_without_a_token_is_told(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     settings["model"] = {"repo": "meta-llama/Llama-3.2-1B-Instruct"}
-    assert "set HF_TOKEN" in refused(settings, workspace).hint
+    hint = refused(settings, workspace).hint
+    assert "https://huggingface.co/meta-llama/Llama-3.2-1B-Instruct, then hf auth login, or set HF_TOKEN" in hint
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert check(settings, workspace) == []
+    (note,) = check(settings, workspace)
+    assert "whether meta-llama/Llama-3.2-1B-Instruct can be downloaded is not known: no connection to the hub" in note
 
 
 def test_offline_a_model_that_is_not_here_is_a_missing_artifact(

@@ -1,0 +1,36 @@
+"""Whether the hub would let this machine download a repository: asked with one request, before anything is fetched."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from pipeline.hub.answers import NotTheHub, translate_hub_errors
+
+PATIENCE_S = 10.0  # for the one answer; a person waits
+
+
+def require_access(repo: str, revision: str | None = None) -> None:
+    """Ask for the head of the repository's config.json: what a gated repository is, everybody may read; its files are the gate.
+
+    Sends the token where there is one. Fetches nothing, writes nothing.
+
+    Args:
+        revision: branch, tag or commit; None for the main branch.
+
+    Raises:
+        BadInput: there is no such repository or revision, or it does not open: no token, a bad one, one without the right, the
+            licence not accepted, the request still in review. The hint says where to accept it and how to log in.
+        EnvironmentFault: the hub could not be asked.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repo, "config.json", revision=revision)
+    # Without that file it opens too; what it lacks is for whoever downloads it to tell.
+    with translate_hub_errors(repo, revision), suppress(errors.EntryNotFoundError):
+        _require_the_hub(get_hf_file_metadata(url, timeout=PATIENCE_S))
+
+
+def _require_the_hub(found: Any) -> None:
+    if not found.commit_hash:
+        raise NotTheHub("")
