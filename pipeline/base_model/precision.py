@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.base_model.shape import ModelShape, linear_layers
+from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import PrecisionMode
 from pipeline.system.gpu import Device
@@ -164,15 +164,16 @@ def compute_dtype(precision_mode: PrecisionMode, device: Device) -> ComputeDtype
 
 
 def weight_bytes(shape: ModelShape, precision_mode: PrecisionMode, compute_dtype: ComputeDtype) -> int:
-    """Bytes of the frozen base. Embeddings and norms stay in the compute type whatever the mode, but with float16 in 32 bits."""
+    """Bytes of the frozen base. Embeddings, norms and experts stay in the compute type whatever the mode, but with
+    float16 in 32 bits."""
     precision = PRECISIONS[precision_mode]
     wide = stream_bytes(compute_dtype)
     if precision.dtype:
         held = DTYPE_BYTES[precision.dtype]
         table = shape.vocabulary * shape.hidden  # of words; a head of its own is a linear layer like the others
-        return held * shape.parameters + (wide - held) * (table + shape.norm_parameters)
-    scales = precision.output_bytes * shape.layers * sum(outputs for _, outputs in linear_layers(shape).values())
-    rest = (shape.embedding_parameters + shape.norm_parameters) * wide
+        return held * shape.parameters + (wide - held) * (table + shape.norm_parameters + shape.expert_parameters)
+    scales = precision.output_bytes * shape.linear_outputs
+    rest = (shape.embedding_parameters + shape.norm_parameters + shape.expert_parameters) * wide
     return int(shape.linear_parameters * precision.weight_bytes) + scales + rest
 
 

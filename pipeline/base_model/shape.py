@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.base_model.experts import experts_of
 from pipeline.base_model.families import SOURCE_WIDTH, Width, family_of
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
@@ -29,6 +30,10 @@ class ModelShape:
         intermediate: width of the MLP.
         max_positions: tokens of the longest sequence it was made for; 0 where unknown.
         model_type: of config.json, or a GGUF file's architecture; `families.family_of` tells what its layers are called.
+        experts: of each of its `expert_layers`; `experts_per_token` of them see a token, `expert_width` features wide, and an MLP
+            of `shared_width` sees every token beside them. All 0 in a model without.
+        experts_beside_mlp: those layers have their MLP too.
+        tower_parameters: weights of what is no decoder: vision, audio. An estimate: nearly all of them are in linear layers.
     """
 
     hidden: int
@@ -41,11 +46,36 @@ class ModelShape:
     tied_embeddings: bool = False
     max_positions: int = 0
     model_type: str = "llama"
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_width: int = 0
+    shared_width: int = 0
+    expert_layers: int = 0
+    experts_beside_mlp: bool = False
+    tower_parameters: int = 0
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of the decoder's linear layers: what a precision mode quantizes."""
-        return self.layers * sum(inputs * outputs for inputs, outputs in linear_layers(self).values())
+        """Weights of the linear layers: what a precision mode quantizes. Those of towers too; not those of experts."""
+        of_decoder = sum(self.layers_with(name) * inputs * outputs for name, (inputs, outputs) in linear_layers(self).items())
+        return of_decoder + 3 * self.expert_layers * self.hidden * self.shared_width + self.tower_parameters
+
+    @property
+    def linear_outputs(self) -> int:
+        """Output features of those of the decoder, all layers together."""
+        shared = self.expert_layers * (2 * self.shared_width + self.hidden if self.shared_width else 0)
+        return sum(self.layers_with(name) * outputs for name, (_, outputs) in linear_layers(self).items()) + shared
+
+    @property
+    def expert_parameters(self) -> int:
+        """Weights of all experts, and of what chooses among them: never quantized."""
+        each = 3 * self.hidden * self.expert_width + self.hidden
+        return self.expert_layers * self.experts * each
+
+    def layers_with(self, name: str) -> int:
+        """How many decoder layers have the linear layer of that name."""
+        in_mlp = name not in family_of(self.model_type).attention_layers
+        return self.layers - (self.expert_layers if in_mlp and not self.experts_beside_mlp else 0)
 
     @property
     def embedding_parameters(self) -> int:
@@ -59,18 +89,25 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """All weights, biases left out (they are below a thousandth)."""
-        return self.linear_parameters + self.embedding_parameters + self.norm_parameters
+        return self.linear_parameters + self.expert_parameters + self.embedding_parameters + self.norm_parameters
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All sizes; those that came later only where they are not 0, so that what was found by the others is still found."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> ModelShape:
         return cls(**{field.name: document[field.name] for field in fields(cls) if field.name in document})
 
 
+_LATER = frozenset(
+    {"experts", "experts_per_token", "expert_width", "shared_width", "expert_layers", "experts_beside_mlp", "tower_parameters"}
+)
+
+
 def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
     """(inputs, outputs), in features, of each linear layer of one decoder layer, by the name `train.lora.target_modules` uses.
+    Where every layer has experts in the place of its MLP, there is none of those.
 
     The names are the family's (`families.family_of`); of a family without a row they are Llama's, and sizes an estimate.
     """
@@ -83,13 +120,14 @@ def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
     return {
         name: (widths[SOURCE_WIDTH[layer.source]], sum(widths[output] for output in layer.outputs))
         for name, layer in family_of(shape.model_type).layers.items()
+        if shape.layers_with(name)
     }
 
 
 def adapter_parameters(shape: ModelShape, rank: int, target_modules: Collection[str]) -> int:
     """Trained parameters of a LoRA adapter: `rank × (inputs + outputs)` for each targeted layer (Hu et al. 2021, §4.1)."""
     sizes = linear_layers(shape)
-    return shape.layers * sum(rank * sum(sizes[name]) for name in target_modules if name in sizes)
+    return sum(shape.layers_with(name) * rank * sum(sizes[name]) for name in target_modules if name in sizes)
 
 
 def read_shape(base: BaseModel) -> ModelShape:
@@ -103,9 +141,32 @@ def read_shape(base: BaseModel) -> ModelShape:
 
 def _from_folder(base: BaseModel) -> ModelShape:
     path = base.path / "config.json"
-    config = language_model_config(json.loads(path.read_text(encoding="utf-8")))
+    config = _text_config(path)
     tied = config.get("tie_word_embeddings")
     return from_config(config, str(path), tied=_head_is_tied(base) if tied is None else bool(tied))
+
+
+def shape_of_config(path: Path) -> ModelShape:
+    """The shape that a `config.json` describes, while its weights are not here.
+
+    Raises:
+        BadInput: it lacks a size, or can't be read.
+    """
+    try:
+        return from_config(_text_config(path), str(path))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise BadInput(f"{path}: cannot be read as a model's config ({error})", "humigence model download") from error
+
+
+def _text_config(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return language_model_config(document)
+
+
+def language_model_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a model that also sees or hears, the part that writes, with what stands outside of it."""
+    inner = config.get("text_config") if "hidden_size" not in config else None
+    return {**config, **inner} if isinstance(inner, dict) else config
 
 
 def checked_shape(base: BaseModel) -> ModelShape:
@@ -134,12 +195,6 @@ def _head_is_tied(base: BaseModel) -> bool:
     return not any("lm_head.weight" in safetensors_header(file)[0] for file in base.weight_files())
 
 
-def language_model_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Of a model that also sees or hears, the part that writes, with what stands outside of it."""
-    inner = config.get("text_config") if "hidden_size" not in config else None
-    return {**config, **inner} if isinstance(inner, dict) else config
-
-
 def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None) -> ModelShape:
     """The shape a Hugging Face `config.json` describes."""
     config = language_model_config(config)
@@ -147,10 +202,12 @@ def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None)
     model_type = str(config.get("model_type", ""))
     if tied is None:
         tied = bool(config.get("tie_word_embeddings", family_of(model_type).tied_by_default))
+    layers = _size(config, "num_hidden_layers", where)
+    experts = experts_of(config, layers)
     return ModelShape(
         hidden=hidden,
-        intermediate=_size(config, "intermediate_size", where, 4 * hidden),
-        layers=_size(config, "num_hidden_layers", where),
+        intermediate=_mlp_width(config, where, 4 * hidden),
+        layers=layers,
         heads=heads,
         kv_heads=_size(config, "num_key_value_heads", where, heads),
         head_dim=_size(config, "head_dim", where, hidden // heads),
@@ -158,7 +215,34 @@ def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None)
         tied_embeddings=tied,
         max_positions=_size(config, "max_position_embeddings", where, 0),
         model_type=model_type,
+        experts=experts.count,
+        experts_per_token=experts.per_token,
+        expert_width=experts.width,
+        shared_width=experts.shared_width,
+        expert_layers=experts.layers,
+        experts_beside_mlp=experts.beside_mlp,
+        tower_parameters=sum(_tower_parameters(config.get(name)) for name in ("vision_config", "audio_config")),
     )
+
+
+def _mlp_width(config: dict[str, Any], where: str, default: int) -> int:
+    """Of the MLP of a layer without experts; some configs name it another way where they also have experts."""
+    for name in ("intermediate_size_mlp", *(() if experts_of(config, 1).count else ("shared_intermediate_size",))):
+        if name in config:
+            return _size(config, name, where)
+    return _size(config, "intermediate_size", where, default)
+
+
+def _tower_parameters(config: Any) -> int:
+    """About the weights of a tower: layers with four projections and an MLP of two. 0 where its config says nothing."""
+    if not isinstance(config, dict):
+        return 0
+    width, layers, inner = (
+        next((value for name in names if type(value := config.get(name)) is int and 0 < value <= _LARGEST_SIZE), 0)
+        for names in (("hidden_size", "embed_dim", "d_model"), ("num_hidden_layers", "depth", "encoder_layers"),
+                      ("intermediate_size", "encoder_ffn_dim"))
+    )  # fmt: skip
+    return min(layers, _LARGEST["num_hidden_layers"]) * width * (4 * width + 2 * (inner or 4 * width))
 
 
 def layer_names(base: BaseModel) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.base_model import catalogue
+from pipeline.base_model.hub_cache import cached_snapshot
 from pipeline.base_model.locate import locate
-from pipeline.base_model.shape import ModelShape, read_shape
+from pipeline.base_model.shape import ModelShape, read_shape, shape_of_config
 from pipeline.common.files import fingerprint
 from pipeline.config.affects import in_order, settings_of
 from pipeline.config.schema import Config
@@ -56,10 +57,13 @@ def plan_inputs(config: Config, shape: ModelShape, figures: DataFigures) -> str:
 
 
 def known_shape(config: Config, workspace: Workspace) -> ModelShape | None:
-    """The base model's shape: of the model here, else of the catalogue, else None."""
+    """The base model's shape: of the model here, else of its config.json where that is, else of the catalogue, else None."""
     base = locate(config, workspace)
     if base is not None:
         return read_shape(base)
+    folder = None if config.model.local_path else cached_snapshot(config.model.repo, config.model.revision)
+    if folder and (folder / "config.json").is_file():
+        return shape_of_config(folder / "config.json")
     entry = None if config.model.local_path else catalogue.curated_model(config.model.repo)
     return entry.shape if entry else None
 

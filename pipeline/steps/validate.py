@@ -24,6 +24,7 @@ from pipeline.dataset.schemas.registry import fitting
 from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes
+from pipeline.planning.micro_batch import memory_fault
 from pipeline.planning.planner import known_shape
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
@@ -298,7 +299,8 @@ def _check_prompts(ctx: StepContext) -> Iterator[HumigenceError]:
 
 
 def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
-    """The device is there and can do what the precision mode asks."""
+    """The device is there, can do what the precision mode asks, and has memory for one row at a time, as far as the model's sizes
+    are known before it is downloaded."""
     mode = ctx.config.train.precision_mode
     if missing := precision_fault(mode, None):
         yield missing
@@ -308,6 +310,9 @@ def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
         ctx.emit(Note(text, "warning"))
     if missing is None:
         require_precision(mode, device)
+    shape = known_shape(ctx.config, ctx.workspace)
+    if shape and (fault := memory_fault(ctx.config, shape, device.within(ctx.config.compute.memory_limit_gib))):
+        yield fault
 
 
 _CHECKS = (
