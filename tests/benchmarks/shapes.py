@@ -43,11 +43,11 @@ def save_model(folder: Path, shape: str) -> Path:
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    _save_tokenizer(folder, sizes["vocab_size"])
+    save_tokenizer(folder, sizes["vocab_size"])
     return folder
 
 
-def _save_tokenizer(folder: Path, vocabulary: int) -> None:
+def save_tokenizer(folder: Path, vocabulary: int) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
