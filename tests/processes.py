@@ -15,9 +15,10 @@ IMPORT_PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPAT
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment with the repository importable, and without the switches of the command line."""
+    """This process's environment with the repository importable, without the switches of the command line, and with no GPU: what
+    tests start computes on the CPU unless it is told otherwise."""
     kept = {name: value for name, value in os.environ.items() if name not in ("TRAIN", "VALIDATION_ONLY", "HUMIGENCE_DEBUG")}
-    return kept | {"PYTHONPATH": IMPORT_PATH, "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"} | changes
+    return kept | {"PYTHONPATH": IMPORT_PATH, "PYTHONIOENCODING": "utf-8", "COLUMNS": "120", "CUDA_VISIBLE_DEVICES": ""} | changes
 
 
 def python(code: str, *arguments: object, cwd: Path | None = None, **changes: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -83,8 +84,9 @@ def test_the_installed_wheel_works_in_an_empty_folder(wheel: Path, tmp_path: Pat
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", site, wheel], timeout=WHOLE_RUN_S, check=True
     )
-    changes = environment()
-    del changes["PYTHONPATH"]
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    libraries = [folder for folder in given if folder and Path(folder).resolve() != ROOT]
+    changes = environment(PYTHONPATH=os.pathsep.join(libraries))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", "-c", _FIRST_IN_PATH, str(site), *arguments]

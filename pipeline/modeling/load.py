@@ -10,6 +10,8 @@ Safetensors and GGUF only: no pickle is read and no code of a model repository r
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -143,10 +145,8 @@ def _from_gguf(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
     read = read_gguf(base)
     weights, config, cls = read.state_dict(), read.config, type(read)
     del read
-    try:
+    with _as_unreadable(base):
         model, info = cls.from_pretrained(None, config=config, state_dict=weights, **options)
-    except _LOAD_ERRORS as error:
-        raise _unreadable(base, error) from error
     return _complete(base, model, info)
 
 
@@ -165,15 +165,22 @@ def read_gguf(base: BaseModel) -> PreTrainedModel:
 
 
 def _read(base: BaseModel, folder: str, **options: Any) -> PreTrainedModel:
-    try:
+    with _as_unreadable(base):
         model, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
+    return _complete(base, model, info)
+
+
+@contextmanager
+def _as_unreadable(base: BaseModel) -> Iterator[None]:
+    """What transformers raises over a model's files as the one error that a person reads."""
+    try:
+        yield
     except _LOAD_ERRORS as error:
         raise _unreadable(base, error) from error
     except RuntimeError as error:
         if "mismatched" not in str(error):  # memory, the GPU
             raise
         raise _unreadable(base, RuntimeError("weights are of other shapes than the config says")) from error
-    return _complete(base, model, info)
 
 
 def _complete(base: BaseModel, model: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:

@@ -249,7 +249,7 @@ def test_an_adapter_is_merged_today_into_the_weights_it_was_merged_into_then(hum
         torch.testing.assert_close(made[name], weights, rtol=2**-7, atol=1e-6)  # bfloat16's last bit; the type is checked too
 
 
-def test_a_package_that_is_made_again_keeps_the_merged_weights_it_has(humigence: Any) -> None:
+def test_a_package_that_is_made_again_keeps_the_merged_weights_it_has(humigence: Any, libraries_as_then: None) -> None:
     """The merged model was not asked for this time: it stays because it is known to be this adapter's."""
     document = json.loads(Path("with-merged.json").read_text())
     document["acceptance"]["curated_threshold"] = 0.25

@@ -24,7 +24,8 @@ class RandomState:
     @classmethod
     def capture(cls) -> RandomState:
         """Of this process, now."""
-        cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
+        # Asking CUDA begins it: a training on the CPU would take hundreds of MiB of a card that it leaves alone.
+        cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
         return cls(torch.get_rng_state(), cuda, np.random.get_state(legacy=True), random.getstate())
 
     def restore(self) -> None:

@@ -241,7 +241,12 @@ def test_what_is_saved_then_is_what_a_stop_after_that_step_saves(root: Path, tin
     dropout = {"train__lora__dropout": 0.3, "train__gradient_checkpointing": True, "data__packing": False}
     run, data, plan = training(root / "short", tiny_model, **dropout)
     one_document = replace(plan, micro_batch=1, accumulation=4, gradient_checkpointing=True, eval_every_steps=100)
-    with shortage(from_the(9, "forward") if place == "forward" else from_the(2, place)), pytest.raises(EnvironmentFault):
+
+    # How often a layer's forward is passed in a step differs among versions of transformers that recompute it.
+    def after_two_steps(here: Place, _tokens: int, _recomputed: bool) -> Exception | None:
+        return ERRORS[0]() if here == place and len(run.of(TrainStep)) == 2 else None
+
+    with shortage(after_two_steps if place == "forward" else from_the(2, place)), pytest.raises(EnvironmentFault):
         run.train(data, one_document)
     stopped, data, _ = training(root / "stopped", tiny_model, stop_after=1, **dropout)
     with pytest.raises(Stopped):
