@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.tokenization.messages import Message, check_turns
+from pipeline.tokenization.messages import Message, Said, as_conversation, check_turns
 
 TRIMMED = "white space or line ends tidied"
 EMPTY_SYSTEM = "empty system message removed"
@@ -24,8 +25,8 @@ def clean(messages: Sequence[Message]) -> tuple[list[Message], set[str]]:
         BadInput: no conversation to train on is left; the message is fit for a report.
     """
     changes = set()
-    tidy = [Message(role=message["role"], content=_tidy(message["content"])) for message in messages]
-    if any(new["content"] != old["content"] for new, old in zip(tidy, messages, strict=True)):
+    tidy = [_tidied(message) for message in messages]
+    if any(new != old for new, old in zip(tidy, messages, strict=True)):
         changes.add(TRIMMED)
     if tidy and tidy[0]["role"] == "system" and not tidy[0]["content"]:
         tidy = tidy[1:]
@@ -40,13 +41,33 @@ def clean(messages: Sequence[Message]) -> tuple[list[Message], set[str]]:
     return tidy, changes
 
 
+def _tidied(message: Message) -> Message:
+    content = _tidy(message["content"])
+    if len(message) == 2:
+        return Message(role=message["role"], content=content)
+    tidied: Message = {**message, "content": content}
+    if "reasoning_content" in message:
+        tidied["reasoning_content"] = _tidy(message["reasoning_content"])
+    if "\\u0000" in json.dumps(tidied):
+        raise BadInput("a message holds a NUL character")
+    return tidied
+
+
 def _tidy(content: str) -> str:
     if "\0" in content:
         raise BadInput("a message holds a NUL character")
     return content.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
-def digest(messages: Sequence[Message]) -> bytes:
+def digest(said: Said) -> bytes:
     """Sixteen bytes that two conversations share only when they are the same, turn by turn."""
-    turns = [[message["role"], message["content"]] for message in messages]
-    return hashlib.blake2b(json.dumps(turns).encode(), digest_size=16).digest()
+    conversation = as_conversation(said)
+    turns: list[Any] = [_turn(message) for message in conversation.messages]
+    if conversation.tools or conversation.arguments:
+        turns.append({"tools": conversation.tools, "arguments": dict(conversation.arguments)})
+    return hashlib.blake2b(json.dumps(turns, sort_keys=True).encode(), digest_size=16).digest()
+
+
+def _turn(message: Message) -> list[Any]:
+    turn: list[Any] = [message["role"], message["content"]]
+    return turn if len(message) == 2 else [*turn, {key: message[key] for key in message if key not in ("role", "content")}]  # type: ignore[literal-required]

@@ -21,6 +21,7 @@ from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.schemas.registry import schema
 from pipeline.runs.folders import Workspace
+from pipeline.tokenization.messages import as_conversation
 
 SAMPLE_ROWS = 1000
 CHARACTERS_A_TOKEN = 4
@@ -67,7 +68,7 @@ def _measure(rows: Iterable[RawRow], data: DataSection) -> _Sample:
     sample, messages_of = _Sample([], []), schema(data.row_schema).messages
     for raw in rows:
         try:
-            messages = messages_of(raw.row)
+            messages = as_conversation(messages_of(raw.row)).messages
         except BadInput:
             continue
         lengths = [(each["role"], len(each["content"]) / CHARACTERS_A_TOKEN) for each in messages]

@@ -30,7 +30,7 @@ from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.label_spans import Document, Tokenized
-from pipeline.tokenization.messages import NOT_TRAINED, Message
+from pipeline.tokenization.messages import NOT_TRAINED, Conversation
 
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
 _BATCH_CHARACTERS = 1 << 18
@@ -52,6 +52,7 @@ class Counts:
     rejected: Tally = field(default_factory=Tally)
     duplicates: Tally = field(default_factory=Tally)
     changed: Tally = field(default_factory=Tally)
+    not_shown: Tally = field(default_factory=Tally)
     turn_by_turn: Tally = field(default_factory=Tally)
     windowed: Tally = field(default_factory=Tally)
     windows: int = 0
@@ -83,8 +84,8 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
         DocumentWriter(documents) as tokens,
         closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good,
     ):
-        for messages, pieces in good:
-            text.write(_to_json({"messages": messages}) + "\n")
+        for conversation, pieces in good:
+            text.write(_to_json(conversation.as_row()) + "\n")
             for ids, labels in pieces:
                 tokens.write(ids, labels)
     if not kept.digests:
@@ -133,7 +134,7 @@ def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progr
 
 def _good_rows(
     raw: Path, config: Config, tokenizer: ChatTokenizer, counts: Counts, kept: Kept, progress: Progress
-) -> Generator[tuple[tuple[Message, ...], list[Piece]]]:
+) -> Generator[tuple[Conversation, list[Piece]]]:
     """Each conversation that is kept with its documents (ids, labels), everything counted."""
 
     def encode(batch: list[Drafted]) -> list[Tokenized]:
@@ -153,7 +154,7 @@ def _good_rows(
                     _reject(row, problem.message, config, counts, refused)
                     continue
                 if documents:
-                    yield row.messages, _kept(row, documents, config, counts, kept)
+                    yield row.conversation, _kept(row, documents, config, counts, kept)
                 else:
                     counts.duplicates.add("seen before", row.number)
 
@@ -203,6 +204,8 @@ def _kept(row: Drafted, documents: list[Document], config: Config, counts: Count
     number = row.number
     for change in sorted(row.changes):
         counts.changed.add(change, number)
+    for name in row.drafts[0].not_shown:
+        counts.not_shown.add(name, number)
     if len(documents) > 1:
         counts.turn_by_turn.add("trained turn by turn", number)
     pieces = _pieces(documents, number, config, counts)
@@ -257,6 +260,7 @@ def _report(counts: Counts, kept: Kept, splits: dict[str, Any]) -> dict[str, Any
         "duplicates": counts.duplicates.total,
         "duplicate_lines": counts.duplicates.to_json().get("seen before", {}).get("lines", []),
         "changed": counts.changed.to_json(),
+        "not_shown": counts.not_shown.to_json(),
         "turn_by_turn": counts.turn_by_turn.total,
         "windowed_documents": counts.windowed.total,
         "windows": counts.windows,

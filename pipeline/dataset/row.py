@@ -11,20 +11,23 @@ from pipeline.config.schema import Config, RowSchema
 from pipeline.dataset.cleaning import clean, digest
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.schemas.registry import fitting, schema
-from pipeline.tokenization.messages import Message
+from pipeline.tokenization.messages import Conversation, as_conversation
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
     from pipeline.tokenization.label_spans import Document, Draft, Encoded, Tokenized
 
+NOTHING_SAID = Conversation(())
 AnyDocument = TypeVar("AnyDocument", "Encoded", "Document")
 
 
-def conversation_of(raw: RawRow, config: Config) -> tuple[list[Message], set[str]]:
+def conversation_of(raw: RawRow, config: Config) -> tuple[Conversation, set[str]]:
     """The cleaned conversation and what cleaning changed. Raises `BadInput` with the reason a row is rejected for."""
     if raw.problem:
         raise BadInput(raw.problem)
-    return clean(schema(config.data.row_schema).messages(raw.row))
+    written = as_conversation(schema(config.data.row_schema).messages(raw.row))
+    messages, changes = clean(written.messages)
+    return Conversation(tuple(messages), written.tools, written.arguments), changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Drafted:
     schema: RowSchema | None
     problem: str = ""
     name: bytes = b""
-    messages: tuple[Message, ...] = ()
+    conversation: Conversation = NOTHING_SAID
     changes: frozenset[str] = frozenset()
     drafts: tuple[Draft, ...] = ()
 
@@ -44,14 +47,14 @@ def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Containe
     """The row, all done but the tokens. `met` are the digests of conversations that stand further up."""
     schema = fitting(raw.row)
     try:
-        messages, changes = conversation_of(raw, config)
-        name = digest(messages)
+        conversation, changes = conversation_of(raw, config)
+        name = digest(conversation)
         if name in met:
             return Drafted(raw.number, schema, name=name)
-        drafts = tuple(tokenizer.drafts(messages))
+        drafts = tuple(tokenizer.drafts(conversation))
     except BadInput as problem:
         return Drafted(raw.number, schema, problem.message)
-    return Drafted(raw.number, schema, "", name, tuple(messages), frozenset(changes), drafts)
+    return Drafted(raw.number, schema, "", name, conversation, frozenset(changes), drafts)
 
 
 def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config, tokenizer: ChatTokenizer) -> list[Document]:
@@ -60,12 +63,13 @@ def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config
     Args:
         tokens: of each draft.
     """
-    return fitting_documents([tokenizer.labelled(*each) for each in zip(row.drafts, tokens, strict=True)], config)
+    labelled = (tokenizer.labelled(*each) for each in zip(row.drafts, tokens, strict=True))
+    return fitting_documents([document for documents in labelled for document in documents], config)
 
 
-def documents_of(messages: list[Message], config: Config, tokenizer: ChatTokenizer) -> list[Encoded]:
+def documents_of(conversation: Conversation, config: Config, tokenizer: ChatTokenizer) -> list[Encoded]:
     """The conversation in tokens, before windows. Raises `BadInput` with the reason a row is rejected for."""
-    return fitting_documents(tokenizer.encode_conversation(messages), config)
+    return fitting_documents(tokenizer.encode_conversation(conversation), config)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Look:
         documents: in tokens, before windows; none without a tokenizer.
     """
 
-    messages: list[Message]
+    conversation: Conversation
     changes: set[str]
     documents: list[Encoded]
     reason: str = ""
@@ -85,13 +89,12 @@ class Look:
 
 def look_at(raw: RawRow, config: Config, tokenizer: ChatTokenizer | None) -> Look:
     """What would become of one row. Twins are not known here: they take all rows before it."""
-    messages: list[Message] = []
-    changes: set[str] = set()
+    conversation, changes = NOTHING_SAID, set[str]()
     try:
-        messages, changes = conversation_of(raw, config)
-        return Look(messages, changes, documents_of(messages, config, tokenizer) if tokenizer else [])
+        conversation, changes = conversation_of(raw, config)
+        return Look(conversation, changes, documents_of(conversation, config, tokenizer) if tokenizer else [])
     except BadInput as problem:
-        return Look(messages, changes, [], problem.message)
+        return Look(conversation, changes, [], problem.message)
 
 
 def fitting_documents(encoded: list[AnyDocument], config: Config) -> list[AnyDocument]:

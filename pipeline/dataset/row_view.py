@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tokenization.messages import NOT_TRAINED, Message
+from pipeline.tokenization.messages import NOT_TRAINED, Conversation, Message
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -41,12 +42,29 @@ def _borders(labels: Sequence[int]) -> list[int]:
     return [end for end in range(1, len(trained) + 1) if end == len(trained) or trained[end] != trained[end - 1]]
 
 
-def shortened(messages: Sequence[Message]) -> list[list[str]]:
+def turns_of(conversation: Conversation) -> int:
+    """Messages that are neither the system's nor the developer's."""
+    return sum(message["role"] not in ("system", "developer") for message in conversation.messages)
+
+
+def texts_of(conversation: Conversation) -> list[str]:
+    """All that is said, message by message, thoughts and tool calls with it."""
+    return [_text_of(message) for message in conversation.messages]
+
+
+def _text_of(message: Message) -> str:
+    thought = message.get("reasoning_content", "")
+    calls = [json.dumps(call.get("function", call), ensure_ascii=False) for call in message.get("tool_calls", ())]
+    return "\n".join(part for part in (thought, message["content"], *calls) if part)
+
+
+def shortened(conversation: Conversation) -> list[list[str]]:
+    """[role, text] of each message, cut to what can be read."""
     room = MOST_CHARACTERS
     shown: list[list[str]] = []
-    for message in messages:
-        shown.append([message["role"], message["content"][: max(0, room)]])
-        room -= len(message["content"])
+    for message, text in zip(conversation.messages, texts_of(conversation), strict=True):
+        shown.append([message["role"], text[: max(0, room)]])
+        room -= len(text)
     return shown
 
 

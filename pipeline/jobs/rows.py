@@ -31,7 +31,7 @@ from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
-from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_REASON, histogram, rendered, shortened
+from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of
 from pipeline.dataset.split import assign
 from pipeline.jobs.server import Handler, Request
 from pipeline.runs.folders import Workspace
@@ -154,8 +154,8 @@ class RowBrowser:
     def _judged_bare(self, rows: Sequence[RawRow]) -> Iterator[int]:
         for raw in rows:
             try:
-                messages, _ = conversation_of(raw, self._config)
-                yield self._new_or_twin(digest(messages))
+                conversation, _ = conversation_of(raw, self._config)
+                yield self._new_or_twin(digest(conversation))
             except BadInput as problem:
                 yield self._reject(problem.message, raw.number)
 
@@ -258,10 +258,10 @@ class RowBrowser:
     def _searched_text(self, file: Any, row: int) -> str:
         """What a search looks at: the messages, or the bare line where it is no conversation."""
         try:
-            messages, _ = conversation_of(self._raw(file, row), self._config)
+            conversation, _ = conversation_of(self._raw(file, row), self._config)
         except BadInput:
             return self._bare(row).casefold()
-        return "\n".join(message["content"] for message in messages).casefold()
+        return "\n".join(texts_of(conversation)).casefold()
 
     def _fitting(self, row: int, only: Only) -> list[int]:
         """[which of those that fit, how many do]."""
@@ -275,13 +275,13 @@ class RowBrowser:
         with self._path.open("rb") as file:
             look = look_at(self._raw(file, row), self._config, self._tokenizer)
         view: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "reason": look.reason}
-        view |= {"changes": sorted(look.changes), "turns": sum(message["role"] != "system" for message in look.messages)}
+        view |= {"changes": sorted(look.changes), "turns": turns_of(look.conversation)}
         view["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
         if not view["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
             view["reason"] = TWIN_REASON
         split = -1 if self._split_of is None else int(self._split_of[row])
         view["split"] = SPLITS[split] if split >= 0 else ""
-        view["plain"] = [] if view["documents"] else shortened(look.messages) or [["", self._bare(row)[:MOST_CHARACTERS]]]
+        view["plain"] = [] if view["documents"] else shortened(look.conversation) or [["", self._bare(row)[:MOST_CHARACTERS]]]
         return view
 
     def _bare(self, row: int) -> str:

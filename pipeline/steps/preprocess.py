@@ -122,6 +122,11 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
         more = [f"{len(rejected) - _REASONS_SHOWN} more reasons"] if len(rejected) > _REASONS_SHOWN else []
         reasons = "".join(f"\n  {reason}" for reason in rejected[:_REASONS_SHOWN] + more)
         ctx.emit(Note(f"{report['rejected_rows']} of {report['rows']} rows left out{reasons}", "warning"))
+    if left_out := report["not_shown"]:
+        names = "".join(f"\n  {name}: {found['rows']} rows" for name, found in left_out.items())
+        ctx.emit(
+            Note(f"the chat template does not show all that the rows say; what it leaves out is not trained{names}", "warning")
+        )
     if report["turn_by_turn"]:
         ctx.emit(
             Note(f"{report['turn_by_turn']} conversations are trained turn by turn: the chat template rewrites earlier turns")

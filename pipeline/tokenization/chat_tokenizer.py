@@ -4,13 +4,17 @@ Labels stand on the assistant's words and the terminator after them, in every as
 begins is where the rendering of the messages before it, with the generation prompt, ends: exactly the ids the model is
 given to answer in inference. A row for which that does not hold is split turn by turn or refused, never masked by a guess.
 
-Not covered: tool calls, images, and training on anything but the assistant.
+What a conversation says besides, tools, tool calls, thoughts, reaches the template in the form it takes (`template_form`); what
+it does not show of them is named in `Draft.not_shown`.
+
+Not covered: images, and training on anything but the assistant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +23,15 @@ from pipeline.base_model.stop_tokens import named_stop_ids, stop_ids_in
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ChatTemplate
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
-from pipeline.tokenization.label_prerender import outline
-from pipeline.tokenization.label_spans import Document, Draft, Encoded, Tokenized, all_there, drafts, labelled
-from pipeline.tokenization.messages import Message, check_turns
+from pipeline.tokenization.label_prerender import Outline, outline
+from pipeline.tokenization.label_spans import Document, Draft, Encoded, Endings, Tokenized, drafts, labelled
+from pipeline.tokenization.messages import Conversation, Message, Said, as_conversation
+from pipeline.tokenization.prepared_messages import prepared
+from pipeline.tokenization.shown import all_there, answer_of, left_out, not_shown, without_switches
 from pipeline.tokenization.special_tokens import Marked, SpecialTokens
+from pipeline.tokenization.template_form import TemplateForm, hidden
 from pipeline.tokenization.template_prerender import MOST_SHAPES, Skeletons
-from pipeline.tokenization.template_process import IsolatedTemplate, OutOfBounds, Refused
+from pipeline.tokenization.template_process import IsolatedTemplate, Messages, OutOfBounds, Refused
 from pipeline.tokenization.templates import OWN, TEMPLATES, Templates, how_to_choose
 from pipeline.tokenization.word_cache import Ids
 
@@ -62,10 +69,13 @@ class ChatTokenizer:
             raise BadInput(f"{name}: its special tokens can't be used: {error}", "choose another base model") from error
         self._isolated, self._out_of_bounds = self._compile(tokenizer), 0
         self._header_ids = lru_cache(maxsize=_MOST_HEADERS)(self._special.encode)
-        self._skeletons = Skeletons(self._isolated.trace, self._rendered)
-        self._outline = lru_cache(maxsize=MOST_SHAPES)(partial(outline, find=self._skeletons.find, special=self._special))
+        self._skeletons = Skeletons(self._traced, self._rendered)
+        self._form = TemplateForm(self._tried)
+        self._terminators: dict[bool, str] = {}
+        self._endings = Endings()
+        self._outline = lru_cache(maxsize=MOST_SHAPES)(self._found_outline)
         self.vocabulary_size: int = len(tokenizer)
-        self.terminator_ids = frozenset(self._probe())
+        self.terminator_ids = frozenset(self._probe(stop_ids))
         self.stop_ids = self.terminator_ids | ({tokenizer.eos_token_id} - {None}) | stop_ids
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.pad_id: int = pad if pad is not None else min(self.stop_ids)
@@ -91,35 +101,52 @@ class ChatTokenizer:
         name = name or folder.name
         return cls(_read(folder, name), name, template, stop_ids_in(folder) | stop_ids)
 
-    def encode_conversation(self, messages: Sequence[Message]) -> list[Encoded]:
+    def encode_conversation(self, said: Said) -> list[Encoded]:
         """Ids and labels of a conversation.
 
-        One document; one per assistant turn when the template writes earlier turns differently once later ones follow.
+        One document; one per assistant turn when the template writes earlier turns differently once later ones follow, or when
+        an answer's first characters merge with what stands before it.
 
         Raises:
             BadInput: it can't be rendered or can't be masked exactly; the message is fit for a report.
         """
-        some = self.drafts(messages)
+        some = self.drafts(said)
         tokens = self._tokenized(Ids.of([self._special.encode(draft.text) for draft in some]))
-        documents = [self.labelled(*each) for each in zip(some, tokens, strict=True)]
-        return [Encoded(document.ids.tolist(), document.spans) for document in documents]
+        documents = [document for each in zip(some, tokens, strict=True) for document in self.labelled(*each)]
+        return [Encoded(document.ids.tolist(), document.spans, document.weights) for document in documents]
 
-    def drafts(self, messages: Sequence[Message]) -> list[Draft]:
+    def drafts(self, said: Said) -> list[Draft]:
         """The first half of `encode_conversation`: what is to be tokenized, with `encode`. Raises `BadInput` as it does."""
-        messages = _prepared(messages)
+        conversation = self._prepared(as_conversation(said))
+        messages = conversation.messages
         turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-        if not turns:
+        if not any(messages[turn].get("weight", 1) for turn in turns):
             raise BadInput("there is no assistant turn to train on")
-        fast = self._outline(tuple(message["role"] for message in messages))
-        draft = fast.draft([message["content"] for message in messages], self._special.hide) if fast else None
-        return [draft] if draft else self._drafts_looked_for(messages, turns)
+        if conversation.is_plain and (fast := self._outline(tuple([message["role"] for message in messages]))):
+            found = fast.drafts([message["content"] for message in messages], self._special.hide)
+            if found:
+                return found
+        return self._drafts_looked_for(conversation, turns)
 
-    def _drafts_looked_for(self, messages: Sequence[Message], turns: Sequence[int]) -> list[Draft]:
-        whole = self._render(messages)
-        all_there(messages, whole)
-        openings = [self._render(messages[:turn], answer=True) for turn in turns]
-        ends = [whole if turn == len(messages) - 1 else self._render(messages[: turn + 1]) for turn in turns]
-        return drafts(self._special, whole, openings, ends, [messages[turn]["content"] for turn in turns])
+    def _drafts_looked_for(self, conversation: Conversation, turns: Sequence[int]) -> list[Draft]:
+        messages = conversation.messages
+        answers = [answer_of(messages[turn], self._form) for turn in turns]
+        wanted = [(len(messages), False), *((turn, True) for turn in turns), *((turn + 1, False) for turn in turns)]
+        whole, *others = self._render_all(conversation, wanted)
+        self._check_all_there(conversation, whole, answer=False)
+        openings = others[: len(turns)]
+        ends = [
+            self._closed(end, bool(messages[turn].get("tool_calls")))
+            for turn, end in zip(turns, others[len(turns) :], strict=True)
+        ]
+        if turns[-1] == len(messages) - 1:
+            whole = ends[-1]
+        found = drafts(self._special, whole, openings, ends, answers, self._endings)
+        if conversation.is_plain:
+            return found
+        documents = [self._special.found_in(found[0].text)] * len(turns) if len(found) < len(turns) else ends
+        missing = not_shown(conversation, self._form, list(zip([messages[turn] for turn in turns], documents, strict=True)))
+        return [replace(draft, not_shown=missing) for draft in found]
 
     def encode(self, some: Sequence[Draft]) -> list[Tokenized]:
         """The texts of drafts in tokens. Other threads may work meanwhile, also on this."""
@@ -128,18 +155,18 @@ class ChatTokenizer:
     def _tokenized(self, ids: Ids) -> list[Tokenized]:
         return [Tokenized(*each) for each in zip(ids.each(), self._special.places_in(ids), strict=True)]
 
-    def labelled(self, draft: Draft, tokens: Tokenized) -> Document:
+    def labelled(self, draft: Draft, tokens: Tokenized) -> list[Document]:
         """The second half of `encode_conversation`, for the tokens of the draft's text. Raises `BadInput` as it does."""
-        return labelled(draft, tokens, self._header_ids)
+        return labelled(draft, tokens, self._special, self._header_ids)
 
-    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Ids the model is given to answer `messages`, the generation prompt at their end.
+    def encode_prompt(self, said: Said) -> list[int]:
+        """Ids the model is given to answer what is said, the generation prompt at their end.
 
         Equal to what stands before the answer in training. Raises `BadInput` where the template refuses the messages.
         """
-        messages = _prepared(messages)
-        prompt = self._render(messages, answer=True)
-        all_there(messages, prompt)
+        conversation = self._prepared(as_conversation(said))
+        (prompt,) = self._render_all(conversation, [(len(conversation.messages), True)])
+        self._check_all_there(conversation, prompt, answer=True)
         return self._special.encode(prompt.text)
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
@@ -174,42 +201,115 @@ class ChatTokenizer:
 
     # ---------------------------------------------------------------------------------------------- rendering
 
-    def _render(self, messages: Sequence[Message], *, answer: bool = False) -> Marked:
-        """The rendering; with the generation prompt when an `answer` is to follow."""
-        roles = tuple(message["role"] for message in messages)
-        hidden = [self._special.hide(message["content"]) for message in messages]
-        skeleton = self._skeletons.find(roles, answer)
-        known = skeleton is not None and skeleton.holds(hidden)
-        return self._special.mark(skeleton.filled(hidden) if skeleton and known else self._rendered(roles, hidden, answer))
+    def _prepared(self, conversation: Conversation) -> Conversation:
+        return prepared(conversation, self._splits_thoughts)
 
-    def _rendered(self, roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
-        """The rendering as transformers gives it, within bounds."""
+    def _splits_thoughts(self) -> bool:
+        """Whether a thought in an answer is to be taken out: the template drops it, or takes it under its name only."""
+        return self._form.drops_thoughts if not self._form.thought_key else not self._form.takes_thoughts_inline
+
+    def _render_all(self, conversation: Conversation, wanted: Sequence[tuple[int, bool]]) -> list[Marked]:
+        """Renderings of beginnings of the conversation: how many messages, and whether an answer follows."""
+        texts = self._filled_in(conversation, wanted) if conversation.is_plain else {}
+        asked = [each for each in dict.fromkeys(wanted) if each not in texts]
+        if asked:
+            written = [self._form.written(message, self._special.hide) for message in conversation.messages]
+            given = hidden(conversation.arguments, self._special.hide)
+            if conversation.tools:
+                given["tools"] = hidden(conversation.tools, self._special.hide)
+            texts |= zip(asked, self._asked(written, asked, given), strict=True)
+        return [self._special.mark(texts[each]) for each in wanted]
+
+    def _filled_in(self, conversation: Conversation, wanted: Sequence[tuple[int, bool]]) -> dict[tuple[int, bool], str]:
+        """Those of `wanted` that are sure without asking the template."""
+        roles = tuple([message["role"] for message in conversation.messages])
+        texts = [self._special.hide(message["content"]) for message in conversation.messages]
+        known = ((each, self._skeletons.find(roles[: each[0]], each[1])) for each in wanted)
+        return {each: found.filled(texts) for each, found in known if found is not None and found.holds(texts)}
+
+    def _asked(self, written: Messages, wanted: Sequence[tuple[int, bool]], given: Mapping[str, Any]) -> list[str]:
+        """Renderings as transformers gives them, within bounds."""
         if self._out_of_bounds >= _MOST_OUT_OF_BOUNDS:
             raise BadInput("the chat template took too long or made too much for earlier rows, and is not tried again")
         try:
-            return self._isolated.render(roles, contents, answer)
+            found = self._isolated.render_all(written, wanted, given)
+            if refusal := next((each for each in found if isinstance(each, Refused)), None):
+                raise refusal
         except Refused as error:
             self._out_of_bounds += isinstance(error, OutOfBounds)
             raise BadInput(f"the chat template refuses it: {error}") from error
+        return [each for each in found if isinstance(each, str)]
+
+    def _rendered(self, roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
+        """The rendering of plain messages."""
+        return self._asked(self._plain(roles, contents), [(len(roles), answer)], {})[0]
+
+    def _traced(self, roles: Sequence[str], stand_ins: Sequence[str], answer: bool) -> dict[str, Any]:
+        return self._isolated.trace(self._plain(roles, stand_ins), stand_ins, answer)
+
+    def _plain(self, roles: Sequence[str], contents: Sequence[str]) -> list[dict[str, Any]]:
+        messages = (Message(role=role, content=content) for role, content in zip(roles, contents, strict=True))
+        return [self._form.written(message, str) for message in messages]
+
+    def _tried(self, messages: Sequence[Mapping[str, Any]], answer: bool, given: Mapping[str, Any]) -> str | None:
+        try:
+            return self._isolated.render(messages, answer, given)
+        except Refused:
+            return None
+
+    def _found_outline(self, roles: tuple[str, ...]) -> Outline | None:
+        return outline(roles, self._skeletons.find, self._special, self._endings, self._closed)
+
+    def _closed(self, end: Marked, with_call: bool) -> Marked:
+        """`end` with the token that ends an answer, where the template writes it before the next turn only."""
+        token = self._terminators.get(with_call)
+        return self._special.found_in(end.text + self._special.marked_name(token)) if token else end
+
+    def _check_all_there(self, conversation: Conversation, rendered: Marked, answer: bool) -> None:
+        """Raise `BadInput` where a message is left out; a switch of thinking is not where it makes a difference."""
+        messages = conversation.messages
+        for number in all_there(messages, rendered):
+            without = Message(role=messages[number]["role"], content=without_switches(messages[number]["content"]) or " ")
+            others = Conversation(
+                (*messages[:number], without, *messages[number + 1 :]), conversation.tools, conversation.arguments
+            )
+            (compared,) = self._render_all(others, [(len(messages), answer)])
+            if compared.text == rendered.text:
+                raise left_out(messages[number])
+
+    def _find_endings(self, named: frozenset[int]) -> None:
+        """How answers end: what the model's files name, and the token of the next turn where only that ends one."""
+        stops = self._special.tokens_of(named)
+        self._endings = Endings(stops, self._form.drops_thoughts)
+        (end,) = self._render_all(Conversation(_PROBE), [(len(_PROBE), False)])
+        said = end.text.rfind(_PROBE[1]["content"])
+        if said < 0 or any(start > said for start in end.starts):
+            return
+        for with_call, role in ((False, "user"), (True, "tool")):
+            following = self._special.mark(self._form.next_turn(role, with_call) or "")
+            if following.starts[:1] == (0,) and (token := self._special.name_at(following.text, 0)) in stops:
+                self._terminators[with_call] = token
 
     def _prompt_opens_the_turn(self) -> None:
         """A template that ignores the generation prompt would have the assistant's header trained as words of the answer."""
-        opening, whole = self._render(_PROBE[:1], answer=True), self._render(_PROBE)
+        opening, whole, without = self._render_all(Conversation(_PROBE), [(1, True), (2, False), (1, False)])
         before, _, _ = whole.text[len(opening.text) :].partition(_PROBE[1]["content"])
-        if before.strip() and opening.text == self._render(_PROBE[:1]).text:
+        if before.strip() and opening.text == without.text:
             raise BadInput("it has no generation prompt, so nothing tells where an answer begins (add_generation_prompt)")
 
-    def _probe(self) -> set[int]:
+    def _probe(self, named: frozenset[int]) -> set[int]:
         """The ids that end an assistant's turn, after checking that marked text gives the ids everybody else gets."""
         try:
             text = self._rendered([each["role"] for each in _PROBE], [each["content"] for each in _PROBE], False)
+            self._find_endings(named)
             encoded = self.encode_conversation(_PROBE)
             self._prompt_opens_the_turn()
         except BadInput as error:
             which = "its chat template" if self._template == OWN else f"the chat template {self._template} (data.template)"
             message = f"{self.name}: can't be trained with {which}: {error.message}"
             raise BadInput(message, how_to_choose(_fitting(self._tokenizer))) from error
-        if encoded[0].ids != self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids:
+        marked = self._special.encode(self._special.mark(text).text)
+        if marked != self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids:
             raise BadInput(f"{self.name}: its special tokens can't be told from text", "choose another base model")
         return {encoded[0].ids[end - 1] for _begin, end in encoded[0].spans}
 
@@ -253,20 +353,3 @@ def _read(folder: Path, name: str, **options: str) -> Any:
         first_line = (str(error).splitlines() or [""])[0][:300]
         reason = first_line or type(error).__name__
         raise BadInput(f"{name}: its tokenizer can't be read from {folder}: {reason}", "humigence model check") from error
-
-
-def _prepared(messages: Sequence[Message]) -> list[Message]:
-    """Checked, and white space before the assistant's words removed: it would merge with the header before it."""
-    check_turns(messages)
-    return [
-        Message(role=message["role"], content=_well_formed(message["content"], message["role"] == "assistant"))
-        for message in messages
-    ]
-
-
-def _well_formed(content: str, answer: bool) -> str:
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        raise BadInput("a message holds half a character (a lone surrogate)") from error
-    return content.lstrip() if answer else content

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pipeline.common.errors import BadInput
-from pipeline.tokenization.label_spans import Draft, Turn, drafts
+from pipeline.tokenization.label_spans import Answer, Draft, Endings, drafts
 from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 from pipeline.tokenization.template_prerender import Skeleton
 from pipeline.tokenization.template_trace import CLOSES, OPENS, Piece, Trace
 
 Find = Callable[[tuple[str, ...], bool], Skeleton | None]
 """Roles and whether an answer follows, to the skeleton of the rendering."""
+
+Closed = Callable[[Marked, bool], Marked]
+"""The rendering of a conversation that an answer ends, and whether it calls a tool, to the same with the token that ends it."""
 
 
 @dataclass(frozen=True)
@@ -28,28 +31,33 @@ class Outline:
 
     Attributes:
         skeletons: those that ask something of the contents; of every rendering `drafts` would make.
-        pieces: literals in marked text, and numbers of messages.
+        outlined: of each draft its text, as literals in marked text and numbers of messages, and a draft with another text.
     """
 
     skeletons: tuple[Skeleton, ...]
-    pieces: tuple[Piece, ...]
-    specials: int
-    turns: tuple[Turn, ...]
+    outlined: tuple[tuple[tuple[Piece, ...], Draft], ...]
 
-    def draft(self, contents: Sequence[str], hide: Callable[[str], str]) -> Draft | None:
-        """The draft, or None where a condition does not hold. `hide` is what is done to contents before a template sees them."""
+    def drafts(self, contents: Sequence[str], hide: Callable[[str], str]) -> list[Draft] | None:
+        """The drafts, or None where a condition does not hold. `hide` is what is done to contents before a template sees them."""
         if self.skeletons:
             hidden = [hide(content) for content in contents]
             if not all(skeleton.holds(hidden) for skeleton in self.skeletons):
                 return None
-        text = "".join([piece if isinstance(piece, str) else contents[piece] for piece in self.pieces])
-        return Draft(text, self.specials, self.turns)
+        return [Draft(_filled(pieces, contents), each.specials, each.turns) for pieces, each in self.outlined]
 
 
-def outline(roles: tuple[str, ...], find: Find, special: SpecialTokens) -> Outline | None:
+def _filled(pieces: Sequence[Piece], contents: Sequence[str]) -> str:
+    return "".join([piece if isinstance(piece, str) else contents[piece] for piece in pieces])
+
+
+def outline(roles: tuple[str, ...], find: Find, special: SpecialTokens, endings: Endings, closed: Closed) -> Outline | None:
     """The outline for `roles`, or None where a draft has to be looked for in each conversation.
 
     What `drafts` finds with a text in the place of each content that is nowhere else, where it would find that with any contents.
+
+    Args:
+        closed: adds to the rendering of a conversation that an answer ends the token that ends it, where the template writes it
+            before the next turn only.
     """
     answers = [number for number, role in enumerate(roles) if role == "assistant"]
     needed = [(roles, False), *((roles[:at], True) for at in answers), *((roles[: at + 1], False) for at in answers)]
@@ -59,27 +67,24 @@ def outline(roles: tuple[str, ...], find: Find, special: SpecialTokens) -> Outli
     nonce = secrets.token_hex(8)
     stand_ins = [f"{OPENS}{nonce}.{number}{CLOSES}" for number in range(len(roles))]
     whole, *marked = [special.mark(each.filled(stand_ins)) for each in known]
-    openings, ends = marked[: len(answers)], marked[len(answers) :]
+    openings, ends = marked[: len(answers)], [closed(end, False) for end in marked[len(answers) :]]
+    if answers[-1] == len(roles) - 1:
+        whole = ends[-1]
     try:
-        (draft,) = drafts(special, whole, openings, ends, [stand_ins[at] for at in answers])
-    except (BadInput, ValueError):  # refused, or turn by turn
+        its_drafts = drafts(special, whole, openings, ends, [Answer(((stand_ins[at],),)) for at in answers], endings)
+    except (BadInput, ValueError):
         return None
-    certain = all(nonce not in turn.header and _ends_it(special, turn, end) for turn, end in zip(draft.turns, ends, strict=True))
-    if draft.text != whole.text or not certain or not all(stand_in in whole.text for stand_in in stand_ins):
+    if not all(stand_in in whole.text for stand_in in stand_ins):
         return None
+    trace, outlined = Trace(stand_ins), []
+    for draft in its_drafts:
+        # Only where an answer is the last that is said is it certain that no other stretch holds the same words.
+        sure = all(turn.is_last_said and nonce not in turn.header for turn in draft.turns)
+        if not sure or not _safe(trace.pieces(special.unmarked(draft.text)), special.tokens):
+            return None
+        outlined.append((tuple(trace.pieces(draft.text)), draft))
     asking = tuple(each for each in known if each.conditions or each.clock)
-    return Outline(asking, tuple(Trace(stand_ins).pieces(draft.text)), draft.specials, draft.turns)
-
-
-def _ends_it(special: SpecialTokens, turn: Turn, end: Marked) -> bool:
-    """Whether the answer is ended by the first special token after the opening, with nothing but white space further on.
-
-    Only so is it certain that no other stretch holds the same words.
-    """
-    begins = [special.after(end.text, start) for start in end.starts[turn.terminator :]]
-    stops = [*end.starts[turn.terminator + 1 :], len(end.text)]
-    blank = not any(end.text[begin:stop].strip() for begin, stop in zip(begins, stops, strict=True))
-    return blank and turn.terminator == turn.before + 1
+    return Outline(asking, tuple(outlined))
 
 
 def _safe(pieces: Sequence[Piece], tokens: Iterable[str]) -> bool:

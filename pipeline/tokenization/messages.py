@@ -1,37 +1,88 @@
-"""A conversation as everything below works with it: messages in turn, each with a role and its text."""
+"""A conversation as everything below works with it: messages in turn, and what stands around them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Required, TypedDict
 
 from pipeline.common.errors import BadInput
 
 # The label of a token that is seen and not trained, as torch's cross entropy ignores it.
 NOT_TRAINED = -100
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
-class Message(TypedDict):
-    """One turn. A system message can only be the first."""
+class Message(TypedDict, total=False):
+    """One turn. What is not there is left out, never None.
 
-    role: str
-    content: str
+    Attributes:
+        content: its text; empty where an assistant's turn has tool calls only. Templates that want a list of typed parts get one.
+        reasoning_content: what the assistant thought before it answered.
+        tool_calls: in OpenAI's form, `{"id", "type": "function", "function": {"name", "arguments"}}`, with the arguments as an
+            object; templates that want them as JSON text get that.
+        name: of who speaks, or of the tool whose result it is.
+        tool_call_id: of the call that a tool's message answers.
+        weight: of an assistant's turn in the loss, 1 where there is none; 0 is seen and not trained.
+    """
+
+    role: Required[str]
+    content: Required[str]
+    reasoning_content: str
+    tool_calls: list[dict[str, Any]]
+    name: str
+    tool_call_id: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages and what the template is given besides.
+
+    Attributes:
+        tools: JSON schemas of the functions that may be called.
+        arguments: further arguments of the chat template by name (`enable_thinking`, …).
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing but roles and texts."""
+        return not self.tools and not self.arguments and all(len(message) == 2 for message in self.messages)
+
+    def as_row(self) -> dict[str, Any]:
+        """As a row of a data file says it: the keys that TRL's data sets have."""
+        row: dict[str, Any] = {"messages": list(self.messages)}
+        if self.tools:
+            row["tools"] = list(self.tools)
+        if self.arguments:
+            row["chat_template_kwargs"] = dict(self.arguments)
+        return row
+
+
+Said = Sequence[Message] | Conversation
+"""What is said: a conversation, or the messages alone."""
+
+
+def as_conversation(said: Said) -> Conversation:
+    return said if isinstance(said, Conversation) else Conversation(tuple(said))
 
 
 def check_turns(messages: Sequence[Message]) -> None:
     """Raise `BadInput`, in words that fit a report, when no chat template could make sense of `messages`.
 
-    Two turns of the same role in a row are left to the template: some take them, some say themselves that they don't.
+    Which turns may follow which is left to the template: some take an assistant that speaks first, several system messages or a
+    tool's result, some say themselves that they don't.
     """
     if not messages:
         raise BadInput("there are no messages")
-    for position, message in enumerate(messages):
-        if message["role"] not in ("system", "user", "assistant"):
-            raise BadInput(f"the role {message['role'][:20]!r} is not system, user or assistant")
-        if message["role"] == "system" and position > 0:
-            raise BadInput("a system message stands after the first")
-        if not message["content"].strip():
-            raise BadInput(f"a message of the {message['role']} is empty")
-    spoken = [message["role"] for message in messages if message["role"] != "system"]
-    if spoken[:1] == ["assistant"]:
-        raise BadInput("the assistant speaks first: there is nothing it answers")
+    for message in messages:
+        role = message["role"]
+        if role not in ROLES:
+            raise BadInput(f"the role {role[:20]!r} is not {', '.join(ROLES[:-1])} or {ROLES[-1]}")
+        # A tool may have nothing to say; a call is something said.
+        if not message["content"].strip() and role != "tool" and not message.get("tool_calls"):
+            raise BadInput(f"a message of the {role} is empty")

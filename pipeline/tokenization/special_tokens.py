@@ -21,6 +21,9 @@ from tokenizers import Tokenizer
 from pipeline.tokenization.word_boundaries import seams_of
 from pipeline.tokenization.word_cache import Ids, Words
 
+# Texts that something is put behind to see its tokens in mid-text: one merges with it perhaps, hardly all.
+_CONTEXTS = ("a", ".", "\n", " ")
+
 
 @dataclass(frozen=True)
 class Marked:
@@ -46,6 +49,8 @@ class SpecialTokens:
         ids = _special_ids(document, set(names))
         self._markers = _unused_names(ids)
         self._typed = _unused_names(ids)
+        self._by_id = {number: token for token, number in ids.items()}
+        self._names = {marker: token for token, marker in self._markers.items()}
         self._back = {placeholder: token for token, placeholder in self._typed.items()}
         self._token_pattern = _any_of(self._markers)
         self._marker_pattern = _any_of(self._markers.values())
@@ -73,8 +78,7 @@ class SpecialTokens:
         """The rendering of hidden contents: the template's special tokens as markers, the typed ones as text again."""
         text = self._token_pattern.sub(lambda match: self._markers[match.group()], rendered)
         text = self._placeholder_pattern.sub(lambda match: self._back[match.group()], text)
-        found = self._marker_pattern.finditer(text)
-        return Marked(text, tuple(match.start() for match in found if match.group() != self._unknown_marker))
+        return self.found_in(text)
 
     def encode(self, text: str) -> list[int]:
         """Ids of marked text; nothing is added, nothing is cut."""
@@ -98,6 +102,36 @@ class SpecialTokens:
 
     def _encode_whole(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._copy.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_after(self, text: str) -> list[int] | None:
+        """Ids of marked text as it stands behind other text, cut from it; None where every other text merges with it."""
+        for context in _CONTEXTS:
+            before = self.encode(context)
+            whole = self.encode(context + text)
+            if whole[: len(before)] == before:
+                return whole[len(before) :]
+        return None
+
+    def found_in(self, text: str) -> Marked:
+        """Marked text with the places of its markers."""
+        found = self._marker_pattern.finditer(text)
+        return Marked(text, tuple(match.start() for match in found if match.group() != self._unknown_marker))
+
+    def unmarked(self, text: str) -> str:
+        """Marked text with special tokens under their own names."""
+        return self._marker_pattern.sub(lambda match: self._names[match.group()], text)
+
+    def marked_name(self, token: str) -> str:
+        """What `token` is in marked text: its marker where it is a special token."""
+        return self._markers.get(token, token)
+
+    def tokens_of(self, ids: Iterable[int]) -> frozenset[str]:
+        """The special tokens with these ids."""
+        return frozenset(self._by_id[number] for number in ids if number in self._by_id)
+
+    def name_at(self, text: str, start: int) -> str:
+        """The special token whose marker begins at `start`."""
+        return self._names[text[start : self.after(text, start)]]
 
     def after(self, text: str, start: int) -> int:
         """Where the marker that begins at `start` ends."""

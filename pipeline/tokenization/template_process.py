@@ -16,7 +16,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.system.child_process import child_environment
@@ -25,6 +26,10 @@ MOST_SECONDS = 5.0  # of computing, so a busy machine changes nothing
 _LONGEST_WAIT_S = 300  # for a child that computes nothing: it was stopped, or its memory swapped out
 # The longest template in use has some 20,000 characters.
 _MOST_SOURCE = 1 << 20
+
+
+Messages = Sequence[Mapping[str, Any]]
+"""As a template gets them."""
 
 
 class Refused(Exception):
@@ -52,19 +57,41 @@ class IsolatedTemplate:
         self._source, self._variables = source, variables
         _child.ask("check", source=source)
 
-    def render(self, roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
-        """The rendering as transformers gives it, with the generation prompt when an `answer` is to follow."""
-        text: str = self._ask("render", roles, contents, answer)["text"]
+    def render(self, messages: Messages, answer: bool, given: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """The rendering as transformers gives it, with the generation prompt when an `answer` is to follow.
+
+        Args:
+            given: further arguments of the template, by name.
+        """
+        (text,) = self.render_all(messages, [(len(messages), answer)], given)
+        if isinstance(text, Refused):
+            raise text
         return text
 
-    def trace(self, roles: Sequence[str], stand_ins: Sequence[str], answer: bool) -> dict[str, Any]:
-        """What a `Skeleton` holds, or nothing: see `template_worker.trace`."""
-        return self._ask("trace", roles, stand_ins, answer)
+    def render_all(
+        self, messages: Messages, wanted: Sequence[tuple[int, bool]], given: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[str | Refused]:
+        """Renderings of the beginnings of one conversation, in one request where they are of common size.
 
-    def _ask(self, what: str, roles: Sequence[str], contents: Sequence[str], answer: bool) -> dict[str, Any]:
-        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-        given = {"messages": messages, "add_generation_prompt": answer, **self._variables}
-        return _child.ask(what, source=self._source, **given)
+        Args:
+            wanted: of each, how many messages, and whether an answer follows.
+        """
+        found: list[str | Refused] = []
+        while len(found) < len(wanted):
+            asked = {"messages": messages, "wanted": wanted[len(found) :], "variables": {**self._variables, **given}}
+            found += map(_text_or_refusal, _child.ask("render", source=self._source, **asked)["renderings"])
+        return found
+
+    def trace(self, messages: Messages, stand_ins: Sequence[str], answer: bool) -> dict[str, Any]:
+        """What a `Skeleton` holds, or nothing: see `template_worker.trace`."""
+        asked = {"messages": messages, "stand_ins": stand_ins, "answer": answer, "variables": self._variables}
+        return _child.ask("trace", source=self._source, **asked)
+
+
+def _text_or_refusal(answered: dict[str, str]) -> str | Refused:
+    if "out_of_bounds" in answered:
+        return OutOfBounds(answered["out_of_bounds"])
+    return Refused(answered["refused"]) if "refused" in answered else answered["text"]
 
 
 class _Child:

@@ -42,9 +42,15 @@ def main() -> None:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """What is to be sent back for a request. One that computes too long does not return: the kernel ends the process."""
-    signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+    _seconds_of_computing[0] = request["seconds"]
+    return _bounded(_WORK[request["do"]], **request["with"])
+
+
+def _bounded(work: Callable[..., dict[str, Any]], **given: Any) -> dict[str, Any]:
+    """What `work` gives, or why it is refused. The time counts from here."""
+    signal.setitimer(signal.ITIMER_PROF, *_seconds_of_computing)
     try:
-        return _WORK[request["do"]](**request["with"])
+        return work(**given)
     except MemoryError:
         return {"out_of_bounds": f"it needs more than {MOST_BYTES >> 20} MiB of memory"}
     except Exception as error:  # noqa: BLE001 - whatever a template can raise is its refusal
@@ -58,21 +64,45 @@ def _check(source: str) -> dict[str, Any]:
     return {}
 
 
-def _render(source: str, **given: Any) -> dict[str, Any]:
-    text = _compiled(source).render(tools=None, documents=None, **given)
+def _render_all(
+    source: str, messages: list[dict[str, Any]], wanted: list[tuple[int, bool]], variables: dict[str, Any]
+) -> dict[str, Any]:
+    """Each of what is wanted by itself, until together they are as long as one may be; the rest is asked for again."""
+    renderings: list[dict[str, Any]] = []
+    length = 0
+    for count, follows in wanted:
+        renderings.append(_bounded(_render, source=source, given=_given(messages[:count], follows, variables)))
+        length += len(renderings[-1].get("text", ""))
+        if length > _MOST_TEXT:
+            break
+    return {"renderings": renderings}
+
+
+def _given(messages: list[Any], answer: bool, variables: dict[str, Any]) -> dict[str, Any]:
+    return {"tools": None, "documents": None, **variables, "messages": messages, "add_generation_prompt": answer}
+
+
+def _render(source: str, given: dict[str, Any]) -> dict[str, Any]:
+    text = _compiled(source).render(given)
     if len(text) > _MOST_TEXT:
         return {"out_of_bounds": f"it makes a text of more than {_MOST_TEXT >> 20} million characters"}
     return {"text": text}
 
 
-def trace(source: str, messages: list[dict[str, str]], **given: Any) -> dict[str, Any]:
-    """What `template_prerender.Skeleton` holds, or nothing where the template looks into a content."""
-    tracing = Trace([message["content"] for message in messages])
-    traced = [{"role": each["role"], "content": tracing.text(each["content"])} for each in messages]
+def trace(
+    source: str, messages: list[dict[str, Any]], stand_ins: list[str], answer: bool, variables: dict[str, Any]
+) -> dict[str, Any]:
+    """What `template_prerender.Skeleton` holds, or nothing where the template looks into a content.
+
+    Args:
+        stand_ins: texts in `messages` that stand for any other.
+    """
+    tracing = Trace(stand_ins)
+    traced = [_traced(message, tracing, frozenset(stand_ins)) for message in messages]
     clock: list[tuple[str, str]] = []
     try:
         template = _compiled_to_trace(source)
-        text = template.render(messages=traced, tools=None, documents=None, strftime_now=_noting(clock), **given)
+        text = template.render(_given(traced, answer, variables) | {"strftime_now": _noting(clock)})
     except ContentDependent:
         return {}
     if len(tracing.conditions) > _MOST_CONDITIONS or str.__len__(text) > _MOST_TEXT:
@@ -81,7 +111,17 @@ def trace(source: str, messages: list[dict[str, str]], **given: Any) -> dict[str
     return {"pieces": tracing.pieces(text), "conditions": conditions, "clock": clock}
 
 
-_WORK: dict[str, Callable[..., dict[str, Any]]] = {"check": _check, "render": _render, "trace": trace}
+def _traced(value: Any, tracing: Trace, stand_ins: frozenset[str]) -> Any:
+    """`value` with its stand-ins to be followed."""
+    if isinstance(value, dict):
+        return {key: _traced(each, tracing, stand_ins) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_traced(each, tracing, stand_ins) for each in value]
+    return tracing.text(value) if isinstance(value, str) and value in stand_ins else value
+
+
+_WORK: dict[str, Callable[..., dict[str, Any]]] = {"check": _check, "render": _render_all, "trace": trace}
+_seconds_of_computing = [0.0]
 
 
 @functools.lru_cache(maxsize=8)

@@ -150,11 +150,11 @@ def test_any_gguf_file(data: bytes) -> None:
 @many
 @given(data=spoilt([source.encode() for source in (*CONSTRUCTS, *HOSTILE.values()) if len(source) < 2000]))
 def test_any_chat_template(data: bytes) -> None:
-    roles, contents = ("user", "assistant"), ("Which one?", "This\none.")
+    messages = [{"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."}]
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Refused):
         patch.setattr(template_process, "MOST_SECONDS", 0.1)
         template = IsolatedTemplate(data.decode("utf-8", "replace"), {})
-        assert len(template.render(roles, contents, answer=True)) < 1 << 26
+        assert len(template.render(messages, answer=True)) < 1 << 26
 
 
 def test_the_cases_are_divided_among_all_properties() -> None:

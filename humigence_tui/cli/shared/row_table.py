@@ -15,7 +15,7 @@ from pipeline.dataset.cleaning import digest
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import Look, look_at
-from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered
+from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of
 
 if TYPE_CHECKING:
     from pipeline.dataset.prepare import Measured
@@ -50,7 +50,7 @@ def rows_of(path: Path, config: Config, tokenizer: ChatTokenizer | None, wanted:
     needle = wanted.search.casefold()
     for number, raw in enumerate(reader_of(path).rows(path), start=1):
         quick = look_at(raw, config, None)
-        name = digest(quick.messages) if not quick.reason else b""
+        name = digest(quick.conversation) if not quick.reason else b""
         is_twin = bool(name) and name in seen
         seen.add(name)
         if wanted.row is not None and number != wanted.row:
@@ -68,7 +68,7 @@ def rows_of(path: Path, config: Config, tokenizer: ChatTokenizer | None, wanted:
 
 def _texts(raw: RawRow, look: Look) -> Sequence[str]:
     """What a search looks at: the messages, or what stands in a row that is no conversation."""
-    return [message["content"] for message in look.messages] or [str(raw.row)]
+    return texts_of(look.conversation) or [str(raw.row)]
 
 
 # -------------------------------------------------------------------------------------------------------- as JSON
@@ -89,7 +89,7 @@ def row_json(shown: Shown, tokenizer: ChatTokenizer | None) -> dict[str, Any]:
         "used": not shown.reason,
         "reason": shown.reason,
         "changes": sorted(look.changes),
-        "messages": list(look.messages),
+        **look.conversation.as_row(),
         "documents": documents,
     }
 
@@ -125,9 +125,9 @@ def print_row(shown: Shown, tokenizer: ChatTokenizer | None, max_seq_len: int) -
     for document in documents:
         _print_document(document)
     if not documents:
-        for message in look.messages:
-            out(message["role"], "dim")
-            for line in message["content"].splitlines():
+        for role, text in shortened(look.conversation):
+            out(role, "dim")
+            for line in text.splitlines():
                 out(line)
     out()
 
@@ -137,7 +137,7 @@ def _head(shown: Shown, documents: Sequence[Mapping[str, Any]]) -> str:
     if documents:
         tokens, trained = sum(each["tokens"] for each in documents), sum(each["trained"] for each in documents)
         parts += [f"tokens {counted(tokens)}", f"trained {counted(trained)} ({100 * trained / tokens:.0f} %)"]
-    if turns := sum(message["role"] != "system" for message in shown.look.messages):
+    if turns := turns_of(shown.look.conversation):
         parts.append(f"{turns} turn{'s' * (turns > 1)}")
     return "    ".join(parts)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.schema import RowSchema
-from pipeline.tokenization.messages import Message
+from pipeline.tokenization.messages import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,15 @@ class Schema:
         what: a few words on it, for a list of choices.
         keys: a row that has all of them is taken for one of this schema.
         example: a row with every key that is read, as the documentation shows it.
-        messages: a row's conversation as it is written, not yet cleaned. Raises `BadInput`; its message is counted in reports
-            as the reason why the row is rejected, so it holds nothing of the row's text.
+        messages: a row's conversation as it is written, or its messages alone, not yet cleaned. Raises `BadInput`; its message
+            is counted in reports as the reason why the row is rejected, so it holds nothing of the row's text.
     """
 
     name: RowSchema
     what: str
     keys: tuple[str, ...]
     example: Mapping[str, Any]
-    messages: Callable[[dict[str, Any]], list[Message]]
+    messages: Callable[[dict[str, Any]], Said]
 
     @property
     def outline(self) -> str:

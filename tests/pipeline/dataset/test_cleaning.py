@@ -24,9 +24,8 @@ def test_cleaning_tidies_and_says_so() -> None:
         turns(("user", "Hi")),
         turns(("user", "Hi"), ("assistant", " \n")),
         turns(("user", ""), ("assistant", "Ho")),
-        turns(("assistant", "Ho"), ("user", "Hi"), ("assistant", "Ho")),
         turns(("user", "Hi"), ("assistant", "nul \0")),
-        turns(("user", "Hi"), ("tool", "x"), ("assistant", "Ho")),
+        turns(("user", "Hi"), ("ghost", "x"), ("assistant", "Ho")),
     ],
 )
 def test_conversations_without_anything_to_train_are_refused(messages: list[Message]) -> None:

@@ -15,7 +15,7 @@ from pipeline.jobs.server import Request
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
 from tests.conftest import chat_row, write_jsonl
-from tests.pipeline.tokenization.samples import FORGETS_THOUGHTS
+from tests.pipeline.tokenization.samples import NOTHING_BEFORE
 
 
 class Heard:
@@ -33,9 +33,8 @@ class Heard:
 
 @pytest.fixture(scope="module")
 def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose template makes several documents of one conversation, and that can't be masked after the letters ts."""
-    glued = FORGETS_THOUGHTS.replace("message.role + '\n'", "message.role + 's'").replace("assistant\n", "assistants")
-    return tiny.save_model(tmp_path_factory.mktemp("forgetful"), template=glued, llama=False)
+    """A model whose template makes several documents of one conversation, and that can't be masked where the assistant begins."""
+    return tiny.save_model(tmp_path_factory.mktemp("forgetful"), template=NOTHING_BEFORE, llama=False)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 256])
@@ -43,10 +42,10 @@ def test_counting_comes_to_what_preparing_comes_to(
     at_once: int, workspace: Path, forgetful: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thinks = chat_row("Capital?", "<think>\nhm\n</think>\n\nParis.", "How many?", "<think>\nso\n</think>\n\nOne.")
-    merges = chat_row("Capital?", "ts <think>\nhm\n</think>\n\nParis.", "How many?", "<think>\nso\n</think>\n\nOne.")
+    begins = {"messages": thinks["messages"][1:]}
     long = chat_row("Tell me.", "word " * 300)
     short = [chat_row(f"What is {number}?", f"A number, {number}.") for number in range(9)]
-    written = [*short[:2], short[0], thinks, thinks, merges, short[2], merges, long, long, {"messages": []}, *short[3:], thinks]
+    written = [*short[:2], short[0], thinks, thinks, begins, short[2], begins, long, long, {"messages": []}, *short[3:], thinks]
     path = write_jsonl(workspace / "rows.jsonl", written)
     data = {"raw_path": str(path), "max_seq_len": 128, "over_long": "drop"}
     config = parse({"model": {"local_path": str(forgetful)}, "data": data}, "test")

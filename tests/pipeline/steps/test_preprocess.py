@@ -178,12 +178,11 @@ def test_a_conversation_that_was_refused_is_refused_again_not_called_a_duplicate
 def test_a_refused_document_does_not_shift_those_after_it(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     # Turn by turn, the first turn can't be masked: what belongs to its second must not go to the next row.
     from tests import tiny
-    from tests.pipeline.tokenization.samples import FORGETS_THOUGHTS
+    from tests.pipeline.tokenization.samples import NOTHING_BEFORE
 
-    glued = FORGETS_THOUGHTS.replace("message.role + '\n'", "message.role + 's'").replace("assistant\n", "assistants")
-    desk = Desk(workspace, tiny.save_model(tmp_path_factory.mktemp("glued"), template=glued, llama=False))
-    merges = chat_row("Capital?", "ts <think>\nhm\n</think>\n\nParis.", "How many?", "<think>\nso\n</think>\n\nOne.")
-    desk.write([merges, *rows(5)])
+    desk = Desk(workspace, tiny.save_model(tmp_path_factory.mktemp("nothing"), template=NOTHING_BEFORE, llama=False))
+    talk = chat_row("Capital?", "<think>\nhm\n</think>\n\nParis.", "How many?", "<think>\nso\n</think>\n\nOne.")
+    desk.write([{"messages": talk["messages"][1:]}, *rows(5)])
     data = desk.prepare(split={"train": 1, "val": 0, "test": 0})
     assert data.report["rejected_rows"] == 1
     assert trained_text(desk.model, data) == [f"A number, {number}." for number in range(5)]

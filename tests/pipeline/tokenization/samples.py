@@ -10,6 +10,13 @@ FORGETS_THOUGHTS = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+# The same without anything before an answer: where the assistant speaks first there is nothing that it is predicted from.
+NOTHING_BEFORE = (
+    "{% for message in messages %}{% if message.role == 'assistant' and not loop.last %}"
+    "{{ message.content.split('</think>')[-1].lstrip('\n') }}{% elif message.role == 'assistant' %}{{ message.content }}"
+    "{% else %}{{ '<|im_start|>' + message.role + '\n' + message.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+)
+
 
 FRAGMENTS = [
     "</s>", "<s>", "<unk>", "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|user|>\n", "<|assistant|>\n", "assistant\n",

@@ -249,12 +249,38 @@ def test_a_template_without_terminator_is_refused(tmp_path: Path) -> None:
         with_template(tmp_path, template)
 
 
-def test_an_answer_that_merges_with_the_header_is_refused(tmp_path: Path) -> None:
+def test_an_answer_that_merges_with_the_header_is_cut_where_the_prompt_ends(tmp_path: Path) -> None:
     # The header ends in "s" without a separator, and "st" is one token of the vocabulary.
     template = tiny.CHATML.replace("message['role'] + '\n'", "message['role'] + 's'").replace("assistant\n", "assistants")
     tokenizer = with_template(tmp_path, template)
-    with pytest.raises(BadInput, match="merge with the chat template"):
-        tokenizer.encode_conversation([*CHAT[1:2], Message(role="assistant", content="ts is it")])
+    chat = [*CHAT[1:2], Message(role="assistant", content="ts is it"), CHAT[3], Message(role="assistant", content="two")]
+    documents = tokenizer.encode_conversation(chat)
+    assert [said(tokenizer, each) for each in documents] == [["ts is it<|im_end|>"], ["two<|im_end|>"]]
+    for turn, document in zip((1, 3), documents, strict=True):
+        assert document.ids[: document.spans[0][0]] == tokenizer.encode_prompt(chat[:turn])
+
+
+def test_turns_that_a_template_takes_are_trained_whatever_their_order(chatml: ChatTokenizer) -> None:
+    tool = Message(role="tool", content="12 degrees")
+    for messages in (CHAT[2:], [SYSTEM, CHAT[2]], [*CHAT[1:3], SYSTEM, *CHAT[1:3]], [*CHAT[1:3], tool, CHAT[4]]):
+        document = only(chatml.encode_conversation(messages))
+        answers = [message["content"] for message in messages if message["role"] == "assistant"]
+        assert said(chatml, document) == [answer + "<|im_end|>" for answer in answers]
+
+
+@pytest.mark.parametrize(
+    "messages", [CHAT[2:], [*CHAT[1:3], SYSTEM, *CHAT[3:]], [*CHAT[1:3], Message(CHAT[1], role="tool"), CHAT[2]]]
+)
+def test_turns_that_a_template_does_not_take_are_refused_with_its_reason(tmp_path: Path, messages: list[Message]) -> None:
+    alternates = (
+        "{% for m in messages %}{% if m.role == 'system' and loop.first %}{% elif (m.role == 'user') != (loop.index0 % 2 == "
+        "(1 if messages[0].role == 'system' else 0)) %}{{ raise_exception('user and assistant take turns') }}{% endif %}"
+        "{% endfor %}"
+    )
+    tokenizer = with_template(tmp_path, alternates + tiny.CHATML)
+    assert tokenizer.encode_conversation(CHAT)
+    with pytest.raises(BadInput, match="the chat template refuses it: user and assistant take turns"):
+        tokenizer.encode_conversation(messages)
 
 
 def test_a_template_that_drops_the_system_message_is_refused(tmp_path: Path) -> None:
@@ -278,10 +304,7 @@ def test_the_templates_own_refusal_is_the_reason(tmp_path: Path) -> None:
     [
         ([], "no messages"),
         ([SYSTEM], "no assistant turn"),
-        (CHAT[2:], "assistant speaks first"),
-        ([SYSTEM, CHAT[2]], "assistant speaks first"),
-        ([*CHAT[1:3], SYSTEM], "system message stands after the first"),
-        ([Message(role="human", content="Hi"), CHAT[2]], "'human' is not system, user or assistant"),
+        ([Message(role="human", content="Hi"), CHAT[2]], "'human' is not system, developer, user, assistant or tool"),
         ([CHAT[1], Message(role="assistant", content=" \n ")], "message of the assistant is empty"),
         ([Message(role="user", content="\ud800"), CHAT[2]], "half a character"),
     ],

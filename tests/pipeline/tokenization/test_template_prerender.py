@@ -101,10 +101,19 @@ def render(template: str) -> template_prerender.Render:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), **VARIABLES)
 
     def rendered(roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
-        messages = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=True)]
+        messages = plain(roles, contents)
         return str(tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=answer))
 
     return rendered
+
+
+def plain(roles: Sequence[str], contents: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": text} for role, text in zip(roles, contents, strict=True)]
+
+
+def traced(template: str) -> template_prerender.Trace:
+    isolated = IsolatedTemplate(template, VARIABLES)
+    return lambda roles, stand_ins, answer: isolated.trace(plain(roles, stand_ins), stand_ins, answer)
 
 
 def nasty(draw: Random) -> str:
@@ -118,7 +127,7 @@ def nasty(draw: Random) -> str:
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_a_skeleton_filled_is_what_transformers_renders(name: str) -> None:
     theirs, draw, filled = render(FOLLOWED[name]), Random(7), 0
-    skeletons = Skeletons(IsolatedTemplate(FOLLOWED[name], VARIABLES).trace, theirs)
+    skeletons = Skeletons(traced(FOLLOWED[name]), theirs)
     for roles in ROLES * 20:
         for answer in (False, True):
             contents = [nasty(draw) for _ in roles]
@@ -134,7 +143,7 @@ def test_a_skeleton_filled_is_what_transformers_renders(name: str) -> None:
 def test_no_look_at_a_content_goes_unnoticed(look: str) -> None:
     template = "{% for message in messages %}<|{{ message.role }}|>" + look.replace("{0}", "message.content") + "</s>{% endfor %}"
     theirs, draw = render(template), Random(7)
-    skeletons = Skeletons(IsolatedTemplate(template, VARIABLES).trace, theirs)
+    skeletons = Skeletons(traced(template), theirs)
     for roles in ROLES[:3] * 15:
         contents = [draw.choice(["Paris", "é", "x", nasty(draw)]) for _ in roles]
         found = skeletons.find(roles, False)
@@ -149,13 +158,12 @@ def test_a_template_that_writes_the_date_is_found_anew_the_next_day(monkeypatch:
     def theirs(roles: Sequence[str], contents: Sequence[str], answer: bool) -> str:
         return "".join(f"<|{role}|>{today[0]}: {text}</s>" for role, text in zip(roles, contents, strict=True))
 
-    def traced(roles: Sequence[str], stand_ins: Sequence[str], answer: bool) -> dict[str, Any]:
-        messages = [{"role": role, "content": text} for role, text in zip(roles, stand_ins, strict=True)]
-        return template_worker.trace(template, messages, add_generation_prompt=answer, **VARIABLES)
+    def traced_here(roles: Sequence[str], stand_ins: Sequence[str], answer: bool) -> dict[str, Any]:
+        return template_worker.trace(template, plain(roles, stand_ins), list(stand_ins), answer, VARIABLES)
 
     for module in (template_prerender, template_worker):
         monkeypatch.setattr(module, "strftime_now", lambda _pattern: today[0])
-    skeletons = Skeletons(traced, theirs)
+    skeletons = Skeletons(traced_here, theirs)
     first = skeletons.find(("user",), False)
     assert first is not None and first.filled(["Hi"]) == "<|user|>24 Nov: Hi</s>"
     today[0] = "25 Nov"
@@ -165,7 +173,7 @@ def test_a_template_that_writes_the_date_is_found_anew_the_next_day(monkeypatch:
 
 
 def test_a_rendering_that_is_not_transformers_own_is_not_used() -> None:
-    assert Skeletons(IsolatedTemplate(tiny.CHATML, VARIABLES).trace, lambda *_: "something else").find(("user",), False) is None
+    assert Skeletons(traced(tiny.CHATML), lambda *_: "something else").find(("user",), False) is None
 
 
 # ------------------------------------------------------------------------------------------- drafts and documents

@@ -24,7 +24,7 @@ from tests.pipeline.tokenization.test_template_prerender import TEMPLATES
 from tests.processes import environment, python, started
 
 MESSAGES = [{"role": "user", "content": "Which one?"}, {"role": "assistant", "content": "This\none."}]
-ROLES, CONTENTS = zip(*(message.values() for message in MESSAGES), strict=True)
+ONE = {"role": "user", "content": "x"}
 VARIABLES = {"eos_token": "</s>"}
 
 
@@ -34,7 +34,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def render(source: str) -> str:
-    return IsolatedTemplate(source, VARIABLES).render(ROLES, CONTENTS, answer=False)
+    return IsolatedTemplate(source, VARIABLES).render(MESSAGES, answer=False)
 
 
 # A bound that does not hold would take the whole machine: in a process whose memory and time are limited from outside.
@@ -113,16 +113,15 @@ def test_what_is_within_bounds_is_what_transformers_renders(name: str, answer: b
 
     variables = {"eos_token": "</s>", "bos_token": "<s>"}
     messages = [*MESSAGES, *MESSAGES][: 4 - answer]
-    roles, contents = zip(*(message.values() for message in messages), strict=True)
     source = TEMPLATES[name][0]
     given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": answer, **variables}
     try:
         theirs = _compile_jinja_template(source).render(**given)
     except TemplateError as error:
         with pytest.raises(Refused, match=re.escape(str(error))):
-            IsolatedTemplate(source, variables).render(roles, contents, answer)
+            IsolatedTemplate(source, variables).render(messages, answer)
         return
-    assert IsolatedTemplate(source, variables).render(roles, contents, answer) == theirs
+    assert IsolatedTemplate(source, variables).render(messages, answer) == theirs
 
 
 @pytest.mark.parametrize("source", CONSTRUCTS)
@@ -199,10 +198,10 @@ def test_a_template_finds_every_name_that_transformers_gives_it() -> None:
 def test_the_bounds_are_those_of_one_rendering() -> None:
     template = IsolatedTemplate("{% for n in range(messages|length) %}{{ 'x' * 20000000 }}{% endfor %}", {})
     for _ in range(12):  # together more than one may make
-        assert len(template.render(["user"], ["x"], answer=False)) == 20_000_000
+        assert len(template.render([ONE], answer=False)) == 20_000_000
     with pytest.raises(OutOfBounds):
-        template.render(["user"] * 12, ["x"] * 12, answer=False)
-    assert len(template.render(["user"], ["x"], answer=False)) == 20_000_000
+        template.render([ONE] * 12, answer=False)
+    assert len(template.render([ONE], answer=False)) == 20_000_000
 
 
 # ------------------------------------------------------------------------------------------------------ the process
@@ -221,7 +220,7 @@ def test_one_process_runs_all_templates_and_a_new_one_takes_the_place_of_a_dead_
     assert child().pid == pid
     assert child().cwd() == "/", "a disk with a workspace can be unmounted while it runs"
     child().send_signal(signal.SIGKILL)
-    assert (first.render(["user"], ["x"], answer=False), second.render(["user"], ["x"], answer=False)) == ("user", "x")
+    assert (first.render([ONE], answer=False), second.render([ONE], answer=False)) == ("user", "x")
     assert child().pid != pid
 
 
@@ -230,8 +229,8 @@ def test_a_template_that_takes_too_long_takes_nothing_with_it() -> None:
     endless = IsolatedTemplate("{% if messages|length > 1 %}" + HOSTILE["loop"] + "{% endif %}{{ messages[0].content }}", {})
     for _ in range(2):
         with pytest.raises(OutOfBounds, match=r"it is not done after 0\.3 seconds of computing"):
-            endless.render(ROLES, CONTENTS, answer=False)
-        assert endless.render(["user"], ["x"], answer=False) == "x"
+            endless.render(MESSAGES, answer=False)
+        assert endless.render([ONE], answer=False) == "x"
 
 
 def test_an_answer_that_nobody_waited_for_is_not_the_next_ones() -> None:
@@ -243,7 +242,7 @@ def test_an_answer_that_nobody_waited_for_is_not_the_next_ones() -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
         with pytest.raises(KeyboardInterrupt):
-            template.render(ROLES, CONTENTS, answer=False)
+            template.render(MESSAGES, answer=False)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -257,7 +256,7 @@ template = IsolatedTemplate("{{ messages[0].content }}", {})
 of_the_parent = _child._process.pid
 pid = os.fork()
 for n in range(200):
-    assert template.render(["user"], [f"{pid} {n}"], False) == f"{pid} {n}"
+    assert template.render([{"role": "user", "content": f"{pid} {n}"}], False) == f"{pid} {n}"
 assert (_child._process.pid == of_the_parent) == (pid != 0)
 if pid:
     assert os.waitpid(pid, 0)[1] == 0
@@ -276,7 +275,7 @@ template_process.MOST_SECONDS = float(sys.argv[1])
 template = template_process.IsolatedTemplate("{% if messages|length > 1 %}" + HOSTILE["loop"] + "{% endif %}", {})
 print("ready", flush=True)
 print(template_process._child._process.pid, flush=True)
-template.render(["user"] * int(sys.argv[2]), ["x"] * int(sys.argv[2]), False)
+template.render([{"role": "user", "content": "x"}] * int(sys.argv[2]), False)
 sys.stdin.read()
 """
 
