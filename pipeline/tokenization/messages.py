@@ -82,7 +82,7 @@ def check_turns(messages: Sequence[Message]) -> None:
     for message in messages:
         role = message["role"]
         if role not in ROLES:
-            raise BadInput(f"the role {role[:20]!r} is not {', '.join(ROLES[:-1])} or {ROLES[-1]}")
+            raise BadInput(f"the role {role[:20]!r} is not system, developer, user, assistant or tool")
         # A tool may have nothing to say; a call is something said.
         if not message["content"].strip() and role != "tool" and not message.get("tool_calls"):
             raise BadInput(f"a message of the {role} is empty")
