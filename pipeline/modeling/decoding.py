@@ -4,17 +4,18 @@ On the CPU the cache grows with the answers. On a GPU it has its full size from 
 the same memory: recorded once as a CUDA graph and replayed, a step costs what its kernels take and not what Python takes to
 start a thousand of them. Recording takes a few steps' time, so that an answer of a few tokens goes without.
 
-Not covered: models whose layers see only a part of the text (sliding windows), or that were not written for a cache of fixed
-size; their cache grows everywhere.
+Models whose layers see only a part of the text (sliding windows), that carry a state from token to token, or that were not
+written for a cache of fixed size have the cache that their own `generate` would make, and it grows everywhere.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -64,26 +65,45 @@ def decoder(model: Any, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int) 
 
 
 class GrowingDecoder:
-    """With a key-value cache that grows by a token a step.
+    """With the cache that the model's own `generate` would make: of keys, of windows, of states, whatever its layers need.
 
     Args:
         ids, mask: as for `decoder`.
     """
 
     def __init__(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> None:
-        from transformers import DynamicCache
-
         self._model, self._ids, self._mask = model, ids, mask
         self._positions = _positions(mask)  # (prompts, tokens) int64; from the first step on the newest only, (prompts, 1)
-        self._cache = DynamicCache()
+        inner = _inner(model)
+        self._takes = inspect.signature(inner.forward).parameters
+        self._cache_name = "past_key_values" if "past_key_values" in self._takes else "cache_params"
+        self._cache = _growing_cache(inner)
 
     def first(self) -> torch.Tensor:
-        return _logits(self._model, self._ids, self._mask, self._positions, self._cache)
+        return self._logits(self._ids, first=True)
 
     def after(self, chosen: torch.Tensor) -> torch.Tensor:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(chosen), 1)], dim=1)  # (prompts, tokens so far + 1) int64
         self._positions = self._positions[:, -1:] + 1  # (prompts, 1)
-        return _logits(self._model, chosen[:, None], self._mask, self._positions, self._cache)
+        return self._logits(chosen[:, None], first=False)
+
+    def _logits(self, ids: torch.Tensor, *, first: bool) -> torch.Tensor:
+        """Of the last token in each row. The class itself says what it is called with: some take no mask after the prompt."""
+        wanted = {"attention_mask": self._mask, "position_ids": self._positions, **_last_only(self._takes)}
+        settings = {name: value for name, value in wanted.items() if name in self._takes}
+        settings[self._cache_name] = self._cache
+        inputs = _inner(self._model).prepare_inputs_for_generation(ids, use_cache=True, is_first_iteration=first, **settings)
+        output = _called(self._model, inputs)
+        if self._cache is None:
+            self._cache = output[self._cache_name]
+        return _last(output)
+
+
+def _growing_cache(inner: Any) -> Any:
+    """An empty cache for the layers the model has; None where its class makes its own."""
+    from transformers import DynamicCache
+
+    return DynamicCache(config=inner.config.get_text_config(decoder=True)) if inner._supports_default_dynamic_cache() else None
 
 
 class FixedDecoder:
@@ -192,14 +212,59 @@ def _logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.
         ids, positions: (prompts, tokens) int64, of the tokens that the cache does not hold yet.
         mask: as transformers takes it, over the cache's tokens and these: 2-D, or 4-D as the attention takes it.
     """
-    # The head over the last token only: logits of a whole prompt may be larger than all else.
-    last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(_inner(model).forward).parameters else {}
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "past_key_values": cache, "use_cache": True}
+    return _last(_called(model, inputs | _last_only(inspect.signature(_inner(model).forward).parameters)))
+
+
+def _last_only(parameters: Container[str]) -> dict[str, Any]:
+    """The head over the last token only: logits of a whole prompt may be larger than all else."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+
+
+def _called(model: Any, inputs: dict[str, Any]) -> Any:
     with torch.no_grad(), evaluating(model), _not_compiled():
-        output = model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **last_only
-        )
+        return model(**inputs)
+
+
+def _last(output: Any) -> torch.Tensor:
     logits: torch.Tensor = output.logits[:, -1].float()
     return logits
+
+
+# ------------------------------------------------------------------------------------------------- padding
+
+# A short prompt after much padding: what leaks fades along a text.
+_PROOF_TOKENS, _PROOF_PADDING = 2, 10
+# Of the logits' own spread: rounding is far below it, padding that is read far above.
+_SAME = 0.05
+_honours: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def honours_left_padding(model: Any) -> bool:
+    """Whether a prompt padded on the left is answered like the prompt alone, proved once on the model itself.
+
+    Layers that carry a state from token to token have to leave padding out of it, and not all classes do.
+    """
+    inner = _inner(model)
+    if inner not in _honours:
+        _honours[inner] = _is_the_same_padded(model)
+    return _honours[inner]
+
+
+def _is_the_same_padded(model: Any) -> bool:
+    device = next(model.parameters()).device
+    rows = _inner(model).get_input_embeddings().weight.shape[0]
+    ids = (torch.arange(_PROOF_TOKENS + _PROOF_PADDING, device=device)[None] * 7 + 11) % rows  # any tokens; (1, tokens) int64
+    mask = torch.ones_like(ids)
+    mask[:, :_PROOF_PADDING] = 0
+    padded, alone = decoder(model, ids, mask, 2), decoder(model, ids[:, _PROOF_PADDING:], mask[:, _PROOF_PADDING:], 2)
+    if not _close(padded.first(), alone.first()):
+        return False
+    return _close(padded.after(ids[:, 0]), alone.after(ids[:, 0]))
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool((one - other).abs().max() <= _SAME * other.std())
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.modeling.decoding import decoder
+from pipeline.modeling.decoding import decoder, honours_left_padding
 from pipeline.system.out_of_memory import OutOfMemory, in_halves, while_there_is_room
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def generate_batch(
                     ids[row].append(token)
         return ids
 
-    for start in range(0, len(order), _BATCH):
-        batch = order[start : start + _BATCH]
+    most = _BATCH if len({len(prompt) for prompt in prompts}) < 2 or honours_left_padding(model) else 1
+    for start in range(0, len(order), most):
+        batch = order[start : start + most]
         answered = in_halves(batch, ids_of, lambda i: answer_fault(len(prompts[i]), max_new_tokens))
         for i, answer in zip(batch, answered, strict=True):
             answers[i] = tokenizer.decode(answer, keep_special=keep_special)
