@@ -25,7 +25,7 @@ from pipeline.runs.folders import Workspace
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     *_VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
@@ -63,7 +63,7 @@ class BaseModel:
         """Changes with the vocabulary, its settings or the template that the files give, whichever template was chosen."""
         if self.kind == "gguf":
             return fingerprint("gguf tokenizer", read_header(self.path).tokenizer_digest)
-        files = [self.path / name for name in _TOKENIZER_FILES] + sorted((self.path / "chat_templates").glob("*"))
+        files = [self.path / name for name in TOKENIZER_FILES] + sorted((self.path / "chat_templates").glob("*"))
         digests = {file.name: sha256_file(file) for file in files if file.is_file()}
         # Without a class of its own in tokenizer_config.json, the kind of model decides which tokenizer class reads the files.
         return fingerprint("tokenizer", digests, _read_config(self.path).get("model_type"))

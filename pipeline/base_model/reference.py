@@ -48,6 +48,17 @@ def _sharable(path: Path, workspace: Path) -> str:
     return str(path)
 
 
+def seen_from(package: Path, base: BaseModel, workspace: Path) -> str:
+    """The way from a package's folder to the folder of its base model, which says no more than where they lie in the workspace.
+
+    Empty where one of them lies elsewhere.
+    """
+    folder = base.path.parent if base.kind == "gguf" else base.path
+    if not (package.is_relative_to(workspace.resolve()) and folder.is_relative_to(workspace.resolve())):
+        return ""
+    return os.path.relpath(folder, package)
+
+
 def places(path: str, package: Path) -> list[Path]:
     """Where a package's path may lead: from the current folder, or from the workspace that holds `artifacts/<project>`."""
     expanded = os.path.expanduser(path)

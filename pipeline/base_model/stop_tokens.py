@@ -64,13 +64,9 @@ def _ids(named: Any) -> list[int]:
     return [number for number in each if type(number) is int and number >= 0]
 
 
-def with_stop_ids(document: dict[str, Any], stop_ids: Collection[int], first: Collection[int] = ()) -> dict[str, Any]:
-    """A generation config in which all of `stop_ids` end an answer.
-
-    Args:
-        first: of them those that come before the others: some readers take no more than one.
-    """
+def with_stop_ids(document: dict[str, Any], stop_ids: Collection[int]) -> dict[str, Any]:
+    """A config, a model's or its generation's, in which all of `stop_ids` end an answer; those it names stay where they are."""
     named = _ids(document.get("eos_token_id"))
-    ordered = [*sorted(first), *named, *sorted(stop_ids)]
-    ids = list(dict.fromkeys(ordered))
-    return document | {"eos_token_id": ids[0] if len(ids) == 1 else ids} if ids else document
+    missing = sorted(set(stop_ids) - set(named))
+    ids = [*named, *missing]
+    return document | {"eos_token_id": ids[0] if len(ids) == 1 else ids} if missing else document

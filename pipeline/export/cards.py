@@ -5,7 +5,6 @@ Paths, host and user names stay out: a card is there to be published.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ from pipeline.base_model.precision import PRECISIONS
 from pipeline.common.redact import redact
 from pipeline.common.text import gate_needs, gate_value
 from pipeline.config.schema import Config
+from pipeline.export.card_use import MERGED_USE, adapter_use
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
@@ -47,7 +47,7 @@ def model_card(package: Package) -> str:
         _opening(package),
         *_evidence(package),
         "## Use",
-        _use(package),
+        adapter_use(package),
         "## Limits",
         _limits(package.evaluation),
     ]
@@ -88,7 +88,7 @@ def merged_card(package: Package, dtype: str, kept: float, licences: Sequence[st
             "not measured again.",
         ),
         "## Use",
-        _MERGED_USE,
+        MERGED_USE,
         "## Limits",
         _limits(package.evaluation),
     ]
@@ -96,7 +96,13 @@ def merged_card(package: Package, dtype: str, kept: float, licences: Sequence[st
 
 
 def _metadata(package: Package) -> dict[str, Any]:
-    return {"library_name": "peft", **_base_named(package, "adapter"), "pipeline_tag": "text-generation", "tags": _tags(package)}
+    what = {"pipeline_tag": "text-generation", "tags": _tags(package)}
+    return {"library_name": "peft", **_base_named(package, "adapter"), **_licence_named(licence_of(package.base)), **what}
+
+
+def _licence_named(licence: str) -> dict[str, str]:
+    """The base model's licence, where the hub has a name for it."""
+    return {"license": licence.lower()} if licence.lower() in _HUB_LICENCES else {}
 
 
 def _base_named(package: Package, relation: str) -> dict[str, Any]:
@@ -110,10 +116,9 @@ def _tags(package: Package) -> list[str]:
 
 
 def _merged_metadata(package: Package, licence: str) -> dict[str, Any]:
-    named = {"license": licence.lower()} if licence.lower() in _HUB_LICENCES else {}
     tags = [tag for tag in _tags(package) if tag != "peft"]
     what = {"pipeline_tag": "text-generation", "tags": tags}
-    return {"library_name": "transformers", **_base_named(package, "finetune"), **named, **what}
+    return {"library_name": "transformers", **_base_named(package, "finetune"), **_licence_named(licence), **what}
 
 
 def licence_of(base: BaseModel) -> str:
@@ -146,24 +151,6 @@ def _origin(package: Package) -> str:
         f"Trained with Humigence {__version__} ({package.config.train.precision_mode}), packaged on {day} from run "
         f"`{package.trained.run.run_id}`."
     )
-
-
-_MERGED_USE = """With transformers, in this folder:
-
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(".")
-    model = AutoModelForCausalLM.from_pretrained(".")
-
-With vLLM:
-
-    vllm serve .
-
-As a GGUF file, with llama.cpp's own script:
-
-    python convert_hf_to_gguf.py . --outfile model.gguf
-
-`sha256sum -c checksums.sha256`, one folder up, verifies the files."""
 
 
 def _opening(package: Package) -> str:
@@ -240,27 +227,6 @@ def _settings(config: Config) -> Iterable[tuple[str, str]]:
 def _planned(plan: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if plan:
         yield "micro-batch × accumulation", f"{plan['micro_batch']} × {plan['accumulation']} rows"
-
-
-def _use(package: Package) -> str:
-    loaded = json.dumps(package.reference.repo or package.base.name)
-    gguf = f", gguf_file={json.dumps(package.base.path.name)}" if package.base.kind == "gguf" else ""
-    if gguf:
-        loaded = '"folder of the GGUF file"'
-    return f"""With Humigence, in the folder that holds `artifacts/`:
-
-    humigence infer --prompt "…"
-
-With peft alone, in this folder (the tokenizer and its chat template lie here too):
-
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(".")
-    base = AutoModelForCausalLM.from_pretrained({loaded}{gguf})
-    model = PeftModel.from_pretrained(base, ".")
-
-`sha256sum -c checksums.sha256` verifies the files."""
 
 
 def _limits(evaluation: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.base_model import locate, same_base
 from pipeline.base_model.locate import BaseModel
-from pipeline.base_model.reference import Reference, reference_of
+from pipeline.base_model.reference import Reference, reference_of, seen_from
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint, read_json
 from pipeline.config.affects import settings_of
@@ -36,6 +36,7 @@ class Package:
 
     Attributes:
         reference: how the package names the base model.
+        base_from_here: the way from the package's folder to the base model's, where both lie in the workspace; else empty.
         evaluation: `eval_report.json`.
         data: the run's report of preprocess; None where it has none.
         plan: `plan.json` as a dict; empty where the run has none.
@@ -54,6 +55,7 @@ class Package:
     fingerprint: str
     made_with: dict[str, Any] = field(default_factory=dict)
     formats: tuple[ExportFormat, ...] = ("peft_adapter",)
+    base_from_here: str = ""
 
     def only(self, *formats: ExportFormat) -> Package:
         """The same in these formats."""
@@ -128,6 +130,7 @@ def find_package(ctx: StepContext) -> Package | None:
         fingerprint=fingerprint(*sources),
         made_with=made_with,
         formats=ctx.config.export.formats,
+        base_from_here=seen_from(folder_of(ctx), base, ctx.workspace.root),
     )
 
 

@@ -62,7 +62,7 @@ def carry_over(old: Path, new: Path) -> list[str]:
     """Take what is not ours from the package at `old` into the one at `new`, after that is written and summed.
 
     Returns:
-        Names, as they are in `new`, of files of ours that had been edited.
+        Names, as they are in `new`, of files that are edited ones of ours, or had the name of one.
     """
     ours = read_checksums(old)
     edited = []
@@ -77,7 +77,7 @@ def carry_over(old: Path, new: Path) -> list[str]:
         target = _free_name(new / name)
         target.parent.mkdir(parents=True, exist_ok=True)
         link(path, target)
-        if name in ours:
+        if name in ours or target != new / name:
             edited.append(str(target.relative_to(new)))
     return edited
 

@@ -115,7 +115,8 @@ def _write(ctx: StepContext, folder: Path, package: Package, added: Format | Non
         write_package(new, package, progress.advance, folder, reused)
         edited = carry_over(folder, new) if folder.exists() else []
     for name in edited:
-        ctx.emit(Note(f"{_shown(ctx, folder)}: a file of the older package had been edited; it is kept as {name}", "warning"))
+        why = "a file that was edited or added has the name of one of the package's"
+        ctx.emit(Note(f"{_shown(ctx, folder)}: {why}; it is saved as {name}", "warning"))
 
 
 def _summary(ctx: StepContext, folder: Path, manifest: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from pipeline.tokenization.label_prerender import Outline, outline
 from pipeline.tokenization.label_spans import Document, Draft, Encoded, Endings, Tokenized, drafts, labelled
 from pipeline.tokenization.messages import Conversation, Message, Said, as_conversation
 from pipeline.tokenization.prepared_messages import prepared
+from pipeline.tokenization.same_tokens import same_tokens
 from pipeline.tokenization.shown import all_there, answer_of, left_out, not_shown, without_switches
 from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 from pipeline.tokenization.template_form import TemplateForm, hidden
@@ -173,6 +174,15 @@ class ChatTokenizer:
         """Text of `ids`, control tokens left out unless asked for."""
         text = self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special, clean_up_tokenization_spaces=False)
         return str(text)
+
+    @property
+    def chat_template(self) -> str:
+        """The template in force, as Jinja."""
+        return str(self._tokenizer.get_chat_template())
+
+    def reads_as(self, vocabulary: Path) -> bool:
+        """Whether a `tokenizer.json` makes the tokens that this tokenizer makes: its class may have built another from it."""
+        return same_tokens(self._tokenizer.backend_tokenizer, vocabulary)
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer as it was loaded, with its chat template, so that `AutoTokenizer` reads it."""

@@ -7,7 +7,6 @@ and add the adapter once more.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,23 @@ from typing import Any
 from pipeline.base_model import untrusted_files
 from pipeline.base_model.locate import INDEX, BaseModel
 from pipeline.base_model.shape import checked_shape
+from pipeline.base_model.stop_tokens import with_stop_ids
 from pipeline.common.errors import BadInput
 from pipeline.common.files import fingerprint, read_json, write_json
-from pipeline.export import cards
+from pipeline.export import cards, portable
 from pipeline.export.formats.format import Format, Reuse, Watch, Written
+from pipeline.export.generation_config import write_generation_config
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Tally, merge_files
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
+from pipeline.export.tokenizer_files import write_tokenizer
 from pipeline.planning.export_formats import merged_weight_bytes
 from pipeline.runs.folders import MERGED
 
 # Raise it when the same adapter and base would be merged into other weights.
 _VERSION = 1
-_CONFIG, _GENERATION = "config.json", "generation_config.json"
+_CONFIG = "config.json"
 _SENTENCEPIECE = "tokenizer.model"
 _LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 _MOST_LICENCE_BYTES = 1 << 20
@@ -82,6 +84,12 @@ def _is_taken_over(name: str) -> bool:
     return within == MERGED and "/" not in file and (file.endswith(".safetensors") or file in (INDEX, _CONFIG))
 
 
+def _model_config(document: dict[str, Any]) -> dict[str, Any]:
+    """Without paths of this machine, and code that a repository wants run: what is merged is a model of transformers' own."""
+    kept = {key: value for key, value in document.items() if not key.startswith("_") and key != "auto_map"}
+    return portable.model_config(kept)
+
+
 def write(folder: Path, package: Package, watch: Watch) -> Written:
     """Fill `merged/` below `folder`.
 
@@ -94,9 +102,9 @@ def write(folder: Path, package: Package, watch: Watch) -> Written:
     """
     into = folder / MERGED
     into.mkdir()
-    tally = _merge(package, into, watch)
+    tally, config = _merge(package, into, watch)
     merged = Merged(merged_fingerprint(package), tally.dtype, tally.kept)
-    _write_beside_weights(into, package, merged)
+    _write_beside_weights(into, package, merged, config)
     return Written(merged.to_json(), {f"{MERGED}/{name}": digest for name, digest in tally.digests.items()})
 
 
@@ -105,13 +113,14 @@ def take(folder: Path, package: Package, old: Path) -> Written:
     (folder / MERGED).mkdir()
     merged = Merged.from_json(read_json(old / MANIFEST)["merged"])
     digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name)}
+    digests.pop(f"{MERGED}/{_CONFIG}", None)  # written anew: an older version of ours wrote it for fewer readers
     for name in digests:
         link(old / name, folder / name)
-    _write_beside_weights(folder / MERGED, package, merged)
+    _write_beside_weights(folder / MERGED, package, merged, read_json(old / MERGED / _CONFIG))
     return Written(merged.to_json(), digests)
 
 
-def _merge(package: Package, into: Path, watch: Watch) -> Tally:
+def _merge(package: Package, into: Path, watch: Watch) -> tuple[Tally, dict[str, Any]]:
     base, adapter = package.base, Adapter(package.trained.checkpoint)
     checked_shape(base)
     if base.kind == "gguf":
@@ -125,41 +134,22 @@ def _merge(package: Package, into: Path, watch: Watch) -> Tally:
         tally = merge_files(base.weight_files(), adapter, into, watch)
         if (base.path / INDEX).is_file() and len(tally.digests) > 1:
             shutil.copyfile(base.path / INDEX, into / INDEX)
-    # Paths of this machine, and code that a repository wants run: what is merged is a model of transformers' own.
-    config = {key: value for key, value in config.items() if not key.startswith("_") and key != "auto_map"}
-    write_json(into / _CONFIG, config)
-    return tally
+    return tally, config
 
 
-def _write_beside_weights(into: Path, package: Package, merged: Merged) -> None:
-    """The tokenizer with the chat template that trained, what ends an answer, what comes with the base model, the card."""
+def _write_beside_weights(into: Path, package: Package, merged: Merged, config: dict[str, Any]) -> None:
+    """Its config, the tokenizer with the chat template that trained, what ends an answer, what comes with the base, the card."""
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     tokenizer, base = ChatTokenizer.load(package.base), package.base
-    tokenizer.save(into)
-    write_json(into / _GENERATION, _generation(base.path, read_json(into / _CONFIG), tokenizer.stop_ids))
+    write_tokenizer(into, base, tokenizer)
+    write_generation_config(into, base, config, tokenizer.stop_ids)
+    write_json(into / _CONFIG, with_stop_ids(_model_config(config), tokenizer.stop_ids))
     for path in files_along(base):
         if not (into / path.name).exists():
             shutil.copyfile(path, into / path.name)
     licences = [path.name for path in licence_files(base)]
     cards.write_card(into / "README.md", cards.merged_card(package, merged.dtype, merged.kept, licences))
-
-
-def _generation(base: Path, config: dict[str, Any], stop_ids: Collection[int]) -> dict[str, Any]:
-    """The base's `generation_config.json`, in which answers end as they did in training.
-
-    A base model, or one that is given a chat template by name, often names only the token that ends a text.
-    """
-    own = base / _GENERATION
-    if own.is_file():
-        document = read_json(own)
-    else:
-        document = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
-    named = document.get("eos_token_id")
-    ends = named if isinstance(named, list) else [] if named is None else [named]
-    if missing := sorted(set(stop_ids) - set(ends)):
-        document["eos_token_id"] = [*ends, *missing]
-    return {key: value for key, value in document.items() if not key.startswith("_from")}
 
 
 def files_along(base: BaseModel) -> list[Path]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.common.files import read_json, write_json
+from pipeline.export import portable
 from pipeline.export.formats.format import Format, Watch, Written
 from pipeline.export.package import Package
 from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -21,7 +22,7 @@ def write(folder: Path, package: Package, watch: Watch) -> Written:
         "revision": package.reference.revision,
         "inference_mode": True,
     }
-    write_json(folder / ADAPTER_CONFIG, config)
+    write_json(folder / ADAPTER_CONFIG, portable.adapter_config(config))
     return Written()
 
 

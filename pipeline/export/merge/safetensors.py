@@ -97,7 +97,13 @@ def _weight_of(layer: str, names: Collection[str]) -> str | None:
     if wanted in names:
         return wanted
     near = [name for name in names if name.endswith("." + wanted) or wanted.endswith("." + name)]
+    near = near or [name for name in names if _inside(name) == _inside(wanted)]
     return near[0] if len(near) == 1 else None
+
+
+def _inside(name: str) -> str:
+    """A weight's name without the modules that are called "model": multimodal models are published with them elsewhere."""
+    return ".".join(part for part in name.split(".") if part != "model")
 
 
 def merged_pieces(

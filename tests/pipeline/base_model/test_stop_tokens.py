@@ -60,9 +60,10 @@ def test_a_gguf_file_names_the_end_of_a_text_of_a_turn_and_of_a_call(tmp_path: P
     assert named_stop_ids(base_model_at(tmp_path / "m.gguf")) == {5, 6, 7}
 
 
-def test_the_first_of_the_list_is_what_was_trained() -> None:
-    assert with_stop_ids({"eos_token_id": 1, "top_p": 0.9}, {1, 4}, first={4}) == {"eos_token_id": [4, 1], "top_p": 0.9}
-    assert with_stop_ids({}, {4}, first={4}) == {"eos_token_id": 4}
+def test_what_is_missing_is_added_and_nothing_else_is_changed() -> None:
+    assert with_stop_ids({"eos_token_id": 5, "top_p": 0.9}, {1, 5}) == {"eos_token_id": [5, 1], "top_p": 0.9}
+    assert with_stop_ids({"eos_token_id": [5]}, {5}) == {"eos_token_id": [5]}
+    assert with_stop_ids({}, {4}) == {"eos_token_id": 4}
     assert with_stop_ids({}, set()) == {}
 
 

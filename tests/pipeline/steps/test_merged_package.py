@@ -124,7 +124,7 @@ def test_answers_end_where_they_ended_in_training(both: StepContext, package: Pa
     write_json(base / "generation_config.json", document)
     pack.run(both)
     found = read_json(package / "merged" / "generation_config.json")
-    stop = sorted(ChatTokenizer.load(require_base_model(both.config, both.workspace)).stop_ids)
+    stop = sorted(ChatTokenizer.load(require_base_model(both.config, both.workspace)).terminator_ids)
     assert found["eos_token_id"] == [0, *stop] and found["temperature"] == 0.6
     (base / "generation_config.json").unlink()
     shutil.rmtree(package)

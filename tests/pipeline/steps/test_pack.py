@@ -26,6 +26,7 @@ from pipeline.steps import gates, pack
 from pipeline.system.gpu import cpu_device
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
+from tests.pipeline.export.card_code import code_of
 from tests.waiting import PATIENCE_S
 
 
@@ -135,6 +136,56 @@ def test_the_cards_front_matter_is_valid_for_the_hub(package: Path) -> None:
     assert card.data.base_model == "base"
     assert "lora" in card.data.tags
     assert DatasetCard((package / "dataset_card.md").read_text()).data.task_categories == ["text-generation"]
+
+
+def test_the_card_is_also_what_the_hub_shows(package: Path) -> None:
+    assert (package / "README.md").read_bytes() == (package / "model_card.md").read_bytes()
+
+
+def test_a_persons_own_readme_is_saved_and_named(ctx: StepContext, package: Path) -> None:
+    """An older version of ours wrote no README.md: one that lies there is a person's."""
+    (package / "README.md").write_text("my words")
+    listed = (package / "checksums.sha256").read_text().splitlines(keepends=True)
+    (package / "checksums.sha256").write_text("".join(line for line in listed if "README" not in line))
+    events: list[Any] = []
+    pack.run(StepContext(ctx.config.model_copy(update={"seed": 7}), ctx.workspace, ctx.run, events.append))
+    assert (package / "README.md.bak").read_text() == "my words"
+    assert any("README.md.bak" in event.text for event in events if isinstance(event, Note))
+
+
+def test_the_package_says_what_ends_an_answer_and_asks_no_peft_for_what_it_does_not_have(ctx: StepContext, package: Path) -> None:
+    stop_ids = ChatTokenizer.load(require_base_model(ctx.config, ctx.workspace)).stop_ids
+    named = read_json(package / "generation_config.json")["eos_token_id"]
+    assert {*(named if isinstance(named, list) else [named])} == stop_ids
+    config = read_json(package / "adapter_config.json")
+    assert None not in config.values() and not {"peft_version", "qalora_group_size", "lora_bias"} & config.keys()
+
+
+@pytest.mark.parametrize("place", ["in the workspace", "elsewhere"])
+def test_the_cards_own_lines_run_as_they_stand(
+    ctx: StepContext,
+    package: Path,
+    workspace: Path,
+    tmp_path_factory: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    place: str,
+) -> None:
+    if place == "elsewhere":
+        base = tmp_path_factory.mktemp("elsewhere") / "base"
+        (workspace / "base").rename(base)
+        section = ctx.config.model.model_copy(update={"local_path": str(base)})
+        pack.run(StepContext(ctx.config.model_copy(update={"model": section}), ctx.workspace, ctx.run))
+    monkeypatch.chdir(package)
+    lines = code_of(package / "README.md")
+    assert "PeftModel.from_pretrained" in lines and str(workspace) not in lines
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    assert capsys.readouterr().out.strip("\n") == found["tokenizer"].decode(
+        found["answer"][0, found["ids"].shape[1] :], skip_special_tokens=True
+    ).strip("\n")
+    named = found["model"].generation_config.eos_token_id
+    assert named == read_json(package / "generation_config.json")["eos_token_id"]
 
 
 def test_the_reasons_of_rejected_rows_stand_in_the_dataset_card(ctx: StepContext, workspace: Path) -> None:

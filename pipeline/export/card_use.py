@@ -1,0 +1,82 @@
+"""The "Use" sections of the cards: lines of code that run as they stand, in the folder the card lies in.
+
+With transformers 4 and 5, and any peft from 0.11: names that later ones merely prefer are not used.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pipeline.export.package import Package
+
+_ASK = """\
+    messages = [{"role": "user", "content": "What can you do?"}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    ids, mask = prompt["input_ids"].to(model.device), prompt["attention_mask"].to(model.device)
+    answer = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=200)
+    print(tokenizer.decode(answer[0, ids.shape[1]:], skip_special_tokens=True))"""
+
+MERGED_USE = f"""With transformers, in this folder:
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(".")
+    model = AutoModelForCausalLM.from_pretrained(".")
+
+{_ASK}
+
+With vLLM:
+
+    vllm serve .
+
+As a GGUF file, with llama.cpp's own script:
+
+    python convert_hf_to_gguf.py . --outfile model.gguf
+
+`sha256sum -c checksums.sha256`, one folder up, verifies the files."""
+
+
+def adapter_use(package: Package) -> str:
+    """How the adapter is asked something, with Humigence and with peft alone."""
+    return f"""With Humigence, in the folder that holds `artifacts/`:
+
+    humigence infer --prompt "…"
+
+With peft alone, in this folder (the tokenizer, its chat template and what ends an answer lie here too):
+
+{_load_base(package)}
+    model = PeftModel.from_pretrained(base, ".")
+    model.generation_config = GenerationConfig.from_pretrained(".")
+
+{_ASK}
+
+`sha256sum -c checksums.sha256` verifies the files."""
+
+
+def _load_base(package: Package) -> str:
+    named, more = _named(package), []
+    if package.base.kind == "gguf":
+        more.append(f"gguf_file={json.dumps(package.base.path.name)}")
+    elif package.reference.revision:
+        more.append(f"revision={json.dumps(package.reference.revision)}")
+    imports = ["from peft import PeftConfig, PeftModel" if "PeftConfig" in named else "from peft import PeftModel"]
+    if "os." in named:
+        imports = ["import os", "", *imports]
+    lines = [
+        *imports,
+        "from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained(".")',
+        f"base = AutoModelForCausalLM.from_pretrained({', '.join([named, *more])})",
+    ]
+    return "\n".join(f"    {line}" if line else "" for line in lines)
+
+
+def _named(package: Package) -> str:
+    """The base model, as Python names it: its repository, the way to it from this folder, or what the adapter's config says."""
+    if package.reference.repo:
+        return json.dumps(package.reference.repo)
+    if package.base_from_here:
+        return json.dumps(package.base_from_here)
+    path = 'os.path.expanduser(PeftConfig.from_pretrained(".").base_model_name_or_path)'
+    return f"os.path.dirname({path})" if package.base.kind == "gguf" else path
