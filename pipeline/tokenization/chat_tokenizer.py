@@ -145,8 +145,7 @@ class ChatTokenizer:
         found = drafts(self._special, whole, openings, ends, answers, self._endings)
         if conversation.is_plain:
             return found
-        documents = [self._special.found_in(found[0].text)] * len(turns) if len(found) < len(turns) else ends
-        missing = not_shown(conversation, self._form, list(zip([messages[turn] for turn in turns], documents, strict=True)))
+        missing = not_shown(conversation, self._form, [draft.text for draft in found])
         return [replace(draft, not_shown=missing) for draft in found]
 
     def encode(self, some: Sequence[Draft]) -> list[Tokenized]:
@@ -215,8 +214,8 @@ class ChatTokenizer:
         return prepared(conversation, self._splits_thoughts)
 
     def _splits_thoughts(self) -> bool:
-        """Whether a thought in an answer is to be taken out: the template drops it, or takes it under its name only."""
-        return self._form.drops_thoughts if not self._form.thought_key else not self._form.takes_thoughts_inline
+        """Whether a thought in an answer is to be taken out: the template has another place for it, or drops it."""
+        return bool(self._form.thought_key) or self._form.drops_thoughts
 
     def _render_all(self, conversation: Conversation, wanted: Sequence[tuple[int, bool]]) -> list[Marked]:
         """Renderings of beginnings of the conversation: how many messages, and whether an answer follows."""
@@ -321,7 +320,12 @@ class ChatTokenizer:
         marked = self._special.encode(self._special.mark(text).text)
         if marked != self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids:
             raise BadInput(f"{self.name}: its special tokens can't be told from text", "choose another base model")
-        return {encoded[0].ids[end - 1] for _begin, end in encoded[0].spans}
+        ends = {encoded[0].ids[end - 1] for _begin, end in encoded[0].spans}
+        if self._endings.stops:
+            known = self._endings.stops | self._special.tokens_of({*ends, self._tokenizer.eos_token_id})
+            self._endings = replace(self._endings, stops=known)
+            self._outline.cache_clear()
+        return ends
 
 
 def _fitting(tokenizer: Any) -> Templates:

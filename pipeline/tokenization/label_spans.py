@@ -26,11 +26,13 @@ class Answer:
     Attributes:
         pieces: what has to stand in the rendering for the turn to be that answer: of each the ways in which it may be written.
         thought: what was thought before; put where the template opens a thought that it leaves out of what it renders.
+        calls: whether it calls tools: then its turn ends where its rendering does, whatever the form of a call is.
         weight: in the loss; 0 is seen and not trained.
     """
 
     pieces: tuple[tuple[str, ...], ...]
     thought: str = ""
+    calls: bool = False
     weight: float = 1.0
 
 
@@ -194,6 +196,8 @@ def answered(special: SpecialTokens, opening: Marked, end: Marked, answer: Answe
             if endings.close_thought and opened["name"] == "think":
                 close = ("\n" if "\n" in space else "") + special.marked_name("</think>")
                 return special.found_in(f"{opening.text}{answer.thought}{close}\n\n{rest}")
+    if answer.thought:
+        raise BadInput("the chat template leaves no room for a thought where an answer begins (data.thinking on)")
     raise BadInput("the chat template rewrites a turn once it is answered")
 
 
@@ -207,7 +211,14 @@ def _turn(special: SpecialTokens, opening: Marked, end: Marked, answer: Answer, 
     if last == len(stretches) - 1:
         raise BadInput("the chat template ends the assistant's turn with no special token, so nothing teaches it to stop")
     header = opening.text[opening.starts[-1] :] if opening.starts else opening.text
-    terminator = first + _end_of_turn(special, end, first, stretches, last, endings)
+    if answer.calls:
+        terminator = len(end.starts) - 1
+        if stretches[-1].strip() or (endings.stops and special.name_at(end.text, end.starts[-1]) not in endings.stops):
+            raise BadInput(
+                "the chat template ends a tool call with no token that the model stops at, so nothing teaches it to stop"
+            )
+    else:
+        terminator = first + _end_of_turn(special, end, first, stretches, last, endings)
     is_last_said = not any(stretch.strip() for stretch in stretches[last + 1 :])
     return Turn(header, first - 1, terminator, is_last_said, answer.weight)
 

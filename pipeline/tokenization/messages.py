@@ -51,7 +51,8 @@ class Conversation:
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing but roles and texts."""
-        return not self.tools and not self.arguments and all(len(message) == 2 for message in self.messages)
+        plain = all(len(message) == 2 and (message["role"] != "tool" or message["content"].strip()) for message in self.messages)
+        return plain and not self.tools and not self.arguments
 
     def as_row(self) -> dict[str, Any]:
         """As a row of a data file says it: the keys that TRL's data sets have."""

@@ -27,7 +27,7 @@ def answer_of(message: Message, form: TemplateForm) -> Answer:
         calls = ()
     for call in calls:
         pieces += [(text, _as_json(text)) for text in _texts(call["function"])]
-    return Answer(tuple(pieces), message.get("reasoning_content", ""), message.get("weight", 1.0))
+    return Answer(tuple(pieces), message.get("reasoning_content", ""), bool(calls), message.get("weight", 1.0))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -75,11 +75,11 @@ def without_switches(content: str) -> str:
     return _SWITCHES.sub("", content)
 
 
-def not_shown(conversation: Conversation, form: TemplateForm, ends: Sequence[tuple[Message, Marked]]) -> tuple[str, ...]:
+def not_shown(conversation: Conversation, form: TemplateForm, documents: Sequence[str]) -> tuple[str, ...]:
     """Names of what the conversation says besides its texts and the template does not show.
 
     Args:
-        ends: each assistant's message with the document that it ends.
+        documents: all that are trained of it, rendered.
     """
     names = set()
     if conversation.tools and not form.shows_tools:
@@ -93,8 +93,8 @@ def not_shown(conversation: Conversation, form: TemplateForm, ends: Sequence[tup
                 names.add(f"{key} of the {message['role']}")
     if not form.shows_calls and any(message.get("tool_calls") for message in conversation.messages):
         names.add("tool_calls")
-    for message, rendered in ends:
-        thought = message.get("reasoning_content", "")
-        if thought and not is_said_in(rendered.text, thought):
+    for message in conversation.messages:
+        thought = message.get("reasoning_content", "") if message.get("weight", 1) else ""
+        if thought and not any(is_said_in(text, thought) for text in documents):
             names.add("reasoning_content")
     return tuple(sorted(names))

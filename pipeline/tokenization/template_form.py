@@ -88,14 +88,6 @@ class TemplateForm:
         return ""
 
     @cached_property
-    def takes_thoughts_inline(self) -> bool:
-        """Whether it does with a thought in an answer what it does with one under its name."""
-        thought = f"<think>\n{_THOUGHT}\n{THOUGHT_ENDS}\n\n{_ANSWER}"
-        inline = self._ask([self._question, {"role": "assistant", "content": self._content(thought)}])
-        apart = {"role": "assistant", "content": self._content(_ANSWER), self.thought_key: _THOUGHT}
-        return inline is not None and inline == self._ask([self._question, apart])
-
-    @cached_property
     def drops_thoughts(self) -> bool:
         """Whether it leaves out of an answer what stands before the end of a thought."""
         answered = {"role": "assistant", "content": self._content(f"{_THOUGHT}{THOUGHT_ENDS}{_ANSWER}")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from jinja2 import nodes
 from jinja2.ext import Extension
@@ -32,6 +32,7 @@ class TracingEnvironment(ChatEnvironment):
         super().__init__(_Inline)
         for name in self.filters.keys() - _KNOWN_FILTERS:
             self.filters[name] = _unknown
+        self.filters["length"] = self.filters["count"] = _length
         self.tests["in"] = _contains
         self.concat = _concat  # type: ignore[method-assign]
 
@@ -102,6 +103,33 @@ def _contains(item: Any, container: Any) -> bool:
     if isinstance(item, Traced) and isinstance(container, str) and not isinstance(container, Traced):
         raise ContentDependent
     return item in container
+
+
+class _SomeLength:
+    """Of a text with a content in it, which is never empty: more than nothing, and nothing else is known of it."""
+
+    def __gt__(self, other: object) -> bool:
+        if type(other) is not int or other > 0:
+            raise ContentDependent
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return not self > other
+
+    def __ne__(self, other: object) -> bool:
+        return self > other
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _refused(self, *_: object) -> NoReturn:
+        raise ContentDependent
+
+    __hash__ = __str__ = __repr__ = __format__ = __lt__ = __le__ = __ge__ = _refused  # type: ignore[assignment]
+
+
+def _length(value: Any) -> Any:
+    return _SomeLength() if isinstance(value, Traced) and str.__len__(value) else len(value)
 
 
 def _unknown(*_: Any, **__: Any) -> Any:

@@ -77,6 +77,8 @@ TROUBLES = (
             "the chat template leaves out a message of the …",
             "the chat template rewrites a turn once it is answered",
             "the chat template changes what the assistant says",
+            "the chat template leaves no room for a thought where an answer begins (data.thinking on)",
+            "the chat template ends a tool call with no token that the model stops at, so nothing teaches it to stop",
             "the chat template has no place for a tool call, and the assistant says nothing else",
             "nothing stands before an answer, so there is nothing that it is predicted from",
             "the first characters of an answer merge with the chat template's words before it",
