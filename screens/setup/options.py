@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.base_model import catalogue
 from pipeline.base_model.catalogue import CuratedModel
 from pipeline.base_model.precision import PRECISIONS, why_not
 from pipeline.base_model.shape import ModelShape
-from pipeline.common.text import safe, size
+from pipeline.common.text import counted, parameters, safe, size
 from pipeline.config.choice import Choice
 from pipeline.config.schema import Config, ExportFormat, PrecisionMode
-from pipeline.planning.availability import availability
+from pipeline.planning.availability import availability, by_size
 from pipeline.planning.export_formats import FORMAT_CHOICES
 from pipeline.planning.micro_batch import memory_of
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey, allowed, survey, torch_cuda_build
@@ -91,26 +90,30 @@ def _several(count: int) -> Option:
 
 
 def model_options(device: Device | None) -> list[Option]:
-    """The curated models, and a last one for anything else."""
-    options = [_model_option(model, device) for model in catalogue.MODELS]
+    """The curated models, those that fit first and small before large, and a last one for anything else."""
+    options = [_model_option(model, device) for model in by_size(device)]
     about = "Any chat model of the Hugging Face hub (owner/name), a folder with safetensors, or a .gguf file."
-    return [*options, Option(OTHER_MODEL, "another", "hub name, folder or .gguf file", about=about)]
+    return [*options, Option(OTHER_MODEL, "another", "hub name, folder or .gguf file", about=about, always=True)]
 
 
 def _model_option(model: CuratedModel, device: Device | None) -> Option:
     reason = availability(model, device) or ""
-    here = "here" if model.downloaded else "not here yet"
-    licence = model.licence if len(model.licence) < 12 else model.licence.removesuffix(" Community License")
-    detail = f"{model.download_bytes / GIB:.1f} GiB · {licence} · {here}"
-    name = model.repo.rpartition("/")[2]
-    about = f"{name}: {model.what}. {reason}".strip()
-    return Option(model.repo, name.removesuffix("-v1.0"), detail, _short(reason), about)
+    here = model.downloaded
+    room = "here".rjust(7) if here else f"{model.download_bytes / GIB:.1f} GiB".rjust(7)
+    detail = f"{parameters(model.parameters)}  {room}  {_licence(model)}{', gated' if model.gated and not here else ''}"
+    gate = f" Its licence ({model.licence}) is at {model.page}." if model.gated and not reason else ""
+    about = f"{model.name}: {model.what}; {counted(model.context)} tokens.{gate} {reason}".strip()
+    short = f"{_licence(model)}, gated: hf auth login" if reason.startswith("gated") else _short(reason)
+    return Option(model.repo, model.name.removesuffix("-v1.0"), detail, short, about)
+
+
+def _licence(model: CuratedModel) -> str:
+    """As short as a column wants it."""
+    return model.licence.removesuffix(" Community License").replace(" Open License", "")
 
 
 def _short(reason: str) -> str:
     """A reason for one line; the whole of it is shown where the cursor is."""
-    if reason.startswith("gated"):
-        return "gated: set HF_TOKEN"
     for place in (" free on ", " free at "):
         head, found, _ = reason.partition(place)
         if found:

@@ -14,6 +14,9 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from pipeline.base_model.catalogue import curated_model
+from pipeline.base_model.hub_cache import is_offline
+from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
 from pipeline.dataset.readers import registry as readers
@@ -103,11 +106,15 @@ class ModelQuestion(QuestionRow):
 
     number, title = 2, "Model"
 
+    class AccessAsked(Message):
+        """The hub said whether it lets a gated model be downloaded."""
+
     def __init__(self, options: Sequence[Option], root: Path) -> None:
         super().__init__(["model.repo", "model.local_path"], id="question-model")
         self._root = root
         self._other = False
-        self.choices = Choices(options, None)
+        self._refused: dict[str, str] = {}  # repository -> why the hub does not give it
+        self.choices = Choices(options, None, filterable=True)
         self.picker = PathPicker("", root, MODEL_FILES, placeholder="owner/name, a folder, or a .gguf file")
 
     def answers(self) -> Iterable[Widget]:
@@ -142,6 +149,20 @@ class ModelQuestion(QuestionRow):
             self._enter_text(self.picker.value)
         else:
             self.post_message(self.Entered(self, {"model.repo": event.value, "model.local_path": ""}))
+            self._ask_for_access(event.value)
+
+    def _ask_for_access(self, repo: str) -> None:
+        """Of a gated model that was chosen and is not here, in a thread: nothing waits for the answer."""
+
+        def work() -> None:
+            self._refused[repo] = access_problem(repo)
+            self.post_message(self.AccessAsked())
+
+        self.run_worker(work, thread=True, group="access", exclusive=True)
+
+    def objection(self, draft: ConfigDraft) -> str:
+        """Why the hub does not give the model that is chosen, as far as it was asked; empty where it does."""
+        return "" if draft.entries["model.local_path"] else self._refused.get(draft.entries["model.repo"], "")
 
     @on(PathPicker.Changed)
     def _typed(self, event: PathPicker.Changed) -> None:
@@ -155,6 +176,22 @@ class ModelQuestion(QuestionRow):
     def _enter_text(self, text: str) -> None:
         entries = {"model.local_path": text} if is_path(text, self._root) else {"model.local_path": "", "model.repo": text}
         self.post_message(self.Entered(self, entries))
+
+
+def access_problem(repo: str) -> str:
+    """Why the hub does not let a gated model be downloaded; empty where it does, need not be asked, or does not answer."""
+    model = curated_model(repo)
+    if model is None or not model.gated or is_offline() or model.downloaded:
+        return ""
+    from pipeline.hub.access import require_access
+
+    try:
+        require_access(repo)
+    except BadInput as error:
+        return f"{error.message.removeprefix('model.repo: ')}: {error.hint}"
+    except EnvironmentFault:
+        return ""  # the download asks again
+    return ""
 
 
 def is_path(text: str, root: Path) -> bool:

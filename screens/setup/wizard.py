@@ -279,6 +279,10 @@ class WizardScreen(Page):
         self._offer()
         self._object_to_template()
 
+    @on(ModelQuestion.AccessAsked)
+    def _access_asked(self) -> None:
+        self._object_to_files()
+
     @on(DataQuestion.Looked)
     def _looked_at_data(self, event: DataQuestion.Looked) -> None:
         found = event.found
@@ -291,7 +295,8 @@ class WizardScreen(Page):
         self.form.object("data.raw_path", self.data.objection(self.draft))
         entries = self.draft.entries
         missing = self.model.choices.value == "other" and not (entries["model.local_path"] or entries["model.repo"])
-        self.form.object("model.repo", "say which: owner/name on the hub, a folder, or a .gguf file" if missing else "")
+        which = "say which: owner/name on the hub, a folder, or a .gguf file"
+        self.form.object("model.repo", which if missing else self.model.objection(self.draft))
 
     def _object_to_template(self) -> None:
         """What the base model's files say of the chat template that was chosen."""

@@ -26,6 +26,7 @@ class Option:
         detail: what stands beside it, dim.
         reason: why it can't be taken on this machine; empty when it can. Stands where the detail would.
         about: more than one line has room for, shown where the cursor is.
+        always: stays in the list whatever it is filtered by.
     """
 
     value: Any
@@ -33,6 +34,12 @@ class Option:
     detail: str = ""
     reason: str = ""
     about: str = ""
+    always: bool = False
+
+    def matches(self, words: str) -> bool:
+        """Whether each of the words is somewhere in it."""
+        text = " ".join((self.label, self.detail, self.reason, self.about)).lower()
+        return self.always or all(word in text for word in words.lower().split())
 
 
 @dataclass(frozen=True)
@@ -65,9 +72,10 @@ def flowed(options: Sequence[Option], width: int) -> list[Cell]:
     return cells
 
 
-def listed(options: Sequence[Option]) -> list[Cell]:
-    """Options below each other."""
-    return [Cell(index, index, 0, option.reason or option.detail) for index, option in enumerate(options)]
+def listed(options: Sequence[Option], words: str = "") -> list[Cell]:
+    """Options below each other: those that match the words."""
+    shown = [(index, option) for index, option in enumerate(options) if option.matches(words)]
+    return [Cell(index, row, 0, option.reason or option.detail) for row, (index, option) in enumerate(shown)]
 
 
 def _widths(options: Sequence[Option]) -> list[int]:
@@ -81,6 +89,7 @@ class Choices(Widget, can_focus=True):
         flow: side by side instead of below each other.
         multiple: several can be taken; the value is a tuple then.
         window: rows shown at most, scrolled with the cursor; 0 for all.
+        filterable: `/` begins a filter: what is typed then narrows the list, until enter takes a choice or escape ends it.
     """
 
     DEFAULT_CSS = """
@@ -97,12 +106,14 @@ class Choices(Widget, can_focus=True):
         Binding("home", "jump(0)", "first choice", show=False),
         Binding("end", "jump(-1)", "last choice", show=False),
         Binding("enter,space", "take", "choose", key_display="⏎"),
+        Binding("slash", "filter", "filter"),
     ]
 
     options: reactive[tuple[Option, ...]] = reactive(())
     value: reactive[Any] = reactive(None)
     cursor: reactive[int] = reactive(0)
     window: reactive[int] = reactive(0)
+    filter: reactive[str | None] = reactive(None)
 
     class Changed(Message):
         """The person took (or gave back) a choice."""
@@ -128,10 +139,10 @@ class Choices(Widget, can_focus=True):
 
     def __init__(
         self, options: Iterable[Option], value: Any, *, flow: bool = False, multiple: bool = False, window: int = 0,
-        id: str | None = None, classes: str | None = None,
+        filterable: bool = False, id: str | None = None, classes: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(id=id, classes=classes)
-        self.flow, self.multiple = flow, multiple
+        self.flow, self.multiple, self.filterable = flow, multiple, filterable and not flow
         self._first_row = 0
         self.set_reactive(Choices.options, tuple(options))
         self.set_reactive(Choices.value, value)
@@ -141,12 +152,16 @@ class Choices(Widget, can_focus=True):
     # ------------------------------------------------------------------------------------------------ what it is
 
     def show(self, options: Iterable[Option], value: Any) -> None:
-        """Other options or another value, from outside: the cursor stays where it is while the person is here."""
+        """Other options or another value, from outside: the cursor stays on its option while the person is here."""
+        pointed = self.pointed.value if self.pointed else None
         self.options = tuple(options)
         self.value = value
         if not self.has_focus:
             self._to_taken()
+        elif same := [index for index, option in enumerate(self.options) if option.value == pointed]:
+            self.cursor = same[0]
         self.cursor = min(self.cursor, max(0, len(self.options) - 1))
+        self._into_the_shown()
 
     def watch_window(self) -> None:
         self._set_height()
@@ -183,7 +198,7 @@ class Choices(Widget, can_focus=True):
     # --------------------------------------------------------------------------------------------------- drawing
 
     def cells(self, width: int) -> list[Cell]:
-        return flowed(self.options, width) if self.flow else listed(self.options)
+        return flowed(self.options, width) if self.flow else listed(self.options, self.filter or "")
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         cells = self.cells(width)
@@ -197,7 +212,7 @@ class Choices(Widget, can_focus=True):
             return Content("")
         rows = cells[-1].row + 1
         shown = min(rows, self.window) if self.window else rows
-        at = cells[self.cursor].row
+        at = next((cell.row for cell in cells if cell.index == self.cursor), 0)
         self._first_row = max(0, min(max(self._first_row, at - shown + 1), at, rows - shown))
         visible = range(self._first_row, self._first_row + shown)
         lines = [self._line([cell for cell in cells if cell.row == row], width) for row in visible]
@@ -205,6 +220,8 @@ class Choices(Widget, can_focus=True):
             lines[0] = self._with_more(lines[0], f"↑ {visible.start}", width)
         if visible.stop < rows:
             lines[-1] = self._with_more(lines[-1], f"↓ {rows - visible.stop}", width)
+        if self.filter is not None:
+            lines[0] = self._with_more(lines[0], f"/{self.filter}▏ {rows} of {len(self.options)}", width)
         return Content("\n").join(lines)
 
     def _line(self, cells: list[Cell], width: int) -> Content:
@@ -242,10 +259,12 @@ class Choices(Widget, can_focus=True):
 
     def action_move_row(self, by: int) -> None:
         """A row up or down; in a flow, and past an end, to the neighbouring field."""
-        if self.flow or not 0 <= self.cursor + by < len(self.options):
+        shown = self._shown()
+        at = shown.index(self.cursor) + by if self.cursor in shown else -1
+        if self.flow or not 0 <= at < len(shown):
             self._leave(by)
         else:
-            self._point(self.cursor + by)
+            self._point(shown[at])
 
     def action_move(self, by: int) -> None:
         """The choice before or after, where they stand side by side."""
@@ -254,8 +273,8 @@ class Choices(Widget, can_focus=True):
 
     def action_jump(self, index: int) -> None:
         """The first or the last choice."""
-        if self.options:
-            self._point(index % len(self.options))
+        if shown := self._shown():
+            self._point(shown[index % len(shown)])
 
     def action_take(self) -> None:
         """Take what the cursor is on, if it can be taken."""
@@ -269,6 +288,7 @@ class Choices(Widget, can_focus=True):
         if value != self.value or type(value) is not type(self.value):
             self.value = value
             self.post_message(self.Changed(self, value))
+        self.filter = None
 
     def _toggled(self, value: Any) -> tuple[Any, ...]:
         if value in self.value:
@@ -291,7 +311,53 @@ class Choices(Widget, can_focus=True):
 
     def on_blur(self) -> None:
         # Of a list with a window, what was taken must be in view once nobody is in it.
+        self.filter = None
         self._to_taken()
+
+    # ------------------------------------------------------------------------------------------------ the filter
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only a list that can be filtered has a key for it."""
+        return self.filterable if action == "filter" else True
+
+    def action_filter(self) -> None:
+        """Letters narrow the list from here on."""
+        self.filter = ""
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """While it is filtered, letters are text."""
+        return self.filter is not None and character is not None and character.isprintable()
+
+    def on_key(self, event: events.Key) -> None:
+        """What is typed into the filter; the keys that move and take stay what they are."""
+        if self.filter is None:
+            return
+        if event.key == "escape":
+            self.filter = None
+        elif event.key == "backspace":
+            self.filter = self.filter[:-1] if self.filter else None
+        elif event.is_printable and event.character:
+            self.filter += event.character
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+    def watch_filter(self) -> None:
+        self._into_the_shown()
+        self.refresh_bindings()
+
+    def _shown(self) -> list[int]:
+        """The options that the filter leaves."""
+        return [index for index, option in enumerate(self.options) if option.matches(self.filter or "")]
+
+    def _into_the_shown(self) -> None:
+        """The cursor on an option that the filter leaves."""
+        shown = self._shown()
+        if shown and self.cursor not in shown:
+            self.cursor = shown[0]
+            if self.has_focus:
+                self.post_message(self.Pointed(self, self.options[self.cursor]))
 
     def on_click(self, event: events.Click) -> None:
         """A click takes the choice under it."""

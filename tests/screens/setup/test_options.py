@@ -20,6 +20,7 @@ from tests.hub import use_hub_home
 
 HOST = HostReading("A CPU", 8, 0.0, 32 * GIB, 20 * GIB)
 CARD = GpuReading(0, "GPU-aaaa", "RTX 4080", (8, 9), memory_total_bytes=16 * GIB, memory_free_bytes=15 * GIB)
+CARD_DEVICE = Device("cuda", "RTX 4080", total_bytes=16 * GIB, free_bytes=15 * GIB, capability=(8, 9))
 SHAPE = ModelShape(2048, 5632, 22, 32, 4, 64, 32_000)
 
 
@@ -68,8 +69,20 @@ def test_a_gated_model_names_the_token_and_where_its_licence_is(tmp_path: Path, 
     use_hub_home(monkeypatch, tmp_path)
     gated = next(model for model in catalogue.MODELS if model.gated)
     found = option(model_options(None), gated.repo)
-    assert found.reason == "gated: set HF_TOKEN"
-    assert f"https://huggingface.co/{gated.repo}" in found.about
+    assert "gated: hf auth login" in found.reason
+    assert f"https://huggingface.co/{gated.repo}, then hf auth login, or set HF_TOKEN" in found.about
+    (tmp_path / "token").write_text("hf_x")
+    found = option(model_options(None), gated.repo)
+    assert not found.reason and found.detail.endswith(", gated") and f"https://huggingface.co/{gated.repo}" in found.about
+
+
+def test_every_model_fits_its_line_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub_home(monkeypatch, tmp_path)
+    for token in ("", "hf_x"):
+        (tmp_path / "token").write_text(token)
+        options = model_options(CARD_DEVICE)
+        column = max(len(each.label) for each in options)
+        assert max(2 + column + 2 + len(each.reason or each.detail) for each in options) <= 63, "beside the question's title"
 
 
 def test_a_model_too_big_for_the_device_says_what_it_needs_and_what_is_free() -> None:
