@@ -44,9 +44,9 @@ def run(ctx: StepContext) -> StepResult:
     Raises:
         BadInput, EnvironmentFault, MissingArtifact: the one problem there is, or all of them together.
     """
-    problems = [problem for check in _CHECKS for problem in _problems(check, ctx)]
+    problems = {problem.message: problem for check in _CHECKS for problem in _problems(check, ctx)}  # several may run into one
     if problems:
-        raise _all_of(problems)
+        raise _all_of(list(problems.values()))
     _judge_again(ctx)
     return StepResult("done", "config, paths, disk, model, data, prompts and precision are in order")
 

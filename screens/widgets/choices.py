@@ -344,17 +344,17 @@ class Choices(Widget, can_focus=True):
         event.prevent_default()
 
     def watch_filter(self) -> None:
-        self._into_the_shown()
+        self._into_the_shown(first=bool(self.filter))
         self.refresh_bindings()
 
     def _shown(self) -> list[int]:
         """The options that the filter leaves."""
         return [index for index, option in enumerate(self.options) if option.matches(self.filter or "")]
 
-    def _into_the_shown(self) -> None:
-        """The cursor on an option that the filter leaves."""
+    def _into_the_shown(self, *, first: bool = False) -> None:
+        """The cursor on an option that the filter leaves; `first`: on the first, whatever it was on."""
         shown = self._shown()
-        if shown and self.cursor not in shown:
+        if shown and (first or self.cursor not in shown) and self.cursor != shown[0]:
             self.cursor = shown[0]
             if self.has_focus:
                 self.post_message(self.Pointed(self, self.options[self.cursor]))

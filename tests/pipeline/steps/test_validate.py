@@ -231,3 +231,12 @@ def test_rows_that_are_still_to_be_made_are_in_order_and_others_in_their_place_a
     assert "rows.jsonl was there already and is not what data.generate would make" in check(taken, workspace)[0]
     many = settings | {"data": {"source": "generated", "raw_path": "made.jsonl", "generate": {"rows": 90_000}}}
     assert "data.generate.rows" in refused(many, workspace).message
+
+
+def test_a_problem_that_several_checks_run_into_is_told_once(settings: dict[str, Any], workspace: Path, tiny_model: Path) -> None:
+    base = Path(shutil.copytree(tiny_model, workspace / "base"))
+    config = json.loads((base / "config.json").read_text())
+    del config["num_attention_heads"]
+    (base / "config.json").write_text(json.dumps(config))
+    error = refused({**settings, "model": {"local_path": "base"}}, workspace)
+    assert str(error).count("num_attention_heads is missing") == 1

@@ -28,13 +28,13 @@ def bound(owner: Any) -> set[str]:
     return {key for binding in bindings for key in binding.key.split(",")}
 
 
-# Tested where what they do is: test_wizard.py, test_plan_and_doctor.py.
+# Tested where what they do is: test_wizard.py, test_models.py, test_plan_and_doctor.py.
 ELSEWHERE: dict[Any, set[str]] = {
     WizardScreen: {"a", "f2", "ctrl+s"},
     PlanScreen: {"enter", "s", "v"},
     SavedScreen: {"p", "v", "r"},
     DoctorScreen: {"r"},
-    Choices: {"enter", "home"},
+    Choices: {"enter", "home", "slash"},
     LineInput: set(),
     PathInput: set(),
 }
