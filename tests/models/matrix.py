@@ -1,0 +1,253 @@
+"""Every family through the whole pipeline: `python -m tests.models.matrix [--device cuda] [--write] [FAMILY …]`.
+
+A tiny random model of the family is trained at the settings nobody changed (`auto` throughout), evaluated and packed in this
+process, then its package is loaded by plain peft and transformers. Each finding is a cell of docs/models.md; `--write` puts them
+into `results/<device>.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.base_model.families import family_of
+from pipeline.base_model.locate import require_base_model
+from pipeline.common.errors import HumigenceError
+from pipeline.config.schema import Config
+from pipeline.planning.plan import Plan, read_plan
+from pipeline.runner.worker import run_held
+from pipeline.runs import events as ev
+from pipeline.runs import store
+from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.request import Request
+from pipeline.system.gpu import choose_device
+from tests import families, tiny
+from tests.conftest import write_jsonl
+from tests.models import checks
+from tests.models.cells import COLUMNS, RESULTS, Cell, Column, Results, Row, read_results
+from tests.pipeline.steps.judged import conversations
+
+DeviceKind = Literal["cpu", "cuda"]
+STEPS = 4
+_ROWS = 24
+# High, so that what the adapter adds is far above what rounding does.
+_LR = 0.02
+_OK = (0, 3)  # a gate judges the few steps, and may fail
+
+
+@dataclass
+class Trained:
+    """A family's run and what it left behind."""
+
+    workspace: Workspace
+    config: Config
+    run: RunFolder
+    events: list[ev.Event] = field(default_factory=list)
+
+    @property
+    def base(self) -> Path:
+        return require_base_model(self.config, self.workspace).path
+
+    @property
+    def package(self) -> Path:
+        return self.workspace.root / "artifacts" / self.config.project
+
+    @property
+    def plan(self) -> Plan:
+        return read_plan(self.run.plan)
+
+    def last(self, kind: str) -> Any:
+        """The newest event of a kind (`layers_proved`); None where there is none."""
+        return next((event for event in reversed(self.events) if event.kind == kind), None)
+
+
+def try_family(name: str, root: Path, device: DeviceKind = "cpu") -> Row:
+    """All cells of a family. Whatever goes wrong is in a cell; nothing is raised.
+
+    Args:
+        root: an empty folder, the workspace.
+    """
+    with _environment():
+        trained = _prepared(name, root, device)
+        code = run_held(trained.run, Request(train=True), also=trained.events.append)
+        if code not in _OK:
+            return dict.fromkeys(COLUMNS, _ended(trained))
+        return {column: _cell(column, trained, device) for column in COLUMNS}
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """A run hides the other devices from its process; afterwards all is as before."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        gc.collect()
+
+
+def _prepared(name: str, root: Path, device: DeviceKind) -> Trained:
+    _save_base(name, root / "base")
+    write_jsonl(root / "rows.jsonl", conversations(_ROWS))
+    write_jsonl(root / "prompts.jsonl", [{"prompt": "What is the capital of France?"}, {"prompt": "Explain overfitting."}])
+    config = Config.model_validate(
+        {
+            "project": "family",
+            "model": {"local_path": "base"},
+            "compute": {"gpu": "cpu" if device == "cpu" else "auto"},
+            "data": {"raw_path": "rows.jsonl", "max_seq_len": 256},
+            "train": {"max_steps": STEPS, "lr": _LR},
+            "eval": {"curated_prompts_path": "prompts.jsonl", "max_new_tokens": 8},
+            "export": {"formats": ["peft_adapter", "merged"]},
+        }
+    )
+    workspace = Workspace(root)
+    return Trained(workspace, config, store.create(workspace, config, {}))
+
+
+def _save_base(name: str, folder: Path) -> None:
+    """In 16 bits, as what is published: whatever holds or widens the weights then holds the same ones."""
+    import torch
+
+    tiny.save_tokenizer(folder, template=tiny.CHATML, llama=False)
+    has_kernels = family_of(families.FAMILIES[name].model_type).fused_head_dims
+    wide = {"hidden_size": 128} if has_kernels else {}  # heads that the fused layers have a kernel for
+    families.build(name, **wide).to(torch.bfloat16).save_pretrained(folder)
+
+
+def _ended(trained: Trained) -> Cell:
+    """What every column says of a run that did not come to its end."""
+    failed = trained.last("run_failed")
+    steps = [event.step for event in trained.events if isinstance(event, ev.StepFinished) and event.outcome == "failed"]
+    said = f"{failed.message} ({failed.hint})" if failed.hint else failed.message
+    why = said.replace(f"{trained.workspace.root}/", "")
+    at = steps[-1] if steps else ""
+    # Whatever is refused can be refused before anything is downloaded or trained.
+    return Cell("no" if at == "validate" and failed.exit_code != 1 else "failed", why, at)
+
+
+def _cell(column: Column, trained: Trained, device: DeviceKind) -> Cell:
+    try:
+        return CHECKS[column](trained, device)
+    except HumigenceError as error:
+        return Cell("no", error.message)
+    except Exception as error:  # noqa: BLE001  the table has to say it, not to end
+        return Cell("failed", f"{type(error).__name__}: {str(error)[:300]}")
+
+
+# ------------------------------------------------------------------------------------------------------ the columns
+
+
+def _labels(trained: Trained, device: DeviceKind) -> Cell:
+    wrong = checks.labels_problem(trained.config, trained.workspace, trained.package)
+    return Cell("failed", wrong) if wrong else Cell("yes")
+
+
+def _isolation(trained: Trained, device: DeviceKind) -> Cell:
+    proved = trained.last("layers_proved")
+    if proved is None:
+        return Cell("failed", "nothing was proved")
+    if not proved.isolated:
+        return Cell("failed", proved.sentence())
+    return (
+        Cell("no", proved.reason or trained.plan.reasons.get("isolation", "one row each"))
+        if proved.how == "rows"
+        else Cell("yes")
+    )
+
+
+def _fused(trained: Trained, device: DeviceKind) -> Cell:
+    proved = trained.last("layers_proved")
+    if proved is not None and proved.fused:
+        return Cell("yes")
+    reason = getattr(proved, "reason", "") if proved is not None and proved.fused is False else ""
+    return Cell("no", reason or trained.plan.reasons.get("kernels", ""))
+
+
+def _decode(trained: Trained, device: DeviceKind) -> Cell:
+    wrong = checks.decoding_problem(trained.base, trained.package, choose_device(trained.config.compute.gpu))
+    return Cell("failed", wrong) if wrong else Cell("yes")
+
+
+def _adapter(trained: Trained, device: DeviceKind) -> Cell:
+    wrong = checks.adapter_problem(trained.base, trained.package, choose_device(trained.config.compute.gpu))
+    return Cell("failed", wrong) if wrong else Cell("yes")
+
+
+def _merged(trained: Trained, device: DeviceKind) -> Cell:
+    wrong = checks.merged_problem(trained.base, trained.package)
+    return Cell("failed", wrong) if wrong else Cell("yes")
+
+
+def _memory(trained: Trained, device: DeviceKind) -> Cell:
+    return Cell("no", "not measured")
+
+
+CHECKS = {
+    "labels": _labels,
+    "isolation": _isolation,
+    "fused": _fused,
+    "decode": _decode,
+    "adapter": _adapter,
+    "merged": _merged,
+    "memory": _memory,
+}
+
+
+# -------------------------------------------------------------------------------------------------- the whole table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help="all by default")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--write", action="store_true", help="into results/<device>.json; families that are not named stay")
+    asked = parser.parse_args(arguments)
+    path = RESULTS / f"{asked.device}.json"
+    before = read_results(path)
+    rows: dict[str, Row] = dict(before.families) if before else {}
+    for name in asked.families or families.FAMILIES:
+        rows[name] = _tried(name, asked.device)
+        if asked.write:
+            _results(asked.device, rows).save(path)
+
+
+def _tried(name: str, device: DeviceKind) -> Row:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        row = try_family(name, Path(folder), device)
+    marks = "  ".join(f"{column} {_MARKS[cell.verdict]}" for column, cell in row.items())
+    print(f"{name:16}  {marks}  {time.monotonic() - began:.1f} s", flush=True)
+    for why in dict.fromkeys(f"{cell.at or column}: {cell.why}" for column, cell in row.items() if cell.verdict != "yes"):
+        print(f"    {why}", flush=True)
+    return row
+
+
+_MARKS = {"yes": "✔", "no": "–", "failed": "✘"}
+
+
+def library_versions() -> dict[str, str]:
+    """Of those that decide a cell."""
+    return {package: version(package) for package in ("torch", "transformers", "peft", "bitsandbytes")}
+
+
+def _results(device: DeviceKind, rows: dict[str, Row]) -> Results:
+    name = choose_device("cpu" if device == "cpu" else "auto").name
+    return Results(
+        date.today().isoformat(), name, library_versions(), {key: rows[key] for key in families.FAMILIES if key in rows}
+    )
+
+
+if __name__ == "__main__":
+    main()
