@@ -109,7 +109,7 @@ def _prompts_of(file: Path) -> list[str]:
             prompts.append(text)
         else:
             reason = raw.problem or 'no "prompt" with text in it'
-            problems.append(f"{reader.unit} {raw.number}: {reason}")
+            problems.append(f"{raw.where(reader.unit)}: {reason}")
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems[:20])
         raise BadInput(f"{file}: {len(problems)} unreadable\n{listed}", 'a line is {"prompt": "…"}')

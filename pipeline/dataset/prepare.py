@@ -156,7 +156,7 @@ def _good_rows(
                 if documents:
                     yield row.conversation, _kept(row, documents, config, counts, kept)
                 else:
-                    counts.duplicates.add("seen before", row.number)
+                    counts.duplicates.add("seen before", row.number, row.place)
 
 
 def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[Drafted]:
@@ -179,7 +179,7 @@ def _documents(
 
 
 def _reject(row: Drafted, reason: str, config: Config, counts: Counts, refused: dict[bytes, str]) -> None:
-    counts.rejected.add(reason, row.number)
+    counts.rejected.add(reason, row.number, row.place)
     if row.name:
         refused[row.name] = reason
     # A file in the other schema is a common slip: remembered, so that the error can name the setting.
@@ -201,19 +201,18 @@ def _batches(rows: Iterator[Drafted]) -> Iterator[list[Drafted]]:
 
 def _kept(row: Drafted, documents: list[Document], config: Config, counts: Counts, kept: Kept) -> list[Piece]:
     """The row's documents as they fit into rows of tokens, counted."""
-    number = row.number
     for change in sorted(row.changes):
-        counts.changed.add(change, number)
+        counts.changed.add(change, row.number, row.place)
     for name in row.drafts[0].not_shown:
-        counts.not_shown.add(name, number)
+        counts.not_shown.add(name, row.number, row.place)
     if len(documents) > 1:
-        counts.turn_by_turn.add("trained turn by turn", number)
-    pieces = _pieces(documents, number, config, counts)
+        counts.turn_by_turn.add("trained turn by turn", row.number, row.place)
+    pieces = _pieces(documents, row, config, counts)
     _keep(kept, row.name, documents, pieces)
     return pieces
 
 
-def _pieces(documents: list[Document], line: int, config: Config, counts: Counts) -> list[Piece]:
+def _pieces(documents: list[Document], row: Drafted, config: Config, counts: Counts) -> list[Piece]:
     """The documents as they fit into rows; windows in which nothing would be trained are left out, and counted."""
     pieces = []
     longest, overlap = config.data.max_seq_len, config.data.overlap
@@ -221,7 +220,7 @@ def _pieces(documents: list[Document], line: int, config: Config, counts: Counts
         if len(document.ids) <= longest:
             pieces.append((document.ids, document.labels))
             continue
-        counts.windowed.add("in windows", line)
+        counts.windowed.add("in windows", row.number, row.place)
         for ids, labels in windows(document.ids, document.labels, longest, overlap):
             if (labels != NOT_TRAINED).any():
                 counts.windows += 1

@@ -25,6 +25,10 @@ from pipeline.config.affects import settings_of
 from pipeline.config.file import shipped
 from pipeline.config.schema import Config
 from pipeline.dataset.packing import pack, row_capacity
+from pipeline.dataset.readers import parquet
+from pipeline.dataset.readers.compressed import SUFFIXES as PACKED_SUFFIXES
+from pipeline.dataset.readers.files import is_several, sha256_of
+from pipeline.dataset.readers.registry import parts_of
 from pipeline.runs.folders import Workspace
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 
@@ -40,6 +44,9 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMAT_VERSION = 2
 # Prepared rows are kept as text and as tokens, and once more while they are divided: bytes for each byte of the raw file.
 PREPARED_OVER_RAW = 6
+# Text as gzip, zstd or Parquet hold it, unpacked: bytes for each byte.
+_UNPACKED_OVER_PACKED = 4
+_PACKED = (*PACKED_SUFFIXES, *parquet.READER.suffixes)
 BUNDLED_DEMO = "demo/oa_demo.jsonl"
 
 
@@ -109,7 +116,7 @@ def find_processed(config: Config, workspace: Workspace) -> ProcessedData | None
 
     base, raw = locate(config, workspace), raw_file(config, workspace)
     begun = _begun.get()
-    if base is None or not ((begun and raw in begun.digests) or raw.is_file()):
+    if base is None or not ((begun and raw in begun.digests) or parts_of(raw)):
         return None
     return read_processed(folder_of(config, workspace, base))
 
@@ -124,9 +131,16 @@ def read_processed(folder: Path) -> ProcessedData | None:
 
 
 def raw_file(config: Config, workspace: Workspace) -> Path:
-    """The JSONL file the rows come from; the shipped demo where the config names it and no copy is there yet."""
+    """The file or the files the rows come from; the shipped demo where the config names it and no copy is there yet."""
     path = workspace.resolve(config.data.raw_path)
     return shipped(BUNDLED_DEMO) if config.data.source == "bundled" and not path.exists() else path
+
+
+def prepared_bytes(raw: Path) -> int:
+    """About what the prepared rows of a raw file or of several take on the disk."""
+    return PREPARED_OVER_RAW * sum(
+        file.stat().st_size * (_UNPACKED_OVER_PACKED if file.name.endswith(_PACKED) else 1) for file in parts_of(raw)
+    )
 
 
 def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
@@ -163,9 +177,15 @@ def raw_digest(raw: Path) -> str:
 
 
 def raw_digest_now(raw: Path) -> str:
-    """SHA-256 of a raw file as it is."""
-    status = raw.stat()
-    return _sha256(raw, status.st_size, status.st_mtime_ns)
+    """SHA-256 of a raw file as it is; of a folder or a pattern, of what its files are called and hold. Raises `OSError`."""
+    if not is_several(raw):
+        return _sha256_of(raw)
+    return sha256_of([(file, _sha256_of(file)) for file in parts_of(raw)], raw if raw.is_dir() else raw.parent)
+
+
+def _sha256_of(file: Path) -> str:
+    status = file.stat()
+    return _sha256(file, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -197,7 +217,7 @@ def as_begun(known: Mapping[Path, str], rows: Path | None = None) -> Iterator[No
         _begun.reset(token)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=512)
 def _sha256(path: Path, size: int, changed_ns: int) -> str:
     # Asked by every step of a run; size and time of change only say when to look again.
     return sha256_file(path)

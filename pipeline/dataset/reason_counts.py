@@ -20,23 +20,23 @@ class Tally:
     def __init__(self, unit: str = "line") -> None:
         self.unit = unit
         self._counts: dict[str, int] = {}
-        self._lines: dict[str, list[int]] = {}
+        self._lines: dict[str, list[int | str]] = {}
 
-    def add(self, reason: str, line: int) -> None:
-        """One row, by its number in the raw file."""
+    def add(self, reason: str, line: int, place: str = "") -> None:
+        """One row, by its number in the raw file, or where that leads nowhere by its place in words."""
         if reason not in self._counts and len(self._counts) >= _MOST_REASONS:
             reason = _OTHER
         self._counts[reason] = self._counts.get(reason, 0) + 1
         lines = self._lines.setdefault(reason, [])
         if len(lines) < _FIRST_LINES:
-            lines.append(line)
+            lines.append(place or line)
 
     @property
     def total(self) -> int:
         return sum(self._counts.values())
 
     def to_json(self) -> dict[str, Any]:
-        """`{reason: {"rows": count, "lines": [first lines]}}`, the commonest first."""
+        """`{reason: {"rows": count, "lines": [first lines, as numbers or in words]}}`, the commonest first."""
         return {reason: {"rows": self._counts[reason], "lines": self._lines[reason]} for reason in self._by_count()}
 
     def in_words(self) -> list[str]:
@@ -49,6 +49,8 @@ class Tally:
     def _where(self, reason: str) -> str:
         lines = self._lines[reason]
         more = ", …" if self._counts[reason] > len(lines) else ""
+        if any(isinstance(line, str) for line in lines):
+            return f"{', '.join(map(str, lines))}{more}"
         return f"{self.unit}{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}{more}"
 
 

@@ -36,6 +36,7 @@ class Drafted:
 
     number: int
     schema: RowSchema | None
+    place: str = ""
     problem: str = ""
     name: bytes = b""
     conversation: Conversation = NOTHING_SAID
@@ -50,11 +51,11 @@ def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Containe
         conversation, changes = conversation_of(raw, config)
         name = digest(conversation)
         if name in met:
-            return Drafted(raw.number, schema, name=name)
+            return Drafted(raw.number, schema, raw.place, name=name)
         drafts = tuple(tokenizer.drafts(conversation))
     except BadInput as problem:
-        return Drafted(raw.number, schema, problem.message)
-    return Drafted(raw.number, schema, "", name, conversation, frozenset(changes), drafts)
+        return Drafted(raw.number, schema, raw.place, problem.message)
+    return Drafted(raw.number, schema, raw.place, "", name, conversation, frozenset(changes), drafts)
 
 
 def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config, tokenizer: ChatTokenizer) -> list[Document]:

@@ -51,5 +51,5 @@ def peek(path: Path) -> Peek:
     counts = Counter(schema for schema in found if schema)
     schema, count = counts.most_common(1)[0] if counts else (None, 0)
     bad = next((raw for raw, fits in zip(first, found, strict=True) if fits is None), None)
-    problem = f"{reader.unit} {bad.number}: {bad.problem or FITS_NONE}" if bad else ""
+    problem = f"{bad.where(reader.unit)}: {bad.problem or FITS_NONE}" if bad else ""
     return Peek(lines, len(first), schema, count, problem)

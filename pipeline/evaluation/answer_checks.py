@@ -63,7 +63,7 @@ def read_prompts(file: Path) -> list[CuratedPrompt]:
             try:
                 prompts.append(_prompt(raw))
             except ValueError as error:
-                problems.append(f"{reader.unit} {raw.number}: {error}")
+                problems.append(f"{raw.where(reader.unit)}: {error}")
             if len(prompts) + len(problems) > _MOST_PROMPTS:
                 problems.append(f"at most {_MOST_PROMPTS} prompts are answered, there are more")
                 break

@@ -11,10 +11,10 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from pipeline.dataset.cleaning import digest
 from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readers.file_check import require_readable
-from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.reader import RawRow, RowAccess
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
@@ -68,7 +68,9 @@ class RowBrowser:
         self._indexed = False
         self._damage: BadInput | None = None
         self._tokenizer: ChatTokenizer | None = None
-        self._files = ExitStack()  # the file, where its rows are still to be written
+        self._files = ExitStack()  # the file, where its rows are still to be written, and the access of those who ask
+        self._asking = threading.Lock()
+        self._access: RowAccess | None = None
         # A person waits for a row; the count waits for nobody.
         self._nobody_waits = threading.Event()
         self._nobody_waits.set()
@@ -114,7 +116,7 @@ class RowBrowser:
                 if time.monotonic() - reported > _REPORT_EVERY_S:
                     reported = time.monotonic()
                     self._report_counts()
-        except BadInput as problem:  # an array that is damaged further down: what stands before it can be looked at
+        except BadInput as problem:  # nothing of it can be read
             self._damage = problem
             self._rejected.add(problem.message, len(self._positions) + 1)
         self._indexed = True
@@ -122,21 +124,21 @@ class RowBrowser:
 
     def _count(self, index: threading.Thread) -> None:
         reported = time.monotonic()
-        with self._path.open("rb") as file, searched_seldom():
+        with self._reader.access(self._path) as rows, searched_seldom():
             while len(self._codes) < len(self._positions) or index.is_alive():
                 if len(self._codes) == len(self._positions):
                     index.join(0.02)
                     continue
                 self._nobody_waits.wait()
-                self._judge([self._raw(file, row) for row in self._next()])
+                self._judge([self._raw(rows, row) for row in self._next()])
                 if time.monotonic() - reported > _REPORT_EVERY_S:
                     reported = time.monotonic()
                     self._report_counts()
         self._divide()
         self._report_counts()
 
-    def _raw(self, file: BinaryIO, row: int) -> RawRow:
-        return self._reader.row_at(file, self._lines[row], self._positions[row])
+    def _raw(self, rows: RowAccess, row: int) -> RawRow:
+        return rows.row_at(self._lines[row], self._positions[row])
 
     def _next(self) -> range:
         """The rows to look at together: as many as are soon done, one at least."""
@@ -157,7 +159,7 @@ class RowBrowser:
                 conversation, _ = conversation_of(raw, self._config)
                 yield self._new_or_twin(digest(conversation))
             except BadInput as problem:
-                yield self._reject(problem.message, raw.number)
+                yield self._reject(problem.message, raw.number, raw.place)
 
     def _judged(self, rows: Sequence[RawRow], tokenizer: ChatTokenizer) -> Iterator[int]:
         batch = [drafted(raw, self._config, tokenizer, self._digests) for raw in rows]
@@ -171,7 +173,7 @@ class RowBrowser:
                     self._measure(labelled_documents(row, its_tokens, self._config, tokenizer))
                 yield self._new_or_twin(row.name)
             except BadInput as problem:
-                yield self._reject(problem.message, row.number)
+                yield self._reject(problem.message, row.number, row.place)
 
     def _new_or_twin(self, name: bytes) -> int:
         if name in self._digests:
@@ -179,8 +181,8 @@ class RowBrowser:
         self._digests[name] = None
         return KEPT
 
-    def _reject(self, reason: str, line: int) -> int:
-        self._rejected.add(reason, line)
+    def _reject(self, reason: str, line: int, place: str) -> int:
+        self._rejected.add(reason, line, place)
         return REJECTED
 
     def _measure(self, documents: Sequence[Document]) -> None:
@@ -237,14 +239,14 @@ class RowBrowser:
         if by == 0:
             return min(max(0, start), rows - 1)
         reported = time.monotonic()
-        with self._path.open("rb") as file:
+        with self._at_hand() as access:
             for step in range(1, rows + 1):
                 row = (start + by * step) % rows
                 if time.monotonic() - reported > _REPORT_EVERY_S:
                     reported = time.monotonic()
                     request.raise_if_cancelled()
                     request.report("looking", at=row + 1)
-                if self._fits(row, only) and (not needle or needle in self._searched_text(file, row)):
+                if self._fits(row, only) and (not needle or needle in self._searched_text(access, row)):
                     return row
         return None
 
@@ -255,12 +257,12 @@ class RowBrowser:
             return row < len(self._codes) and self._codes[row] in (REJECTED, TWIN)
         return self._split_of is not None and bool(self._split_of[row] == SPLITS.index(only))
 
-    def _searched_text(self, file: Any, row: int) -> str:
+    def _searched_text(self, rows: RowAccess, row: int) -> str:
         """What a search looks at: the messages, or the bare line where it is no conversation."""
         try:
-            conversation, _ = conversation_of(self._raw(file, row), self._config)
+            conversation, _ = conversation_of(self._raw(rows, row), self._config)
         except BadInput:
-            return self._bare(row).casefold()
+            return self._bare(rows, row).casefold()
         return "\n".join(texts_of(conversation)).casefold()
 
     def _fitting(self, row: int, only: Only) -> list[int]:
@@ -272,22 +274,31 @@ class RowBrowser:
         return [int(fit[: row + 1].sum()), int(fit.sum())]
 
     def _rendered(self, row: int) -> dict[str, Any]:
-        with self._path.open("rb") as file:
-            look = look_at(self._raw(file, row), self._config, self._tokenizer)
-        view: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "reason": look.reason}
+        with self._at_hand() as rows:
+            raw = self._raw(rows, row)
+            bare = self._bare(rows, row)[:MOST_CHARACTERS]
+        look = look_at(raw, self._config, self._tokenizer)
+        view: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "place": raw.place, "reason": look.reason}
         view |= {"changes": sorted(look.changes), "turns": turns_of(look.conversation)}
         view["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
         if not view["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
             view["reason"] = TWIN_REASON
         split = -1 if self._split_of is None else int(self._split_of[row])
         view["split"] = SPLITS[split] if split >= 0 else ""
-        view["plain"] = [] if view["documents"] else shortened(look.conversation) or [["", self._bare(row)[:MOST_CHARACTERS]]]
+        view["plain"] = [] if view["documents"] else shortened(look.conversation) or [["", bare]]
         return view
 
-    def _bare(self, row: int) -> str:
-        """The line as it is written."""
-        with self._path.open("rb") as file:
-            return self._reader.text_at(file, self._positions[row], 4 * MOST_CHARACTERS)
+    def _bare(self, rows: RowAccess, row: int) -> str:
+        """The row as it is written."""
+        return rows.text_at(self._positions[row], 4 * MOST_CHARACTERS)
+
+    @contextmanager
+    def _at_hand(self) -> Iterator[RowAccess]:
+        """The rows for whoever asks for one: opened once, since a compressed file is unpacked for it."""
+        with self._asking:
+            if self._access is None:
+                self._access = self._files.enter_context(self._reader.access(self._path))
+            yield self._access
 
 
 def _copied(column: array[int]) -> NDArray[np.int64]:

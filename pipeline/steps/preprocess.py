@@ -14,7 +14,6 @@ from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.dataset import processed, source
 from pipeline.dataset.processed import ProcessedData
-from pipeline.dataset.readers import json_array
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.runs.context import StepContext, StepResult
@@ -73,11 +72,11 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     reader = reader_of(raw)
-    rows = reader.count(raw)  # first: a damaged array is reported before anybody has waited for the tokenizer
+    rows = reader.count(raw)  # first: a file that can't be read is reported before anybody has waited for the tokenizer
     tokenizer = ChatTokenizer.load(base)
     stopped = Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
     progress = Progress(ctx, "preprocess", rows, "rows", stopped=stopped)
-    disk.require_free(folder, processed.PREPARED_OVER_RAW * raw.stat().st_size, "preparing the data")
+    disk.require_free(folder, processed.prepared_bytes(raw), "preparing the data")
     try:
         with files.new_folder(folder) as temporary:
             figures = prepare(raw, temporary, ctx.config, tokenizer, progress.reach)
@@ -92,17 +91,18 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
             f"preparing the data failed: {error.filename or folder}: {error.strerror or error}", "humigence doctor"
         )
         raise machine_faults.as_fault(error, folder) or other from error
-    _emit_notes(ctx, report, reader.notice)
+    _emit_notes(ctx, report, reader.notice(raw))
     return ProcessedData(folder, folder.name, report)
 
 
 def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
-    data = ctx.config.data
+    data, reader = ctx.config.data, reader_of(raw)
     return {
         "fingerprint": folder.name,
         "raw_path": data.raw_path,
-        "raw_sha256": files.sha256_file(raw),
-        "json_array": reader_of(raw) is json_array.READER,
+        "raw_sha256": processed.raw_digest_now(raw),
+        "json_array": reader.unit == "row",
+        "container": reader.name,
         "schema": data.row_schema,
         "model": base.name,
         "template": base.template,

@@ -15,7 +15,7 @@ from pipeline.base_model.precision import precision_fault, require_precision
 from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.dataset import source
-from pipeline.dataset.processed import PREPARED_OVER_RAW, raw_file
+from pipeline.dataset.processed import prepared_bytes, raw_file
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
@@ -160,7 +160,7 @@ def _workspace_bytes(ctx: StepContext) -> int:
     lora = ctx.config.train.lora
     trained = adapter_parameters(shape, lora.r, lora.target_modules) if shape else 0
     checkpoint = 3 * 4 * trained  # the adapter and AdamW's two moments, 32 bits each
-    return PREPARED_OVER_RAW * (raw.stat().st_size if raw.is_file() else 0) + (_CHECKPOINTS_KEPT + 1) * checkpoint
+    return prepared_bytes(raw) + (_CHECKPOINTS_KEPT + 1) * checkpoint
 
 
 def _packaged_bytes(ctx: StepContext) -> int:
@@ -254,8 +254,6 @@ def _check_rows(path: Path, ctx: StepContext) -> Iterator[HumigenceError]:
     require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
         reader = reader_of(path)
-        if reader.must_be_whole:
-            reader.count(path)  # to its end: where it breaks off, its rows can't be told apart
         rows = list(islice(reader.rows(path), ROWS_LOOKED_AT))
     except OSError as error:
         yield EnvironmentFault(f"data.raw_path: {path} cannot be read ({error.strerror})", "humigence doctor looks at the disk")
@@ -267,7 +265,7 @@ def _check_rows(path: Path, ctx: StepContext) -> Iterator[HumigenceError]:
     if not bad:
         return
     raw, problem = bad[0]
-    first = f"{path}: {reader.unit} {raw.number}: {problem}"
+    first = f"{path}: {raw.where(reader.unit)}: {problem}"
     if len(bad) < len(rows):
         ctx.emit(Note(f"{len(bad)} of the first {len(rows)} rows will be left out: {first}", "warning"))
         return

@@ -8,13 +8,15 @@ TROUBLES = (
     Trouble(
         (
             "data.raw_path: …: no such file",
-            "data.raw_path: …: is a folder",
+            "data.raw_path: …: is a folder without a file that can be read",
+            "…: is a folder without a file that can be read",
+            "…: is a pattern without a file that can be read",
             "data.raw_path: …: may not be read by this user",
-            "data.raw_path: …: compressed with …",
-            "data.raw_path: …: UTF-16 text",
+            "data.raw_path: …: is compressed with lz4, not rows",
+            "data.raw_path: …: is UTF-16 text, not UTF-8",
         ),
-        "The path is no file of UTF-8 text; the message says what it is instead.",
-        "Run the command that is told, or `humigence config set data.raw_path PATH`.",
+        "The path is no file that has a reader; the message says what it is instead.",
+        "Run the command it names, or `humigence config set data.raw_path PATH`.",
         raised_in=("pipeline/dataset/readers/file_check.py",),
     ),
     Trouble(
@@ -28,10 +30,19 @@ TROUBLES = (
         "One JSON object with a conversation on each line.",
     ),
     Trouble(
-        ("…: line …: …",),
-        "A JSON array is damaged at this line; what follows can't be told apart.",
-        "Mend the file there, or write one JSON object a line.",
-        raised_in=("pipeline/dataset/readers/json_array.py",),
+        ("…: is a Parquet file that can't be read: …", "…: is an Arrow file that can't be read: …"),
+        "What the file says of itself, at its end or its beginning, is damaged or missing: most often it was not copied whole.",
+        "Download it again, or write it anew.",
+    ),
+    Trouble(
+        (
+            "…: the column … stands twice in the header",
+            "the column … stands twice in the header",
+            "…: its header can't be read as names of columns",
+        ),
+        "The first line of a table names its columns, each once.",
+        "Give each column a name of its own.",
+        raised_in=("pipeline/dataset/readers/csv_table.py",),
     ),
     Trouble(
         (

@@ -20,6 +20,7 @@ from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
 from pipeline.dataset.readers import registry as readers
+from pipeline.dataset.readers.registry import parts_of
 from pipeline.dataset.schemas.registry import OUTLINES
 from pipeline.dataset.sniff import Peek, peek
 from pipeline.runs.folders import Workspace
@@ -220,7 +221,7 @@ class DataQuestion(QuestionRow):
         self._local = ""
         self._looks: dict[str, Peek] = {}
         self.choices = Choices(options, None, flow=True)
-        self.picker = PathPicker("", root, readers.SUFFIXES, placeholder="the path of a JSONL file")
+        self.picker = PathPicker("", root, readers.SUFFIXES, placeholder="the path of a file, a folder or a pattern")
         self.found = Static("", classes="found", markup=False)
         self.bundled = Static("", classes="bundled", markup=False)
 
@@ -261,7 +262,7 @@ class DataQuestion(QuestionRow):
         path = draft.entries["data.raw_path"]
         place = self._place(path)
         self.found.update("")
-        if draft.entries["data.source"] != "local" or place is None or not place.is_file():
+        if draft.entries["data.source"] != "local" or place is None or not parts_of(place):
             return
 
         def work() -> None:
@@ -284,8 +285,8 @@ class DataQuestion(QuestionRow):
         if draft.entries["data.source"] != "local":
             return ""
         place = self._place(path)
-        if place is None or not place.is_file():
-            return f"{'there is no such file' if path else 'no file is chosen yet'}: give a JSONL file, or take the demo"
+        if place is None or not parts_of(place):
+            return f"{'there is no such file' if path else 'no file is chosen yet'}: give a file of rows, or take the demo"
         found = self._looks.get(path)
         return found.problem if found is not None and not found.schema else ""
 

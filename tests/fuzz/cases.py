@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.corpus.desk import HERE
 from tests.hostile_text import SEQUENCES
+from tests.pipeline.dataset.readers.containers import CONTAINERS, PACKED
 
-PROPERTIES = 8
+PROPERTIES = 9
 # Cases in all, divided among the properties.
 CASES = int(os.environ.get("HUMIGENCE_FUZZ_CASES", "400"))
 many = settings(max_examples=max(1, CASES // PROPERTIES), deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -49,6 +50,17 @@ def originals(folder: str) -> list[bytes]:
     """The files of the corpus, the small ones."""
     return [data for file in sorted((HERE / folder).iterdir()) if len(data := file.read_bytes()) < 5000]
 
+
+def _container_files() -> list[bytes]:
+    """A few rows in each kind of data file, plain and compressed."""
+    rows = [{"prompt": f'What is {number}?\n"Say"', "completion": "é🙂,;"} for number in range(5)]
+    plain = [write(rows) for write in CONTAINERS.values()]
+    return [*plain, *(pack(plain[0]) for pack in PACKED.values()), PACKED["gz"](plain[-3])]
+
+
+CONTAINER_FILES = _container_files()
+# What a damaged file says of itself may be any number.
+MOST_ROWS = 2000
 
 TEXT = st.sampled_from(["", " ", "a", "Hello?", "\n", *SEQUENCES.values(), "<|im_end|>", "</s>", "é日本🙂"]) | st.text(
     max_size=30

@@ -9,21 +9,25 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from humigence_tui.cli.main import main
 from pipeline.base_model import locate
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput
+from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.readers.registry import reader_of
 from pipeline.evaluation.answer_checks import read_prompts
 from pipeline.tokenization import template_process
 from pipeline.tokenization.template_process import IsolatedTemplate, Refused
 from tests.corpus.desk import half_written, write_config
-from tests.fuzz.cases import CASES, PROPERTIES, ROW, VALUE, configs, many, originals, spoilt
+from tests.fuzz.cases import CASES, CONTAINER_FILES, MOST_ROWS, PROPERTIES, ROW, VALUE, configs, many, originals, spoilt
 from tests.hostile_templates import CONSTRUCTS, HOSTILE
 from tests.hostile_text import control_characters
 
@@ -67,6 +71,28 @@ def test_any_data_file(data: bytes, tiny_chatml_model: Path) -> None:
     with room() as root:
         (root / "rows.jsonl").write_bytes(data)
         prepared(root, tiny_chatml_model, "rows.jsonl")
+
+
+@many
+@given(data=spoilt(CONTAINER_FILES), name=st.sampled_from(["rows", "rows.csv", "rows.txt", "rows.json"]))
+def test_any_kind_of_data_file(data: bytes, name: str) -> None:
+    """Rows, or an error in words; every row is found again where its position says."""
+    with room() as root:
+        path = root / name
+        path.write_bytes(data)
+        try:
+            require_readable(path)
+            reader = reader_of(path)
+            rows = list(islice(reader.rows(path), MOST_ROWS))
+            with reader.access(path) as access:
+                again = [access.row_at(*place) for place in islice(reader.positions(path), MOST_ROWS)]
+        except BadInput as error:
+            assert name in error.message
+            return
+        assert all(row.problem or row.row or reader.unit == "row" for row in rows)
+        lost = [row for row in rows if "is damaged, what follows is lost" in row.problem]
+        assert [row.row for row in again] == [row.row for row in rows if row not in lost]
+        assert len(rows) == MOST_ROWS or not rows or rows[-1].number <= reader.count(path)
 
 
 @many

@@ -1,4 +1,4 @@
-"""Whether rows can be read from a path at all: a regular file, allowed to this user, of text and not of something else."""
+"""Whether rows can be read from a path at all: a regular file or some, allowed to this user, of a kind that has a reader."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ import errno
 import os
 import shlex
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
-from pipeline.dataset.readers.registry import reader_of
+from pipeline.dataset.readers.files import is_several
+from pipeline.dataset.readers.registry import data_file, listed, reader_of
 
 RAW_PATH_HINT = "humigence config set data.raw_path PATH; data.source bundled takes the demo rows"
 _HEAD_BYTES = 64
 # What a file of another kind begins with, what that is, and the command that makes text of it.
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "compressed with gzip", "gunzip -c {file} > {text}"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -dc {file} > {text}"),
-    (b"BZh", "compressed with bzip2", "bunzip2 -c {file} > {text}"),
-    (b"\xfd7zXZ\x00", "compressed with xz", "xz -dc {file} > {text}"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc {file} > {text}"),
     (b"PK\x03\x04", "a zip archive", "unzip -p {file} > {text}"),
-    (b"PAR1", "a Parquet file", "write it as JSONL first: pandas.read_parquet(…).to_json(…, orient='records', lines=True)"),
-    (b"ARROW1", "an Arrow file", "write it as JSONL first"),
     (b"SQLite format 3\x00", "an SQLite database", "write it as JSONL first"),
     (codecs.BOM_UTF32_LE, "UTF-32 text", "iconv -f UTF-32 -t UTF-8 {file} > {text}"),
     (codecs.BOM_UTF32_BE, "UTF-32 text", "iconv -f UTF-32 -t UTF-8 {file} > {text}"),
@@ -41,11 +38,29 @@ def require_readable(path: Path, key: str = "data.raw_path", missing_hint: str =
     Raises:
         BadInput: says what the path is instead, or what its contents are.
     """
+    if is_several(path):
+        for file in _listed(path, key):
+            require_allowed(file, key)
+        return
     what, hint = _not_a_file(path)
     if not what:
         what, hint = _not_text(path)
     if what:
         raise BadInput(f"{key}: {path}: {what}", hint or missing_hint or f"humigence config set {key} PATH")
+
+
+def _listed(path: Path, key: str) -> Sequence[Path]:
+    try:
+        return listed(path).files
+    except BadInput as error:
+        raise BadInput(f"{key}: {error.message}", error.hint) from error
+
+
+def require_allowed(path: Path, key: str) -> None:
+    """Raise `BadInput` where it is no file that this user may read."""
+    what, hint = _not_a_file(path)
+    if what:
+        raise BadInput(f"{key}: {path}: {what}", hint)
 
 
 def _not_a_file(path: Path) -> tuple[str, str]:
@@ -59,8 +74,8 @@ def _not_a_file(path: Path) -> tuple[str, str]:
     if stat.S_ISREG(mode):
         allowed = os.access(path, os.R_OK)
         return ("", "") if allowed else ("may not be read by this user", f"chmod u+r {shlex.quote(str(path))}")
-    kinds = ((stat.S_ISDIR, "is a folder"), (stat.S_ISFIFO, "is a pipe; rows are read more than once, so it has to be a file"))
-    return next((words for test, words in kinds if test(mode)), "is a device or a socket, not a file"), ""
+    pipe = "is a pipe; rows are read more than once, so it has to be a file"
+    return pipe if stat.S_ISFIFO(mode) else "is a device or a socket, not a file", ""
 
 
 def _not_there(path: Path, error: OSError) -> str:
@@ -76,13 +91,13 @@ def _not_text(path: Path) -> tuple[str, str]:
     try:
         if not reader_of(path).is_text:
             return "", ""
-        with path.open("rb") as file:
+        with data_file(path).open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         return error.strerror or str(error), ""
     for begins, what, hint in _OTHER_FORMATS:
         if head.startswith(begins):
-            return f"is {what}, not JSON lines", _command(hint, path)
+            return f"is {what}, not rows", _command(hint, path)
     for name, zeros in (("UTF-16LE", head[1::2]), ("UTF-16BE", head[::2])):
         # Without a byte order mark: every second byte of Latin text is zero.
         if len(head) >= 4 and zeros.count(0) * 4 > len(zeros) * 3 and head.count(0) < len(head) * 3 // 4:

@@ -7,20 +7,76 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.dataset.readers import json_array, jsonl
-from pipeline.dataset.readers.reader import Reader
+from pipeline.common.errors import BadInput
+from pipeline.dataset.readers import (
+    arrow,
+    compressed,
+    csv_table,
+    files,
+    json_array,
+    json_holder,
+    json_objects,
+    jsonl,
+    parquet,
+    several,
+    text,
+)
+from pipeline.dataset.readers.reader import DataFile, Reader
 
 # Asked in this order whether a file is theirs; the last takes any.
-READERS: tuple[Reader, ...] = (json_array.READER, jsonl.READER)
+READERS: tuple[Reader, ...] = (
+    parquet.READER,
+    arrow.READER,
+    json_array.READER,
+    json_holder.READER,
+    json_objects.READER,
+    text.READER,
+    csv_table.READER,
+    jsonl.READER,
+)
 # For a line of help, the usual kind first.
-NAMES = " or ".join(reader.name for reader in reversed(READERS))
-SUFFIXES = tuple(suffix for reader in reversed(READERS) for suffix in reader.suffixes)
+NAMES = "JSONL, JSON, CSV, TSV, Parquet, Arrow or text, also compressed (.gz .bz2 .xz .zst), or a folder of them"
+_ROW_SUFFIXES = tuple(suffix for reader in reversed(READERS) if reader is not text.READER for suffix in reader.suffixes)
+_PLAIN_SUFFIXES = (*_ROW_SUFFIXES, *text.SUFFIXES)
+SUFFIXES = (*_PLAIN_SUFFIXES, *(f"{suffix}{packed}" for suffix in _PLAIN_SUFFIXES for packed in compressed.SUFFIXES))
 
 
 def reader_of(path: Path) -> Reader:
-    """The reader for the file at `path`, judged by what it begins with, never by its name.
+    """The reader for what is at `path`, judged by what it begins with; only plain text and small tables are known by their name.
 
     Raises:
+        BadInput: a folder or a pattern without a file that can be read.
         OSError: the file can't be read.
     """
-    return next(reader for reader in READERS if reader.recognises(path))
+    if files.is_several(path):
+        listing = listed(path)
+        return several.reader(path, listing, [several.Member(file, _reader_of_file(file)) for file in listing.files])
+    return _reader_of_file(path)
+
+
+def listed(path: Path) -> files.Listing:
+    """The files of a folder or a pattern. Raises `BadInput` where none can be read."""
+    listing = files.files_of(path, _ROW_SUFFIXES, text.SUFFIXES)
+    if not listing.files:
+        what = "is a folder" if path.is_dir() else "is a pattern"
+        raise BadInput(f"{path}: {what} without a file that can be read", f"it takes {NAMES}")
+    return listing
+
+
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """The files that are read for a path; none where nothing is there."""
+    if not files.is_several(path):
+        return (path,) if path.is_file() else ()
+    return files.files_of(path, _ROW_SUFFIXES, text.SUFFIXES).files
+
+
+def data_file(path: Path) -> DataFile:
+    """What rows are read from for a file: what it holds, where it is compressed. Raises `OSError`."""
+    packing = compressed.packing_of(path)
+    return path if packing is None else compressed.Unpacked(path, packing)
+
+
+def _reader_of_file(path: Path) -> Reader:
+    file = data_file(path)
+    inner = next(reader for reader in READERS if reader.recognises(file))
+    return compressed.reader(file, inner) if isinstance(file, compressed.Unpacked) else inner

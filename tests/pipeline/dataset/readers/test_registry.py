@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import pkgutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.common.errors import BadInput
 from pipeline.dataset import readers
-from pipeline.dataset.readers import jsonl, registry
 from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.registry import NAMES, READERS, SUFFIXES, reader_of
 
@@ -22,8 +21,10 @@ def test_every_reader_that_is_declared_is_asked() -> None:
     assert len(READERS) == len(declared) and all(reader in declared for reader in READERS)
 
 
-def test_texts_and_file_endings_are_made_of_the_readers() -> None:
-    assert (NAMES, SUFFIXES) == ("JSONL or JSON", (".jsonl", ".json"))
+def test_file_endings_are_those_of_the_readers_alone_and_compressed() -> None:
+    plain = {suffix for reader in READERS for suffix in reader.suffixes}
+    assert set(SUFFIXES) == plain | {suffix + packed for suffix in plain for packed in (".gz", ".bz2", ".xz", ".zst")}
+    assert all(reader.name.split()[0] in NAMES for reader in READERS)
 
 
 def test_the_kind_of_a_file_is_judged_by_its_contents_and_not_its_name(tmp_path: Path) -> None:
@@ -33,14 +34,16 @@ def test_the_kind_of_a_file_is_judged_by_its_contents_and_not_its_name(tmp_path:
     assert (reader_of(array).unit, reader_of(lines).unit) == ("row", "line")
 
 
-def test_a_kind_that_is_no_text_is_refused_until_a_reader_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "rows.parquet"
-    path.write_bytes(b"PAR1" + bytes(60))
-    with pytest.raises(BadInput, match="is a Parquet file"):
-        require_readable(path)
-    parquet = replace(jsonl.READER, recognises=lambda file: file.read_bytes().startswith(b"PAR1"), is_text=False)
-    monkeypatch.setattr(registry, "READERS", (parquet, *READERS))
-    require_readable(path)
-    path.write_bytes(b"\x1f\x8b" + bytes(60))
-    with pytest.raises(BadInput, match="gzip"):
-        require_readable(path)
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [(b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip"), ("x".encode("utf-16"), "UTF-16")],
+    ids=["lz4", "zip", "utf-16"],
+)
+def test_a_kind_that_has_no_reader_is_refused_with_the_command_that_mends_it(tmp_path: Path, head: bytes, says: str) -> None:
+    for path, data in (
+        (tmp_path / "rows.jsonl", head + bytes(60)),
+        (tmp_path / "rows.jsonl.gz", gzip.compress(head + bytes(60))),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(BadInput, match=says):
+            require_readable(path)
