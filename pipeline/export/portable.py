@@ -26,6 +26,8 @@ _OLD_NAMES = {"qwen3_moe": {"num_local_experts": "num_experts"}}
 _OLD_LAYERS = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"}}
 # transformers 4 knows the kinds that are older than `rope_type` by `type`, and Phi 3 and OLMo by nothing else.
 _OLD_KINDS = ("linear", "dynamic", "longrope")
+# All that it knows; another under its key would only hide `rope_parameters` from transformers 5.
+_KINDS_OF_4 = (*_OLD_KINDS, "yarn", "llama3")
 
 
 def adapter_config(document: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def _rotary(config: dict[str, Any], rope: dict[str, Any]) -> dict[str, Any]:
     local = rope.get("sliding_attention")
     if model_type in _LOCAL_THETA and isinstance(local, dict) and "rope_theta" in local:
         found[_LOCAL_THETA[model_type]] = local["rope_theta"]
-    if whole.get("rope_type", "default") != "default":
+    if whole.get("rope_type", "default") in _KINDS_OF_4:
         found["rope_scaling"] = _scaling(config, whole)
     return found
 

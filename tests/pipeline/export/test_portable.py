@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.export import portable
+from tests.families import FAMILIES, config_of
 
 _TODAYS_ADAPTER = {
     "alora_invocation_tokens": None, "alpha_pattern": {}, "arrow_config": None, "auto_mapping": None,
@@ -117,3 +118,29 @@ def test_the_type_of_the_weights_has_both_names_and_an_old_config_stays_as_it_is
     assert portable.model_config({"dtype": "bfloat16"}) == {"dtype": "bfloat16", "torch_dtype": "bfloat16"}
     old = {"torch_dtype": "float16", "rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 4.0}}
     assert portable.model_config(old) == old | {"dtype": "float16"}
+
+
+def _of_two_kinds(**scaled: Any) -> dict[str, Any]:
+    """Rotary embeddings of a model with windows: those of its full layers are scaled."""
+    full = {"rope_theta": 500_000.0, **scaled}
+    return {"rope_parameters": {"full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}
+
+
+_SCALED: list[tuple[str, dict[str, Any]]] = [
+    ("gemma3-text", _of_two_kinds(rope_type="linear", factor=8.0)),
+    ("olmo3", _of_two_kinds(rope_type="yarn", factor=8.0, original_max_position_embeddings=64)),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in FAMILIES), *_SCALED])
+def test_what_older_readers_need_changes_no_rotary_embedding_for_todays(name: str, changes: dict[str, Any]) -> None:
+    config = config_of(name, **changes)
+    again = type(config).from_dict(portable.model_config(config.to_dict()))
+    wanted, found = (_without_old_names(getattr(each.get_text_config(), "rope_parameters", None)) for each in (config, again))
+    assert found == wanted
+
+
+def _without_old_names(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_old_names(each) for name, each in value.items() if name != "type"}
