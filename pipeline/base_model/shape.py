@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base_model.experts import experts_of
-from pipeline.base_model.families import SOURCE_WIDTH, Width, family_of
+from pipeline.base_model.families import SOURCE_WIDTH, Width, family_of, packed_see_each_other
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.untrusted_files import parameters_in, safetensors_header, weights_problem
@@ -34,6 +34,9 @@ class ModelShape:
             of `shared_width` sees every token beside them. All 0 in a model without.
         experts_beside_mlp: those layers have their MLP too.
         tower_parameters: weights of what is no decoder: vision, audio. An estimate: nearly all of them are in linear layers.
+        window: tokens that a token sees in the layers that see fewest, itself included; 0 where all see all before it.
+        activation, attention_dropout: of the MLP; share of the attention weights that is dropped in training.
+        packed_see_each_other: see `families.packed_see_each_other`.
     """
 
     hidden: int
@@ -53,6 +56,10 @@ class ModelShape:
     expert_layers: int = 0
     experts_beside_mlp: bool = False
     tower_parameters: int = 0
+    window: int = 0
+    activation: str = "silu"
+    attention_dropout: float = 0.0
+    packed_see_each_other: bool = False
 
     @property
     def linear_parameters(self) -> int:
@@ -92,17 +99,18 @@ class ModelShape:
         return self.linear_parameters + self.expert_parameters + self.embedding_parameters + self.norm_parameters
 
     def to_json(self) -> dict[str, Any]:
-        """All sizes; those that came later only where they are not 0, so that what was found by the others is still found."""
-        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
+        """All; what came later only where it says something, so that what was found by the others is still found."""
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> ModelShape:
         return cls(**{field.name: document[field.name] for field in fields(cls) if field.name in document})
 
 
-_LATER = frozenset(
-    {"experts", "experts_per_token", "expert_width", "shared_width", "expert_layers", "experts_beside_mlp", "tower_parameters"}
-)
+_LATER: dict[str, Any] = {
+    "experts": 0, "experts_per_token": 0, "expert_width": 0, "shared_width": 0, "expert_layers": 0, "experts_beside_mlp": False,
+    "tower_parameters": 0, "window": 0, "activation": "silu", "attention_dropout": 0.0, "packed_see_each_other": False,
+}  # fmt: skip
 
 
 def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
@@ -222,6 +230,10 @@ def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None)
         expert_layers=experts.layers,
         experts_beside_mlp=experts.beside_mlp,
         tower_parameters=sum(_tower_parameters(config.get(name)) for name in ("vision_config", "audio_config")),
+        window=_window(config),
+        activation=str(config.get("hidden_act") or "silu"),
+        attention_dropout=dropout if isinstance(dropout := config.get("attention_dropout"), float) else 0.0,
+        packed_see_each_other=packed_see_each_other(model_type, config.get("layer_types")),
     )
 
 
@@ -243,6 +255,18 @@ def _tower_parameters(config: Any) -> int:
                       ("intermediate_size", "encoder_ffn_dim"))
     )  # fmt: skip
     return min(layers, _LARGEST["num_hidden_layers"]) * width * (4 * width + 2 * (inner or 4 * width))
+
+
+def _window(config: dict[str, Any]) -> int:
+    """Tokens of the attention window that some layer of the model has; 0 without one."""
+    window, types, layers = config.get("sliding_window"), config.get("layer_types"), config.get("num_hidden_layers")
+    qwen = str(config.get("model_type", "")).startswith("qwen")  # names a window that it does not use, unless it says so
+    if type(window) is not int or window <= 0 or not config.get("use_sliding_window", not qwen):
+        return 0
+    if isinstance(types, list):
+        return window if any("sliding" in str(each) for each in types) else 0
+    first = config.get("max_window_layers") if qwen else 0  # layer from which on Qwen 2 has a window
+    return 0 if isinstance(first, int) and isinstance(layers, int) and first >= layers else window
 
 
 def layer_names(base: BaseModel) -> tuple[str, ...]:
@@ -305,4 +329,6 @@ def _from_gguf(path: Path) -> ModelShape:
         tied_embeddings="output.weight" not in header.tensors,
         max_positions=max(0, header.number("context_length") or 0),
         model_type=header.architecture,
+        window=max(0, header.number("attention.sliding_window") or 0),
+        packed_see_each_other=packed_see_each_other(header.architecture, None),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.planning import measurements
 from pipeline.planning.measurements import Measurement
 from pipeline.planning.plan import Plan
 from pipeline.planning.planner import plan_for
+from pipeline.planning.proved import Refused, inputs_of, save_refused
 from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import Device, choose_device, see_only
 from pipeline.system.out_of_memory import NO_ROOM, unless_short
@@ -53,7 +55,7 @@ def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str,
         tokens_per_second=cost.tokens / cost.step_seconds,
         step_seconds=cost.step_seconds,
         peak_memory_bytes=cost.peak_memory_bytes,
-        predicted_memory_bytes=plan.peak_memory_bytes,
+        predicted_memory_bytes=cost.plan.peak_memory_bytes,
     )
     measurements.save_measurement(here.project(settings.project), found)
     return found.to_json()
@@ -64,14 +66,21 @@ def _cost(request: Request, settings: Config, here: Workspace, base: BaseModel, 
     from pipeline.training.packed_rows import PackedRow, PackedRows
 
     data = processed.find_processed(settings, here)
-    if data is not None and plan.exact:
-        packed = PackedRows(data.dataset("train"), pack(data.lengths("train"), plan.row_tokens, settings.data.packing)[:_ROWS])
-        rows: list[PackedRow] = [packed[i] for i in range(len(packed))]
-    else:
-        rows = random_rows(plan.row_tokens, read_shape(base).vocabulary)
+    shape = read_shape(base)
+
+    def rows_of(plan: Plan) -> list[PackedRow]:
+        if data is None or not plan.exact:
+            return random_rows(plan.row_tokens, shape.vocabulary)
+        packed = PackedRows(data.dataset("train"), pack(data.lengths("train"), plan.row_tokens, plan.packs(settings))[:_ROWS])
+        return [packed[i] for i in range(len(packed))]
+
+    def replan(refused: Refused) -> Plan:
+        refused = replace(refused, inputs=inputs_of(settings, shape, device))
+        save_refused(here.project(settings.project), refused)
+        return plan_for(settings, here, shape, device)
 
     def progress(done: int, of: int) -> None:
         request.raise_if_cancelled()
         request.report("micro_batch", done=done, of=of)
 
-    return measure(settings, base, plan, device, rows, progress)
+    return measure(settings, base, plan, device, rows_of, replan, progress)

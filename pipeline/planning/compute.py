@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 from pipeline.base_model.families import family_of
@@ -10,10 +11,17 @@ from pipeline.base_model.precision import ComputeDtype, compute_dtype
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
+from pipeline.planning.proved import Refused
 from pipeline.system.gpu import Device
 
 Kernels = Literal["fused", "plain"]
+Isolation = Literal["positions", "indices", "rows"]
+"""How documents are kept apart: by positions that begin again at each; by those and the number of each token's document, for
+layers that carry a state; or by rows, one to each."""
 
+# Libraries with whose kernels a hybrid's layers take the number of each token's document. Whether they do, the proof finds.
+_KEEPERS = ("mamba_ssm", "causal_conv1d", "fla")
+_NOTHING_REFUSED = Refused()
 _KERNELS_NEED = "an NVIDIA GPU of capability 8.0 or more"
 
 
@@ -25,39 +33,67 @@ class Computing:
         dtype: of the matrix products.
         kernels: whose layers are trained: our fused ones, or "plain", the model's own.
         attention: how the model's own layers keep packed documents apart, see `training.attention`.
+        isolation: what is packed, and how it is handed to the model.
     """
 
     dtype: ComputeDtype
     kernels: Kernels
     attention: str
+    isolation: Isolation
 
 
-def computing(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str]) -> Computing:
+def computing(
+    config: Config,
+    shape: ModelShape,
+    device: Device,
+    reasons: dict[str, str],
+    row_tokens: int,
+    refused: Refused = _NOTHING_REFUSED,
+) -> Computing:
     """The choices for this device, each with its reason.
 
     Args:
         shape: of the base model.
         reasons: choice -> why, added to, for a person to read.
+        row_tokens: of the longest row.
+        refused: what a proof on the loaded model found.
 
     Raises:
         BadInput: something was set that does not work here.
     """
     dtype = compute_dtype(config.train.precision_mode, device)
-    kernels = _kernels(config, shape, device, dtype, reasons)
+    kernels = _kernels(config, _no_fused(shape, device, dtype, row_tokens) or refused.fused, reasons)
     if kernels == "fused":
-        return Computing(dtype, kernels, "sdpa")  # of generation; training has its own
-    return Computing(dtype, kernels, _attention(config, shape, device, reasons))
+        # Attention is of generation; training has its own.
+        return Computing(dtype, kernels, "sdpa", "positions" if config.data.packing else "rows")
+    problem = no_packing(shape, refused)
+    if problem and config.data.packing:
+        reasons["packing"] = f"off: {problem}"
+    attention = _attention(config, shape, device, reasons, problem)
+    return Computing(dtype, kernels, attention, "positions" if config.data.packing and not problem else "rows")
 
 
-def fused_works(config: Config, shape: ModelShape, device: Device) -> bool:
-    """Whether a plan for this model and device would choose the fused kernels. Raises nothing where they can't be."""
+def no_packing(shape: ModelShape, refused: Refused) -> str:
+    """Why documents can't share a row of this model's own layers; empty where they can, as far as is known."""
+    known = shape.packed_see_each_other and not any(find_spec(name) for name in _KEEPERS)
+    if refused.packing or not known:
+        return refused.packing
+    return f"packed conversations see each other in the layers of {shape.model_type} models"
+
+
+def fused_works(config: Config, shape: ModelShape, device: Device, row_tokens: int) -> bool:
+    """Whether a plan for this model and device would choose the fused kernels. Raises nothing where they can't be.
+
+    Args:
+        row_tokens: of the longest row.
+    """
     wanted, attention = config.train.kernels, config.train.attention
     dtype = compute_dtype(config.train.precision_mode, device)
-    return wanted != "plain" and attention == "auto" and not _no_fused(shape, device, dtype)
+    return wanted != "plain" and attention == "auto" and not _no_fused(shape, device, dtype, row_tokens)
 
 
-def _kernels(config: Config, shape: ModelShape, device: Device, dtype: ComputeDtype, reasons: dict[str, str]) -> Kernels:
-    wanted, problem = config.train.kernels, _no_fused(shape, device, dtype)
+def _kernels(config: Config, problem: str, reasons: dict[str, str]) -> Kernels:
+    wanted = config.train.kernels
     if wanted == "fused" and config.train.attention != "auto":
         raise BadInput("train.attention: the fused kernels have their own attention", "humigence config set train.attention auto")
     if wanted == "fused" and problem:
@@ -77,7 +113,7 @@ def _runs_kernels(device: Device) -> bool:
     return device.kind == "cuda" and (device.capability or (0, 0)) >= (8, 0)
 
 
-def _no_fused(shape: ModelShape, device: Device, dtype: ComputeDtype) -> str:
+def _no_fused(shape: ModelShape, device: Device, dtype: ComputeDtype, row_tokens: int) -> str:
     if not _runs_kernels(device):
         return f"the fused ones need {_KERNELS_NEED}"
     if dtype != "bfloat16":
@@ -85,13 +121,38 @@ def _no_fused(shape: ModelShape, device: Device, dtype: ComputeDtype) -> str:
     head_dims = family_of(shape.model_type).fused_head_dims
     if not head_dims:
         return f"the fused ones are not written for {shape.model_type} models"
-    return "" if shape.head_dim in head_dims else f"the fused ones have no kernel for heads of {shape.head_dim}"
+    if shape.head_dim not in head_dims:
+        return f"the fused ones have no kernel for heads of {shape.head_dim}"
+    return not_of_llama(shape.activation, shape.attention_dropout, shape.window, row_tokens)
 
 
-def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str]) -> str:
-    """ "varlen" where torch's flash kernel can: an NVIDIA GPU of capability 8, heads it has a kernel for, 16-bit compute."""
+def not_of_llama(activation: str, attention_dropout: float, window: int, row_tokens: int) -> str:
+    """What a model of a family that the fused layers are written for has and they have not; empty for nothing.
+
+    The plan asks with what config.json says, training with what the loaded model says.
+
+    Args:
+        activation: of the MLP.
+        attention_dropout: share of the attention weights that is dropped.
+        window: tokens that a token sees, itself included; 0 for all before it.
+        row_tokens: of the longest row.
+    """
+    if activation not in ("silu", "swish"):
+        return f"the fused ones compute silu, not the model's {activation}"
+    if attention_dropout:
+        return f"the fused ones have no dropout in attention, the model has {attention_dropout:g}"
+    if 0 < window < row_tokens:
+        return f"the model attends through a window of {window:,} tokens, shorter than a row of {row_tokens:,}"
+    return ""
+
+
+def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str], apart: str) -> str:
+    """ "varlen" where torch's flash kernel can: an NVIDIA GPU of capability 8, heads it has a kernel for, 16-bit compute.
+
+    Not where documents see each other (`apart` says why): it makes one row of all.
+    """
     wanted = config.train.attention
-    problem = _no_varlen(shape, device)
+    problem = _no_varlen(shape, device) or (apart and f"one row holds one conversation: {apart}")
     if wanted == "varlen" and problem:
         raise BadInput(f"train.attention: varlen does not work here: {problem}", "humigence config set train.attention auto")
     if wanted != "auto":

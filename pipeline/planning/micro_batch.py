@@ -151,8 +151,9 @@ def memory_of(
         checkpointing: all layers save their input only.
         row_tokens: capacity of a row; None for `data.max_seq_len`.
     """
-    kernels: Kernels = "fused" if fused_works(config, shape, device) else "plain"
-    sizes = _Sizes(config, shape, device, kernels, row_tokens or config.data.max_seq_len)
+    row_tokens = row_tokens or config.data.max_seq_len
+    kernels: Kernels = "fused" if fused_works(config, shape, device, row_tokens) else "plain"
+    sizes = _Sizes(config, shape, device, kernels, row_tokens)
     return sizes.of(rows, shape.layers if checkpointing else 0).memory
 
 

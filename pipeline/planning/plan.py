@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from pipeline.base_model.precision import ComputeDtype
 from pipeline.base_model.shape import ModelShape, adapter_parameters
@@ -18,14 +18,16 @@ from pipeline.common.files import read_json, write_json
 from pipeline.config.schema import Config
 from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import ROWS_AN_EPOCH
-from pipeline.planning.compute import computing
+from pipeline.planning.compute import Isolation, computing, no_packing
 from pipeline.planning.micro_batch import choose_micro_batch
+from pipeline.planning.proved import Refused
 from pipeline.runs.events import PlanMade
 from pipeline.system.gpu import Device
 
 ROWS_PER_STEP = 16  # of an optimizer step, where the data has enough
 EVALUATIONS = 10  # of a run
 SAVE_EVERY_SECONDS = 600.0
+_NOTHING_REFUSED = Refused()
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Plan:
         kernels: "fused" trains with layers of our own, "plain" with the model's; `attention` is of the model's.
         recomputed_layers, keep_dequantized: see `micro_batch.MicroBatch`.
         package: bytes of what will be packaged, by format.
+        isolation: how documents are kept apart, see `compute.Isolation`; empty in a plan of a version that did not say it.
+        proved: what the proof at load found (fields of `events.LayersProved`), and with which libraries; empty before it.
     """
 
     exact: bool
@@ -77,6 +81,12 @@ class Plan:
     keep_dequantized: bool = False
     trained_parameters: int = 0
     package: dict[str, int] = field(default_factory=dict)
+    isolation: Isolation | Literal[""] = ""
+    proved: dict[str, Any] = field(default_factory=dict)
+
+    def packs(self, config: Config) -> bool:
+        """Whether several documents share a row; `config` decides for a plan of a version that did not say it."""
+        return self.isolation != "rows" if self.isolation else config.data.packing
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -112,13 +122,21 @@ class Plan:
         )
 
 
-def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFigures, tokens_per_second: float = 0.0) -> Plan:
+def make_plan(
+    config: Config,
+    shape: ModelShape,
+    device: Device,
+    figures: DataFigures,
+    tokens_per_second: float = 0.0,
+    refused: Refused = _NOTHING_REFUSED,
+) -> Plan:
     """The plan for these.
 
     Args:
         shape: of the base model.
         figures: of the data, estimated or counted; which of them says `exact`.
         tokens_per_second: measured by an earlier run of the same kind on this device; 0 leaves the time unknown.
+        refused: what a proof on the loaded model found; the figures must be of unpacked rows where it refused packing.
 
     Raises:
         EnvironmentFault: one row at a time with checkpointing does not fit, and nothing in that was set by the user.
@@ -127,7 +145,7 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
     reasons: dict[str, str] = {}
     device = device.within(config.compute.memory_limit_gib)
     wanted_rows = _rows_per_step(config, figures, reasons)
-    how = computing(config, shape, device, reasons)
+    how = computing(config, shape, device, reasons, figures.row_tokens, refused)
     share = min(1.0, figures.trained_tokens / max(1, figures.tokens))
     batch = choose_micro_batch(config, shape, device, how.kernels, wanted_rows, figures.row_tokens, reasons, share)
     accumulation = math.ceil(wanted_rows / batch.rows)
@@ -153,6 +171,7 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
         save_every_seconds=SAVE_EVERY_SECONDS,
         gradient_checkpointing=batch.recomputed_layers > 0,
         attention=how.attention,
+        isolation=how.isolation,
         row_tokens=figures.row_tokens,
         memory=batch.memory.components(),
         free_memory_bytes=device.free_bytes,
@@ -163,6 +182,30 @@ def make_plan(config: Config, shape: ModelShape, device: Device, figures: DataFi
         keep_dequantized=batch.keep_dequantized,
         trained_parameters=adapter_parameters(shape, train.lora.r, train.lora.target_modules),
     )
+
+
+class CountedData(Protocol):
+    """What is needed of `dataset.processed.ProcessedData`."""
+
+    def figures(self, config: Config) -> DataFigures: ...
+
+
+def plan_again(config: Config, shape: ModelShape, device: Device, data: CountedData, plan: Plan, refused: Refused) -> Plan:
+    """The plan in place of `plan` after a proof on the loaded model.
+
+    Args:
+        data: the prepared rows, the same for both plans whether they are packed or not.
+        refused: everything the proof has found.
+    """
+    laid_out = unpacked(config) if no_packing(shape, refused) else config
+    speed = plan.train_tokens / plan.seconds if plan.seconds else 0.0
+    again = make_plan(config, shape, device, data.figures(laid_out), speed, refused)
+    return replace(again, inputs=plan.inputs, package=plan.package)
+
+
+def unpacked(config: Config) -> Config:
+    """The config with `data.packing` off: what was prepared by it is the same."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"packing": False})})
 
 
 def steps_per_epoch(rows: int, micro_batch: int, accumulation: int) -> int:

@@ -17,8 +17,10 @@ from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
 from pipeline.dataset.figures import DataFigures
 from pipeline.planning import measurements
+from pipeline.planning.compute import fused_works, no_packing
 from pipeline.planning.export_formats import format_bytes, of_config
-from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.plan import Plan, make_plan, unpacked
+from pipeline.planning.proved import inputs_of, read_refused
 from pipeline.runs.event_log import read_state
 from pipeline.runs.folders import Workspace
 from pipeline.runs.store import runs_of
@@ -39,10 +41,17 @@ def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: De
         BadInput: a setting does not work on this device.
         EnvironmentFault: the smallest micro-batch does not fit.
     """
-    figures = exact_figures(config, workspace) or estimate_figures(config, workspace)
-    plan = make_plan(config, shape, device, figures, measured_tokens_per_second(config, workspace, device))
+    refused = read_refused(workspace.project(config.project), inputs_of(config, shape, device))
+    figures = _figures(config, workspace)
+    fused = fused_works(config, shape, device, figures.row_tokens) and not refused.fused
+    laid_out = figures if fused or not no_packing(shape, refused) else _figures(unpacked(config), workspace)
+    plan = make_plan(config, shape, device, laid_out, measured_tokens_per_second(config, workspace, device), refused)
     package = of_config(config, format_bytes(config, shape, locate(config, workspace)))
     return replace(plan.with_inputs(plan_inputs(config, shape, figures)), package=package)
+
+
+def _figures(config: Config, workspace: Workspace) -> DataFigures:
+    return exact_figures(config, workspace) or estimate_figures(config, workspace)
 
 
 def plan_inputs(config: Config, shape: ModelShape, figures: DataFigures) -> str:

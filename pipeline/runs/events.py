@@ -148,6 +148,36 @@ class PlanMade(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LayersProved(Event):
+    """What the proof on the loaded model found, of the layers as they train from here on.
+
+    Differences are relative: of a document's logits beside others and alone, and of the gradient by fused and by own layers.
+    """
+
+    isolated: bool  # no document sees another, in the layout that is trained
+    how: str  # "positions", "indices" or "rows", as `planning.compute.Isolation`
+    fused: bool | None  # whether the fused layers hold; None where they were not asked
+    isolation_difference: float
+    fused_difference: float | None = None
+    reason: str = ""  # why packing is off or the model's own layers are trained, where the plan had wanted otherwise
+    seconds: float = 0.0
+
+    def sentence(self) -> str:
+        """One line for a person: `packed conversations are independent of each other (difference 2e-07)`."""
+        apart = {
+            "positions": "packed conversations are independent of each other",
+            "indices": "packed conversations are independent of each other, by the number of each token's conversation",
+            "rows": "one conversation a row, independent of each other",
+        }.get(self.how, self.how)
+        if not self.isolated:
+            apart = "conversations are not independent of each other"
+        parts = [f"{apart} (difference {self.isolation_difference:.0e})"]
+        if self.fused:
+            parts = [f"{apart}, and the fused layers compute what the model's own do (difference {self.fused_difference:.0e})"]
+        return "; ".join([*parts, *([self.reason] if self.reason else [])])
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed(Event):
     """Training goes on from this optimizer step: what was logged after it never happened."""
 

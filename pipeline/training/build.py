@@ -1,9 +1,11 @@
-"""The model of a plan, ready to be trained."""
+"""The model of a plan, ready to be trained, and proved to compute what the plan rests on."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 import torch
 
@@ -13,15 +15,20 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.modeling.adapter import add_adapter
 from pipeline.modeling.load import load_base
+from pipeline.planning.compute import Isolation
 from pipeline.planning.memory_plain import CONTEXT_BYTES
 from pipeline.planning.plan import Plan
+from pipeline.planning.proved import Refused, libraries
+from pipeline.runs.events import LayersProved
 from pipeline.system.gpu import GIB, Device
+from pipeline.system.out_of_memory import free
 from pipeline.training import attention
-from pipeline.training.fused import train_step
 from pipeline.training.fused.decoder import FusedModel
 from pipeline.training.fused.train_step import FusedStep
 from pipeline.training.memory_recovery.activation_checkpointing import ModelActivations
 from pipeline.training.memory_recovery.limits import Limits
+from pipeline.training.packed_rows import Document
+from pipeline.training.proof import Proof, fused_problem, prove
 
 
 def prepare_device(config: Config, device: Device) -> None:
@@ -42,19 +49,77 @@ def prepare_device(config: Config, device: Device) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what nobody wrote
 
 
-def trainable(config: Config, base: BaseModel, plan: Plan, device: Device, limits: Limits) -> tuple[Any, FusedStep | None]:
-    """The model to train, and what computes its losses and gradients.
+@dataclass(frozen=True)
+class Built:
+    """What trains.
+
+    Attributes:
+        model: a `PeftModel` of the base with a new adapter.
+        fused: the fused step over the same weights, None where the model trains itself.
+        plan: the one it was built for, which names what was proved.
+        proof: what was found at this load; None where the plan was proved by an earlier one.
+    """
+
+    model: Any
+    fused: FusedStep | None
+    plan: Plan
+    proof: LayersProved | None
+
+
+Replan = Callable[[Refused], Plan]
+"""A plan for what a proof has refused."""
+
+
+def build_proved(
+    config: Config,
+    base: BaseModel,
+    plan: Plan,
+    device: Device,
+    limits: Limits,
+    documents: Sequence[Document],
+    replan: Replan,
+) -> Built:
+    """Load the model of a plan and prove on it what the plan rests on; where that fails, build what `replan` gives instead.
 
     Args:
         limits: what the run has learned about memory: whether activations are recomputed whatever the plan says.
-
-    Returns:
-        a `PeftModel` of the base with a new adapter; the fused step over the same weights, None where the model trains itself.
+        documents: some of the run's, the longest among them.
+        replan: called with everything that was refused so far.
 
     Raises:
-        BadInput: the plan names something this version or this model doesn't have.
-        EnvironmentFault: the precision mode does not work on this device.
+        BadInput: the plan names something this version or this model doesn't have; fused layers that were set by hand don't hold.
+        EnvironmentFault: the precision mode does not work on this device, or what was planned instead does not fit.
     """
+    refused = Refused()
+    while True:
+        model = _loaded(config, base, plan, device, limits)
+        # What need not be asked is not built: the fused layers may not know what to do with such a model.
+        problem = fused_problem(model.get_base_model(), plan.row_tokens) if plan.kernels == "fused" else ""
+        fused = _fused(config, model, plan, limits) if plan.kernels == "fused" and not problem else None
+        if plan.proved.get("libraries") == libraries() and not problem:
+            return Built(model, fused, plan, None)
+        proof = Proof(no_fused=problem) if problem else prove(model, fused.model if fused else None, plan, documents)
+        refused = replace(refused, fused=refused.fused or proof.no_fused, packing=refused.packing or proof.no_packing)
+        wanted = replan(refused) if proof.no_fused or proof.no_packing else plan
+        if proof.event and (wanted.kernels, wanted.isolation) == (plan.kernels, plan.isolation):
+            return _as_proved(model, fused, plan, proof.event, refused)
+        if config.train.kernels == "fused" and refused.fused:
+            why = f"train.kernels: the fused ones do not work here: {refused.fused}"
+            raise BadInput(why, "humigence config set train.kernels auto")
+        plan = wanted
+        del model, fused
+        free()
+
+
+def _as_proved(model: Any, fused: FusedStep | None, plan: Plan, event: LayersProved, refused: Refused) -> Built:
+    own = f"the model's own layers are trained: {refused.fused}" if refused.fused else ""
+    one = f"packing is off: {refused.packing}" if refused.packing and event.isolated else event.reason
+    event = replace(event, reason="; ".join(filter(None, [own, one])))
+    how = cast(Isolation, event.how)
+    return Built(model, fused, replace(plan, isolation=how, proved=asdict(event) | {"libraries": libraries()}), event)
+
+
+def _loaded(config: Config, base: BaseModel, plan: Plan, device: Device, limits: Limits) -> Any:
     require_precision(config.train.precision_mode, device)
     model = load_base(
         base,
@@ -65,15 +130,11 @@ def trainable(config: Config, base: BaseModel, plan: Plan, device: Device, limit
     )
     if plan.kernels == "plain" and (plan.gradient_checkpointing or limits.checkpointing):
         ModelActivations(model).recompute()
-    adapted = add_adapter(model, config.train.lora, config.seed)
-    return adapted, _fused(config, adapted, plan, limits) if plan.kernels == "fused" else None
+    return add_adapter(model, config.train.lora, config.seed)
 
 
 def _fused(config: Config, adapted: Any, plan: Plan, limits: Limits) -> FusedStep:
     causal = adapted.get_base_model()
-    problem = train_step.unsupported(causal, plan.row_tokens)
-    if problem:
-        raise BadInput(f"train.kernels: the fused ones do not work here: {problem}", "humigence config set train.kernels plain")
     fused = FusedModel(
         adapted,
         getattr(torch, plan.compute_dtype),

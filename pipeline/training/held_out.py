@@ -11,7 +11,9 @@ import torch
 
 from pipeline.dataset.packing import pack
 from pipeline.modeling.evaluation_mode import evaluating
+from pipeline.planning.compute import Isolation
 from pipeline.training.checkpointing import random_state
+from pipeline.training.isolation import model_inputs
 from pipeline.training.loss import loss_sum
 from pipeline.training.memory_recovery.recovery import TrainingMemory
 from pipeline.training.packed_rows import Documents, PackedRows, collate
@@ -55,18 +57,19 @@ class HeldOutRows:
 
 
 @contextmanager
-def losses_of(model: Any, device: torch.device) -> Iterator[LossOf]:
+def losses_of(model: Any, device: torch.device, isolation: Isolation | str) -> Iterator[LossOf]:
     """The `LossOf` of a transformers model, as long as the context lasts. Leaves no trace in the model or any generator.
 
     Args:
         device: the model's, to which micro-batches are moved.
+        isolation: of the plan.
     """
 
     def loss_of(part: dict[str, Any]) -> float:
-        moved = {name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}
-        # (rows, tokens, vocabulary) in the compute dtype
-        logits = model(input_ids=moved["input_ids"], position_ids=moved["position_ids"], use_cache=False).logits
-        return float(loss_sum(logits, moved["labels"]).double())
+        inputs = model_inputs({name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}, isolation)
+        labels = inputs.pop("labels")
+        logits = model(**inputs, use_cache=False).logits  # (rows, tokens, vocabulary) in the compute dtype
+        return float(loss_sum(logits, labels).double())
 
     with random_state.preserved(), evaluating(model), torch.no_grad():
         yield loss_of

@@ -18,8 +18,9 @@ from pipeline.config.schema import Config
 from pipeline.planning.plan import Plan
 from pipeline.system.gpu import Device
 from pipeline.training import attention
-from pipeline.training.build import prepare_device, trainable
+from pipeline.training.build import Built, Replan, build_proved, prepare_device
 from pipeline.training.clock import Clock, GpuClock, WallClock
+from pipeline.training.isolation import model_inputs
 from pipeline.training.loss import loss_sum
 from pipeline.training.memory_recovery.atomic_adamw import AtomicAdamW
 from pipeline.training.memory_recovery.limits import Limits
@@ -29,6 +30,7 @@ from pipeline.training.process_memory import ProcessMemory
 # Micro-batches. A GPU's kernels are compiled and its fused steps recorded in the first ones.
 _WARM_UP = {"cuda": 6, "cpu": 1}
 _TIMED = {"cuda": 20, "cpu": 2}
+_PROVED_ON = 8  # rows
 
 
 @dataclass(frozen=True)
@@ -38,23 +40,33 @@ class Cost:
     step_seconds: float  # the median micro-batch times the accumulation, and the median optimizer step
     tokens: float  # real ones of a step, on average
     peak_memory_bytes: int  # of the process on its device
+    plan: Plan  # what was measured
 
 
 def measure(
-    config: Config, base: BaseModel, plan: Plan, device: Device, rows: Sequence[PackedRow], progress: Callable[[int, int], None]
+    config: Config,
+    base: BaseModel,
+    plan: Plan,
+    device: Device,
+    rows_of: Callable[[Plan], Sequence[PackedRow]],
+    replan: Replan,
+    progress: Callable[[int, int], None],
 ) -> Cost:
-    """The cost of an optimizer step of `plan`.
+    """The cost of an optimizer step of `plan`, or of the plan that is made of what the proof at load has refused.
 
     Args:
-        rows: at least one; used again and again.
+        rows_of: at least one in a plan's layout; used again and again.
+        replan: see `build.build_proved`.
         progress: called with the number of micro-batches done and of those there will be.
 
     Raises:
-        BadInput: see `build.trainable`.
+        BadInput: see `build.build_proved`.
         torch.OutOfMemoryError: the plan does not fit.
     """
     prepare_device(config, device)
-    work = _TimedTraining(config, base, plan, device)
+    documents = [document for row in rows_of(plan)[:_PROVED_ON] for document in row]
+    built = build_proved(config, base, plan, device, Limits(), documents, replan)
+    work, plan, rows = _TimedTraining(config, built, device), built.plan, rows_of(built.plan)
     clock: Clock = GpuClock() if device.kind == "cuda" else WallClock()
     memory = ProcessMemory(cuda=device.kind == "cuda")
     memory.reset()
@@ -72,16 +84,17 @@ def measure(
             micro.append(clock.between(start, middle))
         progress(number + 1, warm_up + timed)
     step_seconds = plan.accumulation * statistics.median(micro) + statistics.median(steps)
-    return Cost(step_seconds, plan.accumulation * statistics.mean(tokens), memory.peak_bytes())
+    return Cost(step_seconds, plan.accumulation * statistics.mean(tokens), memory.peak_bytes(), plan)
 
 
 class _TimedTraining:
     """The model of a plan with its optimizer."""
 
-    def __init__(self, config: Config, base: BaseModel, plan: Plan, device: Device) -> None:
-        self._model, self._fused = trainable(config, base, plan, device, Limits())
+    def __init__(self, config: Config, built: Built, device: Device) -> None:
+        self._model, self._fused = built.model, built.fused
         self._model.train()  # without it the model's own layers drop nothing and recompute nothing
-        self._collate = attention.collator(plan.attention)
+        self._collate = attention.collator(built.plan.attention)
+        self._isolation = built.plan.isolation
         self._device = torch.device(device.torch_device)
         self._trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         self._optimizer = AtomicAdamW(self._trained, lr=config.train.lr)
@@ -100,7 +113,8 @@ class _TimedTraining:
         return int(tokens)
 
     def _plain(self, batch: dict[str, Any], trained: int) -> None:
-        moved = {name: value.to(self._device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+        inputs = model_inputs(batch, self._isolation)
+        moved = {name: value.to(self._device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
         labels = moved.pop("labels")
         loss = loss_sum(self._model(**moved, use_cache=False).logits, labels) / trained
         torch.autograd.backward(loss)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped, first_line
 from pipeline.common.text import size
 from pipeline.dataset.packing import pack
 from pipeline.dataset.processed import ProcessedData
 from pipeline.evaluation import answer_checks
-from pipeline.planning.plan import Plan
+from pipeline.planning.plan import Plan, plan_again, write_plan
+from pipeline.planning.proved import Refused, inputs_of, save_refused
 from pipeline.runs import checkpoint_folders
 from pipeline.runs.context import StepContext
 from pipeline.runs.event_log import read_state
@@ -21,20 +26,21 @@ from pipeline.runs.folders import RunFolder
 from pipeline.system.gpu import Device, choose_device
 from pipeline.system.out_of_memory import OutOfMemory, free, is_out_of_memory
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
-from pipeline.training.build import prepare_device, trainable
+from pipeline.training.build import Built, build_proved, prepare_device
 from pipeline.training.callbacks import Cadence
 from pipeline.training.checkpointing import contents as checkpoints
 from pipeline.training.checkpointing.progress import Progress
 from pipeline.training.early_stopping import should_stop
 from pipeline.training.held_out import HeldOutRows
 from pipeline.training.memory_recovery.faults import training_fault
-from pipeline.training.packed_rows import PackedRows
+from pipeline.training.packed_rows import Document, PackedRows
 from pipeline.training.recorder import Recorder
 from pipeline.training.samples import Samples
 from pipeline.training.trainer import HumigenceTrainer, Parts
 
 # Share of the peak: a prediction that misses it by more is a warning.
 _TOLERATED_ERROR = 0.1
+_PROVED_ON = 8  # rows, and documents of them
 
 
 def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, resume: bool) -> dict[str, Any]:
@@ -59,41 +65,44 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
     assert run is not None
     device = _device(ctx, plan)
     prepare_device(ctx.config, device)
+    if not plan.isolation:
+        plan = replace(plan, isolation="positions" if ctx.config.data.packing else "rows")
     rows = _rows(ctx, data, plan)
-    held_out = _held_out(ctx, data)
     start = _starting_point(ctx, run, resume)
     progress = checkpoints.read_progress(start) if start else Progress()
     if limits := progress.limits.message():
         ctx.emit(Note(limits))
-    recorder = Recorder(ctx.emit, progress, total_steps=plan.total_steps, cuda=device.kind == "cuda")
-    cadence = Cadence(plan, ctx.stop, held_out=held_out is not None)
     step = checkpoint_folders.step_of(start) if start else 0
     ended_early = step < plan.total_steps and _ended_early_before(ctx, progress)
     if step < plan.total_steps and not ended_early:
+        proved = _built(ctx, base, data, plan, device, progress, rows, begun=step > 0)
+        plan = proved.plan
+        held_out = _held_out(ctx, data, plan)
+        cadence = Cadence(plan, ctx.stop, held_out=held_out is not None)
+        recorder = Recorder(ctx.emit, progress, total_steps=plan.total_steps, cuda=device.kind == "cuda")
         if device.kind == "cuda":
             ctx.emit(Note(f"about {size(plan.peak_memory_bytes)} of GPU memory at the peak, says the plan"))
-        model, fused = trainable(ctx.config, base, plan, device, progress.limits)
-        samples = _samples(ctx, base) if held_out else None
         parts = Parts(
             plan,
             ctx.config.train,
             ctx.config.seed,
-            rows,
+            _rows(ctx, data, plan),
             held_out,
-            samples,
+            _samples(ctx, base) if held_out else None,
             run.checkpoints,
             recorder,
             ctx.emit,
             ctx.stop,
-            fused,
+            proved.fused,
         )
-        trainer = HumigenceTrainer(model, parts, cadence)
+        trainer = HumigenceTrainer(proved.model, parts, cadence)
+        del proved
         _train(ctx, trainer, start)
         if device.kind == "cuda":
             ctx.emit(_prediction(plan, progress.peak_memory_bytes))
         step, ended_early = trainer.state.global_step, trainer.ended_early
-    if cadence.stopped and not ended_early:
-        raise _stopped(run, cadence, step)
+        if cadence.stopped and not ended_early:
+            raise _stopped(run, cadence, step)
     return _report(ctx, run, progress, step, ended_early)
 
 
@@ -124,8 +133,52 @@ def _device(ctx: StepContext, plan: Plan) -> Device:
     return device
 
 
+def _built(
+    ctx: StepContext,
+    base: BaseModel,
+    data: ProcessedData,
+    plan: Plan,
+    device: Device,
+    progress: Progress,
+    rows: PackedRows,
+    *,
+    begun: bool,
+) -> Built:
+    """The model, proved; the plan that it rests on is the run's from here on.
+
+    Args:
+        rows: of the plan as it is.
+        begun: optimizer steps of the plan are done: its rows stay as they are.
+    """
+    run, shape = ctx.run, read_shape(base)
+    assert run is not None
+
+    def replan(refused: Refused) -> Plan:
+        if begun:
+            return replace(plan, kernels="plain", attention="sdpa") if refused.fused else plan
+        refused = replace(refused, inputs=inputs_of(ctx.config, shape, device))
+        save_refused(ctx.workspace.project(ctx.config.project), refused)
+        return plan_again(ctx.config, shape, device, data, plan, refused)
+
+    built = build_proved(ctx.config, base, plan, device, progress.limits, _documents(data, rows), replan)
+    if built.proof is None:
+        return built
+    if (built.plan.kernels, built.plan.packs(ctx.config)) != (plan.kernels, plan.packs(ctx.config)):
+        ctx.emit(built.plan.event())
+    write_plan(run.plan, built.plan)
+    ctx.emit(built.proof)
+    return built
+
+
+def _documents(data: ProcessedData, rows: PackedRows) -> list[Document]:
+    """Some of the run's, with the longest: what the proof at load is made on."""
+    found = [document for number in range(min(_PROVED_ON, len(rows))) for document in rows[number]]
+    longest = PackedRows(data.dataset("train"), [np.array([int(np.argmax(data.lengths("train")))])])[0]
+    return [*found[:_PROVED_ON], *longest]
+
+
 def _rows(ctx: StepContext, data: ProcessedData, plan: Plan) -> PackedRows:
-    rows = pack(data.lengths("train"), plan.row_tokens, ctx.config.data.packing)
+    rows = pack(data.lengths("train"), plan.row_tokens, plan.packs(ctx.config))
     if not rows:
         raise BadInput("there are no rows to train on", "give data.split.train a larger share, or add rows")
     if len(rows) != plan.rows_per_epoch:
@@ -136,15 +189,14 @@ def _rows(ctx: StepContext, data: ProcessedData, plan: Plan) -> PackedRows:
     return PackedRows(data.dataset("train"), rows)
 
 
-def _held_out(ctx: StepContext, data: ProcessedData) -> HeldOutRows | None:
+def _held_out(ctx: StepContext, data: ProcessedData, plan: Plan) -> HeldOutRows | None:
     lengths = data.lengths("val")
     if not len(lengths):
         ctx.emit(Note("no held-out rows: nothing is evaluated while training, and the last checkpoint counts as the best"))
         return None
     most = ctx.config.eval.rows_while_training
-    return HeldOutRows(
-        data.dataset("val"), lengths, most=most, row_tokens=ctx.config.data.max_seq_len, packing=ctx.config.data.packing
-    )
+    capacity = ctx.config.data.max_seq_len
+    return HeldOutRows(data.dataset("val"), lengths, most=most, row_tokens=capacity, packing=plan.packs(ctx.config))
 
 
 def _samples(ctx: StepContext, base: BaseModel) -> Samples | None:

@@ -30,6 +30,7 @@ from pipeline.training.checkpointing import saving
 from pipeline.training.early_stopping import should_stop
 from pipeline.training.fused.train_step import FusedStep
 from pipeline.training.held_out import HeldOutRows, losses_of
+from pipeline.training.isolation import model_inputs
 from pipeline.training.loss import loss_sum
 from pipeline.training.memory_recovery.activation_checkpointing import ModelActivations
 from pipeline.training.memory_recovery.atomic_adamw import AtomicAdamW
@@ -162,7 +163,10 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             fused.micro_batch_begins()
             loss = self._memory.forward_backward(inputs, lambda part: fused.loss(part, num_items_in_batch, done), traceless=True)
         else:
-            loss = self._memory.forward_backward(inputs, lambda part: step(model, dict(part), num_items_in_batch))
+            isolation = self.parts.plan.isolation
+            loss = self._memory.forward_backward(
+                inputs, lambda part: step(model, dict(model_inputs(part, isolation)), num_items_in_batch)
+            )
         self._loss = loss if self._loss is None else self._loss + loss
         return loss
 
@@ -206,7 +210,11 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             parts.fused.release()
         with parts.recorder.paused():
             began = time.perf_counter()
-            with nullcontext(parts.fused.loss_sum) if parts.fused else losses_of(self.model, self.args.device) as loss_of:
+            with (
+                nullcontext(parts.fused.loss_sum)
+                if parts.fused
+                else losses_of(self.model, self.args.device, parts.plan.isolation) as loss_of
+            ):
                 loss, tokens = parts.held_out.loss(loss_of, parts.plan.micro_batch, self._memory)
             if not math.isfinite(loss):
                 parts.recorder.diverged(step, "the held-out loss", loss)

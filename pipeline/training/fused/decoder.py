@@ -96,6 +96,11 @@ class FusedModel:
             self._record(batch, context, scale)
         return loss
 
+    @torch.no_grad()
+    def undropped_loss_and_gradients(self, batch: FlatBatch, scale: torch.Tensor) -> torch.Tensor:
+        """As `loss_and_gradients`, with nothing dropped and nothing recorded."""
+        return self.step(batch.ids, batch.targets, self._context(batch, None), scale)
+
     def _record(self, batch: FlatBatch, context: BatchContext, scale: torch.Tensor) -> None:
         self._wants_graph = False
         try:

@@ -1,4 +1,4 @@
-"""The fused model as a trainer meets it: collated micro-batches in, losses out, and whether it can stand for a model at all."""
+"""The fused model as a trainer meets it: collated micro-batches in, losses out."""
 
 from __future__ import annotations
 
@@ -18,21 +18,6 @@ from pipeline.training.fused.torch_ops import MULTIPLE
 
 # A micro-batch of at least this share of a whole one is padded to a whole one.
 _NEARLY_WHOLE = 0.9
-
-
-def unsupported(causal: Any, row_tokens: int) -> str:
-    """Why the fused layers can't stand for those of a model of a family they are written for; empty where they can.
-
-    Args:
-        causal: of transformers, without peft around it.
-        row_tokens: of the longest row it will train on.
-    """
-    config, layers = causal.config, causal.model.layers
-    if config.hidden_act != "silu" or config.attention_dropout:
-        return "the model has another activation, or dropout in its attention"
-    if any((getattr(layer.self_attn, "sliding_window", None) or row_tokens) < row_tokens for layer in layers):
-        return "the model attends through a window shorter than a row"
-    return ""
 
 
 class FusedStep:

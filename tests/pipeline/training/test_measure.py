@@ -26,11 +26,11 @@ def test_a_step_costs_its_micro_batches_and_the_optimizer(tiny_model: Path, tmp_
     told: list[tuple[int, int]] = []
     rows = random_rows(ROW_TOKENS, 600)
     base = locate.require_base_model(config, Workspace(tmp_path))
-    cost = measure(config, base, plan, cpu_device(), rows, lambda done, of: told.append((done, of)))
+    cost = measure(config, base, plan, cpu_device(), lambda _: rows, lambda _: plan, lambda done, of: told.append((done, of)))
     assert cost.tokens == 3 * 2 * ROW_TOKENS
     assert cost.step_seconds > 0 and cost.peak_memory_bytes > 0
     assert told[-1][0] == told[-1][1] == len(told)
-    once = measure(config, base, replace(plan, accumulation=1), cpu_device(), rows, lambda *_: None)
+    once = measure(config, base, replace(plan, accumulation=1), cpu_device(), lambda _: rows, lambda _: plan, lambda *_: None)
     assert once.tokens == 2 * ROW_TOKENS
 
 

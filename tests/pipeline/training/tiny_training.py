@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.base_model import locate
 from pipeline.config.schema import Config
+from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import pack
 from pipeline.planning.plan import Plan
 from pipeline.runs import store
@@ -56,6 +57,13 @@ class MadeUpData:
 
     def dataset(self, split: str) -> Any:
         return self._splits[split]
+
+    def figures(self, config: Config) -> DataFigures:
+        from pipeline.dataset.processed import packed_rows
+
+        lengths = self.lengths("train")
+        rows, capacity = packed_rows(lengths, config)
+        return DataFigures(rows, capacity, len(lengths), int(lengths.sum()), int(lengths.sum()), exact=True)
 
     def lengths(self, split: str) -> np.ndarray:
         dataset = self._splits[split]

@@ -1,0 +1,363 @@
+"""The proof at load: what a name suggests of a model's layers is asked of the layers that will train, in a few short passes.
+
+Two questions. Do conversations that share a row compute what each computes alone? And do the fused layers compute what the
+model's own do, in loss and gradient, on conversations of the run? Where the answer is no, the run goes another way and says so;
+nothing is trained on a promise. A pass has a few dozen tokens, so that it needs less memory than any micro-batch; no weight,
+gradient or random generator is another one after it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.planning.compute import Isolation, not_of_llama
+from pipeline.planning.plan import Plan
+from pipeline.runs.events import LayersProved
+from pipeline.tokenization.messages import NOT_TRAINED
+from pipeline.training import attention
+from pipeline.training.checkpointing import random_state
+from pipeline.training.fused.decoder import FusedModel
+from pipeline.training.fused.train_step import flatten_batch
+from pipeline.training.isolation import Batch, model_inputs
+from pipeline.training.loss import loss_sum
+from pipeline.training.packed_rows import Document, PackedRow, collate
+
+# Tokens of the made-up documents: each but the first has another before it, and all are longer than a convolution sees.
+_LENGTHS = (9, 21, 6, 17, 11)
+_HEAD = 4  # first tokens of a document, where what the one before left behind is strongest
+_LONGEST_WINDOW = {"cpu": 64, "cuda": 1024}  # tokens: up to here a document longer than it is worth its time
+_CUT = {"cpu": 32, "cuda": 128}  # tokens of a real document that a gradient is made of
+_CUT_DOCUMENTS = 4
+# Relative differences that rounding explains; in 16 bits also this many times what other shapes of the same pass make.
+_ROUNDING = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 2e-2}
+_OTHER_SHAPES = 4
+# Of the loss and, twice as large as two backward passes in that type were seen to differ, of the gradient.
+_FUSED_ROUNDING = {"float32": (1e-4, 1e-3), "bfloat16": (1e-2, 0.15), "float16": (1e-2, 0.15)}
+_ADAPTER_STD = 0.02  # of B while the fused layers are asked: at zero, an adapter would not be asked about
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found.
+
+    Attributes:
+        event: of the layers as they would train, for the log; None where nothing was asked.
+        no_packing, no_fused: why the plan can't be trained as it is; empty where it can.
+    """
+
+    event: LayersProved | None = None
+    no_packing: str = ""
+    no_fused: str = ""
+
+
+def prove(model: Any, fused: FusedModel | None, plan: Plan, documents: Sequence[Document]) -> Proof:
+    """Ask the layers that will train.
+
+    Args:
+        model: a `PeftModel` with a new adapter, loaded as `plan` says.
+        fused: the fused layers over it, where the plan has them.
+        documents: some of the run's; their ids are what the made-up ones are made of.
+
+    Returns:
+        with `event.how` as the plan's isolation, or "indices" where only that keeps packed documents apart.
+    """
+    began = time.perf_counter()
+    with random_state.preserved(), _as_in_training(model):
+        if fused is not None:
+            difference, problem = _fused_difference(model, fused, plan, documents)
+            how: Isolation = "positions" if plan.isolation != "rows" else "rows"
+            seconds = time.perf_counter() - began
+            event = LayersProved(not problem, how, not problem, difference, difference, problem, seconds)
+            return Proof(event, no_fused=problem)
+        found = _isolation(model, plan, documents)
+    seconds = time.perf_counter() - began
+    event = LayersProved(not found.problem, found.how, None, found.difference, None, found.problem, seconds)
+    return Proof(event, no_packing=found.problem if plan.isolation != "rows" else "")
+
+
+def fused_problem(causal: Any, row_tokens: int) -> str:
+    """Why the fused layers need not be asked about a model of a family they are written for; empty where they must.
+
+    Args:
+        causal: of transformers, without peft around it.
+        row_tokens: of the longest row it will train on.
+    """
+    config = causal.config
+    windows = [window for layer in causal.model.layers if (window := getattr(layer.self_attn, "sliding_window", None))]
+    types = getattr(config, "layer_types", None)  # where they are named, a window belongs to the sliding ones
+    if getattr(config, "sliding_window", None) and (not types or any("sliding" in each for each in types)):
+        windows.append(config.sliding_window)
+    if any(len(getattr(module, "lora_magnitude_vector", ())) for module in causal.modules()):
+        return "the fused ones have no DoRA"
+    return not_of_llama(config.hidden_act, config.attention_dropout or 0.0, min(windows, default=0), row_tokens)
+
+
+# ------------------------------------------------------------------------------------------- the model as it trains
+
+
+@contextmanager
+def _as_in_training(model: Any) -> Iterator[None]:
+    """In training mode, since some layers compute another way in it, but with nothing dropped; all as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    dropped = list(_dropouts(model))
+    model.train()
+    try:
+        for owner, name, _ in dropped:
+            setattr(owner, name, 0.0)
+        yield
+    finally:
+        for owner, name, share in dropped:
+            setattr(owner, name, share)
+        for module, training in modes:
+            module.training = training
+
+
+def _dropouts(model: Any) -> Iterator[tuple[Any, str, float]]:
+    """(owner, attribute, share) of each random number in the model's layers."""
+    for owner in (*model.modules(), *{id(config): config for config in _configs(model)}.values()):
+        for name, value in list(vars(owner).items()):
+            random = "drop" in name or "jitter" in name or (name == "p" and isinstance(owner, nn.Dropout))
+            if random and isinstance(value, float) and value:
+                yield owner, name, value
+
+
+def _configs(model: Any) -> Iterator[Any]:
+    for module in model.modules():
+        if hasattr(module, "config") and not isinstance(module.config, dict):
+            yield module.config
+
+
+# ----------------------------------------------------------------------------------------------------- isolation
+
+
+@dataclass(frozen=True)
+class _Found:
+    how: Isolation
+    difference: float
+    problem: str = ""
+
+
+def _isolation(model: Any, plan: Plan, documents: Sequence[Document]) -> _Found:
+    """How documents are kept apart in the model's own layers: as the plan says, else with indices, else not in a row."""
+    made_up = _made_up(model, plan, documents)
+    asked = _Asked(model, plan, made_up)
+    if plan.isolation == "rows":
+        difference, apart = asked.apart("rows")
+        return _Found("rows", difference, "" if apart else "rows of a micro-batch are not independent of each other")
+    takes_positions = "position_ids" in inspect.signature(_causal(model).forward).parameters
+    difference, apart = asked.apart("positions") if takes_positions else (1.0, False)
+    if apart:
+        return _Found("positions", difference)
+    with_indices, apart = asked.apart("indices") if takes_positions else (1.0, False)
+    if apart:
+        return _Found("indices", with_indices)
+    return _Found("rows", difference, f"packed conversations see each other in this model's layers: {_differ(difference)}")
+
+
+def _differ(difference: float) -> str:
+    return (
+        f"beside others and alone their logits differ by {100 * difference:.0f} %"
+        if difference >= 0.01
+        else (f"beside others and alone their logits differ by {difference:.0e}")
+    )
+
+
+class _Asked:
+    """The made-up documents' logits alone, once, and what they are in a layout."""
+
+    def __init__(self, model: Any, plan: Plan, documents: Sequence[Document]) -> None:
+        self._model, self._plan, self._documents = model, plan, documents
+        self._device = next(model.parameters()).device
+        self._alone = [self._logits({"input_ids": torch.from_numpy(ids)[None]})[0] for ids, _ in documents]
+        self._noise: float | None = None
+
+    def apart(self, isolation: Isolation) -> tuple[float, bool]:
+        """(the difference of the documents' logits, relative; whether rounding explains it)."""
+        try:
+            difference = max(self._difference(batch, isolation) for batch in self._batches(isolation))
+        except (TypeError, ValueError):
+            if isolation != "indices":
+                raise
+            return 1.0, False  # layers that refuse what would keep documents apart, or that it is not for
+        rounding = _ROUNDING[self._plan.compute_dtype]
+        if difference <= rounding or self._plan.compute_dtype == "float32" or isolation == "rows":
+            return difference, difference <= rounding
+        if self._noise is None:
+            self._noise = self._difference(collate([[each] for each in self._documents]), "rows")
+        return difference, difference <= _OTHER_SHAPES * self._noise
+
+    def _batches(self, isolation: Isolation) -> Iterator[Batch]:
+        """As training collates them and, where that differs, as the held-out loss does."""
+        rows: list[PackedRow] = [[each] for each in self._documents] if isolation == "rows" else [list(self._documents)]
+        yield attention.collator(self._plan.attention)(rows)
+        if self._plan.attention == "varlen":
+            yield collate(rows)
+
+    def _difference(self, batch: Batch, isolation: Isolation) -> float:
+        """The largest of the documents'; in 16 bits, where an expert may be chosen by a rounding, the median."""
+        inputs = model_inputs(batch, isolation)
+        logits = self._logits({name: value for name, value in inputs.items() if name not in _NOT_FOR_THE_MODEL})
+        together = self._cut(logits, batch["input_ids"].shape)
+        if not all(alone.isfinite().all() for alone in self._alone):
+            return 0.0  # nothing can be said of a model that computes no numbers; its first step will say it
+        found = [_relative(each, alone) for each, alone in zip(together, self._alone, strict=True)][1:]
+        return float(max(found) if self._plan.compute_dtype == "float32" else np.median(found))
+
+    def _cut(self, logits: torch.Tensor, shape: torch.Size) -> list[torch.Tensor]:
+        """(tokens, vocabulary) of each document."""
+        lengths = [len(ids) for ids, _ in self._documents]
+        flat = logits.flatten(0, 1)
+        in_rows = flat.shape[0] != sum(lengths)  # padded, one to a row
+        width = max(lengths) if in_rows else 0
+        starts = [width * number for number in range(len(lengths))] if in_rows else np.cumsum([0, *lengths[:-1]]).tolist()
+        return [flat[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+
+    @torch.no_grad()
+    def _logits(self, inputs: Batch) -> torch.Tensor:
+        """(rows, tokens, vocabulary) float32."""
+        moved = {name: value.to(self._device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+        logits: torch.Tensor = self._model(**moved, use_cache=False).logits.float()
+        return logits
+
+
+_NO_NUMBER = 1e9  # in the place of a difference
+_NOT_FOR_THE_MODEL = ("labels", "real_tokens", "trained_tokens")
+
+
+def _relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """How far logits (tokens, vocabulary) are from others, over all tokens or over the first, whichever is more."""
+
+    def over(tokens: slice) -> float:
+        spread = wanted[tokens] - wanted[tokens].mean(-1, keepdim=True)  # what all logits share says nothing
+        return float((found[tokens] - wanted[tokens]).norm() / spread.norm().clamp(min=1e-30))
+
+    if not found.isfinite().all():
+        return _NO_NUMBER
+    return max(over(slice(None)), over(slice(_HEAD)))
+
+
+def _made_up(model: Any, plan: Plan, documents: Sequence[Document]) -> list[Document]:
+    """Documents of the run's own ids in an order that means nothing; one longer than the attention's window where it is short."""
+    ids = np.unique(np.concatenate([ids for ids, _ in documents]))
+    draw = np.random.default_rng(0)
+    window = _window(_causal(model).config)
+    lengths = list(_LENGTHS)
+    if 0 < window <= min(_LONGEST_WINDOW[plan.device], plan.row_tokens):
+        lengths[1] = window + _HEAD
+    made = [draw.choice(ids, length).astype(np.int64) for length in lengths]
+    return [(each, each) for each in made]
+
+
+def _window(config: Any) -> int:
+    """The shortest window that a (text) config names; 0 without one."""
+    config = config.get_text_config()
+    named = [getattr(config, name, None) for name in ("sliding_window", "attention_window_size", "window_size")]
+    return min([each for each in named if isinstance(each, int) and each > 0], default=0)
+
+
+def _causal(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+# --------------------------------------------------------------------------------------------- fused as the model's own
+
+
+def _fused_difference(model: Any, fused: FusedModel, plan: Plan, documents: Sequence[Document]) -> tuple[float, str]:
+    """(the relative difference of the gradients; what is wrong, empty where nothing is).
+
+    The model's own layers get each document alone, the fused ones all in one row: that they keep them apart is part of it.
+    """
+    cut = _CUT[plan.device]
+    some = [(ids[:cut].astype(np.int64), labels[:cut].astype(np.int64)) for ids, labels in documents[:_CUT_DOCUMENTS]]
+    some = [(ids, labels if (labels != NOT_TRAINED).any() else ids) for ids, labels in some]
+    most_loss, most_gradient = _FUSED_ROUNDING[plan.compute_dtype]
+    with _with_an_adapter_that_does_something(model) as weights:
+        own_loss = _own_loss_and_gradients(model, some)
+        own = _taken_gradients(weights)
+        fused_loss = _fused_loss_and_gradients(fused, some)
+        gradient = _taken_gradients(weights)
+        difference = float((gradient - own).norm() / own.norm().clamp(min=1e-30))
+        longest = max(documents, key=lambda each: len(each[0]))
+        losses = [(own_loss, fused_loss), _losses_at_the_end(model, fused, longest[0][: plan.row_tokens])]
+    if not all(math.isfinite(own) for own, _ in losses) or not own.isfinite().all():
+        return 0.0, ""  # nothing can be said of a model that computes no numbers; its first step will say it
+    off = max(abs(ours / theirs - 1) if math.isfinite(ours) else _NO_NUMBER for theirs, ours in losses)
+    difference = difference if math.isfinite(difference) else _NO_NUMBER
+    if off <= most_loss and difference <= most_gradient:
+        return difference, ""
+    return difference, (
+        f"the fused ones compute something else than this model's own: the loss differs by {100 * off:.2g} %, the gradient by "
+        f"{100 * difference:.2g} %"
+    )
+
+
+@contextmanager
+def _with_an_adapter_that_does_something(model: Any) -> Iterator[list[nn.Parameter]]:
+    """The trained weights, with random ones for B; zero again and without gradients afterwards."""
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    zeros = [parameter for name, parameter in model.named_parameters() if parameter.requires_grad and not parameter.any()]
+    draw = torch.Generator(weights[0].device).manual_seed(0)
+    try:
+        for parameter in zeros:
+            parameter.data.normal_(std=_ADAPTER_STD, generator=draw)
+        yield weights
+    finally:
+        for parameter in zeros:
+            parameter.data.zero_()
+        for parameter in weights:
+            parameter.grad = None
+
+
+def _own_loss_and_gradients(model: Any, documents: Sequence[Document]) -> float:
+    """Nats, of all documents together; the gradients are left at the parameters."""
+    total, device = 0.0, next(model.parameters()).device
+    for ids, labels in documents:
+        batch = collate([[(ids, labels)]])
+        logits = model(input_ids=batch["input_ids"].to(device), use_cache=False).logits
+        loss = loss_sum(logits, batch["labels"].to(device))
+        torch.autograd.backward(loss)
+        total += float(loss.detach())
+    return total
+
+
+def _taken_gradients(weights: Sequence[nn.Parameter]) -> torch.Tensor:
+    """(trained weights,) float32, taken away from the parameters."""
+    taken = torch.cat(
+        [torch.zeros_like(weight).flatten() if weight.grad is None else weight.grad.flatten() for weight in weights]
+    )
+    for weight in weights:
+        weight.grad = None
+    return taken
+
+
+def _fused_loss_and_gradients(fused: FusedModel, documents: Sequence[Document]) -> float:
+    """As `_own_loss_and_gradients`, without dropout."""
+    fused.adapter.hand_out_gradients()
+    batch = flatten_batch(collate([list(documents)]), fused.device)
+    return float(fused.undropped_loss_and_gradients(batch, torch.ones(1, device=fused.device)))
+
+
+@torch.no_grad()
+def _losses_at_the_end(model: Any, fused: FusedModel, ids: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The losses of the last tokens of the longest document, nats: (the model's own layers', the fused ones').
+
+    Where a window ends inside it, those are the ones that differ. Only their logits are made.
+    """
+    count = min(len(ids) - 1, _CUT["cuda"])
+    labels = np.full(len(ids), NOT_TRAINED, np.int64)
+    labels[-count:] = ids[-count:]
+    batch = collate([[(ids.astype(np.int64), labels)]])
+    moved = {name: batch[name].to(fused.device) for name in ("input_ids", "labels")}
+    logits = model(input_ids=moved["input_ids"], use_cache=False, logits_to_keep=count + 1).logits
+    own = loss_sum(logits, moved["labels"][:, -count - 1 :])
+    return float(own), float(fused.loss_sum(flatten_batch(batch, fused.device)))
