@@ -117,6 +117,10 @@ def _plan_made(event: ev.PlanMade) -> list[OutputLine]:
     return [OutputLine(f"  {about}{' · '.join(parts)}")]
 
 
+def _layers_proved(event: ev.LayersProved) -> list[OutputLine]:
+    return [OutputLine(f"  {event.sentence()}", None if event.isolated and not event.reason else "amber")]
+
+
 def _resumed(event: ev.Resumed) -> list[OutputLine]:
     return [OutputLine(f"  resumed from step {counted(event.from_step)}")]
 
@@ -190,6 +194,7 @@ _FORMATTERS: dict[type[ev.Event], Callable[[Any], list[OutputLine]]] = {
     ev.StepFinished: _step_finished,
     ev.Note: _note,
     ev.PlanMade: _plan_made,
+    ev.LayersProved: _layers_proved,
     ev.Resumed: _resumed,
     ev.Evaluated: _evaluated,
     ev.MemoryRanOut: memory_ran_out,

@@ -52,6 +52,7 @@ def plan_lines(made: Plan) -> list[str]:
         ("tokens", f"{about}{counted(made.train_tokens)} in the whole run", ""),
         ("evaluation", f"every {counted(made.eval_every_steps)} steps", why.get("eval_every_steps")),
         ("kernels", kernels_text(made), why.get("kernels")),
+        *([("packing", "off", why["packing"])] if "packing" in why else []),
         ("checkpointing", checkpointing_text(made), why.get("gradient_checkpointing")),
         ("time", f"{about}{duration(made.seconds)}" if made.seconds else "not known before a run here has been measured", ""),
     ]

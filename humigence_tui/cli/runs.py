@@ -100,6 +100,8 @@ def _facts(run: RunFolder, state: RunState) -> list[tuple[str, str]]:
         facts.append(("rate", f"{counted(rate)} tok/s"))
     if state.peak_memory_bytes:
         facts.append(("peak memory", size(state.peak_memory_bytes)))
+    if state.layers_proved:
+        facts.append(("layers", state.layers_proved.sentence()))
     facts += [("packaged", f"{each.format} in {each.folder}   {size(each.size_bytes)}") for each in state.packed]
     facts += [("", line.text.strip()) for event in state.memory_ran_out for line in memory_ran_out(event)]
     return facts + _made_with(run)

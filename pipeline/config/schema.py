@@ -179,7 +179,11 @@ class DataSection(Section):
     max_seq_len: int = setting(
         1024, "Longest piece the model sees at once, in tokens.", affects=("rows", *_STEP), ge=16, le=131_072
     )
-    packing: bool = setting(True, "Put several conversations into one row; they never see each other.", affects=_STEP)
+    packing: bool = setting(
+        True,
+        "Put several conversations into one row. They never see each other: a model that can't keep them apart gets one a row.",
+        affects=_STEP,
+    )
     generate: GenerateSection = Field(default=GenerateSection(), description="What source generated makes.")
     split: SplitSection = Field(default=SplitSection(), description="How the rows are divided.")
     over_long: Literal["window", "drop"] = setting(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
 from pipeline.planning.export_formats import EXPORT_FORMATS
+from pipeline.runs.events import LayersProved
 from pipeline.runs.provenance import publishable
 
 __all__ = ["dataset_card", "merged_card", "model_card", "write_card"]
@@ -202,7 +204,7 @@ def _gates(package: Package) -> str:
 
 def _training(package: Package) -> str:
     report = package.trained.report
-    rows = [*_settings(package.config), *_planned(package.plan)]
+    rows = [*_settings(package.config, package.plan), *_planned(package.plan)]
     ended = "all steps" if report["ended"] == "complete" else "stopped early by the held-out loss"
     rows += [("optimizer steps", f"{report['steps']:,} ({ended})"), ("checkpoint", f"step {report['best_step']:,}")]
     rows += [("tokens seen", f"{report['tokens']:,}")] if report.get("tokens") else []
@@ -212,21 +214,24 @@ def _training(package: Package) -> str:
     return table(["setting", "value"], [list(row) for row in rows])
 
 
-def _settings(config: Config) -> Iterable[tuple[str, str]]:
+def _settings(config: Config, plan: dict[str, Any]) -> Iterable[tuple[str, str]]:
     train, lora = config.train, config.train.lora
+    packed = plan["isolation"] != "rows" if plan.get("isolation") else config.data.packing
     yield "precision mode", train.precision_mode
     yield "LoRA", f"rank {lora.r}, alpha {lora.alpha}, dropout {lora.dropout:g}"
     yield "target modules", ", ".join(lora.target_modules)
     yield "learning rate", f"{train.lr:g}, {train.scheduler}, warm-up {100 * train.warmup_ratio:g} % of the steps"
     yield "weight decay, gradient norm", f"{train.weight_decay:g}, {train.grad_clip:g}"
     yield "epochs", f"{train.epochs:g}" + (f", at most {train.max_steps} steps" if train.max_steps else "")
-    yield "row length", f"{config.data.max_seq_len} tokens, " + ("packed" if config.data.packing else "one conversation a row")
+    yield "row length", f"{config.data.max_seq_len} tokens, " + ("packed" if packed else "one conversation a row")
     yield "seed", str(config.seed)
 
 
 def _planned(plan: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if plan:
         yield "micro-batch × accumulation", f"{plan['micro_batch']} × {plan['accumulation']} rows"
+    if proved := (plan or {}).get("proved"):
+        yield "proved at load", plain(LayersProved(**{each.name: proved[each.name] for each in fields(LayersProved)}).sentence())
 
 
 def _limits(evaluation: dict[str, Any]) -> str:

@@ -46,8 +46,8 @@ def planned_memory(model: CuratedModel, device: Device) -> int | None:
     """Bytes at the peak of training it here with the default settings and rows enough; None where that does not fit."""
     config = Config()
     device = device.within(config.compute.memory_limit_gib)
-    kernels = computing(config, model.shape, device, {}).kernels
     row_tokens = min(config.data.max_seq_len, model.context or config.data.max_seq_len)
+    kernels = computing(config, model.shape, device, {}, row_tokens).kernels
     try:
         chosen = choose_micro_batch(config, model.shape, device, kernels, ROWS_PER_STEP, row_tokens, {})
     except EnvironmentFault:

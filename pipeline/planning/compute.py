@@ -68,7 +68,7 @@ def computing(
         return Computing(dtype, kernels, "sdpa", "positions" if config.data.packing else "rows")
     problem = no_packing(shape, refused)
     if problem and config.data.packing:
-        reasons["packing"] = f"off: {problem}"
+        reasons["packing"] = problem
     attention = _attention(config, shape, device, reasons, problem)
     return Computing(dtype, kernels, attention, "positions" if config.data.packing and not problem else "rows")
 

@@ -161,7 +161,7 @@ def memory_fault(config: Config, shape: ModelShape, device: Device) -> Environme
     """What a plan would raise where not even one row fits; None where one does, or the size was set by the user."""
     if config.train.micro_batch != "auto":
         return None
-    kernels: Kernels = "fused" if fused_works(config, shape, device) else "plain"
+    kernels: Kernels = "fused" if fused_works(config, shape, device, config.data.max_seq_len) else "plain"
     sizes = _Sizes(config, shape, device, kernels, config.data.max_seq_len)
     smallest = sizes.of(1, shape.layers if config.train.gradient_checkpointing is not False else 0)
     return None if sizes.fits(smallest) else _does_not_fit(smallest, config, shape, device, sizes.row_tokens)

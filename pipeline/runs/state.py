@@ -63,6 +63,7 @@ class RunState:
     saved_step: int | None = None
     steps: dict[StepName, StepState] = field(default_factory=lambda: {name: StepState() for name in STEP_NAMES})
     plan: ev.PlanMade | None = None
+    layers_proved: ev.LayersProved | None = None
     train: Curve = field(default_factory=_train_curve)
     held_out: Curve = field(default_factory=lambda: Curve("step", "loss"))
     total_steps: int = 0
@@ -218,6 +219,10 @@ def _plan_made(state: RunState, event: ev.PlanMade, _: Envelope) -> None:
     state.total_steps = event.total_steps
 
 
+def _layers_proved(state: RunState, event: ev.LayersProved, _: Envelope) -> None:
+    state.layers_proved = event
+
+
 def _resumed(state: RunState, event: ev.Resumed, _: Envelope) -> None:
     state.train.cut_after(event.from_step)
     state.held_out.cut_after(event.from_step)
@@ -296,6 +301,7 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any, Envelope], None]] = {
     ev.StepProgress: _step_progress,
     ev.StepFinished: _step_finished,
     ev.PlanMade: _plan_made,
+    ev.LayersProved: _layers_proved,
     ev.Resumed: _resumed,
     ev.TrainStep: _train_step,
     ev.Evaluated: _evaluated,

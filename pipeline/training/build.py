@@ -100,12 +100,12 @@ def build_proved(
             return Built(model, fused, plan, None)
         proof = Proof(no_fused=problem) if problem else prove(model, fused.model if fused else None, plan, documents)
         refused = replace(refused, fused=refused.fused or proof.no_fused, packing=refused.packing or proof.no_packing)
-        wanted = replan(refused) if proof.no_fused or proof.no_packing else plan
-        if proof.event and (wanted.kernels, wanted.isolation) == (plan.kernels, plan.isolation):
-            return _as_proved(model, fused, plan, proof.event, refused)
         if config.train.kernels == "fused" and refused.fused:
             why = f"train.kernels: the fused ones do not work here: {refused.fused}"
             raise BadInput(why, "humigence config set train.kernels auto")
+        wanted = replan(refused) if proof.no_fused or proof.no_packing else plan
+        if proof.event and (wanted.kernels, wanted.isolation) == (plan.kernels, plan.isolation):
+            return _as_proved(model, fused, plan, proof.event, refused)
         plan = wanted
         del model, fused
         free()

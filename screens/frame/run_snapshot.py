@@ -102,6 +102,7 @@ class Snapshot:
     attempt_started: float | None
     steps: tuple[StepView, ...]
     plan: ev.PlanMade | None
+    layers_proved: ev.LayersProved | None
     lr: float | None
     grad_norm: float | None
     columns: Columns
@@ -156,7 +157,8 @@ class Freezer:
         train = state.train
         return Snapshot(
             run=self._run, now=now, status=status, whole=whole, state=summary, pid=state.pid, attempt=state.attempt,
-            attempt_started=state.attempt_started, steps=_steps(state), plan=state.plan, lr=_last(train["lr"]),
+            attempt_started=state.attempt_started, steps=_steps(state), plan=state.plan,
+            layers_proved=state.layers_proved, lr=_last(train["lr"]),
             grad_norm=_last(train["grad_norm"]), columns=self._frozen_columns(state),
             peak_memory_bytes=state.peak_memory_bytes, memory_limit=state.memory_limit,
             samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=state.stopping, paused=state.paused,

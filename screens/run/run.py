@@ -13,7 +13,7 @@ from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.common.text import counted, loss, size
-from pipeline.runs.events import MemoryRanOut, StopMode
+from pipeline.runs.events import LayersProved, MemoryRanOut, StopMode
 from pipeline.runs.folders import RunFolder
 from screens.charts.chart import Chart
 from screens.frame.messages import Follow, ResumeRun, StopRun
@@ -266,6 +266,13 @@ def memory_fact(limit: MemoryRanOut) -> tuple[str, str]:
     return ("tokens at once", f"≤ {counted(limit.limit)}") if limit.limit else ("activations", "recomputed")
 
 
+def rows_proved(proved: LayersProved) -> str:
+    """What a row holds, and whether its conversations are known to be apart; the log has the whole sentence."""
+    if not proved.isolated:
+        return "not apart"
+    return "unpacked" if proved.how == "rows" else "packed, proved"
+
+
 def run_facts(snapshot: Snapshot) -> Content:
     """The figures below the steps, each a line."""
     state = snapshot.state
@@ -285,6 +292,8 @@ def run_facts(snapshot: Snapshot) -> Content:
     plan = snapshot.plan
     if plan:
         lines.append(("micro-batch", f"{plan.micro_batch} × {plan.accumulation}"))
+    if snapshot.layers_proved:
+        lines.append(("rows", rows_proved(snapshot.layers_proved)))
     if snapshot.memory_limit:
         lines.append(memory_fact(snapshot.memory_limit))
     if snapshot.peak_memory_bytes:

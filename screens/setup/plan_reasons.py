@@ -23,6 +23,7 @@ def reasons(outlook: Outlook, width: int) -> Content:
     plan = outlook.plan
     facts = [
         *numbers(plan),
+        *([Fact("packing", "off", plan.reasons["packing"])] if "packing" in plan.reasons else []),
         Fact("checkpointing", checkpointing_text(outlook.plan), outlook.plan.reasons.get("gradient_checkpointing", "")),
         Fact(
             "computing in",

@@ -159,6 +159,7 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
             "step_summaries": {name: step.summary for name, step in state.steps.items()},
             "tokens_per_second": state.tokens_per_second(),
             "peak_memory_bytes": state.peak_memory_bytes,
+            "layers_proved": _fields(state.layers_proved, *_PROVED) if state.layers_proved else None,
             "memory_ran_out": [_fields(event, *_MEMORY) for event in state.memory_ran_out],
             "starts": provenance.starts(run),
             "best": dict(zip(("step", "val_loss"), state.best, strict=True)) if state.best else None,
@@ -169,6 +170,7 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
 
 _HELD_OUT = ("rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy")
 _MEMORY = ("step", "place", "answer", "tokens", "limit")
+_PROVED = ("isolated", "how", "fused", "isolation_difference", "fused_difference", "reason", "seconds")
 _GATE = ("gate", "verdict", "value", "threshold", "unit", "at_most", "explanation", "next_action")
 
 

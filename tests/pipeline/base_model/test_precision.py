@@ -96,7 +96,7 @@ def test_training_does_not_load_a_model_for_a_mode_that_is_refused(mode: Precisi
     for device in DEVICES.values():
         expected = Loading if offered(mode, device) else EnvironmentFault
         with pytest.raises(expected):
-            build.trainable(config, *typing.cast(Any, (None, _Plan(), device, None)))
+            build.build_proved(config, *typing.cast(Any, (None, _Plan(), device, None, (), None)))
 
 
 class _Plan:

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.base_model.shape import ModelShape
+from pipeline.base_model.shape import ModelShape, from_config
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.dataset.figures import DataFigures
+from pipeline.planning import planner
 from pipeline.planning.memory_fused import estimate_fused
 from pipeline.planning.micro_batch import USABLE_SHARE
 from pipeline.planning.plan import Plan, banner, make_plan, read_plan, steps_per_epoch, write_plan
+from pipeline.planning.proved import Refused, inputs_of, save_refused
+from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import GIB, Device
 
 TINYLLAMA = ModelShape(2048, 5632, 22, 32, 4, 64, 32_000, False, 2048)
@@ -182,6 +185,78 @@ def test_fused_kernels_where_they_work_and_the_reason_where_not(
     plan = make_plan(config(**changed), model, device, figures(100))
     assert plan.kernels == ("plain" if because else "fused")
     assert because in plan.reasons["kernels"]
+
+
+_LLAMA = {
+    "model_type": "llama", "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
+    "num_key_value_heads": 4, "vocab_size": 32_000, "max_position_embeddings": 32_768,
+}  # fmt: skip
+_MISTRAL = {**_LLAMA, "model_type": "mistral", "sliding_window": 4096}
+_QWEN = {**_LLAMA, "model_type": "qwen2", "sliding_window": 4096, "max_window_layers": 10}
+CONFIGS = {
+    "mistral": (_MISTRAL, "window of 4,096"),
+    "mistral without": (_MISTRAL | {"sliding_window": None}, ""),
+    "mistral by layers": (_MISTRAL | {"layer_types": ["full_attention", "sliding_attention"] * 11}, "window of 4,096"),
+    "mistral by other layers": (_MISTRAL | {"layer_types": ["full_attention"] * 22}, ""),
+    "qwen names one": (_QWEN, ""),
+    "qwen uses one": (_QWEN | {"use_sliding_window": True}, "window of 4,096"),
+    "qwen in no layer": (_QWEN | {"use_sliding_window": True, "max_window_layers": 22}, ""),
+    "activation": (_LLAMA | {"hidden_act": "gelu"}, "not the model's gelu"),
+    "dropout": (_LLAMA | {"attention_dropout": 0.1}, "dropout"),
+    "plain": (_LLAMA, ""),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_plan_says_of_the_fused_layers_what_training_will_say(name: str) -> None:
+    """From config.json what the loaded model is asked for: a run is not planned with kernels that it then refuses."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from pipeline.training.proof import fused_problem
+
+    document, because = CONFIGS[name]
+    long, short = (
+        make_plan(config(), from_config(document, "config.json"), gpu(80), figures(100, tokens)) for tokens in (8192, 4096)
+    )
+    assert long.kernels == ("plain" if because else "fused") and because in long.reasons["kernels"]
+    assert short.kernels == ("plain" if because and "window" not in because else "fused")
+    with torch.device("meta"):
+        loaded = AutoModelForCausalLM.from_config(AutoConfig.for_model(**document))
+    for plan in (long, short):
+        said = fused_problem(loaded, plan.row_tokens)
+        assert bool(said) == (plan.kernels == "plain") and said in plan.reasons["kernels"]
+
+
+def test_what_a_proof_has_refused_the_next_plan_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, here = config(), Workspace(tmp_path)
+
+    def counted(asked: Config, _: Workspace) -> DataFigures:
+        return figures(100 if asked.data.packing else 400)
+
+    monkeypatch.setattr(planner, "exact_figures", counted)
+    before = planner.plan_for(settings, here, TINYLLAMA, gpu(80))
+    refused = Refused(inputs_of(settings, TINYLLAMA, gpu(80)), fused="it computes something else", packing="they see each other")
+    save_refused(here.project(settings.project), refused)
+    after = planner.plan_for(settings, here, TINYLLAMA, gpu(80))
+    assert (before.kernels, before.isolation, before.rows_per_epoch) == ("fused", "positions", 100)
+    assert (after.kernels, after.isolation, after.rows_per_epoch, after.attention) == ("plain", "rows", 400, "sdpa")
+    assert after.reasons["kernels"] == "the model's own layers: it computes something else"
+    assert after.reasons["packing"] == "they see each other"
+    assert after.inputs == before.inputs  # made from the same things: a resume takes the run's plan
+    other = replace(TINYLLAMA, layers=23)
+    assert planner.plan_for(settings, here, other, gpu(80)).kernels == "fused"
+
+
+def test_a_plan_knows_of_families_whose_packed_conversations_see_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "exact_figures", lambda asked, _: figures(100 if asked.data.packing else 400))
+    hybrid = _LLAMA | {"model_type": "granitemoehybrid", "layer_types": ["mamba", "attention"] * 11}
+    plan = planner.plan_for(config(), Workspace(tmp_path), from_config(hybrid, "config.json"), gpu(80))
+    assert (plan.isolation, plan.rows_per_epoch) == ("rows", 400) and "see each other" in plan.reasons["packing"]
+    dense = hybrid | {"layer_types": ["attention"] * 22}
+    assert planner.plan_for(config(), Workspace(tmp_path), from_config(dense, "config.json"), gpu(80)).rows_per_epoch == 100
 
 
 @pytest.mark.parametrize("changed", [{"precision_mode": "lora_fp16"}, {"attention": "varlen"}])

@@ -1,0 +1,237 @@
+"""The proof at load, on every family: no conversation sees another, and the fused layers compute what the model's own do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.base_model import locate
+from pipeline.base_model.families import packed_see_each_other
+from pipeline.common.errors import BadInput, Stopped
+from pipeline.dataset.packing import pack
+from pipeline.modeling.inspect_architecture import architecture_of
+from pipeline.modeling.load import load_base
+from pipeline.planning.plan import Plan, read_plan
+from pipeline.runs.events import LayersProved, PlanMade, TrainStep
+from pipeline.runs.folders import Workspace
+from pipeline.system.gpu import cpu_device
+from pipeline.training import proof
+from pipeline.training.packed_rows import EpochSampler
+from tests import families
+from tests.pipeline.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for, stop_at
+
+OFF = {"eval__samples_per_eval": 0, "train__early_stopping__enabled": False, "train__lora__dropout": 0.0}
+
+
+def trained(root: Path, model: Path, plan: dict[str, Any] | None = None, **changes: Any) -> TinyRun:
+    """One optimizer step in 32 bits."""
+    one_step = {"train__precision_mode": "lora_fp16", "train__max_steps": 1} | OFF
+    config, data = config_for(model, **one_step | changes), MadeUpData(train=24, val=2)
+    run = TinyRun(root, config)
+    run.train(data, plan_for(config, data, **{"total_steps": 1} | (plan or {})))
+    return run
+
+
+def loss_alone(model: Path, run: TinyRun) -> float:
+    """The mean loss of the first step's documents, one by one, as whoever uses the model calls it."""
+    plan, data = read_plan(run.folder.plan), MadeUpData(train=24, val=2)
+    base = locate.require_base_model(run.config, Workspace(run.folder.path))
+    bare = load_base(base, run.config.train.precision_mode, cpu_device(), compute_dtype="float32").eval()
+    rows = pack(data.lengths("train"), plan.row_tokens, plan.packs(run.config))
+    sampler = EpochSampler(len(rows), run.config.seed)
+    sampler.set_epoch(0)
+    total, count = 0.0, 0
+    for row in list(sampler)[: plan.micro_batch * plan.accumulation]:
+        for document in rows[row].tolist():
+            found = data.dataset("train")[document]
+            labels = torch.tensor(found["labels"][1:])
+            with torch.no_grad():
+                logits = bare(input_ids=torch.tensor([found["input_ids"]]), use_cache=False).logits[0, :-1].float()
+            total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=-100))
+            count += int((labels != -100).sum())
+    return total / count
+
+
+def an_adapted_layer(model: Path) -> list[str]:
+    names = architecture_of(model / "config.json", "tiny").target_names
+    return [next((name for name in ("q_proj", "qkv_proj", "c_attn", "query_key_value") if name in names), names[0])]
+
+
+@pytest.mark.parametrize("family", families.names())
+def test_no_conversation_sees_another_or_packing_is_off_and_says_why(tmp_path: Path, family: str) -> None:
+    """Whatever the family: the first step's loss is that of its conversations alone."""
+    model = families.save(family, tmp_path / "model", std=0.15)
+    run = trained(tmp_path, model, train__lora__target_modules=an_adapted_layer(model))
+    (proved,) = run.of(LayersProved)
+    assert proved.isolated
+    assert (proved.how == "rows") == ("packing is off: packed conversations see each other" in proved.reason)
+    assert run.of(TrainStep)[0].loss == pytest.approx(loss_alone(model, run), rel=1e-3)
+    # What a plan knows before there are weights is what the proof finds.
+    config = families.config_of(family)
+    assert packed_see_each_other(config.model_type, getattr(config, "layer_types", None)) == (proved.how == "rows")
+
+
+def test_a_leak_that_no_list_knows_of_turns_packing_off_and_the_plan_follows(tmp_path: Path) -> None:
+    model = families.save("lfm2", tmp_path / "model", std=0.15)
+    run = trained(tmp_path, model, train__lora__target_modules=["q_proj"])  # the plan is one that packs
+    plan, documents = read_plan(run.folder.plan), MadeUpData(train=24)
+    assert plan.isolation == "rows" and plan.rows_per_epoch == len(documents.lengths("train"))
+    assert run.of(PlanMade)[-1].total_steps == plan.total_steps
+    (proved,) = run.of(LayersProved)
+    assert proved.how == "rows" and proved.isolated and "their logits differ by" in proved.reason
+    assert plan.proved["reason"] == proved.reason
+
+
+@contextmanager
+def convolutions_that_take_indices() -> Iterator[None]:
+    """LFM2's convolution as the library causal-conv1d computes it: within the documents that `seq_idx` numbers."""
+    from transformers.models.lfm2 import modeling_lfm2
+
+    def causal(x: torch.Tensor, weight: torch.Tensor, bias: Any = None, seq_idx: Any = None, **_: Any) -> torch.Tensor:
+        taps, tokens = weight.shape[1], x.shape[-1]
+        summed = torch.zeros_like(x)
+        for back in range(taps):
+            shifted = torch.nn.functional.pad(x, (back, 0))[..., :tokens]
+            if seq_idx is not None:
+                same = torch.nn.functional.pad(seq_idx, (back, 0), value=-1)[..., :tokens] == seq_idx
+                shifted = shifted * same[:, None]
+            summed = summed + shifted * weight[:, taps - 1 - back, None]
+        return summed if bias is None else summed + bias[:, None]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling_lfm2, "causal_conv1d_fn", causal)
+        yield
+
+
+def test_documents_are_kept_apart_by_their_numbers_where_the_layers_take_them(tmp_path: Path) -> None:
+    model = families.save("lfm2", tmp_path / "model", std=0.15)
+    with convolutions_that_take_indices():
+        run = trained(tmp_path, model, train__lora__target_modules=["q_proj"])
+        (proved,) = run.of(LayersProved)
+        assert (proved.how, proved.isolated, proved.reason) == ("indices", True, "")
+        assert read_plan(run.folder.plan).isolation == "indices"
+        assert run.of(TrainStep)[0].loss == pytest.approx(loss_alone(model, run), rel=1e-3)
+
+
+# ------------------------------------------------------------------------------------------- fused as the model's own
+
+
+def changed(family: str, matrix: bool = False, **settings: Any) -> Any:
+    """A family whose config says something that the fused layers don't compute."""
+    return pytest.param(family, settings, id="-".join([family, *settings]), marks=pytest.mark.matrix if matrix else ())
+
+
+NOT_OF_LLAMA = [
+    changed("mistral-window"),
+    changed("qwen2-window", matrix=True),
+    changed("llama-2", matrix=True, hidden_act="gelu"),
+    changed("llama-2", matrix=True, attention_dropout=0.1),
+]
+
+
+@pytest.mark.parametrize(("family", "settings"), NOT_OF_LLAMA)
+@pytest.mark.parametrize("listed", [True, False], ids=["known", "asked"])
+def test_where_the_fused_layers_compute_something_else_the_models_own_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, settings: dict[str, Any], listed: bool
+) -> None:
+    """By what its config says, and, were that not read, by the layers themselves."""
+    if not listed:
+        if "attention_dropout" in settings:
+            pytest.skip("dropout is no difference of what is computed without it")
+        monkeypatch.setattr("pipeline.training.build.fused_problem", lambda *_: "")
+    model = families.save(family, tmp_path / "model", std=0.15, **settings)
+    run = trained(tmp_path, model, {"kernels": "fused"}, train__precision_mode="qlora_nf4")
+    (proved,) = run.of(LayersProved)
+    assert proved.isolated and "the model's own layers are trained: the" in proved.reason
+    assert read_plan(run.folder.plan).kernels == "plain"
+    assert ("compute something else" in proved.reason) != listed
+    if "attention_dropout" not in settings:  # with it no two steps are alike
+        assert run.of(TrainStep)[0].loss == pytest.approx(loss_alone(model, run), rel=1e-3)
+
+
+FUSED = ["llama-2", "llama-3", "mistral", "qwen2", "smollm2"]
+IN_MAKE_TEST = [("llama-2", "float32"), ("mistral", "bfloat16")]
+
+
+@pytest.mark.parametrize(
+    ("family", "compute"),
+    [
+        pytest.param(family, compute, marks=() if (family, compute) in IN_MAKE_TEST else pytest.mark.matrix)
+        for family in FUSED
+        for compute in ("float32", "bfloat16")
+    ],
+)
+def test_fused_layers_that_compute_the_same_are_trained(tmp_path: Path, family: str, compute: str) -> None:
+    model = families.save(family, tmp_path / "model", std=0.15)
+    mode = {"train__precision_mode": "qlora_nf4" if compute == "float32" else "lora_bf16"}
+    run = trained(tmp_path, model, {"kernels": "fused", "compute_dtype": compute}, **mode)
+    (proved,) = run.of(LayersProved)
+    assert proved.fused and proved.isolated and not proved.reason
+    assert proved.fused_difference is not None and proved.fused_difference < (1e-4 if compute == "float32" else 0.05)
+
+
+def test_fused_layers_that_were_set_by_hand_and_do_not_hold_are_refused(tmp_path: Path) -> None:
+    model = families.save("mistral-window", tmp_path / "model")
+    with pytest.raises(
+        BadInput, match=r"train\.kernels: the fused ones do not work here: the model attends through a window"
+    ) as e:
+        trained(tmp_path, model, {"kernels": "fused"}, train__kernels="fused")
+    assert e.value.hint == "humigence config set train.kernels auto"
+
+
+# ------------------------------------------------------------------------------------------------- and nothing else
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
+def test_the_proof_leaves_no_trace_in_what_is_trained(tmp_path: Path, tiny_model: Path, kernels: str) -> None:
+    """With dropout, whose draws would be others: the same run with and without its proof, to the bit."""
+    plan = {"kernels": kernels, "total_steps": 3}
+    changes = {"train__lora__dropout": 0.3, "train__precision_mode": "qlora_nf4"}
+    proved = trained(tmp_path / "proved", tiny_model, plan, **changes)
+    already = {"proved": {"libraries": proof_libraries()}, "isolation": "positions"}
+    unproved = trained(tmp_path / "unproved", tiny_model, plan | already, **changes)
+    assert not unproved.of(LayersProved) and proved.of(LayersProved)
+    assert [step.loss for step in proved.of(TrainStep)] == [step.loss for step in unproved.of(TrainStep)]
+    assert [step.grad_norm for step in proved.of(TrainStep)] == [step.grad_norm for step in unproved.of(TrainStep)]
+
+
+def proof_libraries() -> str:
+    from pipeline.planning.proved import libraries
+
+    return libraries()
+
+
+def test_a_resumed_run_has_the_layout_that_it_began_with_and_asks_nothing_again(tmp_path: Path) -> None:
+    model = families.save("lfm2", tmp_path / "model", std=0.15)
+    changes = {"train__lora__target_modules": ["q_proj"], "train__precision_mode": "lora_fp16", "data__packing": True} | OFF
+    config, data = config_for(model, **changes), MadeUpData()
+    watch, stop = stop_at(2)
+    run = TinyRun(tmp_path, config, stop)
+    emit = run.ctx.emit
+    run.ctx = replace(run.ctx, emit=lambda event: (emit(event), watch(event))[0])
+    with pytest.raises(Stopped):
+        run.train(data, plan_for(config, data))
+    begun: Plan = read_plan(run.folder.plan)
+    resumed = TinyRun(tmp_path, config)
+    resumed.train(data, begun, resume=True)
+    assert not resumed.of(LayersProved)
+    assert read_plan(run.folder.plan) == begun and begun.isolation == "rows"
+    assert resumed.of(TrainStep)[-1].step == begun.total_steps
+
+
+def test_made_up_documents_are_longer_than_a_short_window(tmp_path: Path) -> None:
+    import numpy as np
+
+    model = families.build("mistral-window")
+    config = config_for(tmp_path)
+    plan = plan_for(config, MadeUpData())
+    ids = np.arange(3, 40)
+    made = proof._made_up(model, plan, [(ids, ids)])
+    assert max(len(each) for each, _ in made) > families.WINDOW
+    assert all(np.isin(each, ids).all() for each, _ in made)
