@@ -21,11 +21,12 @@ from pipeline.planning.plan import Plan
 from pipeline.planning.proved import Refused, libraries
 from pipeline.runs.events import LayersProved
 from pipeline.system.gpu import GIB, Device
-from pipeline.system.out_of_memory import free
+from pipeline.system.out_of_memory import NO_ROOM, free, unless_short
 from pipeline.training import attention
 from pipeline.training.fused.decoder import FusedModel
 from pipeline.training.fused.train_step import FusedStep
 from pipeline.training.memory_recovery.activation_checkpointing import ModelActivations
+from pipeline.training.memory_recovery.faults import training_fault
 from pipeline.training.memory_recovery.limits import Limits
 from pipeline.training.packed_rows import Document
 from pipeline.training.proof import Proof, fused_problem, prove
@@ -89,6 +90,7 @@ def build_proved(
     Raises:
         BadInput: the plan names something this version or this model doesn't have; fused layers that were set by hand don't hold.
         EnvironmentFault: the precision mode does not work on this device, or what was planned instead does not fit.
+        OutOfMemory: there is no room for a pass of a few dozen tokens.
     """
     refused = Refused()
     while True:
@@ -98,7 +100,7 @@ def build_proved(
         fused = _fused(config, model, plan, limits) if plan.kernels == "fused" and not problem else None
         if plan.proved.get("libraries") == libraries() and not problem:
             return Built(model, fused, plan, None)
-        proof = Proof(no_fused=problem) if problem else prove(model, fused.model if fused else None, plan, documents)
+        proof = Proof(no_fused=problem) if problem else _proof(config, model, fused, plan, documents)
         refused = replace(refused, fused=refused.fused or proof.no_fused, packing=refused.packing or proof.no_packing)
         if config.train.kernels == "fused" and refused.fused:
             why = f"train.kernels: the fused ones do not work here: {refused.fused}"
@@ -109,6 +111,14 @@ def build_proved(
         plan = wanted
         del model, fused
         free()
+
+
+def _proof(config: Config, model: Any, fused: FusedStep | None, plan: Plan, documents: Sequence[Document]) -> Proof:
+    for _ in range(2):  # somebody else's memory may be gone by then
+        found = unless_short(lambda: prove(model, fused.model if fused else None, plan, documents))
+        if found is not NO_ROOM:
+            return found
+    raise training_fault(config, plan.row_tokens, "a pass of a few dozen tokens finds no room", 0, None)
 
 
 def _as_proved(model: Any, fused: FusedStep | None, plan: Plan, event: LayersProved, refused: Refused) -> Built:

@@ -18,12 +18,15 @@ from pipeline.dataset.packing import pack
 from pipeline.modeling.inspect_architecture import architecture_of
 from pipeline.modeling.load import load_base
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.runs.events import LayersProved, PlanMade, TrainStep
+from pipeline.planning.proved import libraries
+from pipeline.runs.events import LayersProved, MemoryRanOut, PlanMade, TrainStep
 from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import cpu_device
+from pipeline.system.out_of_memory import OutOfMemory
 from pipeline.training import proof
 from pipeline.training.packed_rows import EpochSampler
 from tests import families
+from tests.pipeline.training.shortage import ERRORS, once, shortage
 from tests.pipeline.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for, stop_at
 
 OFF = {"eval__samples_per_eval": 0, "train__early_stopping__enabled": False, "train__lora__dropout": 0.0}
@@ -194,17 +197,23 @@ def test_the_proof_leaves_no_trace_in_what_is_trained(tmp_path: Path, tiny_model
     plan = {"kernels": kernels, "total_steps": 3}
     changes = {"train__lora__dropout": 0.3, "train__precision_mode": "qlora_nf4"}
     proved = trained(tmp_path / "proved", tiny_model, plan, **changes)
-    already = {"proved": {"libraries": proof_libraries()}, "isolation": "positions"}
+    already = {"proved": {"libraries": libraries()}, "isolation": "positions"}
     unproved = trained(tmp_path / "unproved", tiny_model, plan | already, **changes)
     assert not unproved.of(LayersProved) and proved.of(LayersProved)
     assert [step.loss for step in proved.of(TrainStep)] == [step.loss for step in unproved.of(TrainStep)]
     assert [step.grad_norm for step in proved.of(TrainStep)] == [step.grad_norm for step in unproved.of(TrainStep)]
 
 
-def proof_libraries() -> str:
-    from pipeline.planning.proved import libraries
-
-    return libraries()
+def test_memory_that_runs_out_in_the_proof_is_tried_again_and_then_named(tmp_path: Path, tiny_model: Path) -> None:
+    with shortage(once("forward", 1, ERRORS[0])) as happened:
+        run = trained(tmp_path / "once", tiny_model)
+    assert happened == ["forward"] and run.of(LayersProved) and not run.of(MemoryRanOut)
+    with (
+        shortage(lambda *_: ERRORS[0]()),
+        pytest.raises(OutOfMemory, match="a pass of a few dozen tokens finds no room") as caught,
+    ):
+        trained(tmp_path / "never", tiny_model)
+    assert "humigence config set" in caught.value.hint
 
 
 def test_a_resumed_run_has_the_layout_that_it_began_with_and_asks_nothing_again(tmp_path: Path) -> None:

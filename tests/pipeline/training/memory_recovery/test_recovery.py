@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.common.files import read_json, sha256_file
+from pipeline.planning.proved import libraries
 from pipeline.runs.event_log import read_state
 from pipeline.runs.events import CheckpointSaved, Evaluated, Event, MemoryRanOut, Note, Sampled, TrainStep
 from pipeline.runs.folders import ADAPTER_WEIGHTS
@@ -26,7 +27,8 @@ from tests.pipeline.training.tiny_training import MadeUpData, TinyRun, config_fo
 
 # 32 bits and no dropout, so that a step in parts is the step to rounding; see `test_halving` for why.
 PLAIN = {"train__lora__dropout": 0.0, "train__precision_mode": "lora_bf16", "train__lr": 1e-3, "eval__max_new_tokens": 4}
-PLAN = {"epochs": 1, "eval_every_steps": 2}  # four steps of seven micro-batches, an evaluation after the second and the last
+# Four steps of seven micro-batches, an evaluation after the second and the last; proved, so that the places are the training's.
+PLAN = {"epochs": 1, "eval_every_steps": 2, "proved": {"libraries": libraries()}}
 
 
 def nothing(*_: object) -> None:
