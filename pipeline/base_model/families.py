@@ -118,23 +118,23 @@ def family_of(model_type: str) -> Family:
 
 
 # Packed documents see each other in the layers of these: convolutions and recurrent states run on from one to the next, or
-# positions are counted anew. Found by the proof that each training makes (`pipeline.training.proof`), which asks no name; from
-# here a plan knows it before there are weights.
+# attention adds distances that are counted through the whole row. Found by the proof that each training makes
+# (`pipeline.training.proof`), which asks no name; from here a plan knows it before there are weights.
 _PACKED_SEE_EACH_OTHER = frozenset(
     {
-        "bamba", "biogpt", "bloom", "falcon", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "lfm2", "lfm2_moe",
-        "mamba", "mamba2", "mpt", "nemotron_h", "olmo_hybrid", "opt", "qwen3_5", "qwen3_5_moe",
-        "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "zamba", "zamba2",
+        "bamba", "bloom", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "lfm2", "lfm2_moe", "mamba", "mamba2",
+        "mpt", "nemotron_h", "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next",
+        "recurrent_gemma", "zamba", "zamba2",
     }
 )  # fmt: skip
 
 
-def packed_see_each_other(model_type: str, layer_types: object) -> bool:
-    """Whether packed documents are known to see each other in a model of this kind.
+def packed_see_each_other(config: Mapping[str, object]) -> bool:
+    """Whether packed documents are known to see each other in a model of this config.json.
 
-    Args:
-        layer_types: of config.json, where it has them: a hybrid may be made of attention alone.
+    A hybrid may be made of attention alone, and a model of attention alone may have its distances added (ALiBi).
     """
-    types = layer_types if isinstance(layer_types, list) and layer_types else [""]
+    types = config.get("layer_types")
+    types = types if isinstance(types, list) and types else [""]
     only_attention = all(isinstance(each, str) and "attention" in each and "linear" not in each for each in types)
-    return model_type in _PACKED_SEE_EACH_OTHER and not only_attention
+    return config.get("alibi") is True or (config.get("model_type") in _PACKED_SEE_EACH_OTHER and not only_attention)

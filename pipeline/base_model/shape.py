@@ -233,7 +233,7 @@ def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None)
         window=_window(config),
         activation=str(config.get("hidden_act") or "silu"),
         attention_dropout=dropout if isinstance(dropout := config.get("attention_dropout"), float) else 0.0,
-        packed_see_each_other=packed_see_each_other(model_type, config.get("layer_types")),
+        packed_see_each_other=packed_see_each_other(config),
     )
 
 
@@ -330,5 +330,5 @@ def _from_gguf(path: Path) -> ModelShape:
         max_positions=max(0, header.number("context_length") or 0),
         model_type=header.architecture,
         window=max(0, header.number("attention.sliding_window") or 0),
-        packed_see_each_other=packed_see_each_other(header.architecture, None),
+        packed_see_each_other=packed_see_each_other({"model_type": header.architecture}),
     )

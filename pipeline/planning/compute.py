@@ -15,9 +15,10 @@ from pipeline.planning.proved import Refused
 from pipeline.system.gpu import Device
 
 Kernels = Literal["fused", "plain"]
-Isolation = Literal["positions", "indices", "rows"]
-"""How documents are kept apart: by positions that begin again at each; by those and the number of each token's document, for
-layers that carry a state; or by rows, one to each."""
+Isolation = Literal["positions", "mask", "indices", "rows"]
+"""How documents are kept apart: by positions that begin again at each; by those and a mask over all pairs of tokens, for
+attention that does not look at them; by those and the number of each token's document, for layers that carry a state; or by rows,
+one to each."""
 
 # Libraries with whose kernels a hybrid's layers take the number of each token's document. Whether they do, the proof finds.
 _KEEPERS = ("mamba_ssm", "causal_conv1d", "fla")

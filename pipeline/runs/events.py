@@ -155,7 +155,7 @@ class LayersProved(Event):
     """
 
     isolated: bool  # no document sees another, in the layout that is trained
-    how: str  # "positions", "indices" or "rows", as `planning.compute.Isolation`
+    how: str  # "positions", "mask", "indices" or "rows", as `planning.compute.Isolation`
     fused: bool | None  # whether the fused layers hold; None where they were not asked
     isolation_difference: float
     fused_difference: float | None = None
@@ -166,6 +166,7 @@ class LayersProved(Event):
         """One line for a person: `packed conversations are independent of each other (difference 2e-07)`."""
         apart = {
             "positions": "packed conversations are independent of each other",
+            "mask": "packed conversations are independent of each other, by a mask over all tokens",
             "indices": "packed conversations are independent of each other, by the number of each token's conversation",
             "rows": "one conversation a row, independent of each other",
         }.get(self.how, self.how)

@@ -66,7 +66,9 @@ def losses_of(model: Any, device: torch.device, isolation: Isolation | str) -> I
     """
 
     def loss_of(part: dict[str, Any]) -> float:
-        inputs = model_inputs({name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}, isolation)
+        inputs = model_inputs(
+            {name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}, isolation, device
+        )
         labels = inputs.pop("labels")
         logits = model(**inputs, use_cache=False).logits  # (rows, tokens, vocabulary) in the compute dtype
         return float(loss_sum(logits, labels).double())

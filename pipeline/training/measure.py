@@ -113,7 +113,7 @@ class _TimedTraining:
         return int(tokens)
 
     def _plain(self, batch: dict[str, Any], trained: int) -> None:
-        inputs = model_inputs(batch, self._isolation)
+        inputs = model_inputs(batch, self._isolation, self._device)
         moved = {name: value.to(self._device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
         labels = moved.pop("labels")
         loss = loss_sum(self._model(**moved, use_cache=False).logits, labels) / trained

@@ -69,7 +69,7 @@ def prove(model: Any, fused: FusedModel | None, plan: Plan, documents: Sequence[
         documents: some of the run's; their ids are what the made-up ones are made of.
 
     Returns:
-        with `event.how` as the plan's isolation, or "indices" where only that keeps packed documents apart.
+        with `event.how` as the plan's isolation, or "mask" or "indices" where only that keeps packed documents apart.
     """
     began = time.perf_counter()
     with random_state.preserved(), _as_in_training(model):
@@ -148,7 +148,7 @@ class _Found:
 
 
 def _isolation(model: Any, plan: Plan, documents: Sequence[Document]) -> _Found:
-    """How documents are kept apart in the model's own layers: as the plan says, else with indices, else not in a row."""
+    """How documents are kept apart in the model's own layers: as the plan says, else by a mask or indices, else not in a row."""
     made_up = _made_up(model, plan, documents)
     asked = _Asked(model, plan, made_up)
     if plan.isolation == "rows":
@@ -158,9 +158,11 @@ def _isolation(model: Any, plan: Plan, documents: Sequence[Document]) -> _Found:
     difference, apart = asked.apart("positions") if takes_positions else (1.0, False)
     if apart:
         return _Found("positions", difference)
-    with_indices, apart = asked.apart("indices") if takes_positions else (1.0, False)
-    if apart:
-        return _Found("indices", with_indices)
+    others: tuple[Isolation, ...] = ("mask", "indices")
+    for how in others if takes_positions else ():
+        otherwise, apart = asked.apart(how)
+        if apart:
+            return _Found(how, otherwise)
     return _Found("rows", difference, f"packed conversations see each other in this model's layers: {_differ(difference)}")
 
 
@@ -186,9 +188,9 @@ class _Asked:
         try:
             difference = max(self._difference(batch, isolation) for batch in self._batches(isolation))
         except (TypeError, ValueError):
-            if isolation != "indices":
+            if isolation not in ("mask", "indices"):
                 raise
-            return 1.0, False  # layers that refuse what would keep documents apart, or that it is not for
+            return 1.0, False  # layers that refuse what might have kept documents apart, or that it is not for
         rounding = _ROUNDING[self._plan.compute_dtype]
         if difference <= rounding or self._plan.compute_dtype == "float32" or isolation == "rows":
             return difference, difference <= rounding
@@ -205,7 +207,7 @@ class _Asked:
 
     def _difference(self, batch: Batch, isolation: Isolation) -> float:
         """The largest of the documents'; in 16 bits, where an expert may be chosen by a rounding, the median."""
-        inputs = model_inputs(batch, isolation)
+        inputs = model_inputs(batch, isolation, self._device)
         logits = self._logits({name: value for name, value in inputs.items() if name not in _NOT_FOR_THE_MODEL})
         together = self._cut(logits, batch["input_ids"].shape)
         if not all(alone.isfinite().all() for alone in self._alone):

@@ -163,9 +163,9 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             fused.micro_batch_begins()
             loss = self._memory.forward_backward(inputs, lambda part: fused.loss(part, num_items_in_batch, done), traceless=True)
         else:
-            isolation = self.parts.plan.isolation
+            isolation, device = self.parts.plan.isolation, self.args.device
             loss = self._memory.forward_backward(
-                inputs, lambda part: step(model, dict(model_inputs(part, isolation)), num_items_in_batch)
+                inputs, lambda part: step(model, dict(model_inputs(part, isolation, device)), num_items_in_batch)
             )
         self._loss = loss if self._loss is None else self._loss + loss
         return loss
