@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tests import loaded, tiny
 
+# What is stored of models for the next time: a folder of this session's own.
+_CACHE = tempfile.TemporaryDirectory(prefix="humigence-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 # How long an example takes depends on who else uses the machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

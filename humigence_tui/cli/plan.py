@@ -46,6 +46,7 @@ def plan_lines(made: Plan) -> list[str]:
     batch = f"micro-batch {made.micro_batch} × {made.accumulation} of {counted(made.row_tokens)} tokens"
     rows = [
         ("precision", f"{made.precision_mode}, computing in {made.compute_dtype}", ""),
+        ("adapter", f"{made.trained_parameters / 1e6:.2f} M parameters on {', '.join(made.target_modules)}", ""),
         ("batch", batch, why.get("micro_batch")),
         ("a step", f"{about}{counted(made.tokens_per_step)} tokens", why.get("tokens_per_step")),
         ("steps", steps, why.get("total_steps")),

@@ -23,6 +23,7 @@ from pipeline.runs.folders import Workspace
 
 # Raise it when the same model would be described otherwise.
 _VERSION = 1
+UNCALLED = "not called: its weight is used without it"
 LayerKind = Literal["attention", "convolution", "linear attention", "state space", "recurrence", "attention and state space"]
 
 
@@ -197,14 +198,18 @@ def known_architecture(config: Config, workspace: Workspace) -> Architecture | N
 def source_of(config: Config, workspace: Workspace) -> Path | None:
     """The file that settles the facts: a `config.json` or a GGUF file. The weights need not be there. None where it isn't."""
     if config.model.local_path:
-        path = workspace.resolve(config.model.local_path)
-        source = path if path.is_file() else path / "config.json"
+        source = source_at(workspace.resolve(config.model.local_path))
     else:
         folder = cached_snapshot(config.model.repo, config.model.revision)
         if folder is None:
             return None
-        source = folder / "config.json"
+        source = source_at(folder)
     return source if source.is_file() else None
+
+
+def source_at(path: Path) -> Path:
+    """The file that settles the facts of the model at `path`, a folder or a GGUF file."""
+    return path if path.is_file() else path / "config.json"
 
 
 def read_architecture(source: Path) -> Architecture | None:

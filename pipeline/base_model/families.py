@@ -51,7 +51,7 @@ _PHI_GGUF = {"attn_qkv": "qkv_proj", "attn_output": "o_proj", "ffn_up": "gate_up
 _OLDER_KEYS = {
     "hidden_size": ("n_embd", "d_model"),
     "num_hidden_layers": ("n_layer", "num_layers"),
-    "num_attention_heads": ("n_head",),
+    "num_attention_heads": ("n_head", "num_heads"),
     "intermediate_size": ("n_inner", "ffn_dim"),
     "max_position_embeddings": ("n_positions", "seq_length"),
 }

@@ -10,10 +10,11 @@ import json
 import math
 import re
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.base_model.architecture import Architecture, read_architecture, source_at
 from pipeline.base_model.experts import experts_of
 from pipeline.base_model.families import SOURCE_WIDTH, Width, family_of, packed_see_each_other
 from pipeline.base_model.gguf_header import read_header
@@ -37,6 +38,7 @@ class ModelShape:
         window: tokens that a token sees in the layers that see fewest, itself included; 0 where all see all before it.
         activation, attention_dropout: of the MLP; share of the attention weights that is dropped in training.
         packed_see_each_other: see `families.packed_see_each_other`.
+        architecture: what was asked of the model's class before; None where nothing was.
     """
 
     hidden: int
@@ -60,6 +62,7 @@ class ModelShape:
     activation: str = "silu"
     attention_dropout: float = 0.0
     packed_see_each_other: bool = False
+    architecture: Architecture | None = field(default=None, compare=False, repr=False)
 
     @property
     def linear_parameters(self) -> int:
@@ -100,11 +103,12 @@ class ModelShape:
 
     def to_json(self) -> dict[str, Any]:
         """All; what came later only where it says something, so that what was found by the others is still found."""
-        return {name: value for name, value in asdict(self).items() if name not in _LATER or value != _LATER[name]}
+        sizes = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "architecture"}
+        return {name: value for name, value in sizes.items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> ModelShape:
-        return cls(**{field.name: document[field.name] for field in fields(cls) if field.name in document})
+        return cls(**{each.name: document[each.name] for each in fields(cls) if each.name in document})
 
 
 _LATER: dict[str, Any] = {
@@ -134,6 +138,8 @@ def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
 
 def adapter_parameters(shape: ModelShape, rank: int, target_modules: Collection[str]) -> int:
     """Trained parameters of a LoRA adapter: `rank × (inputs + outputs)` for each targeted layer (Hu et al. 2021, §4.1)."""
+    if shape.architecture:
+        return shape.architecture.adapter_parameters(rank, target_modules)
     sizes = linear_layers(shape)
     return sum(shape.layers_with(name) * rank * sum(sizes[name]) for name in target_modules if name in sizes)
 
@@ -144,7 +150,8 @@ def read_shape(base: BaseModel) -> ModelShape:
     Raises:
         BadInput: its config or metadata lacks a size; names it.
     """
-    return _from_gguf(base.path) if base.kind == "gguf" else _from_folder(base)
+    shape = _from_gguf(base.path) if base.kind == "gguf" else _from_folder(base)
+    return replace(shape, architecture=read_architecture(source_at(base.path)))
 
 
 def _from_folder(base: BaseModel) -> ModelShape:
@@ -161,7 +168,7 @@ def shape_of_config(path: Path) -> ModelShape:
         BadInput: it lacks a size, or can't be read.
     """
     try:
-        return from_config(_text_config(path), str(path))
+        return replace(from_config(_text_config(path), str(path)), architecture=read_architecture(path))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise BadInput(f"{path}: cannot be read as a model's config ({error})", "humigence model download") from error
 

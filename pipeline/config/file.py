@@ -253,8 +253,9 @@ def with_value_noted(config: Config, name: str, text: str, where: str = "config 
             to change together (`data.split '{"train": 0.9, "val": 0.05, "test": 0.05}'`).
     """
     key = full_key(name)
+    get(config, key)  # or there is no such key
     problems = []
-    for value in _readings(text, get(config, key)):
+    for value in _readings(text, _takes_a_list(key)):
         try:
             changed = _parsed(_replaced(config, key, _todays_value(name, value)), where)
             return Loaded(changed.config, tuple(filter(None, (renamed(name), *changed.notes))))
@@ -272,11 +273,16 @@ def _todays_value(name: str, value: Any) -> Any:
         raise BadInput(f"{name}: {error}, not {_short(value)}", f"humigence config set {full_key(name)} VALUE") from error
 
 
-def _readings(text: str, current: Any) -> Iterator[Any]:
+def _takes_a_list(key: str) -> bool:
+    field = field_at(key)
+    return field is not None and "list of" in allowed_values(field)
+
+
+def _readings(text: str, is_list: bool) -> Iterator[Any]:
     """What a typed value may mean, the likelier first: JSON, a list, plain text (`data.raw_path 7` names a file)."""
     with contextlib.suppress(json.JSONDecodeError, RecursionError):
         yield json.loads(text)
-    if isinstance(current, list):
+    if is_list:
         yield [part.strip() for part in text.split(",")]
     yield text
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Level = Literal["basic", "advanced"]
 Auto = Literal["auto"]
+AllLinear = Literal["all-linear"]
+ALL_LINEAR: AllLinear = "all-linear"
 PrecisionMode = Literal["qlora_nf4", "lora_fp16", "lora_bf16", "lora_int8"]
 RowSchema = Literal["chat_messages", "instruction_output"]
 ExportFormat = Literal["peft_adapter", "merged"]
@@ -215,13 +217,30 @@ class LoraSection(Section):
     r: int = setting(16, "Rank of the adapter: higher learns more and costs more memory.", affects=_STEP, ge=1, le=1024)
     alpha: int = setting(32, "Scale of the adapter; its effect is multiplied by alpha / r.", affects=_STEP, ge=1, le=4096)
     dropout: float = setting(0.05, "Share of the adapter's inputs dropped in training.", affects=_STEP, ge=0, lt=1)
-    target_modules: tuple[str, ...] = setting(
-        ("q_proj", "k_proj", "v_proj", "o_proj"), "Linear layers that get an adapter, by name.", affects=_STEP, min_length=1
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | AllLinear = setting(
+        "all-linear",
+        "Linear layers that get an adapter, by name; all-linear: every one of the language model but the head, experts, routers.",
+        affects=_STEP,
+    )
+    rslora: bool = setting(
+        False,
+        "Scale the adapter by alpha / √r in place of alpha / r, for high ranks; trained with the model's own layers.",
+        affects=_STEP,
+        since="0.2.0",
+    )
+    dora: bool = setting(
+        False,
+        "Train the size of each layer's weights apart from their direction (DoRA): often better at low ranks, slower, with the"
+        " model's own layers.",
+        affects=_STEP,
+        since="0.2.0",
     )
 
     @field_validator("target_modules")
     @classmethod
-    def _names_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _names_once(cls, names: tuple[str, ...] | AllLinear) -> tuple[str, ...] | AllLinear:
+        if names in (ALL_LINEAR, (ALL_LINEAR,)):
+            return ALL_LINEAR
         if any(not name.strip() for name in names):
             raise ValueError("a module name is empty")
         if len(set(names)) != len(names):

@@ -20,7 +20,7 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.precision import PRECISIONS
 from pipeline.common.redact import redact
 from pipeline.common.text import gate_needs, gate_value
-from pipeline.config.schema import Config
+from pipeline.config.schema import ALL_LINEAR, AllLinear, Config
 from pipeline.export.card_use import MERGED_USE, adapter_use
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
@@ -218,13 +218,20 @@ def _settings(config: Config, plan: dict[str, Any]) -> Iterable[tuple[str, str]]
     train, lora = config.train, config.train.lora
     packed = plan["isolation"] != "rows" if plan.get("isolation") else config.data.packing
     yield "precision mode", train.precision_mode
-    yield "LoRA", f"rank {lora.r}, alpha {lora.alpha}, dropout {lora.dropout:g}"
-    yield "target modules", ", ".join(lora.target_modules)
+    kind = (", rsLoRA" if lora.rslora else "") + (", DoRA" if lora.dora else "")
+    yield "LoRA", f"rank {lora.r}, alpha {lora.alpha}, dropout {lora.dropout:g}{kind}"
+    yield "target modules", _targets(lora.target_modules, plan)
     yield "learning rate", f"{train.lr:g}, {train.scheduler}, warm-up {100 * train.warmup_ratio:g} % of the steps"
     yield "weight decay, gradient norm", f"{train.weight_decay:g}, {train.grad_clip:g}"
     yield "epochs", f"{train.epochs:g}" + (f", at most {train.max_steps} steps" if train.max_steps else "")
     yield "row length", f"{config.data.max_seq_len} tokens, " + ("packed" if packed else "one conversation a row")
     yield "seed", str(config.seed)
+
+
+def _targets(chosen: Sequence[str] | AllLinear, plan: dict[str, Any]) -> str:
+    if chosen != ALL_LINEAR:
+        return ", ".join(chosen)
+    return ", ".join(plan.get("target_modules") or ["every linear layer of the language model"])
 
 
 def _planned(plan: dict[str, Any]) -> Iterable[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from pipeline.base_model.hub_cache import hub_cache
 from pipeline.hub.answers import NotTheHub, translate_hub_errors
 
 PATIENCE_S = 10.0  # for the one answer; a person waits
@@ -29,6 +30,18 @@ def require_access(repo: str, revision: str | None = None) -> None:
     # Without that file it opens too; what it lacks is for whoever downloads it to tell.
     with translate_hub_errors(repo, revision), suppress(errors.EntryNotFoundError):
         _require_the_hub(get_hf_file_metadata(url, timeout=PATIENCE_S))
+
+
+def fetch_config(repo: str, revision: str | None = None) -> None:
+    """Fetch the repository's config.json alone into the hub's cache, a few kilobytes: it settles what kind of model it is.
+
+    Raises:
+        BadInput, EnvironmentFault: as `require_access`.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    with translate_hub_errors(repo, revision), suppress(errors.EntryNotFoundError):
+        hf_hub_download(repo, "config.json", revision=revision, cache_dir=hub_cache(), etag_timeout=PATIENCE_S)
 
 
 def _require_the_hub(found: Any) -> None:

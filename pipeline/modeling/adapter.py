@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from pipeline.base_model import untrusted_files
+from pipeline.base_model.architecture import LinearLayers, source_at
+from pipeline.base_model.targets import names_of, require_targets
 from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
 from pipeline.config.schema import LoraSection
+from pipeline.modeling.inspect_architecture import architecture_of
+from pipeline.modeling.inspect_linear_layers import pattern
 from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
@@ -28,44 +34,55 @@ def add_adapter(model: PreTrainedModel, lora: LoraSection, seed: int) -> Any:
         seed: of A's random weights; B is zero. Same seed, same weights; torch's generator is seeded with it.
 
     Raises:
-        BadInput: the model has no linear layer of a name in `train.lora.target_modules`.
+        BadInput: the model has no linear layer of a name in `train.lora.target_modules`, or none that can have an adapter.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    _check_targets(model, lora)
+    facts = architecture_of(source_at(Path(model.name_or_path)), model.name_or_path)
+    require_targets(facts, lora)
+    layers = facts.targeted(names_of(lora, facts))
     torch.manual_seed(seed)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        target_modules=peft_targets(model, {path for path, _ in _linear_layers(model) if pattern(path) in _paths(layers)}),
+        fan_in_fan_out=any(layer.transposed for layer in layers),
         task_type=TaskType.CAUSAL_LM,
         base_model_name_or_path=model.name_or_path,
     )
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to")  # a quantized layer is held the usual way round
+        adapted = get_peft_model(model, config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # DoRA's sizes come in the type of the weights
+    return adapted
 
 
-def _check_targets(model: PreTrainedModel, lora: LoraSection) -> None:
-    names = sorted(set(linear_layer_names(model)))
-    unknown = [name for name in lora.target_modules if name not in names]
-    if unknown:
-        named = ", ".join(map(repr, unknown))
-        raise BadInput(
-            f"train.lora.target_modules: this model has no linear layer {named}; it has {', '.join(names)}",
-            f"humigence config set train.lora.target_modules '{_as_list(names)}'",
-        )
+def _paths(layers: Iterable[LinearLayers]) -> set[str]:
+    return {layer.path for layer in layers}
 
 
-def _as_list(names: list[str]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+def _linear_layers(model: Any) -> Iterator[tuple[str, nn.Module]]:
+    for path, module in model.named_modules():
+        if isinstance(module, (nn.Linear, Conv1D)):
+            yield path, module
 
 
-def linear_layer_names(model: PreTrainedModel) -> Iterator[str]:
-    """The last part of the name of each linear layer but the head, as `train.lora.target_modules` takes it."""
-    head = model.get_output_embeddings()
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module is not head:
-            yield name.rpartition(".")[2]
+def peft_targets(model: Any, paths: Collection[str]) -> list[str] | str:
+    """What peft is given so that it meets these modules and no other: names where they say it, else a pattern of whole paths.
+
+    Args:
+        paths: of modules of the model.
+    """
+    names = sorted({path.rpartition(".")[2] for path in paths})
+    if {path for path, _ in model.named_modules() if path.rpartition(".")[2] in names} == set(paths):
+        return names
+    patterns = sorted({pattern(path) for path in paths})
+    return "|".join(re.escape(each).replace(re.escape("*"), r"\d+") for each in patterns)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
@@ -81,7 +98,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
     from peft import get_peft_model
 
     try:
-        config = _adapter_config(folder.resolve(strict=True))
+        config = _adapter_config(model, folder.resolve(strict=True))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its weights are read below
             adapted = get_peft_model(model, config)
@@ -93,7 +110,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
 
 
 # What may differ from one of our adapters to the next.
-_OUR_SETTINGS = {"r", "lora_alpha", "lora_dropout", "target_modules"}
+_OUR_SETTINGS = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora", "fan_in_fan_out"}
 # What says nothing of an adapter's weights.
 _SAYS_NOTHING = {
     "base_model_name_or_path",
@@ -106,8 +123,10 @@ _SAYS_NOTHING = {
 }
 
 
-def _adapter_config(folder: Path) -> Any:
+def _adapter_config(model: Any, folder: Path) -> Any:
     """The `LoraConfig` of an adapter of our kind. A config can ask for more: modules to import, layers a million times over.
+
+    Which modules it is for, its weights say; what the config says of them has to come to the same.
 
     Raises `ValueError`, `KeyError` or `OSError`.
     """
@@ -125,16 +144,38 @@ def _adapter_config(folder: Path) -> Any:
         raise ValueError(
             f"adapter_config.json asks for {', '.join(sorted(unknown))[:200]}, which only plain LoRA adapters go without"
         )
-    names = {"r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "target_modules": "target_modules"}
-    lora = LoraSection(**{our: document[theirs] for theirs, our in names.items()})
+    names = {"r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout"}
+    lora = LoraSection(
+        **{our: document[theirs] for theirs, our in names.items()},
+        rslora=document.get("use_rslora") or False,
+        dora=document.get("use_dora") or False,
+    )
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        target_modules=_targets_of(model, document, folder),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type=TaskType.CAUSAL_LM,
         inference_mode=True,
     )
+
+
+def _targets_of(model: Any, document: dict[str, Any], folder: Path) -> list[str] | str:
+    header, _ = untrusted_files.safetensors_header(folder / ADAPTER_WEIGHTS)
+    begin, end = "base_model.model.", ".lora_A.weight"
+    paths = {name[len(begin) : -len(end)] for name in header if name.startswith(begin) and name.endswith(end)}
+    missing = paths - {path for path, _ in _linear_layers(model)}
+    if missing or not paths:
+        raise ValueError(
+            f"the model has no linear layer {sorted(missing)[0][:100]!r}" if missing else "it has no weights of LoRA"
+        )
+    targets, named = peft_targets(model, paths), document["target_modules"]
+    if targets != (sorted(named) if isinstance(named, list) and all(isinstance(each, str) for each in named) else named):
+        raise ValueError("adapter_config.json names other modules than there are weights for")
+    return targets
 
 
 def _asks(name: str, value: Any, usual: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from pipeline.base_model.architecture import Experts, LinearLayers
+from pipeline.base_model.architecture import UNCALLED, Experts, LinearLayers
 
 HEAD, TOWER = "the output head", "beside the language model"
 
@@ -71,7 +71,7 @@ def _never_quantized(model: Any, head: str) -> list[str]:
 def _why_not(path: str, modules: dict[str, nn.Module], called: set[str] | None, experts: list[Experts], outputs: int) -> str:
     """Why a linear layer of the language model gets no adapter, or ""."""
     if called is not None and path not in called:
-        return "not called: its weight is used without it"
+        return UNCALLED
     above, _, attribute = path.rpartition(".")
     holder: Any = type(modules[above])
     if re.search(rf"self\.{attribute}\.weight\b(?![.\[])", _code_of(holder)):

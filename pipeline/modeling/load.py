@@ -21,6 +21,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.base_model.architecture import source_at
 from pipeline.base_model.gguf_reader import read_once
 from pipeline.base_model.precision import PRECISIONS, SMALLEST, ComputeDtype, Precision, weight_bytes
 from pipeline.base_model.precision import compute_dtype as compute_dtype_for
@@ -29,6 +30,7 @@ from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
 from pipeline.common.text import size
 from pipeline.config.schema import PrecisionMode
+from pipeline.modeling.inspect_architecture import architecture_of
 from pipeline.modeling.rotary import rotate_by_own_length
 from pipeline.modeling.widened_linear import WidenedLinear
 from pipeline.system.gpu import Device
@@ -56,12 +58,15 @@ def load_base(
 
     Args:
         compute_dtype: "float32", "bfloat16" or "float16"; None for what a plan would choose here.
-        attention: transformers' name of the attention implementation.
+        attention: transformers' name of the attention implementation; sdpa stands for the best that the model's class has.
 
     Raises:
-        BadInput: the files are damaged, incomplete, already quantized or of an architecture transformers doesn't know.
+        BadInput: the files are damaged, incomplete, already quantized or of an architecture that can't be trained.
         OutOfMemory: the weights don't fit, not even with everything given back that nobody refers to.
     """
+    facts = architecture_of(source_at(base.path), base.name)
+    if attention == "sdpa" and attention not in facts.attention:
+        attention = facts.attention[0]  # what its class has
     checked_shape(base)  # the model is made as its config says, so what that says has to be true
     compute = getattr(torch, compute_dtype or compute_dtype_for(precision_mode, device))
     for _ in range(2):  # the model that trained may still be lying about
@@ -216,7 +221,7 @@ def _widen_what_is_not_linear(model: PreTrainedModel, dtype: torch.dtype) -> Non
     """Embeddings, norms and the head in `dtype`; a head tied to the embedding stays tied."""
     head = model.get_output_embeddings()
     for module in model.modules():
-        if module is head or not isinstance(module, nn.Linear):
+        if module is head or type(module) is not nn.Linear:  # a class derived from it computes in a way of its own
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)
 

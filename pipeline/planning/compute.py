@@ -63,7 +63,7 @@ def computing(
         BadInput: something was set that does not work here.
     """
     dtype = compute_dtype(config.train.precision_mode, device)
-    kernels = _kernels(config, _no_fused(shape, device, dtype, row_tokens) or refused.fused, reasons)
+    kernels = _kernels(config, _not_fused(config) or _no_fused(shape, device, dtype, row_tokens) or refused.fused, reasons)
     if kernels == "fused":
         # Attention is of generation; training has its own.
         return Computing(dtype, kernels, "sdpa", "positions" if config.data.packing else "rows")
@@ -90,7 +90,15 @@ def fused_works(config: Config, shape: ModelShape, device: Device, row_tokens: i
     """
     wanted, attention = config.train.kernels, config.train.attention
     dtype = compute_dtype(config.train.precision_mode, device)
-    return wanted != "plain" and attention == "auto" and not _no_fused(shape, device, dtype, row_tokens)
+    plain = wanted == "plain" or attention != "auto" or _not_fused(config)
+    return not plain and not _no_fused(shape, device, dtype, row_tokens)
+
+
+def _not_fused(config: Config) -> str:
+    """What of the settings the fused layers don't have."""
+    lora = config.train.lora
+    asked = [name for name, on in (("rsLoRA", lora.rslora), ("DoRA", lora.dora)) if on]
+    return f"the fused ones have no {' and no '.join(asked)}" if asked else ""
 
 
 def _kernels(config: Config, problem: str, reasons: dict[str, str]) -> Kernels:
@@ -156,6 +164,10 @@ def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[
     problem = _no_varlen(shape, device) or (apart and f"one row holds one conversation: {apart}")
     if wanted == "varlen" and problem:
         raise BadInput(f"train.attention: varlen does not work here: {problem}", "humigence config set train.attention auto")
+    facts = shape.architecture
+    if facts and "sdpa" not in facts.attention:
+        reasons["attention"] = f"{facts.class_name} has no sdpa; the scores of all pairs of tokens are kept"
+        return facts.attention[0]
     if wanted != "auto":
         reasons["attention"] = "set by you (train.attention)"
         return wanted

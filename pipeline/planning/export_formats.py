@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import ModelShape, adapter_parameters
+from pipeline.base_model.targets import target_names
 from pipeline.config.choice import Choice
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.runs.folders import ADAPTER_WEIGHTS, MERGED
@@ -40,7 +41,7 @@ class FormatOutline:
 
 def _adapter_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> int:
     lora = config.train.lora
-    return 4 * adapter_parameters(shape, lora.r, lora.target_modules) + _BESIDE_WEIGHTS
+    return 4 * adapter_parameters(shape, lora.r, target_names(lora, shape)) + _BESIDE_WEIGHTS
 
 
 def _merged_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.base_model.precision import PRECISIONS, SMALLEST, compute_dtype
 from pipeline.base_model.shape import ModelShape
+from pipeline.base_model.targets import target_names
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import Config
 from pipeline.planning.compute import Kernels, attends_by_offsets, fused_works
@@ -52,7 +53,7 @@ class _Sizes:
                 self.shape,
                 precision_mode=config.train.precision_mode,
                 rank=lora.r,
-                target_modules=lora.target_modules,
+                target_modules=target_names(lora, self.shape),
                 tokens=rows * self.row_tokens,
                 recomputed_layers=recomputed_layers,
                 keep_dequantized=keep,
@@ -64,7 +65,7 @@ class _Sizes:
                 precision_mode=config.train.precision_mode,
                 compute_dtype=compute_dtype(config.train.precision_mode, self.device),
                 rank=lora.r,
-                target_modules=lora.target_modules,
+                target_modules=target_names(lora, self.shape),
                 rows=rows,
                 row_tokens=self.row_tokens,
                 checkpointing=recomputed_layers > 0,

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from pipeline.base_model.precision import ComputeDtype
 from pipeline.base_model.shape import ModelShape, adapter_parameters
+from pipeline.base_model.targets import target_names
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json, write_json
 from pipeline.config.schema import Config
@@ -50,6 +51,7 @@ class Plan:
         package: bytes of what will be packaged, by format.
         isolation: how documents are kept apart, see `compute.Isolation`; empty in a plan of a version that did not say it.
         proved: what the proof at load found (fields of `events.LayersProved`), and with which libraries; empty before it.
+        target_modules: names of the linear layers that get an adapter.
     """
 
     exact: bool
@@ -80,6 +82,7 @@ class Plan:
     recomputed_layers: int = 0
     keep_dequantized: bool = False
     trained_parameters: int = 0
+    target_modules: tuple[str, ...] = ()
     package: dict[str, int] = field(default_factory=dict)
     isolation: Isolation | Literal[""] = ""
     proved: dict[str, Any] = field(default_factory=dict)
@@ -106,7 +109,8 @@ class Plan:
             TypeError: one is missing.
         """
         known = {each.name for each in fields(cls)}
-        return cls(**{name: value for name, value in document.items() if name in known})
+        named = {name: value for name, value in document.items() if name in known}
+        return cls(**named | {"target_modules": tuple(named.get("target_modules", ()))})
 
     def event(self) -> PlanMade:
         return PlanMade(
@@ -180,7 +184,8 @@ def make_plan(
         kernels=how.kernels,
         recomputed_layers=batch.recomputed_layers,
         keep_dequantized=batch.keep_dequantized,
-        trained_parameters=adapter_parameters(shape, train.lora.r, train.lora.target_modules),
+        trained_parameters=adapter_parameters(shape, train.lora.r, target_names(train.lora, shape)),
+        target_modules=target_names(train.lora, shape),
     )
 
 
@@ -258,13 +263,14 @@ def _eval_every(config: Config, total: int, reasons: dict[str, str]) -> int:
 
 
 def banner(plan: Plan, shape: ModelShape, device: Device) -> str:
-    """Two lines: how the run computes, and how its steps are made up."""
+    """Three lines: how the run computes, how its steps are made up, and which layers get an adapter."""
     return (
         f"{plan.precision_mode} · compute {plan.compute_dtype} · {kernels_text(plan)} · "
         f"checkpointing {checkpointing_text(plan)} · "
         f"{plan.trained_parameters / 1e6:.2f} M of {shape.parameters / 1e6:,.0f} M parameters trained · {device.name}\n"
         f"{'' if plan.exact else '≈ '}{plan.total_steps:,} steps of {plan.micro_batch} × {plan.accumulation} rows of "
-        f"{plan.row_tokens:,} tokens · micro-batch: {plan.reasons['micro_batch']}"
+        f"{plan.row_tokens:,} tokens · micro-batch: {plan.reasons['micro_batch']}\n"
+        f"an adapter on {', '.join(plan.target_modules)}"
     )
 
 

@@ -9,10 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.base_model import catalogue
+from pipeline.base_model.architecture import read_architecture, source_of
 from pipeline.base_model.hub_cache import has_token, hub_cache, is_offline
 from pipeline.base_model.locate import locate, require_base_model
 from pipeline.base_model.precision import precision_fault, require_precision
-from pipeline.base_model.shape import ModelShape, adapter_parameters, checked_shape, layer_names, linear_layers
+from pipeline.base_model.shape import adapter_parameters, checked_shape
+from pipeline.base_model.targets import require_targets, target_names
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.dataset import source
 from pipeline.dataset.processed import prepared_bytes, raw_file
@@ -88,20 +90,29 @@ def _check_settings(ctx: StepContext) -> Iterator[HumigenceError]:
         length = config.data.max_seq_len
         message = f"data.max_seq_len: {length:,} is longer than the {shape.max_positions:,} positions of the model"
         yield BadInput(message, f"humigence config set data.max_seq_len {shape.max_positions}")
-    if shape:
-        yield from _check_targets(ctx, shape)
     if config.data.split.val == 0:
         why = "checkpoints cannot be compared, training does not stop early, and the held-out gate is not judged"
         ctx.emit(Note(f"data.split.val is 0: {why}", "warning"))
 
 
-def _check_targets(ctx: StepContext, shape: ModelShape) -> Iterator[HumigenceError]:
-    base = locate(ctx.config, ctx.workspace)
-    there = layer_names(base) if base else tuple(linear_layers(shape))
-    unknown = [name for name in ctx.config.train.lora.target_modules if name not in there]
-    if unknown:
-        message = f"train.lora.target_modules: the model has no layer {', '.join(unknown)}; it has {', '.join(there)}"
-        yield BadInput(message, "humigence config set train.lora.target_modules NAME,NAME")
+def _check_architecture(ctx: StepContext) -> Iterator[HumigenceError]:
+    """What the model is, as far as its config settles it, can be trained, and has the layers that get an adapter.
+
+    Asked of the model's class the first time, which takes seconds; afterwards it is known.
+    """
+    source = source_of(ctx.config, ctx.workspace)
+    if source is None:
+        return
+    facts = read_architecture(source)
+    if facts is None:
+        from pipeline.modeling.inspect_architecture import architecture_of
+
+        base = locate(ctx.config, ctx.workspace)
+        facts = architecture_of(source, base.name if base else ctx.config.model.repo)
+    require_targets(facts, ctx.config.train.lora)
+    if facts.experts:
+        ctx.emit(Note("the experts get no adapter and stay in 16 bits or more: attention and dense layers are trained"))
+    yield from ()
 
 
 # ------------------------------------------------------------------------------------------------- places
@@ -158,7 +169,7 @@ def _workspace_bytes(ctx: StepContext) -> int:
     raw = raw_file(ctx.config, ctx.workspace)
     shape = known_shape(ctx.config, ctx.workspace)
     lora = ctx.config.train.lora
-    trained = adapter_parameters(shape, lora.r, lora.target_modules) if shape else 0
+    trained = adapter_parameters(shape, lora.r, target_names(lora, shape)) if shape else 0
     checkpoint = 3 * 4 * trained  # the adapter and AdamW's two moments, 32 bits each
     return prepared_bytes(raw) + (_CHECKPOINTS_KEPT + 1) * checkpoint
 
@@ -215,11 +226,12 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
 def _check_access(ctx: StepContext) -> Iterator[HumigenceError]:
     """The hub would let it be downloaded. One that can't be asked now may be within reach when the download comes; what needs a
     token needs it then too."""
-    from pipeline.hub.access import require_access
+    from pipeline.hub.access import fetch_config, require_access
 
     model = ctx.config.model
     try:
         require_access(model.repo, model.revision)
+        fetch_config(model.repo, model.revision)
     except EnvironmentFault as fault:
         entry = catalogue.curated_model(model.repo)
         if entry and entry.gated and not has_token():
@@ -318,6 +330,7 @@ _CHECKS = (
     _check_places,
     _check_disk,
     _check_model,
+    _check_architecture,
     _check_template,
     _check_data,
     _check_prompts,

@@ -1,6 +1,6 @@
 """Attention implementations a plan may name, and what each needs to keep packed documents apart.
 
-All are given `position_ids` that begin again at each document. `sdpa` finds the documents in them, without an attention mask:
+All are given `position_ids` that begin again at each document. `sdpa` and `eager` find the documents in them, without a mask:
 a 2-D mask, even of ones, or a key-value cache switches that off in silence, and documents see each other. `varlen` is passed the
 documents' offsets.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.common.errors import BadInput
 from pipeline.training.packed_rows import PackedRow, collate
 
-NAMES = ("sdpa", "varlen")
+NAMES = ("sdpa", "eager", "varlen")
 
 
 def implementation(name: str) -> str:

@@ -100,11 +100,38 @@ TROUBLES = (
     ),
     Trouble(
         (
-            "train.lora.target_modules: the model has no layer …; it has …",
-            "train.lora.target_modules: this model has no linear layer …; it has …",
+            "train.lora.target_modules: there is no linear layer …; the model has …",
+            "train.lora.target_modules: no adapter can go on … (…); the model has …",
+            "train.lora: no layer of … can have an adapter",
         ),
-        "Layers are called differently in different models.",
-        "`humigence config set train.lora.target_modules NAME,NAME` with names that are told.",
+        "Layers are called differently in different models, and no adapter goes on the output head, on experts and what chooses "
+        "among them, or on what sees images.",
+        "`humigence config set train.lora.target_modules all-linear`, or names that the message gives.",
+    ),
+    Trouble(
+        (
+            "…: transformers … does not know the architecture …",
+            "…: transformers … does not know the architecture …; the model was saved with transformers …",
+        ),
+        "The model is newer than the installed transformers.",
+        "`pip install -U transformers`, or another base model.",
+    ),
+    Trouble(
+        (
+            "…: … is an encoder with a decoder, not a decoder that continues a text",
+            "…: transformers … has no model of … that continues a text…",
+            "…: transformers … has no model of … that continues a text alone, only together with images",
+            "…: … has no embedding and head of tokens to train between",
+            "…: its attention sees what follows, so it does not continue a text",
+            "… uses the weight of … outside of its layer, which no precision mode allows for",
+        ),
+        "The model is of another kind than those that are trained here: decoders that continue a text, made of linear layers.",
+        "Choose a causal language model.",
+    ),
+    Trouble(
+        ("…: transformers … makes no model of its config: …", "…: cannot be read as a model's config (…)"),
+        "`config.json` is damaged, or describes a model that there can't be.",
+        "`humigence model check`, or another base model.",
     ),
     Trouble(
         ("…: no adapter for this model: …",),

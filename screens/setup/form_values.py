@@ -27,7 +27,7 @@ class Field:
 
     Attributes:
         key: dotted name.
-        options: the values (JSON) a choice has; for a number the literals it takes too (`auto`).
+        options: the values (JSON) a choice has; for a number or a list the literals it takes too (`auto`).
         optional: may be left empty, which is null in the config.
     """
 
@@ -86,7 +86,7 @@ def _kind(annotation: Any) -> tuple[ControlKind, tuple[Any, ...], bool]:
     if len(items) == 1 and typing.get_origin(items[0]) is Literal:
         return "choices", typing.get_args(items[0]), optional
     if items == [str]:
-        return "list", (), optional
+        return "list", literals, optional
     raise TypeError(f"no way to enter {annotation}")
 
 
@@ -112,7 +112,7 @@ def as_entry(field: Field, value: Any) -> Any:
     if value is None:
         return ""
     if field.kind == "list":
-        return ", ".join(value)
+        return value if isinstance(value, str) else ", ".join(value)
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
@@ -140,7 +140,7 @@ def as_value(field: Field, entry: Any) -> Any:
     text = entry.strip() if isinstance(entry, str) else entry
     if field.optional and not text:
         return None
-    if field.kind == "list":
+    if field.kind == "list" and text not in field.options:
         return [part.strip() for part in text.split(",")] if text else []
     return _number(text) if field.kind == "number" else text
 

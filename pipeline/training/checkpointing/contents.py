@@ -40,8 +40,9 @@ def write_adapter(model: Any, folder: Path) -> None:
 def _with_targets_in_order(path: Path) -> None:
     """peft writes a set: in another order in every process."""
     document = read_json(path)
-    document["target_modules"] = sorted(document["target_modules"])
-    write_json(path, document)
+    if not isinstance(document["target_modules"], str):  # a pattern, where names alone would meet other modules too
+        document["target_modules"] = sorted(document["target_modules"])
+        write_json(path, document)
 
 
 def write_optimizer(optimizer: Any, folder: Path) -> None:

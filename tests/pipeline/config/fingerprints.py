@@ -29,7 +29,7 @@ FIGURES = DataFigures(100, 256, 100, 20_000, 10_000, True)
 
 def hold_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """One base model, one raw file, one result of each step, whatever the config says."""
-    base: Any = SimpleNamespace(weights_fingerprint=lambda: "weights")
+    base: Any = SimpleNamespace(weights_fingerprint=lambda: "weights", kind="folder", path=Path("/elsewhere"))
     run: Any = SimpleNamespace(
         eval_report=Path("eval.json"), preprocess_report=Path("rows.json"), plan=Path("/nowhere/plan.json")
     )

@@ -65,6 +65,7 @@ def test_the_first_humigences_own_config_is_todays_defaults_but_for_what_it_fixe
         "train.tokens_per_step_target": 100_000,
         "train.eval_every_steps": 500,
         "train.save_every_steps": 500,
+        "train.lora.target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
     }
     assert {key.name: config_file.get(config, key.name) for key in config_keys.every_key() if key.name in fixed} == fixed
     for key, value in fixed.items():

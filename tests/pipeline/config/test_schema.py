@@ -52,7 +52,9 @@ def test_defaults_are_the_specifications(key: str, value: object) -> None:
 def test_the_shipped_basic_config_is_the_defaults_with_the_bundled_rows() -> None:
     shipped = config_file.read_document(config_file.shipped(config_file.DEFAULT_CONFIG))
     bundled = config_file.with_value(Config(), "data.source", "bundled")
-    assert shipped == bundled.to_json()
+    # Its four layers are the specification's.
+    expected = config_file.with_value(bundled, "train.lora.target_modules", "q_proj,k_proj,v_proj,o_proj")
+    assert shipped == expected.to_json()
 
 
 def test_every_shipped_config_is_valid(workspace: Path) -> None:
@@ -168,6 +170,9 @@ def test_lora_r_means_train_lora_r_in_files_and_on_the_command_line() -> None:
         ("data.packing", "false", False),
         ("model.local_path", "null", None),
         ("train.lora.target_modules", "q_proj, v_proj", ["q_proj", "v_proj"]),
+        ("train.lora.target_modules", "all-linear", "all-linear"),
+        ("train.lora.target_modules", '["all-linear"]', "all-linear"),
+        ("train.lora.target_modules", '["q_proj"]', ["q_proj"]),
         ("train.micro_batch", "auto", "auto"),
         ("train.gradient_checkpointing", "true", True),
         ("data.split", '{"train": 0.6, "val": 0.3}', {"train": 0.6, "val": 0.3, "test": 0.1}),

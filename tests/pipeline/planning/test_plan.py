@@ -40,7 +40,9 @@ def figures(rows: int, row_tokens: int = 1024, exact: bool = True) -> DataFigure
 
 
 def config(data: dict[str, Any] | None = None, **train: Any) -> Config:
-    return Config.model_validate({"data": data or {}, "train": train})
+    """With adapters around attention, which the figures here were worked out for."""
+    lora = {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], **train.pop("lora", {})}
+    return Config.model_validate({"data": data or {}, "train": {**train, "lora": lora}})
 
 
 # ------------------------------------------------------------------------------------------------- as Trainer counts
