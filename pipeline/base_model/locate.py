@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.hub_cache import cached_snapshot
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.common.files import fingerprint, sha256_file
-from pipeline.config.schema import ChatTemplate, Config
+from pipeline.config.schema import Config, Thinking
 from pipeline.runs.folders import Workspace
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -29,6 +29,7 @@ TOKENIZER_FILES = (
     *_VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+_LONGEST_TEMPLATE = 1 << 20  # as the process that runs templates has it
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 14
 
 
@@ -39,12 +40,16 @@ class BaseModel:
     Attributes:
         name: what a person calls it: the repository, or the folder's or file's name.
         template: the chat template it is trained and asked with (`pipeline.tokenization.templates`); auto is its own.
+        template_text: what stands in it, where it is a file.
+        thinking: whether it is to think before it answers.
     """
 
     path: Path
     kind: Literal["folder", "gguf"]
     name: str
-    template: ChatTemplate = "auto"
+    template: str = "auto"
+    template_text: str = field(default="", repr=False)
+    thinking: Thinking = "auto"
 
     def weight_files(self) -> list[Path]:
         """The files that hold the weights, in a fixed order."""
@@ -73,15 +78,36 @@ def locate(config: Config, workspace: Workspace) -> BaseModel | None:
     """The base model the config names, or None when it is not on this machine yet. Never uses the network.
 
     Raises:
-        BadInput: `model.local_path` is there and is no usable model.
+        BadInput: `model.local_path` is there and is no usable model, or the file of `data.template` can't be read.
     """
     if config.model.local_path:
         path = workspace.resolve(config.model.local_path)
-        return replace(base_model_at(path, key="model.local_path"), template=config.data.template) if path.exists() else None
+        return _spoken_to(base_model_at(path, key="model.local_path"), config, workspace) if path.exists() else None
     folder = cached_snapshot(config.model.repo, config.model.revision)
     if folder is None or problems_of(folder):
         return None
-    return BaseModel(folder, "folder", config.model.repo, config.data.template)
+    return _spoken_to(BaseModel(folder, "folder", config.model.repo), config, workspace)
+
+
+def _spoken_to(base: BaseModel, config: Config, workspace: Workspace) -> BaseModel:
+    """The base model with the chat template that the config chooses for it."""
+    chosen = config.data.template
+    text = _template_text(workspace.resolve(chosen)) if "." in chosen or "/" in chosen else ""
+    return replace(base, template=chosen, template_text=text, thinking=config.data.thinking)
+
+
+def _template_text(path: Path) -> str:
+    hint = "data.template takes the path of a Jinja file, or a name; humigence config keys lists them"
+    try:
+        if path.stat().st_size > _LONGEST_TEMPLATE:
+            raise BadInput(f"data.template: {path} is longer than {_LONGEST_TEMPLATE >> 20} MiB", hint)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadInput(f"data.template: {path} cannot be read: {reason}", hint) from error
+    if not text.strip():
+        raise BadInput(f"data.template: {path} is empty", hint)
+    return text
 
 
 def require_base_model(config: Config, workspace: Workspace) -> BaseModel:

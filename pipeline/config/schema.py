@@ -20,6 +20,8 @@ PrecisionMode = Literal["qlora_nf4", "lora_fp16", "lora_bf16", "lora_int8"]
 RowSchema = Literal["chat_messages", "instruction_output"]
 ExportFormat = Literal["peft_adapter", "merged"]
 ChatTemplate = Literal["auto", "chatml", "llama-3", "gemma", "zephyr", "alpaca"]
+TemplateFile = Annotated[str, Field(pattern=r"[./]", max_length=4096)]  # a path, told from a name by its dot or slash
+Thinking = Literal["auto", "on", "off"]
 Topic = Literal[
     "animals", "arithmetic", "astronomy", "chemistry", "computing", "cooking", "geography", "health", "history", "home",
     "language", "units",
@@ -172,10 +174,17 @@ class DataSection(Section):
         level="basic",
         alias="schema",
     )
-    template: ChatTemplate = setting(
+    template: ChatTemplate | TemplateFile = setting(
         "auto",
-        "Chat template; auto: the model's own. The others are for a model without one, or in place of it.",
+        "Chat template; auto: the model's own. The others, or a Jinja file, are for a model without one, or in place of it.",
         affects=_PACKAGE,
+        allowed="auto, chatml, llama-3, gemma, zephyr, alpaca, or the path of a Jinja file",
+    )
+    thinking: Thinking = setting(
+        "auto",
+        "Whether the model thinks before it answers, where its chat template has a switch for that; auto: as it stands there.",
+        affects=_PACKAGE,
+        since="0.2.0",
     )
     processed_dir: str = setting("data/processed", "Folder for the prepared data.", affects=_PACKAGE, min_length=1)
     max_seq_len: int = setting(

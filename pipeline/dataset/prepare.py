@@ -9,7 +9,7 @@ import json
 from array import array
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,14 @@ from pipeline.dataset.split import assign
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
-from pipeline.tokenization.label_spans import Document, Tokenized
+from pipeline.tokenization.label_spans import Document, Draft, Tokenized
 from pipeline.tokenization.messages import NOT_TRAINED, Conversation
+from pipeline.tokenization.read_back import ReadBack, not_read_back
 
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
 _BATCH_CHARACTERS = 1 << 18
 _BATCH_ROWS = 1024
+_READ_BACK_EVERY = 32
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Piece = tuple[Tokens, Tokens]
@@ -57,6 +59,7 @@ class Counts:
     windowed: Tally = field(default_factory=Tally)
     windows: int = 0
     windows_without_label: int = 0
+    read_back: ReadBack = field(default_factory=ReadBack)
     other_schema: dict[str, int] = field(default_factory=dict)
 
 
@@ -88,8 +91,7 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
             text.write(_to_json(conversation.as_row()) + "\n")
             for ids, labels in pieces:
                 tokens.write(ids, labels)
-    if not kept.digests:
-        raise _nothing_good(raw, config, counts)
+    _check(raw, config, counts, kept)
     split_of = assign(kept.digests, config.data.split, config.seed)
     progress(counts.rows, "dividing")
     write_conversations(conversations, folder, split_of)
@@ -121,8 +123,7 @@ def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progr
     with closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good:
         for _ in good:
             pass
-    if not kept.digests:
-        raise _nothing_good(raw, config, counts)
+    _check(raw, config, counts, kept)
     split_of = assign(kept.digests, config.data.split, config.seed)
     owners, lengths, trained = (np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained))
     return Measured(
@@ -143,6 +144,7 @@ def _good_rows(
     refused: dict[bytes, str] = {}  # conversations that met their twin before it was known that they can't be used
     with searched_seldom(), closing(in_order(_batches(_read(raw, config, tokenizer)), encode)) as encoded:
         for batch, in_batch in encoded:
+            counts.read_back += tokenizer.read_back(_some(batch, in_batch))
             remaining = iter(in_batch)
             for row in batch:
                 counts.rows += 1
@@ -157,6 +159,12 @@ def _good_rows(
                     yield row.conversation, _kept(row, documents, config, counts, kept)
                 else:
                     counts.duplicates.add("seen before", row.number, row.place)
+
+
+def _some(batch: list[Drafted], in_batch: list[Tokenized]) -> Iterator[tuple[Draft, Tokenized]]:
+    """Drafts of a batch with their tokens, the first and every so many: decoding all would take as long as everything else."""
+    drafts = (draft for row in batch for draft in row.drafts)
+    return islice(zip(drafts, in_batch, strict=True), 0, None, _READ_BACK_EVERY)
 
 
 def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[Drafted]:
@@ -240,6 +248,14 @@ def _keep(kept: Kept, name: bytes, documents: list[Document], pieces: list[Piece
         kept.trained.append(int(np.count_nonzero(labels != NOT_TRAINED)))
 
 
+def _check(raw: Path, config: Config, counts: Counts, kept: Kept) -> None:
+    """Raise `BadInput` where there is nothing to train on, or what there is came through the tokenizer as something else."""
+    if not kept.digests:
+        raise _nothing_good(raw, config, counts)
+    if counts.read_back.is_too_much:
+        raise not_read_back(str(raw), counts.read_back)
+
+
 def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:
     if not counts.rows:
         return BadInput(f"{raw}: holds no rows", "put one JSON object with a conversation on each line")
@@ -259,6 +275,7 @@ def _report(counts: Counts, kept: Kept, splits: dict[str, Any]) -> dict[str, Any
         "duplicates": counts.duplicates.total,
         "duplicate_lines": counts.duplicates.to_json().get("seen before", {}).get("lines", []),
         "changed": counts.changed.to_json(),
+        "read_back": asdict(counts.read_back),
         "not_shown": counts.not_shown.to_json(),
         "turn_by_turn": counts.turn_by_turn.total,
         "windowed_documents": counts.windowed.total,

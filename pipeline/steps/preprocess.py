@@ -21,6 +21,7 @@ from pipeline.runs.events import Note
 from pipeline.runs.progress import Progress
 from pipeline.system import disk
 from pipeline.system import faults as machine_faults
+from pipeline.tokenization.read_back import ReadBack
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
@@ -122,6 +123,9 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
         more = [f"{len(rejected) - _REASONS_SHOWN} more reasons"] if len(rejected) > _REASONS_SHOWN else []
         reasons = "".join(f"\n  {reason}" for reason in rejected[:_REASONS_SHOWN] + more)
         ctx.emit(Note(f"{report['rejected_rows']} of {report['rows']} rows left out{reasons}", "warning"))
+    read_back = ReadBack(**report["read_back"])
+    if read_back.changed:
+        ctx.emit(Note(f"decoding what was encoded does not give all of the text back: {read_back.in_words}", "warning"))
     if left_out := report["not_shown"]:
         names = "".join(f"\n  {name}: {found['rows']} rows" for name, found in left_out.items())
         ctx.emit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -33,7 +34,8 @@ from pipeline.runs.events import Note
 from pipeline.runs.store import read_report, runs_of
 from pipeline.system import disk
 from pipeline.system.gpu import GIB, choose_device, read_gpus, torch_cuda_build
-from pipeline.tokenization import templates
+from pipeline.tokenization import templates, tokenizer_verdicts
+from pipeline.tokenization.read_back import not_read_back
 
 ROWS_LOOKED_AT = 100
 _CHECKPOINTS_KEPT = 4
@@ -254,6 +256,40 @@ def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:
         yield BadInput(message, templates.how_to_choose(found))
 
 
+def _check_tokenizer(ctx: StepContext) -> Iterator[HumigenceError]:
+    """The tokenizer can be loaded, has no id beyond the embedding, and gives the first rows' text back.
+
+    Asked of the loaded tokenizer the first time, which takes seconds; what was found to be in order is remembered.
+    """
+    base = locate(ctx.config, ctx.workspace)
+    if base is None or any(_problems(_check_template, ctx)):
+        return
+    texts = _first_texts(ctx)
+    if tokenizer_verdicts.is_in_order(base, texts):
+        return
+    from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+
+    tokenizer = ChatTokenizer.load(base)
+    found = tokenizer.read_back_texts(texts)
+    if found.is_too_much:
+        yield not_read_back("data.raw_path", found)
+    elif found.changed:
+        ctx.emit(Note(f"decoding what was encoded does not give all of the text back: {found.in_words}", "warning"))
+    else:
+        tokenizer_verdicts.store(base, texts)
+
+
+def _first_texts(ctx: StepContext) -> list[str]:
+    """What is said in the first rows, as far as they can be read: what is wrong with the others is reported elsewhere."""
+    texts = list[str]()
+    with suppress(HumigenceError, OSError), source.as_file(ctx.config, ctx.workspace) as path:
+        for raw in islice(reader_of(path).rows(path), ROWS_LOOKED_AT):
+            with suppress(BadInput):
+                conversation, _ = conversation_of(raw, ctx.config)
+                texts += (message["content"] for message in conversation.messages)
+    return texts
+
+
 def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
     """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only reported."""
     if note := source.another_file(ctx.config, ctx.workspace):
@@ -332,6 +368,7 @@ _CHECKS = (
     _check_model,
     _check_architecture,
     _check_template,
+    _check_tokenizer,
     _check_data,
     _check_prompts,
     _check_precision,

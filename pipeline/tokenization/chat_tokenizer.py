@@ -12,28 +12,33 @@ Not covered: images, and training on anything but the assistant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.base_model import untrusted_files
+from pipeline.base_model.embedding_rows import embedding_rows
 from pipeline.base_model.stop_tokens import named_stop_ids, stop_ids_in
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import ChatTemplate
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 from pipeline.tokenization.label_prerender import Outline, outline
 from pipeline.tokenization.label_spans import Document, Draft, Encoded, Endings, Tokenized, drafts, labelled
 from pipeline.tokenization.messages import Conversation, Message, Said, as_conversation
 from pipeline.tokenization.prepared_messages import prepared
+from pipeline.tokenization.read_back import ReadBack, total
 from pipeline.tokenization.same_tokens import same_tokens
 from pipeline.tokenization.shown import all_there, answer_of, left_out, not_shown, without_switches
 from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 from pipeline.tokenization.template_form import TemplateForm, hidden
 from pipeline.tokenization.template_prerender import MOST_SHAPES, Skeletons
 from pipeline.tokenization.template_process import IsolatedTemplate, Messages, OutOfBounds, Refused
-from pipeline.tokenization.templates import OWN, TEMPLATES, Templates, how_to_choose
+from pipeline.tokenization.templates import ITS_OWN, OWN, TEMPLATES, Chosen, Templates, chosen_for, how_to_choose, with_thinking
+from pipeline.tokenization.vocabulary import check_rows
 from pipeline.tokenization.word_cache import Ids
 
 if TYPE_CHECKING:
@@ -57,11 +62,13 @@ class ChatTokenizer:
         vocabulary_size: ids are below it.
     """
 
-    def __init__(self, tokenizer: Any, name: str, template: ChatTemplate = OWN, stop_ids: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, tokenizer: Any, name: str, chosen: Chosen = ITS_OWN, stop_ids: frozenset[int] = frozenset(), rows: int = 0
+    ) -> None:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise BadInput(f"{name}: has no fast tokenizer (tokenizer.json)", "choose a model that ships a tokenizer.json")
         self.name = name
-        self._template = template
+        self._chosen = chosen
         self._choose_template(tokenizer)
         self._tokenizer = tokenizer
         try:
@@ -69,13 +76,15 @@ class ChatTokenizer:
         except ValueError as error:
             raise BadInput(f"{name}: its special tokens can't be used: {error}", "choose another base model") from error
         self._isolated, self._out_of_bounds = self._compile(tokenizer), 0
+        self._form = TemplateForm(self._tried)
+        self._set_thinking(tokenizer)
         self._header_ids = lru_cache(maxsize=_MOST_HEADERS)(self._special.encode)
         self._skeletons = Skeletons(self._traced, self._rendered)
-        self._form = TemplateForm(self._tried)
         self._terminators: dict[bool, str] = {}
         self._endings = Endings()
         self._outline = lru_cache(maxsize=MOST_SHAPES)(self._found_outline)
         self.vocabulary_size: int = len(tokenizer)
+        self._rows = rows if rows and not check_rows(tokenizer, name, rows) else 0  # 0: nothing to look for
         self.terminator_ids = frozenset(self._probe(stop_ids))
         self.stop_ids = self.terminator_ids | ({tokenizer.eos_token_id} - {None}) | stop_ids
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -88,19 +97,20 @@ class ChatTokenizer:
         Raises:
             BadInput: it can't be read, has no chat template, or its template can't be trained on.
         """
-        return _loaded(base, tokenizer_fingerprint(base), named_stop_ids(base))
+        return _loaded(base, tokenizer_fingerprint(base), named_stop_ids(base), embedding_rows(base))
 
     @classmethod
     def from_folder(
-        cls, folder: Path, name: str = "", template: ChatTemplate = OWN, stop_ids: frozenset[int] = frozenset()
+        cls, folder: Path, name: str = "", chosen: Chosen = ITS_OWN, stop_ids: frozenset[int] = frozenset(), rows: int = 0
     ) -> ChatTokenizer:
-        """The tokenizer saved in a Hugging Face folder, with its own template or a named one. Errors as for `load`.
+        """The tokenizer saved in a Hugging Face folder, with its own template or another. Errors as for `load`.
 
         Args:
             stop_ids: that end an answer besides those the folder names: of the base model, where it is an adapter's.
+            rows: of the model's embedding; 0 where that is not known.
         """
         name = name or folder.name
-        return cls(_read(folder, name), name, template, stop_ids_in(folder) | stop_ids)
+        return cls(_read(folder, name), name, chosen, stop_ids_in(folder) | stop_ids, rows)
 
     def encode_conversation(self, said: Said) -> list[Encoded]:
         """Ids and labels of a conversation.
@@ -157,7 +167,22 @@ class ChatTokenizer:
 
     def labelled(self, draft: Draft, tokens: Tokenized) -> list[Document]:
         """The second half of `encode_conversation`, for the tokens of the draft's text. Raises `BadInput` as it does."""
-        return labelled(draft, tokens, self._special, self._header_ids)
+        documents = labelled(draft, tokens, self._special, self._header_ids)
+        self._check_ids(tokens.ids)
+        return documents
+
+    def _check_ids(self, ids: Sequence[int] | NDArray[np.int32]) -> None:
+        """Raise `BadInput` where an id has no row in the embedding: of a special token that nothing is expected to write."""
+        if self._rows and np.max(ids, initial=0) >= self._rows:
+            raise BadInput("the chat template writes a special token that the model's embedding has no row for")
+
+    def read_back(self, some: Iterable[tuple[Draft, Tokenized]]) -> ReadBack:
+        """How much of the texts of drafts comes back from their tokens."""
+        return total(self._special.read_back(draft.text, tokens.ids.tolist()) for draft, tokens in some)
+
+    def read_back_texts(self, texts: Sequence[str]) -> ReadBack:
+        """How much of plain texts comes back from their tokens."""
+        return total(self._special.read_back(text, self._special.encode(text)) for text in texts)
 
     def encode_prompt(self, said: Said) -> list[int]:
         """Ids the model is given to answer what is said, the generation prompt at their end.
@@ -167,7 +192,9 @@ class ChatTokenizer:
         conversation = self._prepared(as_conversation(said))
         (prompt,) = self._render_all(conversation, [(len(conversation.messages), True)])
         self._check_all_there(conversation, prompt, answer=True)
-        return self._special.encode(prompt.text)
+        ids = self._special.encode(prompt.text)
+        self._check_ids(ids)
+        return ids
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """Text of `ids`, control tokens left out unless asked for."""
@@ -190,15 +217,28 @@ class ChatTokenizer:
     # ---------------------------------------------------------------------------------------- which template
 
     def _choose_template(self, tokenizer: Any) -> None:
-        """The named template in place of the tokenizer's own, where its tokens are there."""
-        if self._template == OWN:
+        """Another template in place of the tokenizer's own; a named one where its tokens are there."""
+        template = self._chosen.template
+        if template == OWN:
             if not tokenizer.chat_template:
                 raise BadInput(f"{self.name}: its tokenizer has no chat template", how_to_choose(_fitting(tokenizer)))
             return
-        if missing := _fitting(tokenizer).lacking.get(self._template):
-            message = f"data.template: {self._template} needs the special token {missing}, which {self.name} does not have"
+        if missing := _fitting(tokenizer).lacking.get(template):
+            message = f"data.template: {template} needs the special token {missing}, which {self.name} does not have"
             raise BadInput(message, how_to_choose(_fitting(tokenizer)))
-        tokenizer.chat_template = TEMPLATES[self._template].jinja
+        tokenizer.chat_template = self._chosen.source
+
+    def _set_thinking(self, tokenizer: Any) -> None:
+        """The template with thinking on or off where nobody says otherwise."""
+        if self._chosen.thinking == "auto":
+            return
+        switch = self._form.thinking_switch
+        if not switch:
+            message = f"data.thinking: the chat template of {self.name} has no switch for thinking"
+            raise BadInput(message, "humigence config set data.thinking auto")
+        tokenizer.chat_template = with_thinking(tokenizer.get_chat_template(), switch, self._chosen.thinking)
+        self._isolated = self._compile(tokenizer)
+        self._form = TemplateForm(self._tried)
 
     def _compile(self, tokenizer: Any) -> IsolatedTemplate:
         """Never by transformers itself: folding its constants can take for ever."""
@@ -314,7 +354,8 @@ class ChatTokenizer:
             encoded = self.encode_conversation(_PROBE)
             self._prompt_opens_the_turn()
         except BadInput as error:
-            which = "its chat template" if self._template == OWN else f"the chat template {self._template} (data.template)"
+            template = self._chosen.template
+            which = "its chat template" if template == OWN else f"the chat template {template} (data.template)"
             message = f"{self.name}: can't be trained with {which}: {error.message}"
             raise BadInput(message, how_to_choose(_fitting(self._tokenizer))) from error
         marked = self._special.encode(self._special.mark(text).text)
@@ -345,15 +386,15 @@ def _fitting(tokenizer: Any) -> Templates:
 
 
 @lru_cache(maxsize=2)
-def _loaded(base: BaseModel, _fingerprint: str, stop_ids: frozenset[int]) -> ChatTokenizer:
+def _loaded(base: BaseModel, _fingerprint: str, stop_ids: frozenset[int], rows: int) -> ChatTokenizer:
     # Four steps of a run ask for it, and reading one out of a GGUF file takes seconds.
     if base.kind == "gguf":
         from pipeline.base_model.gguf_reader import read_once
 
         with read_once():
             tokenizer = _read(base.path.parent, base.name, gguf_file=base.path.name)
-            return ChatTokenizer(tokenizer, base.name, base.template, stop_ids)
-    return ChatTokenizer.from_folder(base.path, base.name, base.template)
+            return ChatTokenizer(tokenizer, base.name, chosen_for(base), stop_ids, rows)
+    return ChatTokenizer.from_folder(base.path, base.name, chosen_for(base), rows=rows)
 
 
 def _read(folder: Path, name: str, **options: str) -> Any:

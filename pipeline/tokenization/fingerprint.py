@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.common.files import fingerprint
-from pipeline.tokenization.templates import TEMPLATES
+from pipeline.tokenization.templates import chosen_for
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
 
 
 def tokenizer_fingerprint(base: BaseModel) -> str:
-    """Changes with the vocabulary, its settings or the chat template, also where the template is one of ours."""
-    own = base.own_tokenizer_fingerprint()
-    return own if base.template == "auto" else fingerprint("template", own, TEMPLATES[base.template].jinja)
+    """Changes with the vocabulary, its settings, the chat template, whoever's it is, or whether it is to have the model think."""
+    found = base.own_tokenizer_fingerprint()
+    if source := chosen_for(base).source:
+        found = fingerprint("template", found, source)
+    return found if base.thinking == "auto" else fingerprint("thinking", found, base.thinking)

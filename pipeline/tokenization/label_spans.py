@@ -16,6 +16,7 @@ from pipeline.common.errors import BadInput
 from pipeline.tokenization.messages import NOT_TRAINED
 from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 
+_CLOSED_THOUGHT = re.compile(r"(?P<open><think>)(?P<inner>\s*)(?P<close></think>)(?P<space>\s*)\Z")
 _OPEN_THOUGHT = re.compile(r"<(?P<name>[^<>/\s]+)>(?P<space>\s*)\Z")
 
 
@@ -180,8 +181,9 @@ def _draft(rendered: Marked, turns: Sequence[Turn]) -> Draft:
 def answered(special: SpecialTokens, opening: Marked, end: Marked, answer: Answer, endings: Endings) -> Marked:
     """What the model is given and what it is to answer, in one: `end` where the template goes on from the opening.
 
-    A template that opens a thought for the model, and writes an answer without one, goes on otherwise. What stands in inference
-    is then the opening, the thought (an empty one where nothing was thought), its end, and the answer.
+    A template that opens a thought for the model, or an empty one already closed, and writes an answer without one, goes on
+    otherwise. What stands in inference is then the opening, the thought where it is open (an empty one where nothing was thought)
+    and its end, and the answer.
     """
     if _continues(opening, end):
         return end
@@ -196,9 +198,19 @@ def answered(special: SpecialTokens, opening: Marked, end: Marked, answer: Answe
             if endings.close_thought and opened["name"] == "think":
                 close = ("\n" if "\n" in space else "") + special.marked_name("</think>")
                 return special.found_in(f"{opening.text}{answer.thought}{close}\n\n{rest}")
+    closed = _CLOSED_THOUGHT.search(special.unmarked(opening.text))
+    if closed and not answer.thought:
+        before = opening.text[: -len(_marked(special, closed))]
+        if end.text.startswith(before) and (rest := end.text[len(before) :]).startswith(answer.pieces[0]):
+            return special.found_in(opening.text + rest)
     if answer.thought:
         raise BadInput("the chat template leaves no room for a thought where an answer begins (data.thinking on)")
     raise BadInput("the chat template rewrites a turn once it is answered")
+
+
+def _marked(special: SpecialTokens, thought: re.Match[str]) -> str:
+    """A closed thought as it stands in marked text."""
+    return special.marked_name(thought["open"]) + thought["inner"] + special.marked_name(thought["close"]) + thought["space"]
 
 
 def _turn(special: SpecialTokens, opening: Marked, end: Marked, answer: Answer, endings: Endings) -> Turn:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from pipeline.tokenization.read_back import ReadBack, compared
 from pipeline.tokenization.word_boundaries import seams_of
 from pipeline.tokenization.word_cache import Ids, Words
 
@@ -67,6 +68,8 @@ class SpecialTokens:
         self._is_special = np.zeros(1 + max(self._copy.get_vocab_size(), *self.ids, 0), dtype=np.bool_)
         self._is_special[list(self.ids)] = True
         self._unknown_marker = self._markers.get(unknown)
+        # What a vocabulary gives for what it lacks is a special token or an ordinary one.
+        self._unknown_shown = self._unknown_marker or (unknown if unknown in document["model"]["vocab"] else None)
         seams = seams_of(renamed)
         self._words = Words(seams, list(self._markers.values()), self._encode_whole) if seams else None
 
@@ -102,6 +105,17 @@ class SpecialTokens:
 
     def _encode_whole(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._copy.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def read_back(self, text: str, ids: Sequence[int]) -> ReadBack:
+        """How much of marked text comes back from its ids; special tokens, which always do, left out."""
+        without = self._marker_pattern.sub(" ", text)
+        normalizer = self._copy.normalizer
+        normalized = normalizer.normalize_str(without) if normalizer else without
+        decoded = self._marker_pattern.sub(self._kept_unknown, self._copy.decode(list(ids), skip_special_tokens=False))
+        return compared(without, decoded, normalized, self._unknown_shown)
+
+    def _kept_unknown(self, match: re.Match[str]) -> str:
+        return match.group() if match.group() == self._unknown_shown else " "
 
     def encode_after(self, text: str) -> list[int] | None:
         """Ids of marked text as it stands behind other text, cut from it; None where every other text merges with it."""

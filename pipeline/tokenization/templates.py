@@ -17,9 +17,9 @@ from typing import Any
 
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
-from pipeline.config.schema import ChatTemplate
+from pipeline.config.schema import Thinking
 
-OWN: ChatTemplate = "auto"
+OWN = "auto"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ _NO_SYSTEM = (
 )
 _BOS = "{{ bos_token or '' }}"
 
-TEMPLATES: dict[ChatTemplate, NamedTemplate] = {
+TEMPLATES: dict[str, NamedTemplate] = {
     "chatml": NamedTemplate(
         "<|im_start|>role … <|im_end|>, as Qwen and SmolLM2 use it",
         ("<|im_start|>", "<|im_end|>"),
@@ -95,6 +95,45 @@ TEMPLATES: dict[ChatTemplate, NamedTemplate] = {
 }
 
 
+def is_file(template: str) -> bool:
+    """Whether `data.template` is the path of a file, not a name."""
+    return template not in TEMPLATES and template != OWN
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How a base model is spoken to.
+
+    Attributes:
+        template: auto for its own, a name, or the path of a file.
+        text: of that file.
+        thinking: whether it is to think before it answers.
+    """
+
+    template: str = OWN
+    text: str = ""
+    thinking: Thinking = "auto"
+
+    @property
+    def source(self) -> str:
+        """What stands in the template; empty where it is the model's own."""
+        return self.text if is_file(self.template) else TEMPLATES[self.template].jinja if self.template != OWN else ""
+
+
+ITS_OWN = Chosen()
+
+
+def chosen_for(base: BaseModel) -> Chosen:
+    return Chosen(base.template, base.template_text, base.thinking)
+
+
+def with_thinking(source: str, switch: str, thinking: Thinking) -> str:
+    """A template whose argument `switch` is set where nobody gives it, so that whoever renders it gets what was trained."""
+    value = "true" if thinking == "on" else "false"
+    # A line end behind a block is swallowed, also where it is the template's own first character.
+    return f"{{% set {switch} = {switch} if {switch} is defined else {value} %}}" + ("\n" if source[:1] == "\n" else "") + source
+
+
 @dataclass(frozen=True)
 class Templates:
     """What a base model's files say of templates.
@@ -105,10 +144,10 @@ class Templates:
     """
 
     own: bool
-    lacking: dict[ChatTemplate, str]
+    lacking: dict[str, str]
 
     @property
-    def fitting(self) -> tuple[ChatTemplate, ...]:
+    def fitting(self) -> tuple[str, ...]:
         """Named templates the vocabulary has the tokens for."""
         return tuple(name for name in TEMPLATES if name not in self.lacking)
 

@@ -125,7 +125,7 @@ class _SomeLength:
     def _refused(self, *_: object) -> NoReturn:
         raise ContentDependent
 
-    __hash__ = __str__ = __repr__ = __format__ = __lt__ = __le__ = __ge__ = _refused  # type: ignore[assignment]
+    __hash__ = __str__ = __repr__ = __format__ = __lt__ = __le__ = __ge__ = _refused
 
 
 def _length(value: Any) -> Any:

@@ -80,6 +80,8 @@ def _kind(annotation: Any) -> tuple[ControlKind, tuple[Any, ...], bool]:
         return "choice", (*literals, True, False), optional
     if plain and plain <= {int, float}:
         return "number", literals, optional
+    if plain == {str} and literals:  # words, or any text: the form offers the words and what is chosen
+        return "choice", literals, optional
     if plain == {str}:
         return "text", literals, optional
     items = [typing.get_args(member)[0] for member in members if typing.get_origin(member) in (tuple, list)]

@@ -16,7 +16,7 @@ from pipeline.planning.export_formats import FORMAT_CHOICES
 from pipeline.planning.micro_batch import memory_of
 from pipeline.system.gpu import GIB, Device, GpuReading, Survey, allowed, survey, torch_cuda_build
 from pipeline.system.host import HostReading, read_host
-from pipeline.tokenization.templates import TEMPLATES, Templates
+from pipeline.tokenization.templates import TEMPLATES, Templates, is_file
 from screens.widgets.choices import Option
 
 OTHER_MODEL = "other"
@@ -159,8 +159,12 @@ def source_options() -> list[Option]:
     ]
 
 
-def template_options(model: str, found: Templates | None) -> list[Option]:
-    """The model's own chat template, and the named ones; those that its vocabulary can't write say so."""
+def template_options(model: str, found: Templates | None, chosen: str = "auto") -> list[Option]:
+    """The model's own chat template, and the named ones; those that its vocabulary can't write say so.
+
+    Args:
+        chosen: today's; a file is offered as it is.
+    """
     own = Option(
         "auto", "the model's own", about="The chat template the base model was trained with: nearly always the right one."
     )
@@ -171,6 +175,8 @@ def template_options(model: str, found: Templates | None) -> list[Option]:
         missing = found.lacking.get(name, "") if found else ""
         about = f"{name}: {template.what}." + (f" {safe(model)} has no token {safe(missing)}." if missing else "")
         options.append(Option(name, name, reason="not in its vocabulary" if missing else "", about=about))
+    if is_file(chosen):
+        options.append(Option(chosen, safe(chosen), about="A file of your own: humigence config set data.template PATH."))
     return options
 
 

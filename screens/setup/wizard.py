@@ -271,7 +271,8 @@ class WizardScreen(Page):
         self.model.offer(model_options(device))
         config = None if self.draft.problems() else self.draft.config()
         self.precision.offer(precision_options(config, self.outlook.shape, device))
-        self.form.offer("data.template", template_options(self.outlook.model, self.outlook.templates))
+        chosen = self.draft.entries["data.template"]
+        self.form.offer("data.template", template_options(self.outlook.model, self.outlook.templates, chosen))
         self.form.offer("export.formats", format_options(self.outlook.package, self.outlook.free_disk_bytes))
 
     @on(CostPanel.Looked)
