@@ -29,14 +29,14 @@ from pipeline.dataset.split import assign
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
-from pipeline.tokenization.label_spans import Document, Draft, Tokenized
+from pipeline.tokenization.label_spans import Document, Tokenized
 from pipeline.tokenization.messages import NOT_TRAINED, Conversation
 from pipeline.tokenization.read_back import ReadBack, not_read_back
 
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
 _BATCH_CHARACTERS = 1 << 18
 _BATCH_ROWS = 1024
-_READ_BACK_EVERY = 32
+_READ_BACK_EVERY = 32  # drafts: decoding all would take as long as everything else
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Piece = tuple[Tokens, Tokens]
@@ -59,6 +59,7 @@ class Counts:
     windowed: Tally = field(default_factory=Tally)
     windows: int = 0
     windows_without_label: int = 0
+    tokenizer_class: str = ""
     read_back: ReadBack = field(default_factory=ReadBack)
     other_schema: dict[str, int] = field(default_factory=dict)
 
@@ -80,7 +81,7 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
     Raises:
         BadInput: no row of the file can be used; says why, with line numbers.
     """
-    counts, kept = Counts(rejected=Tally(reader_of(raw).unit)), Kept()
+    counts, kept = Counts(rejected=Tally(reader_of(raw).unit), tokenizer_class=tokenizer.kind), Kept()
     conversations, documents = folder / "kept.jsonl", folder / "kept.arrow"
     with (
         conversations.open("w", encoding="utf-8") as text,
@@ -119,7 +120,7 @@ class Measured:
 
 def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progress) -> Measured:
     """All that `prepare` would do but writing. Raises as it does."""
-    counts, kept = Counts(rejected=Tally(reader_of(raw).unit)), Kept()
+    counts, kept = Counts(rejected=Tally(reader_of(raw).unit), tokenizer_class=tokenizer.kind), Kept()
     with closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good:
         for _ in good:
             pass
@@ -142,9 +143,14 @@ def _good_rows(
         return tokenizer.encode([draft for row in batch for draft in row.drafts])
 
     refused: dict[bytes, str] = {}  # conversations that met their twin before it was known that they can't be used
+    seen = 0  # drafts
     with searched_seldom(), closing(in_order(_batches(_read(raw, config, tokenizer)), encode)) as encoded:
         for batch, in_batch in encoded:
-            counts.read_back += tokenizer.read_back(_some(batch, in_batch))
+            drafts = (draft for row in batch for draft in row.drafts)
+            counts.read_back += tokenizer.read_back(
+                islice(zip(drafts, in_batch, strict=True), -seen % _READ_BACK_EVERY, None, _READ_BACK_EVERY)
+            )
+            seen += len(in_batch)
             remaining = iter(in_batch)
             for row in batch:
                 counts.rows += 1
@@ -159,12 +165,6 @@ def _good_rows(
                     yield row.conversation, _kept(row, documents, config, counts, kept)
                 else:
                     counts.duplicates.add("seen before", row.number, row.place)
-
-
-def _some(batch: list[Drafted], in_batch: list[Tokenized]) -> Iterator[tuple[Draft, Tokenized]]:
-    """Drafts of a batch with their tokens, the first and every so many: decoding all would take as long as everything else."""
-    drafts = (draft for row in batch for draft in row.drafts)
-    return islice(zip(drafts, in_batch, strict=True), 0, None, _READ_BACK_EVERY)
 
 
 def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[Drafted]:
@@ -253,7 +253,7 @@ def _check(raw: Path, config: Config, counts: Counts, kept: Kept) -> None:
     if not kept.digests:
         raise _nothing_good(raw, config, counts)
     if counts.read_back.is_too_much:
-        raise not_read_back(str(raw), counts.read_back)
+        raise not_read_back(str(raw), counts.read_back, counts.tokenizer_class)
 
 
 def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:
@@ -275,6 +275,7 @@ def _report(counts: Counts, kept: Kept, splits: dict[str, Any]) -> dict[str, Any
         "duplicates": counts.duplicates.total,
         "duplicate_lines": counts.duplicates.to_json().get("seen before", {}).get("lines", []),
         "changed": counts.changed.to_json(),
+        "tokenizer_class": counts.tokenizer_class,
         "read_back": asdict(counts.read_back),
         "not_shown": counts.not_shown.to_json(),
         "turn_by_turn": counts.turn_by_turn.total,

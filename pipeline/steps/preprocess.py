@@ -125,7 +125,12 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
         ctx.emit(Note(f"{report['rejected_rows']} of {report['rows']} rows left out{reasons}", "warning"))
     read_back = ReadBack(**report["read_back"])
     if read_back.changed:
-        ctx.emit(Note(f"decoding what was encoded does not give all of the text back: {read_back.in_words}", "warning"))
+        ctx.emit(
+            Note(
+                f"decoding what was encoded does not give all of the text back: {read_back.in_words(report['tokenizer_class'])}",
+                "warning",
+            )
+        )
     if left_out := report["not_shown"]:
         names = "".join(f"\n  {name}: {found['rows']} rows" for name, found in left_out.items())
         ctx.emit(

@@ -272,9 +272,11 @@ def _check_tokenizer(ctx: StepContext) -> Iterator[HumigenceError]:
     tokenizer = ChatTokenizer.load(base)
     found = tokenizer.read_back_texts(texts)
     if found.is_too_much:
-        yield not_read_back("data.raw_path", found)
+        yield not_read_back("data.raw_path", found, tokenizer.kind)
     elif found.changed:
-        ctx.emit(Note(f"decoding what was encoded does not give all of the text back: {found.in_words}", "warning"))
+        ctx.emit(
+            Note(f"decoding what was encoded does not give all of the text back: {found.in_words(tokenizer.kind)}", "warning")
+        )
     else:
         tokenizer_verdicts.store(base, texts)
 

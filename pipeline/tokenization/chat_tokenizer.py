@@ -56,6 +56,7 @@ class ChatTokenizer:
 
     Attributes:
         name: what a person calls the model.
+        kind: the class that transformers reads the tokenizer as.
         terminator_ids: ids that end an assistant's turn as the template writes it: what is trained.
         stop_ids: ids that end an answer: those, the tokenizer's end token, what the model's files name besides.
         pad_id: an id to fill rows with. May equal a stop id: padding is told by length, never by id.
@@ -83,6 +84,7 @@ class ChatTokenizer:
         self._terminators: dict[bool, str] = {}
         self._endings = Endings()
         self._outline = lru_cache(maxsize=MOST_SHAPES)(self._found_outline)
+        self.kind = type(tokenizer).__name__
         self.vocabulary_size: int = len(tokenizer)
         self._rows = rows if rows and not check_rows(tokenizer, name, rows) else 0  # 0: nothing to look for
         self.terminator_ids = frozenset(self._probe(stop_ids))

@@ -48,12 +48,17 @@ class ReadBack:
     def is_too_much(self) -> bool:
         return self.lost > MOST_LOST * max(1, self.characters)
 
-    @property
-    def in_words(self) -> str:
-        """For a report: how much did not come back, and why."""
+    def in_words(self, kind: str) -> str:
+        """For a report: how much did not come back, and why.
+
+        Args:
+            kind: the tokenizer's class.
+        """
         share = 100 * self.lost / max(1, self.characters)
-        why = "its vocabulary has no tokens for it" if self.unknown else "the tokenizer drops or changes it"
-        return f"{self.changed:,} of {self.texts:,} texts, {share:.2g} % of their characters: {why}"
+        why = "its vocabulary has no tokens for it"
+        if not self.unknown:
+            why = f"the tokenizer, which transformers reads as {kind}, drops or changes it"
+        return f"{self.changed:,} of {self.texts:,} texts, {share:.3g} % of their characters: {why}"
 
 
 def compared(text: str, decoded: str, normalized: str, unknown: str | None) -> ReadBack:
@@ -82,9 +87,9 @@ def _missing(went: str, came: str) -> int:
     return sum(missing.values()) or int(went != came)
 
 
-def not_read_back(what: str, found: ReadBack) -> BadInput:
-    """The refusal of a data set of which too much does not come back."""
-    message = f"{what}: the model's tokenizer does not give the text back: {found.in_words}"
+def not_read_back(what: str, found: ReadBack, kind: str) -> BadInput:
+    """The refusal of a data set of which too much does not come back. `kind` is the tokenizer's class."""
+    message = f"{what}: the model's tokenizer does not give the text back: {found.in_words(kind)}"
     return BadInput(message, "choose a base model whose tokenizer has the characters of this text")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.common.errors import BadInput
 
 # Looked up by whoever pads, begins or ends a text.
+_HINT = "its tokenizer is of another model or was extended: take the one it was trained with"
 _ALWAYS_USED = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -25,14 +26,12 @@ def check_rows(tokenizer: Any, name: str, rows: int) -> bool:
     ordinary = {number for token, number in tokenizer.get_vocab().items() if token not in special}
     highest = max(ordinary, default=-1)
     if highest >= rows:
-        raise _without_row(f"{name}: its tokenizer gives ids up to {highest:,}, and the embedding of the model has {rows:,} rows")
+        message = f"{name}: its tokenizer gives ids up to {highest:,}, and the embedding of the model has {rows:,} rows"
+        raise BadInput(message, _HINT)
     used = {str(token) for key in _ALWAYS_USED if (token := getattr(tokenizer, key, None)) is not None}
     template = tokenizer.get_chat_template()
     for token, number in special.items():
         if number >= rows and (token in used or token in template):
-            raise _without_row(f"{name}: its special token {token} has the id {number:,}, and the embedding has {rows:,} rows")
+            message = f"{name}: its special token {token} has the id {number:,}, and the embedding has {rows:,} rows"
+            raise BadInput(message, _HINT)
     return all(number < rows for number in special.values())
-
-
-def _without_row(message: str) -> BadInput:
-    return BadInput(message, "its tokenizer is of another model or was extended: take the one it was trained with")

@@ -94,6 +94,36 @@ TROUBLES = (
         "Choose another template with `data.template`, or another base model.",
     ),
     Trouble(
+        (
+            "data.template: … cannot be read: …",
+            "data.template: … is empty",
+            "data.template: … is longer than … MiB",
+        ),
+        "`data.template` is taken for the path of a Jinja file, because a dot or a slash stands in it.",
+        "Give the path of the file, or a name: `humigence config keys` lists them.",
+    ),
+    Trouble(
+        ("data.thinking: the chat template of … has no switch for thinking",),
+        "The template takes none of the arguments that switch thinking on and off.",
+        "`humigence config set data.thinking auto`, or another template or model.",
+    ),
+    Trouble(
+        (
+            "…: its tokenizer gives ids up to …, and the embedding of the model has … rows",
+            "…: its special token … has the id …, and the embedding has … rows",
+            "…: config.json pads with the id …, and the embedding has … rows",
+            "the chat template writes a special token that the model's embedding has no row for",
+        ),
+        "Tokenizer and weights do not belong together, or tokens were added without giving them rows.",
+        "Take the tokenizer that the model was trained with, or a version of the model with the added rows.",
+    ),
+    Trouble(
+        ("…: the model's tokenizer does not give the text back: …",),
+        "Decoding what was encoded gives another text: what is missing would be missing from all that is trained.",
+        "Choose a base model whose vocabulary has the characters of your text; where the tokenizer is read as another class than "
+        "its `tokenizer.json` describes, set `tokenizer_class` in its `tokenizer_config.json`.",
+    ),
+    Trouble(
         ("data.max_seq_len: … is longer than the … positions of the model",),
         "The model never saw positions so far.",
         "`humigence config set data.max_seq_len N` with the number that is told.",

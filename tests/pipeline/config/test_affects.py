@@ -20,7 +20,7 @@ OTHER: dict[str, Any] = {
     "model.repo": "Qwen/Qwen2.5-0.5B-Instruct", "model.revision": "abc123", "model.local_path": "models/qwen",
     "compute.gpu": "cpu", "compute.memory_limit_gib": 3.5,
     "data.source": "generated", "data.raw_path": "data/raw/mine.jsonl", "data.schema": "instruction_output",
-    "data.template": "chatml", "data.processed_dir": "data/p", "data.max_seq_len": 512, "data.packing": False,
+    "data.template": "chatml", "data.thinking": "off", "data.processed_dir": "data/p", "data.max_seq_len": 512, "data.packing": False,
     "data.generate.rows": 20, "data.generate.topics": ["animals", "units"],
     "data.split.train": 0.6, "data.split.val": 0.3, "data.split.test": 0.3,
     "data.over_long": "drop", "data.window_overlap": 64,

@@ -243,3 +243,56 @@ def test_a_problem_that_several_checks_run_into_is_told_once(settings: dict[str,
     (base / "config.json").write_text(json.dumps(config))
     error = refused({**settings, "model": {"local_path": "base"}}, workspace)
     assert str(error).count("num_attention_heads is missing") == 1
+
+
+def test_a_tokenizer_with_ids_beyond_the_embedding_is_refused(
+    settings: dict[str, Any], workspace: Path, tiny_model: Path
+) -> None:
+    few = shutil.copytree(tiny_model, workspace / "few")
+    config = json.loads((few / "config.json").read_text())
+    (few / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
+    settings["model"]["local_path"] = str(few)
+    error = refused(settings, workspace)
+    assert "few: its tokenizer gives ids up to" in error.message and "the embedding of the model has 100 rows" in error.message
+
+
+def test_a_tokenizer_that_drops_the_text_is_refused_and_one_that_loses_little_is_told(
+    settings: dict[str, Any], workspace: Path, tiny_model: Path
+) -> None:
+    # Without byte pieces what the vocabulary lacks is one unknown token.
+    lossy = shutil.copytree(tiny_model, workspace / "lossy")
+    document = json.loads((lossy / "tokenizer.json").read_text())
+    document["model"]["byte_fallback"] = False
+    (lossy / "tokenizer.json").write_text(json.dumps(document))
+    settings["model"]["local_path"] = str(lossy)
+    write_jsonl(workspace / "rows.jsonl", [chat_row("日本は?", "東京です。")] * 5)
+    error = refused(settings, workspace)
+    assert "the model's tokenizer does not give the text back: 10 of 10 texts, 100 % of their characters" in error.message
+    write_jsonl(
+        workspace / "rows.jsonl",
+        [chat_row("The capital of France is Paris. " * 9, "The capital of France is Paris. " * 9 + "😀")] * 5,
+    )
+    (note,) = check(settings, workspace)
+    assert "does not give all of the text back: 5 of 10 texts" in note and "its vocabulary has no tokens for it" in note
+    assert check(settings, workspace) == [note], "it is told every time"
+
+
+def test_a_word_level_tokenizer_read_as_another_class_is_refused(
+    settings: dict[str, Any], workspace: Path, tiny_model: Path
+) -> None:
+    other = shutil.copytree(tiny_model, workspace / "other")
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, "How": 3, "are": 4, "you?": 5, "Well,": 6, "thank": 7, "you.": 8}
+    document = json.loads((other / "tokenizer.json").read_text())
+    document |= {
+        "model": {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"},
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+    }
+    (other / "tokenizer.json").write_text(json.dumps(document | {"normalizer": None, "decoder": None}))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"model_type": "qwen2"}))
+    named = json.loads((other / "tokenizer_config.json").read_text())
+    del named["tokenizer_class"]
+    (other / "tokenizer_config.json").write_text(json.dumps(named))
+    settings["model"]["local_path"] = str(other)
+    assert "10 of 10 texts, 100 % of their characters" in refused(settings, workspace).message
+    assert "which transformers reads as Qwen2Tokenizer, drops or changes it" in refused(settings, workspace).message

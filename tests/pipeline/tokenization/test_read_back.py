@@ -39,7 +39,7 @@ def test_what_the_vocabulary_lacks_is_counted(tmp_path: Path) -> None:
     tokenizer = tokenizer_with(tmp_path, llama=True, model={"byte_fallback": False})
     found = tokenizer.read_back_texts(["The capital", "日本 is it", "a 😀"])
     assert (found.texts, found.changed, found.unknown, found.lost) == (3, 2, 2, 3)
-    assert found.is_too_much and "2 of 3 texts" in found.in_words and "no tokens for it" in found.in_words
+    assert found.is_too_much and "2 of 3 texts" in found.in_words("X") and "no tokens for it" in found.in_words("X")
     assert not tokenizer.read_back_texts(["The capital of France is Paris. " * 10, "😀"]).is_too_much
 
 
@@ -59,7 +59,7 @@ def test_a_tokenizer_that_has_no_token_for_a_word_is_too_much(tmp_path: Path) ->
     assert (whole.changed, whole.lost) == (0, 0) and whole.characters > 20
     dropped = tokenizer._special.read_back(drafts[0].text, [number for number in tokenizer.encode_prompt(talk[:1]) if number < 3])
     assert dropped.changed == 1 and ReadBack(1, 1, 0, dropped.characters, dropped.lost).is_too_much
-    assert "drops or changes" in dropped.in_words
+    assert "reads as X, drops or changes it" in dropped.in_words("X")
 
 
 def test_another_text_of_the_same_length_is_lost(tmp_path: Path) -> None:
