@@ -20,7 +20,8 @@ OTHER: dict[str, Any] = {
     "model.repo": "Qwen/Qwen2.5-0.5B-Instruct", "model.revision": "abc123", "model.local_path": "models/qwen",
     "compute.gpu": "cpu", "compute.memory_limit_gib": 3.5,
     "data.source": "generated", "data.raw_path": "data/raw/mine.jsonl", "data.schema": "instruction_output",
-    "data.template": "chatml", "data.thinking": "off", "data.processed_dir": "data/p", "data.max_seq_len": 512, "data.packing": False,
+    "data.template": "chatml", "data.thinking": "off",
+    "data.processed_dir": "data/p", "data.max_seq_len": 512, "data.packing": False,
     "data.generate.rows": 20, "data.generate.topics": ["animals", "units"],
     "data.split.train": 0.6, "data.split.val": 0.3, "data.split.test": 0.3,
     "data.over_long": "drop", "data.window_overlap": 64,
@@ -44,7 +45,7 @@ _WITH: dict[str, dict[str, Any]] = {
 
 
 # Older than these; `GOLDEN` was made without.
-LATER = ("train.lora.rslora", "train.lora.dora")
+LATER = ("data.thinking", "train.lora.rslora", "train.lora.dora")
 FOUR = ["q_proj", "k_proj", "v_proj", "o_proj"]  # the default then: a config that has them has the same results
 
 
