@@ -52,6 +52,8 @@ _MACHINE_EVERY_S = 5.0
 _GPU_ROWS, _MODEL_ROWS = 2, 3
 # What the rest of the questions needs: two rows of data, two of schema, one of precision, one for a path, one for a problem.
 _OTHER_ROWS = 7
+# The same beside the list of GPUs where there is more room: a line of air after each, and all that can't be chosen.
+_OTHER_ROOMY_ROWS = 16
 _ROOM_FOR_NOTES = 40
 
 
@@ -200,7 +202,8 @@ class WizardScreen(Page):
         roomy = self.has_class("-high")
         spare = max(0, self.form.size.height - _OTHER_ROWS - _GPU_ROWS - _MODEL_ROWS)
         self.gpu.set_window(0 if roomy else _GPU_ROWS + min(spare, 1))
-        self.model.set_window(0 if roomy else _MODEL_ROWS + max(0, spare - 1))
+        rows = self.form.size.height - _OTHER_ROOMY_ROWS - len(self.gpu.choices.options) if roomy else _MODEL_ROWS + spare - 1
+        self.model.set_window(max(_MODEL_ROWS, rows))
         self.costs.set_tall(self.has_class("-wide") and roomy)
         self.set_class(self.has_class("-wide") and roomy, "-beside")
 
@@ -267,6 +270,7 @@ class WizardScreen(Page):
         """Options as they stand on this machine and on the chosen device."""
         if self._facts is not None:
             self.gpu.offer(gpu_options(self._facts, self.draft.entries["compute.gpu"]))
+            self._fit()
         device = self.outlook.device
         self.model.offer(model_options(device))
         config = None if self.draft.problems() else self.draft.config()
