@@ -229,8 +229,17 @@ def _widen_what_is_not_linear(model: PreTrainedModel, dtype: torch.dtype) -> Non
 def _widen_linear_layers(model: PreTrainedModel) -> None:
     head = model.get_output_embeddings()
     for module in model.modules():
-        if type(module) is nn.Linear and module is not head:
+        if isinstance(module, nn.Linear) and module is not head and _is_a_product(module):
             module.__class__ = WidenedLinear
+
+
+@torch.no_grad()
+def _is_a_product(module: nn.Linear) -> bool:
+    """Whether a linear layer computes what torch's own does; some models have a class of their own that does."""
+    if type(module) is nn.Linear:
+        return True
+    ones = torch.ones(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
+    return torch.allclose(module(ones), nn.functional.linear(ones, module.weight, module.bias), rtol=1e-2)
 
 
 def _compute_in(model: PreTrainedModel, dtype: torch.dtype, device: Device) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
@@ -84,6 +86,18 @@ def merged_problem(base: Path, package: Path) -> str:
         without = _logits(plain, ids)
     merged = AutoModelForCausalLM.from_pretrained(package / EXPORT_FORMATS["merged"].folder, dtype=torch.float32).eval()
     return _differs(_logits(merged, ids), _logits(plain, ids), without, _ROUNDED)
+
+
+def planned_and_saved(family: str) -> list[tuple[float, float]] | None:
+    """(activations the plan counts, what autograd saves), bytes; None where a pass takes half a minute."""
+    from tests.pipeline.modeling.test_measure_footprint import SLOW, Loaded
+
+    if family in SLOW:
+        return None
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", folder)
+        loaded = Loaded(family, Path(folder) / "model", "lora_bf16", "bfloat16", 0.0)
+        return [(loaded.planned(loaded.footprint), loaded.saved_bytes)]
 
 
 def _differs(found: torch.Tensor, wanted: torch.Tensor, without: torch.Tensor, allowed: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import tempfile
 import time
@@ -32,6 +33,7 @@ from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.runs.request import Request
 from pipeline.system.gpu import choose_device
 from tests import families, tiny
+from tests.benchmarks.harness import RESULTS as BENCHMARKS
 from tests.conftest import write_jsonl
 from tests.models import checks
 from tests.models.cells import COLUMNS, RESULTS, Cell, Column, Results, Row, read_results
@@ -43,12 +45,20 @@ _ROWS = 24
 # High, so that what the adapter adds is far above what rounding does.
 _LR = 0.02
 _OK = (0, 3)  # a gate judges the few steps, and may fail
+_TOLERATED = 0.05
+# Family -> the model that stands for it where memory is measured on a GPU.
+_MEASURED_AS = {
+    "llama-2": "TinyLlama", "llama-3": "Llama-3.2-1B", "mistral": "Mistral-7B", "qwen3": "Qwen3-1.7B", "lfm2": "LFM2-1.2B",
+    "qwen3-moe": "Qwen3-30B-A3B", "gemma3-text": "Gemma-3-1B", "olmo2": "OLMo-2-1B", "phi4-mini": "Phi-4-mini",
+    "smollm2": "SmolLM2-135M", "smollm3": "SmolLM3-3B",
+}  # fmt: skip
 
 
 @dataclass
 class Trained:
     """A family's run and what it left behind."""
 
+    family: str
     workspace: Workspace
     config: Config
     run: RunFolder
@@ -113,7 +123,7 @@ def _prepared(name: str, root: Path, device: DeviceKind) -> Trained:
         }
     )
     workspace = Workspace(root)
-    return Trained(workspace, config, store.create(workspace, config, {}))
+    return Trained(name, workspace, config, store.create(workspace, config, {}))
 
 
 def _save_base(name: str, folder: Path) -> None:
@@ -191,7 +201,22 @@ def _merged(trained: Trained, device: DeviceKind) -> Cell:
 
 
 def _memory(trained: Trained, device: DeviceKind) -> Cell:
-    return Cell("no", "not measured")
+    """On the CPU of what autograd saves; on a GPU of whole runs in the sizes that people train, measured by themselves."""
+    planned_and_taken = measured_on_gpu(trained.family) if device == "cuda" else checks.planned_and_saved(trained.family)
+    if planned_and_taken is None:
+        return Cell("no", "not measured")
+    worst = max((planned / taken - 1 for planned, taken in planned_and_taken), key=abs)
+    return Cell("yes") if abs(worst) <= _TOLERATED else Cell("failed", f"the plan is off by {100 * worst:+.1f} %")
+
+
+def measured_on_gpu(family: str) -> list[tuple[float, float]] | None:
+    """(planned, taken) of the runs of `tests.benchmarks.family_memory`, GiB."""
+    file = BENCHMARKS / "h100-family-memory.json"
+    if family not in _MEASURED_AS or not file.is_file():
+        return None
+    cases = json.loads(file.read_text(encoding="utf-8"))["family_memory"]
+    found = [each for each in cases if each["case"].startswith(_MEASURED_AS[family]) and "peak_gib" in each]
+    return [(each["planned_gib"], each["peak_gib"]) for each in found] or None
 
 
 CHECKS = {

@@ -21,7 +21,7 @@ from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 # Settings under which B·A times one number is not what is added, and the values with which it is.
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    "bias": ("none",), "fan_in_fan_out": (False,), "use_dora": (False,), "lora_bias": (False,), "rank_pattern": ({},),
+    "bias": ("none",), "fan_in_fan_out": (False, True), "use_dora": (False,), "lora_bias": (False,), "rank_pattern": ({},),
     "alpha_pattern": ({},), "modules_to_save": ([],), "layer_replication": ([],), "use_qalora": (False,), "use_bdlora": (False,),
     "target_parameters": ([],), "trainable_token_indices": ([],), "alora_invocation_tokens": ([],), "velora_config": ({},),
     "init_lora_weights": (True, False, "gaussian"),
@@ -46,6 +46,7 @@ class Adapter:
 
     Attributes:
         layers: names of the layers it adds to -> (outputs, inputs), as the model's modules are called.
+        transposed: the base holds these weights as (inputs, outputs), as GPT-2 does (`fan_in_fan_out`).
 
     Raises:
         BadInput: it can't be read, or is more than plain LoRA.
@@ -54,7 +55,9 @@ class Adapter:
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / ADAPTER_WEIGHTS
         try:
-            self._scale = _scale(read_json(folder / ADAPTER_CONFIG))
+            config = read_json(folder / ADAPTER_CONFIG)
+            self._scale = _scale(config)
+            self.transposed = config.get("fan_in_fan_out") is True
             if problem := untrusted_files.leads_out(self._path, folder) or untrusted_files.weights_problem(self._path):
                 raise ValueError(problem)
             self._header, self._start = untrusted_files.safetensors_header(self._path)
@@ -69,8 +72,9 @@ class Adapter:
         return BadInput(f"{self._folder}: no adapter for this model: {why[:300]}", hint)
 
     def of(self, layer: str) -> LowRank:
-        """What is added to the layer's weight."""
-        return LowRank(self._tensor(_PREFIX + layer + _DOWN), self._tensor(_PREFIX + layer + _UP), self._scale)
+        """What is added to the layer's weight, as the base holds it."""
+        down, up = self._tensor(_PREFIX + layer + _DOWN), self._tensor(_PREFIX + layer + _UP)
+        return LowRank(up.T, down.T, self._scale) if self.transposed else LowRank(down, up, self._scale)
 
     def _sizes(self) -> dict[str, tuple[int, int]]:
         layers = {name[len(_PREFIX) : -len(_DOWN)] for name in self._header if name.startswith(_PREFIX) and name.endswith(_DOWN)}

@@ -77,7 +77,8 @@ class Changes:
     def __init__(self, adapter: Adapter, sizes: Mapping[str, Sequence[int]]) -> None:
         self.adapter = adapter
         self._layers: dict[str, str] = {}
-        for layer, size in adapter.layers.items():
+        for layer, (outputs, inputs) in adapter.layers.items():
+            size = (inputs, outputs) if adapter.transposed else (outputs, inputs)
             weight = _weight_of(layer, sizes)
             if weight is None or weight in self._layers:
                 raise adapter.does_not_fit(f"the base model's files have no weight of {layer}")
@@ -102,8 +103,9 @@ def _weight_of(layer: str, names: Collection[str]) -> str | None:
 
 
 def _inside(name: str) -> str:
-    """A weight's name without the modules that are called "model": multimodal models are published with them elsewhere."""
-    return ".".join(part for part in name.split(".") if part != "model")
+    """A weight's name without the modules around the language model: multimodal models are published with them elsewhere, and
+    loaded without them where only text is wanted."""
+    return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
 
 
 def merged_pieces(

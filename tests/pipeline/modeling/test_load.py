@@ -18,9 +18,9 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import LoraSection, PrecisionMode
 from pipeline.modeling.adapter import add_adapter, load_adapter
 from pipeline.modeling.load import load_base
-from pipeline.system.gpu import Device
+from pipeline.system.gpu import Device, cpu_device
 from pipeline.training.checkpointing.contents import write_adapter
-from tests import tiny
+from tests import families, tiny
 
 CPU = Device("cpu", "CPU")
 MODES: list[PrecisionMode] = ["qlora_nf4", "lora_int8", "lora_bf16", "lora_fp16"]
@@ -161,6 +161,17 @@ def test_a_widened_layer_passes_the_gradient_of_the_exact_product() -> None:
 @pytest.fixture
 def copied(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+def test_linear_layers_of_a_models_own_class_compute_in_32_bits_too(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = families.save("falcon", tmp_path / "falcon")
+    loaded = load_base(BaseModel(folder, "folder", "falcon"), "lora_bf16", cpu_device(), compute_dtype="float32")
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).float()
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert torch.allclose(loaded(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-4)
 
 
 def test_weights_that_are_missing_are_refused_not_made_up(copied: Path) -> None:

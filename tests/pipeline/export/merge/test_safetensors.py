@@ -157,7 +157,14 @@ def bare_base(folder: Path, name: str = f"{LAYER}.weight", size: tuple[int, int]
     return folder
 
 
-@pytest.mark.parametrize("name", ["layers.0.self_attn.q_proj.weight", f"language_model.{LAYER}.weight"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layers.0.self_attn.q_proj.weight",
+        f"language_model.{LAYER}.weight",
+        "model.language_model.layers.0.self_attn.q_proj.weight",
+    ],
+)
 def test_a_weight_is_found_where_the_outermost_module_is_named_otherwise(tmp_path: Path, name: str) -> None:
     base, adapter = bare_base(tmp_path / "base", name), write_lora(tmp_path / "adapter", {LAYER: (16, 8)})
     merged(base, adapter, tmp_path / "merged")
@@ -174,7 +181,7 @@ def test_a_weight_is_found_where_the_outermost_module_is_named_otherwise(tmp_pat
         ({LAYER: (16, 8)}, {"use_dora": True}, "asks for use_dora"),
         ({LAYER: (16, 8)}, {"rank_pattern": {"q_proj": 8}}, "asks for rank_pattern"),
         ({LAYER: (16, 8)}, {"modules_to_save": ["lm_head"]}, "asks for modules_to_save"),
-        ({LAYER: (16, 8)}, {"fan_in_fan_out": True}, "asks for fan_in_fan_out"),
+        ({LAYER: (16, 8)}, {"fan_in_fan_out": True}, "is [16, 8], its adapter [8, 16]"),
         ({LAYER: (16, 8)}, {"init_lora_weights": "pissa"}, "asks for init_lora_weights"),
         ({LAYER: (16, 8)}, {"peft_type": "IA3"}, "describes no LoRA adapter"),
         ({}, {}, "other weights than the A and B of plain LoRA"),
@@ -187,6 +194,16 @@ def test_what_is_no_plain_lora_of_this_base_is_refused(
     with pytest.raises(BadInput, match="no adapter for this model") as caught:
         merged(bare_base(tmp_path / "base"), adapter, tmp_path / "merged")
     assert told in caught.value.message
+
+
+def test_weights_that_are_held_the_other_way_round_get_the_sum_that_way(tmp_path: Path) -> None:
+    adapter = write_lora(tmp_path / "adapter", {LAYER: (16, 8)}, fan_in_fan_out=True)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    down, up = (tensors[f"base_model.model.{LAYER}.lora_{part}.weight"] for part in "AB")
+    base = bare_base(tmp_path / "base", size=(8, 16))
+    merged(base, adapter, tmp_path / "merged")
+    before, after = (load_file(folder / "model.safetensors")[f"{LAYER}.weight"] for folder in (base, tmp_path / "merged"))
+    assert np.allclose(after, before + 2 * (up @ down).T)
 
 
 def test_weights_that_are_added_by_another_method_are_refused(tmp_path: Path) -> None:
