@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.base_model.footprint import Weights
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import PrecisionMode
@@ -163,18 +164,23 @@ def compute_dtype(precision_mode: PrecisionMode, device: Device) -> ComputeDtype
     return precision.gpu_dtype if (device.capability or BFLOAT16_CAPABILITY) >= BFLOAT16_CAPABILITY else "float16"
 
 
-def weight_bytes(shape: ModelShape, precision_mode: PrecisionMode, compute_dtype: ComputeDtype) -> int:
-    """Bytes of the frozen base. Embeddings, norms and experts stay in the compute type whatever the mode, but with
-    float16 in 32 bits."""
-    precision = PRECISIONS[precision_mode]
-    wide = stream_bytes(compute_dtype)
+def weight_bytes(
+    shape: ModelShape, precision_mode: PrecisionMode, compute_dtype: ComputeDtype, weights: Weights | None = None
+) -> int:
+    """Bytes of the frozen base. What is no linear layer (embeddings, the head, norms, experts) stays in the compute type whatever
+    the mode, but with float16 in 32 bits.
+
+    Args:
+        weights: as they were counted on the model; None where only its shape is known.
+    """
+    precision, wide = PRECISIONS[precision_mode], stream_bytes(compute_dtype)
+    if weights is None:
+        other = shape.embedding_parameters + shape.norm_parameters + shape.expert_parameters
+        weights = Weights(shape.linear_parameters, shape.linear_outputs, 0, 0, other)
     if precision.dtype:
-        held = DTYPE_BYTES[precision.dtype]
-        table = shape.vocabulary * shape.hidden  # of words; a head of its own is a linear layer like the others
-        return held * shape.parameters + (wide - held) * (table + shape.norm_parameters + shape.expert_parameters)
-    scales = precision.output_bytes * shape.linear_outputs
-    rest = (shape.embedding_parameters + shape.norm_parameters + shape.expert_parameters) * wide
-    return int(shape.linear_parameters * precision.weight_bytes) + scales + rest
+        return DTYPE_BYTES[precision.dtype] * (weights.quantized + weights.linear) + wide * weights.other
+    scales = precision.output_bytes * weights.outputs
+    return int(weights.quantized * precision.weight_bytes) + scales + wide * (weights.linear + weights.other)
 
 
 def stream_bytes(compute_dtype: ComputeDtype) -> int:

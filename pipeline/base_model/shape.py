@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.base_model.architecture import Architecture, read_architecture, source_at
 from pipeline.base_model.experts import experts_of
 from pipeline.base_model.families import SOURCE_WIDTH, Width, family_of, packed_see_each_other
+from pipeline.base_model.footprint import Footprint, key
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.untrusted_files import parameters_in, safetensors_header, weights_problem
@@ -39,6 +40,7 @@ class ModelShape:
         activation, attention_dropout: of the MLP; share of the attention weights that is dropped in training.
         packed_see_each_other: see `families.packed_see_each_other`.
         architecture: what was asked of the model's class before; None where nothing was.
+        footprints: what was measured of its layers, by `footprint.key`.
     """
 
     hidden: int
@@ -63,6 +65,27 @@ class ModelShape:
     attention_dropout: float = 0.0
     packed_see_each_other: bool = False
     architecture: Architecture | None = field(default=None, compare=False, repr=False)
+    footprints: Mapping[str, Footprint] = field(default_factory=dict, compare=False, repr=False)
+
+    def footprint(self, device: str, compute_dtype: str, attention: str) -> Footprint | None:
+        """What was measured of its layers, None where nothing was.
+
+        Args:
+            device: "cuda" or "cpu".
+            attention: "sdpa" or "varlen"; a class that knows no sdpa attends as "eager" does.
+        """
+        found = self.footprints.get(key(device, compute_dtype, attention))
+        return found or (self.footprints.get(key(device, compute_dtype, "eager")) if attention == "sdpa" else None)
+
+    @property
+    def widths(self) -> dict[Width, int]:
+        """Features of what passes through a decoder layer, by the name that `families` has for it."""
+        return {
+            "hidden": self.hidden,
+            "query": self.heads * self.head_dim,
+            "key": self.kv_heads * self.head_dim,
+            "intermediate": self.intermediate,
+        }
 
     @property
     def linear_parameters(self) -> int:
@@ -102,8 +125,10 @@ class ModelShape:
         return self.linear_parameters + self.expert_parameters + self.embedding_parameters + self.norm_parameters
 
     def to_json(self) -> dict[str, Any]:
-        """All; what came later only where it says something, so that what was found by the others is still found."""
-        sizes = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "architecture"}
+        """All; what came later only where it says something, so that what was found by the others is still found. Not what was
+        asked of the model's class: it follows from the rest."""
+        asked = ("architecture", "footprints")
+        sizes = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in asked}
         return {name: value for name, value in sizes.items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
@@ -123,12 +148,7 @@ def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
 
     The names are the family's (`families.family_of`); of a family without a row they are Llama's, and sizes an estimate.
     """
-    widths: dict[Width, int] = {
-        "hidden": shape.hidden,
-        "query": shape.heads * shape.head_dim,
-        "key": shape.kv_heads * shape.head_dim,
-        "intermediate": shape.intermediate,
-    }
+    widths = shape.widths
     return {
         name: (widths[SOURCE_WIDTH[layer.source]], sum(widths[output] for output in layer.outputs))
         for name, layer in family_of(shape.model_type).layers.items()
@@ -156,7 +176,7 @@ def read_shape(base: BaseModel) -> ModelShape:
 
 def _from_folder(base: BaseModel) -> ModelShape:
     path = base.path / "config.json"
-    config = _text_config(path)
+    config = language_model_config(json.loads(path.read_text(encoding="utf-8")))
     tied = config.get("tie_word_embeddings")
     return from_config(config, str(path), tied=_head_is_tied(base) if tied is None else bool(tied))
 

@@ -17,7 +17,7 @@ from pipeline.jobs.server import Handler, Request
 from pipeline.planning import measurements
 from pipeline.planning.measurements import Measurement
 from pipeline.planning.plan import Plan
-from pipeline.planning.planner import plan_for
+from pipeline.planning.planner import known_shape, plan_for
 from pipeline.planning.proved import Refused, inputs_of, save_refused
 from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import Device, choose_device, see_only
@@ -40,7 +40,7 @@ def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str,
     settings, here = Config.model_validate(config), Workspace(Path(root))
     base, device = require_base_model(settings, here), choose_device(settings.compute.gpu)
     see_only(device)
-    shape = read_shape(base)
+    shape = known_shape(settings, here) or read_shape(base)
     plan = plan_for(settings, here, shape, device)
     request.report("loading", base=base.name, device=device.name)
     cost = unless_short(lambda: _cost(request, settings, here, base, plan, device))

@@ -180,6 +180,12 @@ def attends_by_offsets(config: Config, shape: ModelShape, device: Device) -> boo
     return config.train.attention != "sdpa" and not _no_varlen(shape, device)
 
 
+def layers_run_as(config: Config, shape: ModelShape, device: Device) -> tuple[str, ComputeDtype, str]:
+    """(kind of the device, compute type, attention) of the model's own layers: what `ModelShape.footprint` is asked for."""
+    attention = "varlen" if attends_by_offsets(config, shape, device) else "sdpa"
+    return device.kind, compute_dtype(config.train.precision_mode, device), attention
+
+
 def _no_varlen(shape: ModelShape, device: Device) -> str:
     if not _runs_kernels(device):
         return f"it needs {_KERNELS_NEED}"

@@ -1,8 +1,9 @@
 """Peak memory of QLoRA training by component: plain arithmetic, light enough for a form to ask at each key press.
 
 The peak is at the loss or, with checkpointing, perhaps where one layer is computed again: everything that stands all the time,
-plus the activations saved for the backward pass, plus the larger of those two. First-order numbers, from the shapes of what
-autograd saves in transformers' Llama with peft's LoRA; `tests/pipeline/planning/test_memory.py` holds them to measured peaks.
+plus the activations saved for the backward pass, plus the larger of those two. What a layer saves is its `Footprint`, measured on
+the model's class or from a formula; peft's LoRA adds to it what is told here. `tests/pipeline/planning/test_memory.py` holds the
+sum to measured peaks, `test_layer_formula.py` the activations to what autograd saves.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.base_model.families import family_of
-from pipeline.base_model.precision import DTYPE_BYTES, PRECISIONS, ComputeDtype, stream_bytes, weight_bytes
+from pipeline.base_model.footprint import Footprint, LayerFootprint, Read, Weights
+from pipeline.base_model.precision import DTYPE_BYTES, PRECISIONS, ComputeDtype, weight_bytes
 from pipeline.base_model.shape import ModelShape, adapter_parameters, linear_layers
 from pipeline.config.schema import PrecisionMode
+from pipeline.planning.layer_formula import formula_footprint
 
 ADAPTER_BYTES = 4  # a weight: peft holds adapters in 32 bits
 # Bytes a process holds before the first tensor: the CUDA context with the kernels' code; on the CPU, Python with torch,
@@ -70,6 +72,7 @@ def estimate(
     device: str = "cuda",
     by_offsets: bool = False,
     trained_share: float = 1.0,
+    footprint: Footprint | None = None,
 ) -> MemoryEstimate:
     """The peak of one forward and backward pass over `rows` × `row_tokens` tokens and the optimizer step after it, bytes.
 
@@ -82,29 +85,41 @@ def estimate(
         device: "cuda" or "cpu".
         by_offsets: attention is by the documents' offsets, without a mask.
         trained_share: of the tokens that have a label.
+        footprint: of the model's layers with this type, device and attention; None takes a formula's.
     """
     tokens = rows * row_tokens
     item = DTYPE_BYTES[compute_dtype]  # bytes a feature
-    trained = adapter_parameters(shape, rank, target_modules)
-    inputs = _Inputs(shape, precision_mode, item, device)
-    per_token = _saved_per_token(shape, item, by_offsets) + inputs.saved(target_modules, dropout) + 2 * rank * len(target_modules)
-    layer = tokens * per_token
+    layers = footprint or formula_footprint(shape, compute_dtype, by_offsets=by_offsets)
+    weights = layers.weights
+    trained = _trained(layers, rank, target_modules) if footprint else adapter_parameters(shape, rank, target_modules)
+    inputs = _Inputs(precision_mode, item, device)
+
+    def saved_by(layer: LayerFootprint) -> float:
+        return layer.saved.of(rows, row_tokens) + tokens * inputs.saved(layer, rank, target_modules, dropout)
+
     all_bytes, trained_bytes = _LOGIT_BYTES[compute_dtype]
     logits = round(tokens * (all_bytes + trained_bytes * trained_share) * shape.vocabulary)
     if checkpointing:
-        saved = shape.layers * tokens * (shape.hidden * stream_bytes(compute_dtype) + inputs.never_freed())
-        recomputed = max(0, layer - logits)  # one layer at a time, when the logits are gone
+        saved = sum(
+            layer.count * (layer.enters.of(rows, row_tokens) + tokens * inputs.never_freed(layer)) for layer in layers.layers
+        )
+        recomputed = max(
+            0, max(map(saved_by, layers.layers), default=0) - logits
+        )  # one layer at a time, when the logits are gone
     else:
-        saved, recomputed = shape.layers * layer, 0
+        saved, recomputed = sum(layer.count * saved_by(layer) for layer in layers.layers), 0
     parts = MemoryEstimate(
-        weights=weight_bytes(shape, precision_mode, compute_dtype) + _dequantized_bytes(shape, precision_mode, item),
+        weights=weight_bytes(shape, precision_mode, compute_dtype, weights)
+        + _dequantized_bytes(shape, precision_mode, item, weights),
         adapter=ADAPTER_BYTES * trained,
         optimizer=3 * ADAPTER_BYTES * trained,  # the gradient and AdamW's two moments
-        activations=saved + recomputed + (0 if by_offsets else _mask_bytes(rows, row_tokens)),
+        activations=round(saved + recomputed + layers.around.of(rows, row_tokens)),
         logits=logits,
         context=0,
     )
-    return with_context(parts, device, min(_HOLES, parts.activations // 2) if checkpointing else 0)
+    # Measured: experts work on a copy of a token each, and two such tensors leave holes that logits don't fit into.
+    copies = 2 * item * tokens * shape.experts_per_token * shape.hidden
+    return with_context(parts, device, copies + (min(_HOLES, parts.activations // 2) if checkpointing else 0))
 
 
 def with_context(parts: MemoryEstimate, device: str, holes: int = 0) -> MemoryEstimate:
@@ -119,61 +134,47 @@ def with_context(parts: MemoryEstimate, device: str, holes: int = 0) -> MemoryEs
     return replace(parts, context=CONTEXT_BYTES[device] + rounding)
 
 
-def _dequantized_bytes(shape: ModelShape, precision_mode: PrecisionMode, item: int) -> int:
+def _trained(footprint: Footprint, rank: int, targets: Collection[str]) -> int:
+    """Trained parameters: `rank × (inputs + outputs)` for each targeted layer (Hu et al. 2021, §4.1)."""
+    adapted = ((layer.count, read) for layer in footprint.layers for read in layer.reads if read.name in targets)
+    return sum(count * rank * (read.inputs + read.outputs) for count, read in adapted)
+
+
+def _dequantized_bytes(shape: ModelShape, precision_mode: PrecisionMode, item: int, weights: Weights | None) -> int:
     """Bytes of the largest layer in the compute dtype, for the moment it is multiplied with."""
     if not PRECISIONS[precision_mode].quantized:
         return 0
-    return item * max(inputs * outputs for inputs, outputs in linear_layers(shape).values())
-
-
-def _saved_per_token(shape: ModelShape, item: int, by_offsets: bool) -> int:
-    """Bytes a decoder layer without adapters saves for its backward pass, a token.
-
-    Frozen linear layers save no input. What is saved: each norm's input in 32 bits and its reciprocal deviation; query, key and
-    value, these repeated to all heads where a mask is used, the output of attention and the logarithm of its denominators; gate,
-    activated gate and up.
-    """
-    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    norms = 2 * (4 * shape.hidden + 4)
-    attention = item * 2 * (query + (key if by_offsets else query)) + 4 * shape.heads  # q and out; k and v; log-sum-exp
-    return norms + attention + item * 3 * shape.intermediate
+    return item * (weights.largest if weights else max(inputs * outputs for inputs, outputs in linear_layers(shape).values()))
 
 
 class _Inputs:
     """Inputs of a decoder layer's linear layers that are saved for its backward pass, bytes a token."""
 
-    def __init__(self, shape: ModelShape, mode: PrecisionMode, item: int, device: str) -> None:
+    def __init__(self, mode: PrecisionMode, item: int, device: str) -> None:
         self._precision, self._item, self._device = PRECISIONS[mode], item, device
-        self._widths = {name: inputs for name, (inputs, _) in linear_layers(shape).items()}
-        self._sources = {name: layer.source for name, layer in family_of(shape.model_type).layers.items()}
-        self._attended = shape.heads * shape.head_dim  # features of the output of attention
 
-    def saved(self, targets: Collection[str], dropout: float) -> int:
-        """With dropout each adapter has an input of its own and a mask of a byte a feature. Without it they share what they read
-        (the output of attention is saved anyway), unless peft casts it to the 32 bits of the adapter and autocast back: a copy
-        each. It leaves that out for quantized layers where it sees autocast on, which it looks for on the GPU only."""
-        adapted = [name for name in targets if name in self._widths]
-        frozen = self._widths if self._saves_all() else []
+    def saved(self, layer: LayerFootprint, rank: int, targets: Collection[str], dropout: float) -> int:
+        """With dropout each adapter has an input of its own and a mask: a byte a feature, on a CPU a 32-bit number. Without it
+        they share what they read, if that is not saved anyway, unless peft casts it to the 32 bits of the adapter and autocast
+        back: a copy each. It leaves that out for quantized layers where it sees autocast on, which it looks for on the GPU only.
+        Each adapter's product with A is saved too."""
+        adapted = [read for read in layer.reads if read.name in targets]
+        frozen = layer.reads if self._saves_all() else ()
+        products = self._item * rank * len(adapted)
         if dropout > 0:
-            return self._shared(frozen) + sum((self._item + 1) * self._widths[name] for name in adapted)
+            mask = 4 if self._device == "cpu" else 1
+            return products + self._shared(frozen) + sum((self._item + mask) * read.inputs for read in adapted)
         if self._item < ADAPTER_BYTES and (self._device == "cpu" or not self._precision.quantized):
-            return self._shared(frozen) + sum(self._item * self._widths[name] for name in adapted)
-        return self._shared([*frozen, *adapted])
+            return products + self._shared(frozen) + sum(self._item * read.inputs for read in adapted)
+        return products + self._shared([*frozen, *adapted])
 
-    def never_freed(self) -> int:
+    def never_freed(self, layer: LayerFootprint) -> int:
         """What stays even where a layer is recomputed: bitsandbytes saves it where no checkpointing sees it."""
-        return self._shared(self._widths) + self._item * self._attended if self._saves_all() else 0
+        return self._item * sum({read.source: read.inputs for read in layer.reads}.values()) if self._saves_all() else 0
 
     def _saves_all(self) -> bool:
         return self._precision.keeps_inputs and self._device == "cuda"
 
-    def _shared(self, names: Iterable[str]) -> int:
-        """Each input once, but the output of attention."""
-        read = {self._sources[name]: self._widths[name] for name in names}
-        read.pop("attention", None)
-        return self._item * sum(read.values())
-
-
-def _mask_bytes(rows: int, row_tokens: int) -> int:
-    """The block-diagonal mask of packed rows under sdpa, (tokens, tokens) a row, boolean and in 16 bits, shared by the layers."""
-    return 3 * rows * row_tokens * row_tokens
+    def _shared(self, reads: Iterable[Read]) -> int:
+        """Each tensor once, and none that is saved anyway."""
+        return self._item * sum({read.source: read.inputs for read in reads if not read.saved}.values())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.base_model.precision import PRECISIONS, SMALLEST, compute_dtype
+from pipeline.base_model.precision import PRECISIONS, SMALLEST
 from pipeline.base_model.shape import ModelShape
 from pipeline.base_model.targets import target_names
 from pipeline.common.errors import EnvironmentFault
 from pipeline.config.schema import Config
-from pipeline.planning.compute import Kernels, attends_by_offsets, fused_works
+from pipeline.planning.compute import Kernels, fused_works, layers_run_as
 from pipeline.planning.memory_fused import estimate_fused
 from pipeline.planning.memory_plain import MemoryEstimate, estimate
 from pipeline.system.gpu import GIB, Device
@@ -60,10 +60,11 @@ class _Sizes:
                 dropout=lora.dropout,
             )
         else:
+            _, dtype, attention = how = layers_run_as(config, self.shape, self.device)
             memory = estimate(
                 self.shape,
                 precision_mode=config.train.precision_mode,
-                compute_dtype=compute_dtype(config.train.precision_mode, self.device),
+                compute_dtype=dtype,
                 rank=lora.r,
                 target_modules=target_names(lora, self.shape),
                 rows=rows,
@@ -71,8 +72,9 @@ class _Sizes:
                 checkpointing=recomputed_layers > 0,
                 dropout=lora.dropout,
                 device=self.device.kind,
-                by_offsets=attends_by_offsets(config, self.shape, self.device),
+                by_offsets=attention == "varlen",
                 trained_share=self.trained_share,
+                footprint=self.shape.footprint(*how),
             )
         return MicroBatch(rows, recomputed_layers, keep, memory)
 

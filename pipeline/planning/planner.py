@@ -6,12 +6,15 @@ Light: the wizard asks at each change what a config would take.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from pipeline.base_model import catalogue
-from pipeline.base_model.hub_cache import cached_snapshot
+from pipeline.base_model.architecture import source_of
+from pipeline.base_model.footprint import read_footprints
 from pipeline.base_model.locate import locate
-from pipeline.base_model.shape import ModelShape, read_shape, shape_of_config
-from pipeline.common.files import fingerprint
+from pipeline.base_model.shape import ModelShape, from_config, read_shape, shape_of_config
+from pipeline.common.errors import BadInput
+from pipeline.common.files import fingerprint, read_json
 from pipeline.config.affects import in_order, settings_of
 from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
@@ -66,15 +69,40 @@ def plan_inputs(config: Config, shape: ModelShape, figures: DataFigures) -> str:
 
 
 def known_shape(config: Config, workspace: Workspace) -> ModelShape | None:
-    """The base model's shape: of the model here, else of its config.json where that is, else of the catalogue, else None."""
-    base = locate(config, workspace)
+    """The base model's shape: of the model here, else of its config.json where that is, else of the catalogue, else None. With
+    what was measured of its layers before."""
+    base, source = locate(config, workspace), source_of(config, workspace)
+    document = model_config(config, workspace)
     if base is not None:
-        return read_shape(base)
-    folder = None if config.model.local_path else cached_snapshot(config.model.repo, config.model.revision)
-    if folder and (folder / "config.json").is_file():
-        return shape_of_config(folder / "config.json")
-    entry = None if config.model.local_path else catalogue.curated_model(config.model.repo)
-    return entry.shape if entry else None
+        shape = read_shape(base)
+    elif source is not None:
+        shape = shape_of_config(source)
+    elif document is not None:
+        shape = from_config(document, "config.json")
+    else:
+        return None
+    return replace(shape, footprints=read_footprints(document)) if document else shape
+
+
+def model_config(config: Config, workspace: Workspace) -> dict[str, Any] | None:
+    """The base model's config.json: of the files here, else what the catalogue has of it; None where there is neither.
+
+    Raises:
+        BadInput: it can't be read.
+    """
+    source = source_of(config, workspace)
+    if source is None:
+        entry = None if config.model.local_path else catalogue.curated_model(config.model.repo)
+        return dict(entry.config) if entry else None
+    if source.suffix.lower() == ".gguf":
+        return None
+    try:
+        document = read_json(source)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{source}: cannot be read as JSON ({error})", "humigence model download") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{source}: not a JSON object", "humigence model download")
+    return document
 
 
 def exact_figures(config: Config, workspace: Workspace) -> DataFigures | None:

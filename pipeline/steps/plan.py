@@ -1,17 +1,23 @@
-"""Step 2, plan: batch arithmetic, memory and time, before anything heavy is loaded. Needs no GPU and no download.
+"""Step 2, plan: batch arithmetic, memory and time. Needs no GPU and no download, and loads nothing heavy unless a model's layers
+have to be asked what they save.
 
 Made twice: from an estimate of the data first, exactly once the rows are prepared.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pipeline.base_model.families import family_of
 from pipeline.base_model.precision import require_precision
-from pipeline.common.errors import MissingArtifact
+from pipeline.base_model.shape import ModelShape
+from pipeline.common.errors import MissingArtifact, first_line
+from pipeline.planning.compute import layers_run_as
 from pipeline.planning.plan import banner, read_plan, write_plan
-from pipeline.planning.planner import PLAN_FILE, exact_figures, known_shape, plan_for, plan_inputs
+from pipeline.planning.planner import PLAN_FILE, exact_figures, known_shape, model_config, plan_for, plan_inputs
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
-from pipeline.system.gpu import choose_device
+from pipeline.system.gpu import Device, choose_device
 
 
 def run(ctx: StepContext) -> StepResult:
@@ -27,6 +33,7 @@ def run(ctx: StepContext) -> StepResult:
         return _later(ctx)
     device = choose_device(ctx.config.compute.gpu)
     require_precision(ctx.config.train.precision_mode, device)
+    shape = _with_footprint(ctx, shape, device)
     plan = plan_for(ctx.config, ctx.workspace, shape, device)
     write_plan(ctx.workspace.project(ctx.config.project) / PLAN_FILE, plan)
     if ctx.run:
@@ -45,6 +52,25 @@ def is_unchanged(ctx: StepContext) -> bool:
     shape = known_shape(ctx.config, ctx.workspace)
     figures = exact_figures(ctx.config, ctx.workspace)
     return plan.exact and shape is not None and figures is not None and plan.inputs == plan_inputs(ctx.config, shape, figures)
+
+
+def _with_footprint(ctx: StepContext, shape: ModelShape, device: Device) -> ModelShape:
+    """With what the model's layers save for their backward pass, asked of its own class where no formula is proved for its
+    family: seconds, once for each model."""
+    document = model_config(ctx.config, ctx.workspace)
+    how = layers_run_as(ctx.config, shape, device)
+    if document is None or family_of(shape.model_type).norms is not None or shape.footprint(*how):
+        return shape
+    from pipeline.modeling import measure_footprint
+
+    kind, dtype, attention = how
+    try:
+        found = measure_footprint.footprint_of(document, device=kind, compute_dtype=dtype, attention=attention)
+    except measure_footprint.FAILURES as error:
+        why = f"the layers of this model can't be asked what they save ({first_line(error)})"
+        ctx.emit(Note(f"the plan's memory is an estimate: {why}"))
+        return shape
+    return replace(shape, footprints=found)
 
 
 def _later(ctx: StepContext) -> StepResult:

@@ -59,6 +59,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Qwen3-30B-A3B, 4 layers": _sizes("qwen3_moe", 2048, 6144, 4, 32, 4, 151_936, **_EXPERTS),
     "LFM2-1.2B": _sizes("lfm2", 2048, 8192, 16, 32, 8, 65_536, layer_types=_LFM2_LAYERS, block_auto_adjust_ff_dim=False, **_TIED),
 }
+# Where the layers around attention are called otherwise than in most.
+TARGETS = {
+    "Phi-4-mini, 12 layers": ["qkv_proj", "o_proj"],
+    "LFM2-1.2B": ["q_proj", "k_proj", "v_proj", "out_proj", "in_proj"],
+}
 ANSWERS_TOO = "SmolLM2-135M"
 _ON_THE_CPU = {"small": _sizes("qwen3", 128, 256, 4, 4, 2, 9_000, head_dim=32)}
 
@@ -100,6 +105,8 @@ class Case:
 
     def settings(self, project: str, steps: int) -> dict[str, Any]:
         train: dict[str, Any] = {"max_steps": steps, "epochs": 50, "eval_every_steps": 3 if self._answers else 10_000}
+        if self.model in TARGETS:
+            train["lora"] = {"target_modules": TARGETS[self.model]}
         return {
             "project": project,
             "model": {"local_path": self.model},

@@ -152,9 +152,18 @@ def _train(label: str, ours: dict[str, Any]) -> str:
 
 
 def _memory() -> str:
-    cases = _read("h100-train-memory")["train_memory"]
-    worst = max(abs(each["predicted_gib"] / each["peak_gib"] - 1) for each in cases)
-    return f"Peak memory as predicted before the start: within {100 * worst:.1f} % in {len(cases)} cases of four precision modes."
+    modes, families = _read("h100-train-memory")["train_memory"], _read("h100-family-memory")["family_memory"]
+    models = sorted({each["case"].partition(",")[0] for each in families})
+    text = (
+        f"Peak memory as predicted before the start: within {_worst(modes):.1f} % in {len(modes)} cases of four precision modes, "
+        f"and within {_worst(families):.1f} % in {len(families)} of the shapes of {len(models)} models ({', '.join(models)})."
+    )
+    return textwrap.fill(text, 130, break_on_hyphens=False)
+
+
+def _worst(cases: list[dict[str, Any]]) -> float:
+    """The largest error of a prediction, in percent of what was taken."""
+    return max(100 * abs(each["predicted_gib"] / each["peak_gib"] - 1) for each in cases)
 
 
 def _answering() -> list[str]:

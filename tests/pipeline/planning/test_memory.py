@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.base_model.precision import weight_bytes
-from pipeline.base_model.shape import ModelShape
+from pipeline.base_model.families import family_of
+from pipeline.base_model.footprint import Footprint, key
+from pipeline.base_model.precision import ComputeDtype, weight_bytes
+from pipeline.base_model.shape import ModelShape, from_config
 from pipeline.config.schema import Config
 from pipeline.dataset.figures import DataFigures
+from pipeline.planning.compute import layers_run_as
 from pipeline.planning.memory_plain import MemoryEstimate, estimate
 from pipeline.planning.plan import make_plan
 from pipeline.system.gpu import Device
-from tests.benchmarks import train_memory
+from tests.benchmarks import family_memory, train_memory
 from tests.benchmarks.harness import RESULTS
 
 GIB = 1 << 30
@@ -45,6 +48,37 @@ def test_a_plan_predicts_within_5_percent_what_its_run_took(measured: dict[str, 
     plan = make_plan(Config.model_validate(variant.settings("measured", 8)), shape, gpu, BENCHMARK_ROWS)
     assert plan.kernels == measured["kernels"]
     assert plan.peak_memory_bytes / GIB == pytest.approx(measured["peak_gib"], rel=0.05)
+
+
+FAMILIES = json.loads((RESULTS / "h100-family-memory.json").read_text(encoding="utf-8"))["family_memory"]
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [pytest.param(each, id=each["case"], marks=pytest.mark.matrix if "A3B" in each["case"] else ()) for each in FAMILIES],
+)
+def test_a_plan_predicts_within_5_percent_what_each_familys_run_took(measured: dict[str, Any]) -> None:
+    model = measured["case"].removesuffix(", recomputed").removesuffix(", answers too")
+    sizes = {"tie_word_embeddings": False, "max_position_embeddings": 8192, **family_memory.FAMILIES[model]}
+    gpu = Device("cuda", "NVIDIA H100", "GPU-1", 0, 79 * GIB, 78 * GIB, (9, 0))
+    train = {name: measured[name] for name in ("kernels", "micro_batch")} | {
+        "gradient_checkpointing": measured["recomputed_layers"] > 0, "attention": measured["attention"],
+        "lora": {"target_modules": ATTENTION},
+    }  # fmt: skip
+    config = Config.model_validate({"train": train | ({"attention": "auto"} if measured["kernels"] == "fused" else {})})
+    shape = from_config(sizes, model)
+    if family_of(shape.model_type).norms is None:
+        shape = replace(shape, footprints=asked_of_its_class(sizes, layers_run_as(config, shape, gpu)))
+    plan = make_plan(config, shape, gpu, replace(BENCHMARK_ROWS, row_tokens=measured["row_tokens"]))
+    assert plan.peak_memory_bytes / GIB == pytest.approx(measured["peak_gib"], rel=0.05)
+
+
+def asked_of_its_class(sizes: dict[str, Any], how: tuple[str, ComputeDtype, str]) -> dict[str, Footprint]:
+    from pipeline.modeling import measure_footprint
+
+    device, dtype, attention = how
+    model = measure_footprint.meta_model(sizes)
+    return {key(*how): measure_footprint.measured(model, device=device, compute_dtype=dtype, attention=attention)}
 
 
 def test_nf4_weights_are_a_quarter_of_16_bit_and_a_bit_with_embeddings_kept() -> None:

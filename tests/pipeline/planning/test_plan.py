@@ -352,7 +352,7 @@ def test_the_event_and_the_banner_tell_the_plan() -> None:
     assert "≈ 313 steps of 8 × 2 rows of 1,024 tokens" in text
     assert "qlora_nf4 · compute bfloat16 · fused kernels · checkpointing off · 4.51 M of 1,100 M parameters" in text
     small = banner(make_plan(config(), TINYLLAMA, gpu(4), figures(5000)), TINYLLAMA, gpu(4))
-    assert "checkpointing of 13 layers" in small
+    assert "checkpointing of 14 layers" in small
     plain = banner(make_plan(config(attention="sdpa"), TINYLLAMA, gpu(15.5), figures(5000)), TINYLLAMA, gpu(15.5))
     assert "attention sdpa" in plain
 

@@ -9,6 +9,7 @@ from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
+from pipeline.modeling import measure_footprint
 from pipeline.planning import planner
 from pipeline.planning.plan import read_plan
 from pipeline.runs import events as ev
@@ -19,6 +20,7 @@ from pipeline.runs.events import Event, PlanMade
 from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.steps import plan, preprocess
 from pipeline.system.gpu import cpu_device
+from tests import families
 from tests.conftest import chat_row, write_jsonl
 from tests.hub import use_hub_home
 
@@ -54,6 +56,47 @@ def test_the_plan_is_an_estimate_before_the_data_is_prepared_and_exact_after(con
     found = planner.exact_figures(config, Workspace(workspace))
     assert exact.exact and found is not None and exact.rows_per_epoch == found.rows and "≈" not in result.summary
     assert [event.exact for event in seen if isinstance(event, PlanMade)] == [False, True]
+
+
+def test_what_the_layers_of_a_family_without_a_formula_save_is_asked_of_its_class_once(
+    config: Config, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "cache"))
+    families.save("lfm2", workspace / "hybrid", max_position_embeddings=512)
+    settings = config.model_dump(mode="json") | {"model": {"local_path": "hybrid"}}
+    settings["train"]["lora"]["target_modules"] = ["q_proj", "v_proj", "out_proj"]
+    config = Config.model_validate(settings)
+    before = planner.known_shape(config, Workspace(workspace))
+    assert before is not None and not before.footprints
+    plan.run(context(config, workspace))
+    asked = planner.known_shape(config, Workspace(workspace))
+    assert asked is not None and asked.footprints and asked == before
+    made = planner.plan_for(config, Workspace(workspace), asked, cpu_device())
+    assert read_plan(workspace / "runs" / "humigence" / "training_plan.json").memory == made.memory
+    assert (
+        made.memory["activations"] != planner.plan_for(config, Workspace(workspace), before, cpu_device()).memory["activations"]
+    )
+
+    monkeypatch.setattr(measure_footprint, "measured", lambda *_, **__: pytest.fail("asked again"))
+    plan.run(context(config, workspace))
+
+
+def test_a_class_that_cant_be_asked_is_planned_by_an_estimate_that_says_so(
+    config: Config, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "cache"))
+    families.save("lfm2", workspace / "hybrid", max_position_embeddings=512)
+    settings = config.model_dump(mode="json") | {"model": {"local_path": "hybrid"}}
+    settings["train"]["lora"]["target_modules"] = ["q_proj"]
+
+    def broken(*_: object, **__: object) -> None:
+        raise NotImplementedError("no kernel for this")
+
+    monkeypatch.setattr(measure_footprint, "measured", broken)
+    seen: list[Event] = []
+    plan.run(context(Config.model_validate(settings), workspace, seen))
+    notes = [event.text for event in seen if isinstance(event, ev.Note)]
+    assert any("estimate" in note and "no kernel for this" in note for note in notes)
 
 
 def test_the_estimate_is_of_the_size_of_what_is_counted(config: Config, workspace: Path) -> None:
