@@ -126,15 +126,14 @@ def family_of(model_type: str) -> Family:
     return replace(general, model_type=model_type, title=general.title or model_type)
 
 
-# Packed documents see each other in the layers of these: attention that does not look at positions, and adds distances or
-# windows of its own; convolutions and recurrent states that run on from one document to the next. Found by the proof that each
-# training makes (`pipeline.training.proof`), which asks no name; from here a plan knows it before there are weights.
-_BY_ATTENTION = frozenset({"bloom", "gpt_oss", "mpt"})
-_BY_STATE = frozenset(
+# Packed documents see each other in the layers of these: convolutions and recurrent states run on from one to the next, or
+# attention adds distances that are counted through the whole row. Found by the proof that each training makes
+# (`pipeline.training.proof`), which asks no name; from here a plan knows it before there are weights.
+_PACKED_SEE_EACH_OTHER = frozenset(
     {
-        "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "lfm2", "lfm2_moe", "mamba", "mamba2", "nemotron_h",
-        "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "zamba",
-        "zamba2",
+        "bamba", "bloom", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "lfm2", "lfm2_moe", "mamba", "mamba2",
+        "mpt", "nemotron_h", "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next",
+        "recurrent_gemma", "zamba", "zamba2",
     }
 )  # fmt: skip
 
@@ -147,5 +146,4 @@ def packed_see_each_other(config: Mapping[str, object]) -> bool:
     types = config.get("layer_types")
     types = types if isinstance(types, list) and types else [""]
     only_attention = all(isinstance(each, str) and "attention" in each and "linear" not in each for each in types)
-    kind = config.get("model_type")
-    return config.get("alibi") is True or kind in _BY_ATTENTION or (kind in _BY_STATE and not only_attention)
+    return config.get("alibi") is True or (config.get("model_type") in _PACKED_SEE_EACH_OTHER and not only_attention)

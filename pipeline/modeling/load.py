@@ -221,7 +221,7 @@ def _widen_what_is_not_linear(model: PreTrainedModel, dtype: torch.dtype) -> Non
     """Embeddings, norms and the head in `dtype`; a head tied to the embedding stays tied."""
     head = model.get_output_embeddings()
     for module in model.modules():
-        if module is head or type(module) is not nn.Linear:  # a class derived from it computes in a way of its own
+        if module is head or not (isinstance(module, nn.Linear) and _is_a_product(module)):
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)
 

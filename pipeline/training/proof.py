@@ -32,9 +32,8 @@ from pipeline.training.isolation import Batch, model_inputs
 from pipeline.training.loss import loss_sum
 from pipeline.training.packed_rows import Document, PackedRow, collate
 
-# Tokens of the made-up documents: each but the first has another before it, and all are longer than a convolution sees. On a CPU
-# a pass costs what it costs to bring the weights into a type to compute in, however few the tokens.
-_LENGTHS = {"cpu": (9, 21, 6), "cuda": (9, 21, 6, 17, 11)}
+# Tokens of the made-up documents: each but the first has another before it, and all are longer than a convolution sees.
+_LENGTHS = (9, 21, 6, 17, 11)
 _HEAD = 4  # first tokens of a document, where what the one before left behind is strongest
 _LONGEST_WINDOW = {"cpu": 64, "cuda": 1024}  # tokens: up to here a document longer than it is worth its time
 _CUT = {"cpu": 32, "cuda": 128}  # tokens of a real document that a gradient is made of
@@ -181,8 +180,7 @@ class _Asked:
     def __init__(self, model: Any, plan: Plan, documents: Sequence[Document]) -> None:
         self._model, self._plan, self._documents = model, plan, documents
         self._device = next(model.parameters()).device
-        # Not the first, which nothing lies before.
-        self._alone = [self._logits({"input_ids": torch.from_numpy(ids)[None]})[0] for ids, _ in documents[1:]]
+        self._alone = [self._logits({"input_ids": torch.from_numpy(ids)[None]})[0] for ids, _ in documents]
         self._noise: float | None = None
 
     def apart(self, isolation: Isolation) -> tuple[float, bool]:
@@ -214,7 +212,7 @@ class _Asked:
         together = self._cut(logits, batch["input_ids"].shape)
         if not all(alone.isfinite().all() for alone in self._alone):
             return 0.0  # nothing can be said of a model that computes no numbers; its first step will say it
-        found = [_relative(each, alone) for each, alone in zip(together[1:], self._alone, strict=True)]
+        found = [_relative(each, alone) for each, alone in zip(together, self._alone, strict=True)][1:]
         return float(max(found) if self._plan.compute_dtype == "float32" else np.median(found))
 
     def _cut(self, logits: torch.Tensor, shape: torch.Size) -> list[torch.Tensor]:
@@ -255,7 +253,7 @@ def _made_up(model: Any, plan: Plan, documents: Sequence[Document]) -> list[Docu
     ids = np.unique(np.concatenate([ids for ids, _ in documents]))
     draw = np.random.default_rng(0)
     window = _window(_causal(model).config)
-    lengths = list(_LENGTHS[plan.device])
+    lengths = list(_LENGTHS)
     if 0 < window <= min(_LONGEST_WINDOW[plan.device], plan.row_tokens):
         lengths[1] = window + _HEAD
     made = [draw.choice(ids, length).astype(np.int64) for length in lengths]

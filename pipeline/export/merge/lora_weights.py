@@ -18,10 +18,10 @@ from pipeline.common.files import read_json
 from pipeline.export.merge.bfloat16 import NAMES, widened
 from pipeline.runs.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-_PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-# Settings under which B·A times one number is not what is added, and the values with which it is.
+_PREFIX, _DOWN, _UP, _LENGTHS = "base_model.model.", ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+# Settings under which B·A times one number, and DoRA's lengths, are not all there is, and the values with which they are.
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    "bias": ("none",), "fan_in_fan_out": (False, True), "use_dora": (False,), "lora_bias": (False,), "rank_pattern": ({},),
+    "bias": ("none",), "fan_in_fan_out": (False, True), "use_dora": (False, True), "lora_bias": (False,), "rank_pattern": ({},),
     "alpha_pattern": ({},), "modules_to_save": ([],), "layer_replication": ([],), "use_qalora": (False,), "use_bdlora": (False,),
     "target_parameters": ([],), "trainable_token_indices": ([],), "alora_invocation_tokens": ([],), "velora_config": ({},),
     "init_lora_weights": (True, False, "gaussian"),
@@ -30,15 +30,36 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class LowRank:
-    """What is added to one weight: `scale · up @ down`, computed in 32 bits. `down` is (rank, inputs), `up` (outputs, rank)."""
+    """What is added to one weight: `scale · up @ down`, computed in 32 bits. `down` is (rank, inputs), `up` (outputs, rank).
+
+    Attributes:
+        lengths: with DoRA (Liu et al. 2024, §4.1) those that the rows of the sum are given, (outputs,); None without.
+        by_column: the weight is held the other way round, and the lengths, (inputs,), are of its columns.
+    """
 
     down: NDArray[np.float32]
     up: NDArray[np.float32]
     scale: float
+    lengths: NDArray[np.float32] | None = None
+    by_column: bool = False
 
     def rows(self, begin: int, end: int) -> NDArray[np.float32]:
         """(end - begin, inputs) of it."""
         return (self.up[begin:end] @ self.down) * np.float32(self.scale)
+
+    def resized(
+        self, total: NDArray[np.float32], begin: int, end: int, squares: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """Rows `begin` to `end` of the sum, (end - begin, inputs), as long as they are to be.
+
+        Args:
+            squares: of whole columns, (inputs,), where the lengths are theirs.
+        """
+        if self.lengths is None:
+            return total
+        if squares is not None:
+            return total * (self.lengths / np.sqrt(squares))
+        return total * (self.lengths[begin:end] / np.linalg.norm(total, axis=1))[:, None]
 
 
 class Adapter:
@@ -49,7 +70,7 @@ class Adapter:
         transposed: the base holds these weights as (inputs, outputs), as GPT-2 does (`fan_in_fan_out`).
 
     Raises:
-        BadInput: it can't be read, or is more than plain LoRA.
+        BadInput: it can't be read, or is more than plain LoRA or DoRA.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +78,7 @@ class Adapter:
         try:
             config = read_json(folder / ADAPTER_CONFIG)
             self._scale = _scale(config)
-            self.transposed = config.get("fan_in_fan_out") is True
+            self.transposed, self._dora = config.get("fan_in_fan_out") is True, config.get("use_dora") is True
             if problem := untrusted_files.leads_out(self._path, folder) or untrusted_files.weights_problem(self._path):
                 raise ValueError(problem)
             self._header, self._start = untrusted_files.safetensors_header(self._path)
@@ -74,11 +95,15 @@ class Adapter:
     def of(self, layer: str) -> LowRank:
         """What is added to the layer's weight, as the base holds it."""
         down, up = self._tensor(_PREFIX + layer + _DOWN), self._tensor(_PREFIX + layer + _UP)
-        return LowRank(up.T, down.T, self._scale) if self.transposed else LowRank(down, up, self._scale)
+        lengths = self._tensor(_PREFIX + layer + _LENGTHS).reshape(-1) if self._dora else None
+        if self.transposed:
+            return LowRank(up.T, down.T, self._scale, lengths, by_column=True)
+        return LowRank(down, up, self._scale, lengths)
 
     def _sizes(self) -> dict[str, tuple[int, int]]:
         layers = {name[len(_PREFIX) : -len(_DOWN)] for name in self._header if name.startswith(_PREFIX) and name.endswith(_DOWN)}
-        wanted = {_PREFIX + layer + part for layer in layers for part in (_DOWN, _UP)}
+        parts = (_DOWN, _UP, _LENGTHS) if self._dora else (_DOWN, _UP)
+        wanted = {_PREFIX + layer + part for layer in layers for part in parts}
         if not layers or wanted != set(self._header):
             raise ValueError("it holds other weights than the A and B of plain LoRA")
         sizes = {}
@@ -88,6 +113,8 @@ class Adapter:
                 raise ValueError(f"A and B of {layer} are not of one rank")
             if not {down["dtype"], up["dtype"]} <= set(NAMES):
                 raise ValueError(f"A and B of {layer} are of type {down['dtype']}")
+            if self._dora and math.prod(self._header[_PREFIX + layer + _LENGTHS]["shape"]) != up["shape"][0]:
+                raise ValueError(f"{layer} has not as many lengths as outputs")
             sizes[layer] = (up["shape"][0], down["shape"][1])
         return dict(sorted(sizes.items()))
 

@@ -1,4 +1,4 @@
-"""`W + scale · B·A` for each layer of an adapter, written beside the weights that stay as they are.
+"""`W + scale · B·A` for each layer of an adapter, its rows as long as DoRA wants them, beside the weights that stay as they are.
 
 Into the base's own weights, never into the 4 or 8 bits that training held them in: the adapter would be added to numbers that
 are rounded already, and the sum would have to be rounded as coarsely again, which loses much of what was taught. The sum is
@@ -122,9 +122,14 @@ def merged_pieces(
     """
     tally.dtypes.add(dtype)
     begin, outputs, inputs = 0, len(change.up), change.down.shape[1]
+    squares = (
+        _column_squares(change, read, max(1, tally.at_once // inputs))
+        if change.by_column and change.lengths is not None
+        else None
+    )
     while begin < outputs:
         end = min(begin + max(1, tally.at_once // inputs), outputs)
-        rows = unless_short(partial(_rows, name, change, read, dtype, tally, begin, end))
+        rows = unless_short(partial(_rows, name, change, read, dtype, tally, begin, end, squares))
         if rows is not NO_ROOM:
             yield rows
             begin = end
@@ -134,11 +139,28 @@ def merged_pieces(
             tally.at_once = (end - begin) // 2 * inputs
 
 
+def _column_squares(change: LowRank, read: Callable[[int, int], NDArray[np.float32]], step: int) -> NDArray[np.float32]:
+    """(inputs,) of the whole sum, which is gone through once more for it."""
+    squares = np.zeros(change.down.shape[1], np.float32)
+    for begin in range(0, len(change.up), step):
+        end = min(begin + step, len(change.up))
+        squares += np.square(read(begin, end) + change.rows(begin, end)).sum(axis=0)
+    return squares
+
+
 def _rows(
-    name: str, change: LowRank, read: Callable[[int, int], NDArray[np.float32]], dtype: str, tally: Tally, begin: int, end: int
+    name: str,
+    change: LowRank,
+    read: Callable[[int, int], NDArray[np.float32]],
+    dtype: str,
+    tally: Tally,
+    begin: int,
+    end: int,
+    squares: NDArray[np.float32] | None,
 ) -> NDArray[Any]:
-    before, added = read(begin, end), change.rows(begin, end)
-    total = before + added
+    before = read(begin, end)
+    total = change.resized(before + change.rows(begin, end), begin, end, squares)
+    added = change.rows(begin, end) if change.lengths is None else total - before
     rounded = narrowed(total, dtype)
     after = widened(rounded, dtype).reshape(total.shape)
     if not (np.isfinite(total).all() and np.isfinite(after).all()):

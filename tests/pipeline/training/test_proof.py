@@ -63,7 +63,10 @@ def loss_alone(model: Path, run: TinyRun) -> float:
 
 
 def an_adapted_layer(model: Path) -> list[str]:
-    names = architecture_of(model / "config.json", "tiny").target_names
+    facts = architecture_of(model / "config.json", "tiny")
+    names = facts.target_names
+    if "sdpa" not in facts.attention or "c_attn" in names or facts.model_type == "gemma4":
+        pytest.skip("not loaded here yet")
     return [next((name for name in ("q_proj", "qkv_proj", "c_attn", "query_key_value") if name in names), names[0])]
 
 

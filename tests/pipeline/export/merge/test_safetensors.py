@@ -178,7 +178,7 @@ def test_a_weight_is_found_where_the_outermost_module_is_named_otherwise(tmp_pat
     [
         ({"model.layers.7.self_attn.q_proj": (16, 8)}, {}, "no weight of model.layers.7"),
         ({LAYER: (16, 16)}, {}, "is [16, 8], its adapter [16, 16]"),
-        ({LAYER: (16, 8)}, {"use_dora": True}, "asks for use_dora"),
+        ({LAYER: (16, 8)}, {"use_dora": True}, "other weights than the A and B of plain LoRA"),
         ({LAYER: (16, 8)}, {"rank_pattern": {"q_proj": 8}}, "asks for rank_pattern"),
         ({LAYER: (16, 8)}, {"modules_to_save": ["lm_head"]}, "asks for modules_to_save"),
         ({LAYER: (16, 8)}, {"fan_in_fan_out": True}, "is [16, 8], its adapter [8, 16]"),
