@@ -7,8 +7,10 @@ and 3, little-endian. Source: https://github.com/ggml-org/ggml/blob/master/docs/
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +26,8 @@ _MOST_ITEMS = 1 << 23  # of an array: the largest vocabularies have a quarter of
 _MOST_STRING_BYTES = 1 << 26
 _MOST_HEADER_BYTES = 1 << 29
 _MOST_DEPTH = 8  # of arrays in arrays
+_MOST_FLOATS = 1 << 12  # of a tensor that is read here: one number for each pair of a head's features
+_ALIGNMENT, _F32 = 32, 0  # of the tensors' data where the file names no other; the format's number of a type
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class GgufHeader:
         metadata: key -> scalar or text.
         lengths: key of an array -> its number of items.
         tensors: name -> dimensions, the fastest-moving first (a linear layer's are (in, out)).
+        places: name of a tensor -> (its type, where its data begins in the file), in the format's numbers.
         tokenizer_digest: sha256 of every `tokenizer.*` entry as it stands in the file, and of the architecture.
     """
 
@@ -41,6 +46,7 @@ class GgufHeader:
     lengths: dict[str, int]
     tensors: dict[str, tuple[int, ...]]
     tokenizer_digest: str
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -86,12 +92,7 @@ def _read(file: BinaryIO, path: Path) -> GgufHeader:
     metadata: dict[str, Any] = {}
     lengths: dict[str, int] = {}
     digest = hashlib.sha256()
-    for _ in range(entry_count):
-        start = file.tell()
-        key = _string(file)
-        (kind,) = struct.unpack("<I", file.read(4))
-        value, length = _value(file, kind)
-        _sane(file.tell(), min(_MOST_HEADER_BYTES, path.stat().st_size))
+    for key, value, length, start in _entries(file, path, entry_count):
         if length is None:
             metadata[key] = value
         else:
@@ -99,14 +100,65 @@ def _read(file: BinaryIO, path: Path) -> GgufHeader:
         if key.startswith("tokenizer.") or key == "general.architecture":
             digest.update(_reread(file, start))
     tensors: dict[str, tuple[int, ...]] = {}
-    furthest = 0
+    offsets: dict[str, tuple[int, int]] = {}
     for _ in range(tensor_count):
-        name, shape, offset = _tensor(file)
-        tensors[name] = shape
-        furthest = max(furthest, offset)
-    if path.stat().st_size <= file.tell() + furthest:
+        name, shape, kind, offset = _tensor(file)
+        tensors[name], offsets[name] = shape, (kind, offset)
+    if path.stat().st_size <= file.tell() + max((offset for _, offset in offsets.values()), default=0):
         raise _Absurd("the last tensor is not there")
-    return GgufHeader(metadata, lengths, tensors, digest.hexdigest())
+    start = _aligned(file.tell(), metadata.get("general.alignment"))
+    places = {name: (kind, start + offset) for name, (kind, offset) in offsets.items()}
+    return GgufHeader(metadata, lengths, tensors, digest.hexdigest(), places)
+
+
+def _entries(file: BinaryIO, path: Path, count: int) -> Iterator[tuple[str, Any, int | None, int]]:
+    """(key, value as `_value` gives it, length of an array, where the entry begins); the file stands behind each."""
+    for _ in range(count):
+        start = file.tell()
+        key = _string(file)
+        (kind,) = struct.unpack("<I", file.read(4))
+        value, length = _value(file, kind)
+        _sane(file.tell(), min(_MOST_HEADER_BYTES, path.stat().st_size))
+        yield key, value, length, start
+
+
+def write_without_vocabulary(path: Path, target: Path) -> None:
+    """A file of the same head but for the tokenizer's lists, with a hole in the place of the weights.
+
+    The `gguf` package takes seconds for the strings of a vocabulary, and what the model is does not depend on them.
+    """
+    header = read_header(path)
+    with path.open("rb") as file, target.open("wb") as out:
+        version_and_tensors, (entry_count,) = file.read(16), struct.unpack("<Q", file.read(8))
+        entries = [
+            _reread(file, start)
+            for key, _, length, start in _entries(file, path, entry_count)
+            if length is None or not key.startswith("tokenizer.")
+        ]
+        begin = file.tell()
+        for _ in header.tensors:
+            _tensor(file)
+        out.write(version_and_tensors + struct.pack("<Q", len(entries)) + b"".join(entries) + _reread(file, begin))
+        weights = path.stat().st_size - min(start for _, start in header.places.values())
+        out.truncate(_aligned(out.tell(), header.metadata.get("general.alignment")) + weights)
+
+
+def _aligned(position: int, alignment: Any) -> int:
+    """Where the tensors' data begins."""
+    step = alignment if type(alignment) is int and alignment > 0 else _ALIGNMENT
+    return -(-position // step) * step
+
+
+def read_floats(path: Path, header: GgufHeader, tensor: str) -> tuple[float, ...] | None:
+    """The numbers of a small tensor; None where they are not held as 32-bit floats, or are too many for one."""
+    kind, start = header.places[tensor]
+    count = math.prod(header.tensors[tensor])
+    if kind != _F32 or count > _MOST_FLOATS:
+        return None
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(4 * count)
+    return struct.unpack(f"<{count}f", data) if len(data) == 4 * count else None
 
 
 def _sane(count: int, most: int) -> None:
@@ -158,12 +210,12 @@ def _scalar(file: BinaryIO, kind: int) -> Any:
     return struct.unpack(form, file.read(struct.calcsize(form)))[0]
 
 
-def _tensor(file: BinaryIO) -> tuple[str, tuple[int, ...], int]:
-    """(name, dimensions, where its data starts within the data part)."""
+def _tensor(file: BinaryIO) -> tuple[str, tuple[int, ...], int, int]:
+    """(name, dimensions, type, where its data starts within the data part)."""
     name = _string(file)
     (dimensions,) = struct.unpack("<I", file.read(4))
     if dimensions > 8:
         raise _Absurd(dimensions)
     shape = struct.unpack(f"<{dimensions}Q", file.read(8 * dimensions))
-    _kind, offset = struct.unpack("<IQ", file.read(12))
-    return name, shape, offset
+    kind, offset = struct.unpack("<IQ", file.read(12))
+    return name, shape, kind, offset

@@ -6,7 +6,10 @@ With transformers 4 and 5, and any peft from 0.11: names that later ones merely 
 from __future__ import annotations
 
 import json
+from typing import Any
 
+from pipeline.base_model.gguf_header import read_header
+from pipeline.base_model.gguf_rope import rope_scaling
 from pipeline.export.package import Package
 
 _ASK = """\
@@ -62,14 +65,29 @@ def _load_base(package: Package) -> str:
     imports = ["from peft import PeftConfig, PeftModel" if "PeftConfig" in named else "from peft import PeftModel"]
     if "os." in named:
         imports = ["import os", "", *imports]
+    scaling = _rotary_scaling(package)
     lines = [
         *imports,
-        "from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig",
+        f"from transformers import {'AutoConfig, ' if scaling else ''}AutoModelForCausalLM, AutoTokenizer, GenerationConfig",
         "",
         'tokenizer = AutoTokenizer.from_pretrained(".")',
-        f"base = AutoModelForCausalLM.from_pretrained({', '.join([named, *more])})",
     ]
+    if scaling:
+        # transformers passes over the tensor in which a GGUF file keeps it.
+        lines += [f"config = AutoConfig.from_pretrained({', '.join([named, *more])})", f"config.rope_scaling = {scaling}"]
+        more.append("config=config")
+    lines.append(f"base = AutoModelForCausalLM.from_pretrained({', '.join([named, *more])})")
     return "\n".join(f"    {line}" if line else "" for line in lines)
+
+
+def _rotary_scaling(package: Package) -> dict[str, Any] | None:
+    """Of a GGUF base that has one; in a form that transformers 4 and 5 take."""
+    if package.base.kind != "gguf":
+        return None
+    header = read_header(package.base.path)
+    found = rope_scaling(package.base.path, header)
+    base = header.metadata.get(f"{header.architecture}.rope.freq_base", 10_000.0)
+    return found and {**found, "rope_theta": base}
 
 
 def _named(package: Package) -> str:

@@ -31,9 +31,9 @@ from pipeline.base_model.architecture import (
     read_architecture,
     store_architecture,
 )
-from pipeline.base_model.gguf_reader import read_once
 from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
+from pipeline.modeling.gguf_config import gguf_config, require_every_tensor
 from pipeline.modeling.inspect_linear_layers import HEAD, TOWER, is_below, linear_layers, pattern
 
 # The best first. What keeps packed documents apart with them is `training.attention`'s affair.
@@ -59,7 +59,10 @@ def architecture_of(source: Path, name: str) -> Architecture:
     """
     facts = read_architecture(source)
     if facts is None:
-        facts = inspected(_meta_model(_config(source, name), name))
+        model = _meta_model(_config(source, name), name)
+        if source.suffix.lower() == ".gguf":
+            require_every_tensor(source, name, model)
+        facts = inspected(model)
         store_architecture(source, facts)
     return facts
 
@@ -74,8 +77,7 @@ def _config(source: Path, name: str) -> Any:
     try:
         if not is_gguf:
             return AutoConfig.from_pretrained(source.parent, trust_remote_code=False, local_files_only=True)
-        with read_once():
-            return AutoConfig.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
+        return gguf_config(source, name)
     except _CONFIG_ERRORS as error:
         raise _no_model(name, error) from error
 

@@ -30,6 +30,7 @@ from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
 from pipeline.common.text import size
 from pipeline.config.schema import PrecisionMode
+from pipeline.modeling.gguf_config import gguf_config, require_every_tensor
 from pipeline.modeling.inspect_architecture import architecture_of
 from pipeline.modeling.rotary import rotate_by_own_length
 from pipeline.modeling.widened_linear import WidenedLinear
@@ -159,11 +160,15 @@ def read_gguf(base: BaseModel) -> PreTrainedModel:
     """The model in a GGUF file, de-quantized to 32 bits in this machine's memory, with the config of a plain model.
 
     Raises:
-        BadInput: the file is damaged, lacks a weight, or is of an architecture transformers doesn't know.
+        BadInput: the file is damaged, lacks a weight, has something that would not be used, or is of an architecture that
+            transformers doesn't know.
     """
     transformers_logging.disable_progress_bar()
+    with _as_unreadable(base):
+        config = gguf_config(base.path, base.name)
     with read_once():
-        model = _read(base, str(base.path.parent), gguf_file=base.path.name, dtype=torch.float32, output_loading_info=True)
+        folder, options = str(base.path.parent), {"config": config, "dtype": torch.float32, "output_loading_info": True}
+        model = _read(base, folder, gguf_file=base.path.name, **options)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model
@@ -172,7 +177,10 @@ def read_gguf(base: BaseModel) -> PreTrainedModel:
 def _read(base: BaseModel, folder: str, **options: Any) -> PreTrainedModel:
     with _as_unreadable(base):
         model, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
-    return _complete(base, model, info)
+    _complete(base, model, info)
+    if base.kind == "gguf":
+        require_every_tensor(base.path, base.name, model, info["unexpected_keys"])
+    return model
 
 
 @contextmanager

@@ -6,6 +6,7 @@ The sets of libraries are fetched once (`tests/older_libraries.py`); a test is s
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,20 @@ import torch
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.files import read_json, write_json
 from pipeline.export import portable
+from pipeline.export.cards import model_card
 from tests import families, older_libraries
 from tests.pipeline.export import made
-from tests.pipeline.export.card_code import code_of
+from tests.pipeline.export.card_code import code_of, code_of_text
+from tests.pipeline.export.merge.adapters import save_adapter
+from tests.pipeline.modeling import gguf_files
 
 pytestmark = pytest.mark.matrix
 IDS = torch.arange(3, 40)[None]
 # Trained by nothing here, or not by LoRA: towers, routers, heads, what peft does not put an adapter on.
 _NO_TARGETS = (
-    "vision",
-    "audio",
-    "lm_head",
-    "embed_out",
-    "router",
-    ".gate",
-    "shared_expert",
-    "multi_modal",
-    "per_layer",
-    "experts",
-)
+    "vision", "visual", "audio", "lm_head", "embed_out", "router", ".gate.", "shared_expert", "multi_modal", "per_layer", "experts",
+    "input_linear", "output_linear",
+)  # fmt: skip
 _NOT_BY_PEFT = {"falcon-h1", "bamba", "mamba", "recurrent-gemma", "gpt2", "gpt-neo", "codegen"}
 NAMES = [name for name in families.FAMILIES if name not in _NOT_BY_PEFT]
 
@@ -165,6 +161,35 @@ with contextlib.redirect_stdout(io.StringIO()) as said:
 new = found["answer"][0, found["ids"].shape[1]:].tolist()
 print(json.dumps({"said": said.getvalue(), "new": new, "stops": found["model"].generation_config.eos_token_id}))
 """
+
+
+_THROUGH_CARD = """
+import json, sys, torch
+lines = open(sys.argv[1]).read().split("messages =")[0]
+exec(lines, found := {})
+with torch.no_grad():
+    logits = found["model"].eval()(input_ids=torch.arange(3, 200)[None], use_cache=False).logits
+torch.save(logits, sys.argv[2])
+print(json.dumps(True))
+"""
+
+
+@pytest.mark.parametrize("libraries", older_libraries.SETS)
+def test_a_cards_lines_give_a_gguf_base_its_rotary_scaling(tmp_path: Path, libraries: str) -> None:
+    model = families.build("llama-3")
+    path = gguf_files.save("llama-3", model, tmp_path / "m.gguf")
+    families.save("llama-3", tmp_path / "folder")
+    save_adapter(tmp_path / "adapter", tmp_path / "folder", ["q_proj"])
+    tokenizer = tmp_path / "folder"
+    base = BaseModel(tokenizer, "folder", "base")
+    package = replace(made.package_of(tmp_path, base, tmp_path / "adapter", "peft_adapter"), base=BaseModel(path, "gguf", "base"))
+    folder = made.write(tmp_path, replace(package, base=base))
+    (tmp_path / "lines.py").write_text(code_of_text(model_card(replace(package, base_from_here="../.."))))
+    older_libraries.asked(libraries, _THROUGH_CARD, str(tmp_path / "lines.py"), str(tmp_path / "found.pt"), cwd=folder)
+    expected = save_adapter(tmp_path / "again", tmp_path / "folder", ["q_proj"])
+    with torch.no_grad():
+        wanted = expected(input_ids=torch.arange(3, 200)[None], use_cache=False).logits
+    assert off(torch.load(tmp_path / "found.pt"), wanted) < 1e-4
 
 
 @pytest.mark.parametrize("libraries", older_libraries.SETS)

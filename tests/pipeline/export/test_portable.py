@@ -114,6 +114,13 @@ def test_rotary_settings_stand_where_transformers_4_looks_for_them(
     assert portable.model_config(found) == found, "once is enough"
 
 
+def test_kinds_of_layers_that_transformers_4_does_not_know_are_left_as_they_are() -> None:
+    """transformers 5 would take a `rope_scaling` beside them in the place of all of them."""
+    nested = {"full_attention": {"rope_type": "proportional", "rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}
+    config = {"model_type": "gemma4_text", "rope_parameters": nested}
+    assert portable.model_config(config) == config
+
+
 def test_the_type_of_the_weights_has_both_names_and_an_old_config_stays_as_it_is() -> None:
     assert portable.model_config({"dtype": "bfloat16"}) == {"dtype": "bfloat16", "torch_dtype": "bfloat16"}
     old = {"torch_dtype": "float16", "rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 4.0}}

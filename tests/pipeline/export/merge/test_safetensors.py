@@ -158,19 +158,24 @@ def bare_base(folder: Path, name: str = f"{LAYER}.weight", size: tuple[int, int]
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "layer"),
     [
-        "layers.0.self_attn.q_proj.weight",
-        f"language_model.{LAYER}.weight",
-        "model.language_model.layers.0.self_attn.q_proj.weight",
+        ("layers.0.self_attn.q_proj.weight", LAYER),
+        (f"language_model.{LAYER}.weight", LAYER),
+        ("model.language_model.layers.0.self_attn.q_proj.weight", LAYER),
+        (f"language_model.{LAYER}.weight", "model.language_model.layers.0.self_attn.q_proj"),
     ],
 )
-def test_a_weight_is_found_where_the_outermost_module_is_named_otherwise(tmp_path: Path, name: str) -> None:
-    base, adapter = bare_base(tmp_path / "base", name), write_lora(tmp_path / "adapter", {LAYER: (16, 8)})
+def test_a_weight_is_found_where_the_outermost_modules_are_named_otherwise(tmp_path: Path, name: str, layer: str) -> None:
+    base, adapter = bare_base(tmp_path / "base", name), write_lora(tmp_path / "adapter", {layer: (16, 8)})
+    tower = "vision_tower.layers.0.self_attn.q_proj.weight"
+    weights = load_file(base / "model.safetensors") | {tower: np.ones((16, 8), np.float32)}
+    save_file(weights, base / "model.safetensors")
     merged(base, adapter, tmp_path / "merged")
-    change = Adapter(adapter).of(LAYER)
-    before, after = (load_file(folder / "model.safetensors")[name] for folder in (base, tmp_path / "merged"))
-    assert np.allclose(after, before + 2 * change.up @ change.down)
+    change = Adapter(adapter).of(layer)
+    after = load_file(tmp_path / "merged" / "model.safetensors")
+    assert np.allclose(after[name], weights[name] + 2 * change.up @ change.down)
+    assert np.array_equal(after[tower], weights[tower])
 
 
 @pytest.mark.parametrize(
