@@ -50,7 +50,7 @@ def gguf_config(path: Path, name: str) -> Any:
 def _read_config(path: Path, header: GgufHeader) -> Any:
     if has_own_conversion(header):  # whose reader passes over a vocabulary in milliseconds
         return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-    with TemporaryDirectory(prefix="humigence-") as folder, read_once():
+    with TemporaryDirectory(prefix="humigence-") as folder:
         write_without_vocabulary(path, Path(folder) / path.name)
         config = AutoConfig.from_pretrained(folder, gguf_file=path.name, local_files_only=True)
     if tokens := header.lengths.get("tokenizer.ggml.tokens"):

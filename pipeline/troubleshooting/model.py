@@ -26,6 +26,16 @@ TROUBLES = (
     ),
     Trouble(
         (
+            "…: … of the GGUF file that change the computation would not be used: …",
+            "…: … of the GGUF file that change the computation would not be used: … and … more",
+            "…: rope_freqs.weight scales its rotary embedding in a way that cannot be told from the file",
+        ),
+        "The file says something of the model that transformers' reader of GGUF files passes over (a window, a soft cap, a "
+        "scaled rotary embedding, a bias): what would train is another model. Llama 3's rotary scaling is used.",
+        "Take the Hugging Face folder the file was made from; for a question about one entry, its name is in the message.",
+    ),
+    Trouble(
+        (
             "…: damaged or cut short",
             "…: not a GGUF file",
             "…: GGUF version … (or big-endian) cannot be read; 2 and 3 can",

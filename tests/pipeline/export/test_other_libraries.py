@@ -27,8 +27,8 @@ pytestmark = pytest.mark.matrix
 IDS = torch.arange(3, 40)[None]
 # Trained by nothing here, or not by LoRA: towers, routers, heads, what peft does not put an adapter on.
 _NO_TARGETS = (
-    "vision", "visual", "audio", "lm_head", "embed_out", "router", ".gate.", "shared_expert", "multi_modal", "per_layer", "experts",
-    "input_linear", "output_linear",
+    "vision", "visual", "audio", "lm_head", "embed_out", "router", ".gate.", "shared_expert", "multi_modal", "per_layer",
+    "experts", "input_linear", "output_linear",
 )  # fmt: skip
 _NOT_BY_PEFT = {"falcon-h1", "bamba", "mamba", "recurrent-gemma", "gpt2", "gpt-neo", "codegen"}
 NAMES = [name for name in families.FAMILIES if name not in _NOT_BY_PEFT]
