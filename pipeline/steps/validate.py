@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.base_model import catalogue
 from pipeline.base_model.architecture import read_architecture, source_of
 from pipeline.base_model.hub_cache import has_token, hub_cache, is_offline
-from pipeline.base_model.locate import BaseModel, locate, require_base_model
+from pipeline.base_model.locate import locate, require_base_model
 from pipeline.base_model.precision import precision_fault, require_precision
 from pipeline.base_model.shape import adapter_parameters, checked_shape
 from pipeline.base_model.targets import require_targets, target_names
@@ -210,10 +210,7 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
     """The base model is here, or there is reason to think that it can be fetched."""
     model = ctx.config.model
     if model.local_path:
-        base = require_base_model(ctx.config, ctx.workspace)
-        checked_shape(base)
-        if base.kind == "gguf":
-            _require_all_of_it_used(base)
+        checked_shape(require_base_model(ctx.config, ctx.workspace))
         return
     if not _REPOSITORY.match(model.repo) or ".." in model.repo:
         hint = "humigence config set model.repo OWNER/NAME"
@@ -244,13 +241,6 @@ def _check_access(ctx: StepContext) -> Iterator[HumigenceError]:
         else:
             text = f"whether {model.repo} can be downloaded is not known: {fault.message}; {fault.hint}"
             ctx.emit(Note(text, "warning"))
-
-
-def _require_all_of_it_used(base: BaseModel) -> None:
-    """Asked of the model's class once for each file: nothing in it that changes the computation may be passed over."""
-    from pipeline.modeling.inspect_architecture import architecture_of
-
-    architecture_of(base.path, base.name)
 
 
 def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:

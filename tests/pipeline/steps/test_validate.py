@@ -296,3 +296,20 @@ def test_a_word_level_tokenizer_read_as_another_class_is_refused(
     settings["model"]["local_path"] = str(other)
     assert "10 of 10 texts, 100 % of their characters" in refused(settings, workspace).message
     assert "which transformers reads as Qwen2Tokenizer, drops or changes it" in refused(settings, workspace).message
+
+
+def test_a_gguf_file_of_which_something_would_not_be_used_is_refused_before_it_is_loaded(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from tests import families
+    from tests.pipeline.modeling import gguf_files
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "cache"))
+    bias = np.ones(64, dtype=np.float32)
+    path = gguf_files.save(
+        "llama-2", families.build("llama-2"), workspace / "m.gguf", lambda writer: writer.add_tensor("blk.0.attn_q.bias", bias)
+    )
+    settings["model"]["local_path"] = str(path)
+    assert "would not be used: blk.0.attn_q.bias" in refused(settings, workspace).message
