@@ -36,7 +36,7 @@ from pipeline.tokenization.read_back import ReadBack, not_read_back
 # Tokenized at once: enough that a thread works for a while, little enough to be held a few times.
 _BATCH_CHARACTERS = 1 << 18
 _BATCH_ROWS = 1024
-_READ_BACK_EVERY = 32  # drafts: decoding all would take as long as everything else
+_READ_BACK_EVERY = 128  # drafts: decoding all would take as long as everything else
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Piece = tuple[Tokens, Tokens]
