@@ -58,8 +58,9 @@ class LowRank:
         if self.lengths is None:
             return total
         if squares is not None:
-            return total * (self.lengths / np.sqrt(squares))
-        return total * (self.lengths[begin:end] / np.linalg.norm(total, axis=1))[:, None]
+            return (total * (self.lengths / np.sqrt(squares))).astype(np.float32)
+        lengths: NDArray[np.float32] = np.sqrt(np.square(total).sum(axis=1))
+        return (total * (self.lengths[begin:end] / lengths)[:, None]).astype(np.float32)
 
 
 class Adapter:
