@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.errors import BadInput
+from pipeline.dataset import row_view
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.label_spans import Encoded
 from pipeline.tokenization.messages import Conversation, Message
@@ -203,6 +204,13 @@ def outcome(tokenizer: ChatTokenizer, talk: list[Message]) -> object:
         return tokenizer.encode_conversation(talk)
     except BadInput as error:
         return error.message
+
+
+@pytest.mark.parametrize("name", GOLDEN_TOOLS)
+def test_a_row_is_shown_as_it_is_trained(name: str, tokenizers: dict[str, ChatTokenizer]) -> None:
+    documents = tokenizers[name].encode_conversation(TOOLS)
+    shown = [row_view.rendered(document, tokenizers[name])["parts"] for document in documents]
+    assert ["".join(f"⟦{text}⟧" if trained else text for text, trained in parts) for parts in shown] == GOLDEN_TOOLS[name]
 
 
 # ------------------------------------------------------------------------------------------ what is not shown is named
