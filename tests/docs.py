@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from humigence_tui.cli import config
 from pipeline.dataset.schemas import registry as schemas
+from pipeline.evaluation import prompt_checks
 from pipeline.troubleshooting import catalogue
 from tests.benchmarks import performance
 from tests.processes import ROOT
@@ -66,6 +67,7 @@ PARTS = (
     Part("README.md", "speed", performance.sentence),
     Part("docs/data.md", "schemas", schemas.markdown_table),
     Part("docs/settings.md", "settings", config.markdown_table),
+    Part("docs/verdict.md", "checks", prompt_checks.markdown_table),
     Part("docs/troubleshooting.md", "troubles", catalogue.markdown_table),
     Part("docs/performance.md", "performance", performance.table),
     Part("docs/architecture.md", "layout", layout),

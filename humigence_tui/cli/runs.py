@@ -75,9 +75,10 @@ def show(run: RunArgument = None, as_json: AsJson = False) -> None:
     out()
     for step in standing_lines(state):
         out(*step)
-    if state.gates:
+    if state.gates or state.held_out_reports or state.answers:
         out()
-        run_report.print_gates(state.gates)
+        run_report.print_verdict(state)
+        run_report.print_answers(state.answers)
     run_report.print_outcome(found, state)
 
 

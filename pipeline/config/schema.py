@@ -353,6 +353,29 @@ class AcceptanceSection(Section):
     )
     jitter_threshold: float = setting(0.20, "Largest spread of the step time, as a share of its median.", affects=_GATES, gt=0)
     curated_threshold: float = setting(0.70, "Least share of curated prompts answered reasonably.", affects=_GATES, ge=0, le=1)
+    least_rows: int = setting(
+        30, "Held-out rows below which the held-out loss is not judged.", affects=_GATES, since="0.2.0", ge=2, le=1_000_000
+    )
+    least_tokens: int = setting(
+        2000,
+        "Tokens of held-out answers below which the held-out loss is not judged.",
+        affects=_GATES,
+        since="0.2.0",
+        ge=1,
+        le=1_000_000_000,
+    )
+    moved_answers: bool = setting(
+        True,
+        "Whether a lower held-out loss passes only where answers are likelier under their own questions than under others.",
+        affects=_GATES,
+        since="0.2.0",
+    )
+    jitter: Literal["warning", "gate"] = setting(
+        "warning",
+        "What an unsteady speed is: a warning, or a gate that fails the run (exit code 3).",
+        affects=_GATES,
+        since="0.2.0",
+    )
 
 
 class ExportSection(Section):

@@ -1,8 +1,9 @@
 """The prepared data of a config: where it is, whether it is there, and what a plan or a trainer needs of it.
 
 `data/processed/<fingerprint>/` holds, for each of train, val and test, the cleaned conversations (`train.jsonl`), the tokenized
-documents (`train/`, Arrow: `input_ids` and `labels`, int32) and their lengths (`train.lengths.npy`, `train.trained.npy`), and
-`report.json`. The folder appears whole or not at all. Two configs that differ in nothing that matters here share it.
+documents (`train/`, Arrow: `input_ids` and `labels`, int32), their lengths (`train.lengths.npy`, `train.trained.npy`), whose they
+are (`train.owners.npy`), and `report.json`. The folder appears whole or not at all. Two configs that differ in nothing that
+matters here share it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class ProcessedData:
     def trained_lengths(self, split: Split) -> NDArray[np.int32]:
         """Tokens with a label of each document. At least one."""
         return _array(self.folder / f"{split}.trained.npy")
+
+    def owners(self, split: Split) -> NDArray[np.int32]:
+        """Of each document, the number of its conversation; where an older version prepared them, each its own."""
+        path = self.folder / f"{split}.owners.npy"
+        return _array(path) if path.exists() else np.arange(len(self.lengths(split)), dtype=np.int32)
 
     def dataset(self, split: Split) -> Dataset:
         """Documents with `input_ids` and `labels` (-100 where not trained, always on the first), read from disk as needed."""

@@ -92,6 +92,7 @@ def write_documents(
         whole.select(mine).save_to_disk(str(folder / split), num_shards=None if mine.size else 1)
         np.save(folder / f"{split}.lengths.npy", lengths[mine])
         np.save(folder / f"{split}.trained.npy", trained[mine])
+        np.save(folder / f"{split}.owners.npy", owners[mine])
     return split_figures(split_of, owners, lengths, trained)
 
 

@@ -1,8 +1,9 @@
 """Curated prompts, and why an answer to one is unreasonable.
 
 The reasons are rules that a person can check by looking: the same answer always gets the same verdict. They find a model that
-is broken (no answer, loops, noise, the prompt repeated, markers of the chat template), not one that is wrong: only
-`must_mention` asks for a fact. An answer that was cut off at its greatest length is not unreasonable for that.
+is broken (no answer, loops, noise, the prompt repeated, markers of the chat template), not one that is wrong: only what the line
+of a prompt asks for (`prompt_checks`) is about facts. An answer that was cut off at its greatest length is not unreasonable for
+that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.common.errors import BadInput
 from pipeline.config.file import find_file
@@ -20,16 +22,18 @@ from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.evaluation.function_words import FUNCTION_WORDS
+from pipeline.evaluation.prompt_checks import BY_KEY, CHECKS
+from pipeline.evaluation.prompt_checks import folded as _folded
 
 _MOST_PROMPTS = 1000
 
 
 @dataclass(frozen=True)
 class CuratedPrompt:
-    """A prompt both models answer. `must_mention`: texts of which one has to occur in the answer, whatever the case."""
+    """A prompt both models answer. `checks`: key and value of what its line asks of the answer (`prompt_checks`)."""
 
     prompt: str
-    must_mention: tuple[str, ...] = ()
+    checks: tuple[tuple[str, Any], ...] = ()
 
 
 def find_prompts(path: str, root: Path) -> Path:
@@ -81,12 +85,16 @@ def _prompt(raw: RawRow) -> CuratedPrompt:
         raise ValueError(raw.problem)
     if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
         raise ValueError('no "prompt" with text in it')
-    if unknown := sorted(row.keys() - {"prompt", "must_mention"}):
-        raise ValueError(f"unknown key {unknown[0]!r}; known are prompt and must_mention")
-    mentions = row.get("must_mention", [])
-    if not isinstance(mentions, list) or not all(isinstance(text, str) and text.strip() for text in mentions):
-        raise ValueError('"must_mention" is a list of texts')
-    return CuratedPrompt(row["prompt"], tuple(mentions))
+    if unknown := sorted(row.keys() - {"prompt", *BY_KEY}):
+        raise ValueError(f"unknown key {unknown[0]!r}; known are prompt, {', '.join(BY_KEY)}")
+    checks = []
+    for check in CHECKS:
+        if check.key in row:
+            try:
+                checks.append((check.key, check.read(row[check.key])))
+            except ValueError as problem:
+                raise ValueError(f'"{check.key}" {problem}') from None
+    return CuratedPrompt(row["prompt"], tuple(checks))
 
 
 # ------------------------------------------------------------------------------------------------- the rules
@@ -104,31 +112,55 @@ def reasons_for_all(prompts: Sequence[CuratedPrompt], answers: Sequence[str]) ->
         asked.setdefault(answer, set()).add(_folded(prompt.prompt))
     result = []
     for prompt, answer, key in zip(prompts, answers, folded, strict=True):
-        reasons = reasons_unreasonable(prompt.prompt, answer, must_mention=prompt.must_mention)
-        if len(asked[key]) > 2 and len(_words(key)) > 2:  # "yes" may well be the answer to several
+        reasons = reasons_unreasonable(prompt, answer)
+        # A label ("very positive review") may well be the answer to several, a sentence is not; nothing is the answer to all.
+        if len(asked[key]) > 2 and len(_words(key)) > (2 if len(asked) == 1 else _LONGEST_LABEL):
             reasons += (f"{len(asked[key]) - 1} other prompts get the same answer",)
         result.append(reasons)
     return result
 
 
-def reasons_unreasonable(prompt: str, answer: str, *, must_mention: Sequence[str] = ()) -> tuple[str, ...]:
+def reasons_unreasonable(prompt: CuratedPrompt, answer: str) -> tuple[str, ...]:
     """Why `answer` is no reasonable one to `prompt`; empty when nothing speaks against it.
 
-    Args:
-        must_mention: texts of which one has to occur in the answer, whatever the case.
+    Where the prompt's line says how an answer has to look, the rules for prose don't.
     """
     text = answer.rstrip("�").strip()  # a character cut in half by the limit is no fault
+    if not text:
+        return ("it is empty",)
+    asked = [(BY_KEY[key], value) for key, value in prompt.checks]
+    rules = _rules(prompt.prompt, text) if not any(check.form for check, _ in asked) else (_markers(prompt.prompt, text),)
+    return tuple(filter(None, (*rules, *(check.fault(value, text) for check, value in asked))))
+
+
+def _rules(prompt: str, text: str) -> tuple[str, ...]:
     if not any(character.isalnum() for character in text):
-        return ("it is empty",) if not text else ("it has no words",)
-    rules = (_markers(prompt, text), _echo(prompt, text), _loop(text), _noise(text), _no_language(text))
-    reasons = [reason for reason in rules if reason]
-    if must_mention and not any(_folded(mention) in _folded(text) for mention in must_mention):
-        reasons.append("it mentions none of: " + ", ".join(must_mention))
-    return tuple(reasons)
+        return () if _is_sign(text) else ("it has no words",)
+    rules = (_markers(prompt, text), _echo(prompt, text), _loop(text))
+    return rules if _is_code(text) else (*rules, _noise(text), _no_language(text))
 
 
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+def _is_sign(text: str) -> bool:
+    """An emoji, a symbol, Morse code: an answer without a letter."""
+    return any(unicodedata.category(c) in ("So", "Sm", "Sc") for c in text) or bool(
+        re.fullmatch(r"(?=.*\.)(?=.*-)[.\-/ ]+", text)
+    )
+
+
+_CODE = re.compile(
+    r"""\w\([^()\n]*\)\s*[;{.:)]|\w\s*(?:[+*-]?=|:=|=>|->)\s*[\w"'\[({&*]|[;{}]\s*(?:\n|$)|</\w+>
+    |^\s*(?:def|class|import|from|return|public|private|func|fn|let|const|var|if|for|while|using|package|\#include|SELECT)\b""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def _is_code(text: str) -> bool:
+    """A program without a fence: calls, assignments and ends of statements, close together."""
+    found = len(_CODE.findall(text))
+    return found >= 3 and found * 60 >= len(text) and sum(text.count(sign) for sign in "(){}[];=<>") * 25 >= len(text)
+
+
+_LONGEST_LABEL = 6  # words
 
 
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
@@ -136,7 +168,12 @@ _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 
 def _words(text: str) -> list[str]:
     """Lower-case words; a hyphen or an apostrophe inside belongs to its word."""
-    return _WORD.findall(_folded(text))
+    return _WORD.findall(_without_marks(_folded(text)))
+
+
+def _without_marks(text: str) -> str:
+    """Without vowel signs and accents that are characters of their own, as in Devanagari and Thai: they belong to a letter."""
+    return "".join(c for c in text if c.isascii() or unicodedata.category(c)[0] != "M")
 
 
 _MARKER = re.compile(
@@ -231,11 +268,17 @@ def _noise(text: str) -> str:
             f"{len(hit.group())} times the sign {hit.group()[0]!r} in a row" if hit.group().strip() else "a page of blank lines"
         )
     prose = _without_code(text)
-    longest = max((word for word in re.findall(r"[^\W\d_]+", prose) if _is_latin(word)), key=len, default="")
-    if len(longest) > 45:
+    latin = [word for word in re.findall(r"[^\W\d_]+", prose) if _is_latin(word)]
+    longest = max(latin, key=len, default="")
+    # A language that joins words joins them in small letters, and among function words.
+    joined = longest[1:].islower() and _function_words(latin) >= _LOW_SHARE * len(latin)
+    if len(longest) > 45 and not joined:
         return f"a word of {len(longest)} letters"
     words = [word for word in prose.split() if any(c.isalpha() for c in word)]
-    odd = [word for word in words if _is_odd(word)]
+    letters = [c for c in prose if c.isalpha()]
+    # Where another script is written, Latin names stand in the middle of its words.
+    other_script = sum("LATIN" not in unicodedata.name(c, "") for c in letters) * 2 > len(letters)
+    odd = [word for word in words if _is_odd(word, may_mix=other_script)]
     if len(odd) >= 3 and len(odd) >= 0.12 * len(words):
         return f"{len(odd)} of {len(words)} words are broken ({', '.join(_short(word, 20) for word in odd[:3])})"
     return ""
@@ -257,13 +300,14 @@ _CAPITAL_INSIDE = re.compile(r"(?=[^\W\d_]{12})[^\W\d_]*[^\W\d_A-Z][A-Z]")
 _SIGN_INSIDE = re.compile(r"""[^\W\d_][^\w\s'’.,:;/&·()\-–—][^\W\d_]|[])}"'=<>|^,:;?]{4,}|[])}][])}"'|.,^=]+[^\W_]""")
 
 
-def _is_odd(word: str) -> bool:
-    """Two scripts in one word, a capital after a small letter, or a sign between letters that belongs to neither."""
+def _is_odd(word: str, *, may_mix: bool = False) -> bool:
+    """Two scripts in one word (unless they may), a capital after a small letter, or a sign between letters of neither."""
     scripts = {unicodedata.name(c, "?").split()[0] for c in word if c.isalpha() and not c.isascii()}
     mixed = bool(scripts & {"CYRILLIC", "CJK", "ARABIC", "HEBREW", "HANGUL", "HIRAGANA", "KATAKANA", "THAI", "DEVANAGARI"})
-    if mixed and re.search("[A-Za-z]", word):
+    if mixed and not may_mix and re.search("[A-Za-z]", word):
         return True
-    return bool(_CAPITAL_INSIDE.search(word) or _SIGN_INSIDE.search(word))
+    bare = _without_marks(word)
+    return bool(_CAPITAL_INSIDE.search(bare) or _SIGN_INSIDE.search(bare))
 
 
 _LEAST_PROSE = 12  # words

@@ -7,12 +7,13 @@ kernel. The base model is the tuned one with its adapter disabled, so nothing bu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional
 
 from pipeline.modeling.evaluation_mode import evaluating
@@ -21,6 +22,10 @@ from pipeline.tokenization.messages import NOT_TRAINED
 
 ScoredRow = tuple[Sequence[int], Sequence[int]]
 """(input_ids, labels), (tokens,) each; labels are -100 where a token is not trained."""
+
+PARTS = 3
+FIRST_ANSWER, LATER_ANSWERS, TEMPLATE = range(PARTS)
+"""What a trained token is part of: an answer's own text, or what the chat template writes (a turn's end, markers)."""
 
 
 class ScoredRows(Protocol):
@@ -31,14 +36,35 @@ class ScoredRows(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over trained tokens, so that scores of parts add up to the score of the whole."""
+    """Sums over the trained tokens of each row and part.
 
-    loss_sum: float = 0.0  # nats
-    correct: int = 0
-    tokens: int = 0
+    Attributes:
+        losses: (rows, PARTS) float64, nats.
+        counts: tokens, (rows, PARTS) int64.
+        correct: tokens that were the model's first choice, of all rows.
+    """
 
-    def __add__(self, other: Score) -> Score:
-        return Score(self.loss_sum + other.loss_sum, self.correct + other.correct, self.tokens + other.tokens)
+    losses: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    correct: int
+
+    @classmethod
+    def of(cls, rows: int) -> Score:
+        return cls(np.zeros((rows, PARTS)), np.zeros((rows, PARTS), np.int64), 0)
+
+    def with_batch(self, batch: Sequence[int], scored: Score) -> Score:
+        """This one, the rows of `batch` filled in (in place: there may be a million)."""
+        self.losses[list(batch)], self.counts[list(batch)] = scored.losses, scored.counts
+        return Score(self.losses, self.counts, self.correct + scored.correct)
+
+    @property
+    def tokens(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def loss_sum(self) -> float:
+        """Nats."""
+        return float(self.losses.sum())
 
     @property
     def loss(self) -> float:
@@ -57,6 +83,7 @@ def compare(
     lengths: Sequence[int],
     batch_tokens: int,
     progress: Callable[[int], None] = lambda _: None,
+    template_ids: Collection[int] = (),
 ) -> tuple[Score, Score]:
     """Score `rows` without and with the adapter.
 
@@ -67,6 +94,7 @@ def compare(
         batch_tokens: most tokens of a batch, padding included; a longer row stands alone. Pass what training had in one forward
             pass at least: without gradients the same number needs less memory.
         progress: called with how many rows are done, after every batch.
+        template_ids: tokens that only the chat template writes.
 
     Returns:
         (base, tuned)
@@ -74,21 +102,24 @@ def compare(
     Raises:
         OutOfMemory: one row does not fit; fewer at once are tried first, and no more than that from then on.
     """
-    base, tuned, done, most = Score(), Score(), 0, [batch_tokens]
+    base, tuned, done, most = Score.of(len(lengths)), Score.of(len(lengths)), 0, [batch_tokens]
     device = next(model.parameters()).device
+    of_template = np.array(sorted(template_ids), np.int64)
 
-    def scores(batch: Sequence[int]) -> list[tuple[Score, Score]]:
-        tensors = _padded([rows[i] for i in batch], device)
+    def scores(batch: Sequence[int]) -> list[tuple[Sequence[int], Score, Score]]:
+        chosen = [rows[i] for i in batch]
+        tensors, parts = _padded(chosen, device), _parts(chosen, of_template)
         with model.disable_adapter():
-            before = _score(model, *tensors)
-        return [(before, _score(model, *tensors))]
+            before = _score(model, *tensors, parts)
+        return [(batch, before, _score(model, *tensors, parts))]
 
     with torch.no_grad(), evaluating(model):
         for batch in _batches(lengths, lambda: most[-1]):
-            parts = in_halves(batch, scores, lambda i: _row_fault(lengths[i]))
-            if len(parts) > 1:
+            scored = in_halves(batch, scores, lambda i: _row_fault(lengths[i]))
+            if len(scored) > 1:
                 most.append(len(batch) * lengths[batch[0]] // 2)
-            base, tuned = sum((part[0] for part in parts), base), sum((part[1] for part in parts), tuned)
+            for part, before, after in scored:
+                base, tuned = base.with_batch(part, before), tuned.with_batch(part, after)
             done += len(batch)
             progress(done)
     return base, tuned
@@ -122,11 +153,37 @@ def _padded(rows: Sequence[ScoredRow], device: torch.device) -> tuple[torch.Tens
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), torch.from_numpy(labels).to(device)
 
 
-def _score(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> Score:
+def first_answer(labels: ArrayLike) -> tuple[int, int]:
+    """(start, end) of the first stretch of trained tokens; equal where there is none."""
+    trained = np.flatnonzero(np.asarray(labels) != NOT_TRAINED)
+    if not trained.size:
+        return 0, 0
+    gaps = np.flatnonzero(np.diff(trained) > 1)
+    return int(trained[0]), int(trained[gaps[0]] if gaps.size else trained[-1]) + 1
+
+
+def _parts(rows: Sequence[ScoredRow], template_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row and part of each token that is predicted and trained, `row * PARTS + part`: (trained tokens,), row by row."""
+    keys = []
+    for row, (_, given) in enumerate(rows):
+        labels = np.asarray(given, np.int64)
+        part = np.full(labels.size, LATER_ANSWERS)
+        part[slice(*first_answer(labels))] = FIRST_ANSWER
+        part[np.isin(labels, template_ids)] = TEMPLATE
+        keys.append(row * PARTS + part[1:][labels[1:] != NOT_TRAINED])
+    return np.concatenate(keys)
+
+
+def _score(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor, parts: NDArray[np.int64]) -> Score:
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # (rows, tokens, vocabulary) in the compute dtype
     following = labels[:, 1:]  # (rows, tokens - 1): position t predicts token t + 1
     trained = following != NOT_TRAINED  # (rows, tokens - 1) bool
     # (trained tokens, vocabulary) float32, (trained tokens,). The softmax in 32 bits is the largest tensor of the pass.
     guesses, targets = logits[:, :-1][trained].float(), following[trained]
-    loss = functional.cross_entropy(guesses, targets, reduction="none").double().sum()  # nats
-    return Score(float(loss), int((guesses.argmax(1) == targets).sum()), int(trained.sum()))
+    losses = functional.cross_entropy(guesses, targets, reduction="none").double().cpu().numpy()  # (trained tokens,) nats
+    size = len(ids) * PARTS
+    return Score(
+        np.bincount(parts, losses, size).astype(float).reshape(-1, PARTS),
+        np.bincount(parts, minlength=size).reshape(-1, PARTS),
+        int((guesses.argmax(1) == targets).sum()),
+    )

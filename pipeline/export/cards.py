@@ -31,6 +31,7 @@ from pipeline.runs.provenance import publishable
 
 __all__ = ["dataset_card", "merged_card", "model_card", "write_card"]
 
+_PROMPTS_SHOWN = 50
 _HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 # Of the names the hub has for licences those that are also what everybody else calls them.
 _HUB_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0")
@@ -60,6 +61,7 @@ def _evidence(package: Package, note: str = "") -> list[str]:
     """What was measured, how it was judged, and how it came about; after a note of what was measured."""
     return [
         "## Results",
+        plain(package.evaluation.get("verdict") or ""),
         note,
         _results(package.evaluation),
         _curated(package.evaluation["curated"]),
@@ -187,6 +189,11 @@ def _curated(answers: Sequence[dict[str, Any]]) -> str:
     good = sum(not answer["tuned_reasons"] for answer in answers)
     before = sum(not answer["base_reasons"] for answer in answers)
     text = f"Curated prompts answered reasonably: {good} of {len(answers)} (base model: {before})."
+    marks = [
+        [plain(answer["prompt"]), *("no" if answer[f"{which}_reasons"] else "yes" for which in ("base", "tuned"))]
+        for answer in answers
+    ]
+    text += "\n\n" + table(["prompt answered reasonably", "base", "tuned"], marks[:_PROMPTS_SHOWN])
     reasons = Counter(reason for answer in answers for reason in answer["tuned_reasons"])
     items = [f"- {plain(reason)}" + (f" ({count} answers)" if count > 1 else "") for reason, count in reasons.most_common(10)]
     return text + ("\n\nWhat was wrong with the others:\n\n" + "\n".join(items) if items else "")

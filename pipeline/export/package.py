@@ -18,6 +18,7 @@ from pipeline.common.files import fingerprint, read_json
 from pipeline.config.affects import settings_of
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.evaluation import gates as acceptance
+from pipeline.evaluation.evidence import evidence_of
 from pipeline.runs import provenance, trained
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import GateJudged
@@ -106,7 +107,7 @@ def find_package(ctx: StepContext) -> Package | None:
     """What would be packaged now, or None while an earlier step's result is missing."""
     result, base = trained.find_trained(ctx), locate.locate(ctx.config, ctx.workspace)
     evaluation = read_report(result.run.eval_report) if result else None
-    evidence = acceptance.evidence_of(result.run) if result else None
+    evidence = evidence_of(result.run) if result else None
     if result is None or base is None or evaluation is None or evidence is None:
         return None
     data = read_report(result.run.preprocess_report)

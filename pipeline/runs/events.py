@@ -22,7 +22,8 @@ StepName = Literal["validate", "plan", "model", "preprocess", "train", "evaluate
 STEP_NAMES: tuple[StepName, ...] = typing.get_args(StepName)
 StepOutcome = Literal["done", "unchanged", "skipped", "failed", "stopped"]
 StopMode = Literal["save", "abort"]
-Verdict = Literal["passed", "failed", "not judged"]
+# A warning says what was found and leaves the exit code alone.
+Verdict = Literal["passed", "failed", "not judged", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,11 @@ class TrainEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class HeldOut(Event):
-    """Base and tuned model on one held-out split."""
+    """Base and tuned model on one held-out split.
+
+    `better` and `worse`: of how many conversations the tuned model's loss is lower or higher, with the sign test's `p_value`;
+    None where an older version measured.
+    """
 
     split: Literal["val", "test"]
     rows: int
@@ -296,6 +301,10 @@ class HeldOut(Event):
     tuned_loss: float
     base_accuracy: float  # share of trained tokens predicted first
     tuned_accuracy: float
+    conversations: int | None = None
+    better: int | None = None
+    worse: int | None = None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 """Step 6: what training changed, measured on rows and prompts it has not seen.
 
-Held-out loss, perplexity and token accuracy of the base and the tuned model on all of `val`, once on `test`; the curated prompts
-answered by both, with the reasons why an answer is unreasonable. Writes `eval_report.json`.
+Held-out loss, perplexity and token accuracy of the base and the tuned model on all of `val`, once on `test`, conversation by
+conversation; the answers under other questions, as a control; the curated prompts answered by both, with the reasons why an
+answer is unreasonable. Writes `eval_report.json`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,15 +24,21 @@ from pipeline.evaluation.answer_checks import CuratedPrompt
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Answered, HeldOut, Note, StepProgress
+from pipeline.runs.headline import headline
 from pipeline.runs.store import read_report
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.scoring import ScoredRow
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.evaluation.scoring import Score, ScoredRow
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
-REPORT_VERSION = 1  # raise it when the same inputs would give another report
+REPORT_VERSION = 1  # raise it when a report of the same inputs would be wrong, and is to be made again
+# Raise it when a report says more: one of before stands, until an evaluation is asked for.
+VERSION = 2
 _FIRST_SETTINGS = ("eval.max_new_tokens", "eval.temperature", "seed", "train.precision_mode")
 
 
@@ -58,7 +67,7 @@ def run(ctx: StepContext) -> StepResult:
     """
     result = trained.require_trained(ctx)
     standing = read_report(result.run.eval_report)
-    if standing is not None and is_unchanged(ctx):
+    if standing is not None and standing.get("version", 1) == VERSION and is_unchanged(ctx):
         return _emitted_again(ctx, standing)
     data = processed.find_processed(ctx.config, ctx.workspace)
     if data is None:
@@ -66,12 +75,14 @@ def run(ctx: StepContext) -> StepResult:
     prompts = answer_checks.read_prompts(_prompts_file(ctx))
     model, tokenizer = _load(ctx, result.checkpoint)
     report: dict[str, Any] = {
+        "version": VERSION,
         "fingerprint": fingerprint(ctx),
         "step": result.report["best_step"],
-        "val": _held_out(ctx, model, data, "val"),
-        "test": _held_out(ctx, model, data, "test"),
+        "val": _held_out(ctx, model, data, "val", tokenizer.template_ids),
+        "test": _held_out(ctx, model, data, "test", tokenizer.template_ids),
         "curated": _answers(ctx, model, tokenizer, prompts),
     }
+    report = {"verdict": headline(_measured_splits(report), [_answered(row) for row in report["curated"]]), **report}
     write_json(result.run.eval_report, report)
     return StepResult("done", summary(report))
 
@@ -79,7 +90,7 @@ def run(ctx: StepContext) -> StepResult:
 def summary(report: dict[str, Any]) -> str:
     """One line of a report for a person."""
     val, answers = report["val"], report["curated"]
-    parts = []
+    parts = [report["verdict"]] if report.get("verdict") else []
     if val is None:
         parts.append("no held-out rows")
     else:
@@ -129,22 +140,20 @@ class _SplitRows:
         return row["input_ids"], row["labels"]
 
 
-def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split: Split) -> dict[str, Any] | None:
+def _held_out(
+    ctx: StepContext, model: Any, data: processed.ProcessedData, split: Split, template_ids: frozenset[int]
+) -> dict[str, Any] | None:
     """The figures of one split, or None when it holds nothing to measure: no evidence is not a loss of zero."""
+    from pipeline.evaluation.paired import paired
     from pipeline.evaluation.scoring import compare
 
     lengths = data.lengths(split).tolist()
     if not lengths or not data.trained_lengths(split).sum():
         ctx.emit(Note(f"{split} is empty: nothing is measured on it (data.split.{split})", "warning"))
         return None
-
-    def progress(done: int) -> None:
-        if ctx.stop():
-            raise Stopped("stopped while evaluating", "humigence eval starts the evaluation over")
-        ctx.emit(StepProgress("evaluate", done, len(lengths), "rows", split))
-
     # As many tokens as the shortest forward pass of training had: without gradients they always fit.
-    base, tuned = compare(model, _SplitRows(data.dataset(split)), lengths, ctx.config.data.max_seq_len, progress)
+    rows, most, owners = _SplitRows(data.dataset(split)), ctx.config.data.max_seq_len, data.owners(split)
+    base, tuned = compare(model, rows, lengths, most, _progress(ctx, len(lengths), split), template_ids)
     figures = {
         "rows": len(lengths),
         "tokens": base.tokens,
@@ -154,21 +163,62 @@ def _held_out(ctx: StepContext, model: Any, data: processed.ProcessedData, split
         "tuned_perplexity": perplexity(tuned.loss),
         "base_accuracy": base.accuracy,
         "tuned_accuracy": tuned.accuracy,
+        "paired": paired(base, tuned, owners, ctx.config.seed),
     }
+    if split == "test" or not len(data.lengths("test")):  # of what the gate looks at
+        figures["control"] = _control(ctx, model, rows, owners, (base, tuned), template_ids)
     ctx.emit(_measured(split, figures))
     return figures
 
 
+def _progress(ctx: StepContext, rows: int, what: str) -> Callable[[int], None]:
+    def progress(done: int) -> None:
+        if ctx.stop():
+            raise Stopped("stopped while evaluating", "humigence eval starts the evaluation over")
+        ctx.emit(StepProgress("evaluate", done, rows, "rows", what))
+
+    return progress
+
+
+def _control(
+    ctx: StepContext,
+    model: Any,
+    rows: _SplitRows,
+    owners: NDArray[np.int32],
+    own: tuple[Score, Score],
+    template_ids: frozenset[int],
+) -> dict[str, Any] | None:
+    """The answers of the split under other questions."""
+    from pipeline.evaluation.moved_answers import control, moved
+    from pipeline.evaluation.scoring import compare
+
+    most, seed = ctx.config.data.max_seq_len, ctx.config.seed
+    other = moved(rows, owners, most, seed)
+    if other is None:
+        return None
+    lengths = [len(ids) for ids, _ in other.rows]
+    progress = _progress(ctx, len(lengths), "answers under other questions")
+    return control(own, compare(model, other.rows, lengths, most, progress, template_ids), other.answers, seed)
+
+
 def _measured(split: Split, figures: dict[str, Any]) -> HeldOut:
     base, tuned = (math.nan if figures[name] is None else figures[name] for name in ("base_loss", "tuned_loss"))
-    return HeldOut(split, figures["rows"], figures["tokens"], base, tuned, figures["base_accuracy"], figures["tuned_accuracy"])
+    measured = HeldOut(
+        split, figures["rows"], figures["tokens"], base, tuned, figures["base_accuracy"], figures["tuned_accuracy"]
+    )
+    if not (by := figures.get("paired")):
+        return measured
+    return replace(measured, conversations=by["conversations"], better=by["better"], worse=by["worse"], p_value=by["p_value"])
+
+
+def _measured_splits(report: dict[str, Any]) -> list[HeldOut]:
+    return [_measured(split, report[split]) for split in SPLITS if report[split] is not None]
 
 
 def _emitted_again(ctx: StepContext, report: dict[str, Any]) -> StepResult:
     """The events of a report that stands: a run that did only some steps again shows all of its results."""
-    for split in SPLITS:
-        if report[split] is not None:
-            ctx.emit(_measured(split, report[split]))
+    for measured in _measured_splits(report):
+        ctx.emit(measured)
     for row in report["curated"]:
         ctx.emit(_answered(row))
     return StepResult("unchanged", summary(report))

@@ -9,7 +9,7 @@ from pipeline.common.files import fingerprint as fingerprint_of
 from pipeline.common.files import write_json
 from pipeline.config.affects import in_order, settings_of
 from pipeline.evaluation import gates as acceptance
-from pipeline.evaluation.gates import Evidence
+from pipeline.evaluation.evidence import Evidence, evidence_of
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import GateJudged, Note
 from pipeline.runs.folders import RunFolder
@@ -26,12 +26,12 @@ class GatesResult(StepResult):
 
 def fingerprint(ctx: StepContext) -> str | None:
     """Changes with the evidence and the thresholds; None before there is evidence."""
-    evidence = acceptance.evidence_of(ctx.run) if ctx.run else None
+    evidence = evidence_of(ctx.run) if ctx.run else None
     return None if evidence is None else _fingerprint(evidence, ctx)
 
 
 def _fingerprint(evidence: Evidence, ctx: StepContext) -> str:
-    return fingerprint_of(asdict(evidence), *in_order(settings_of(ctx.config, "verdicts"), "acceptance"))
+    return fingerprint_of(evidence.to_json(), *in_order(settings_of(ctx.config, "verdicts"), "acceptance"))
 
 
 def is_unchanged(ctx: StepContext) -> bool:
@@ -46,7 +46,7 @@ def run(ctx: StepContext) -> GatesResult:
     Raises:
         MissingArtifact: the run has not been evaluated.
     """
-    evidence = acceptance.evidence_of(ctx.run) if ctx.run else None
+    evidence = evidence_of(ctx.run) if ctx.run else None
     if ctx.run is None or evidence is None:
         raise MissingArtifact("there is nothing to judge: the trained model has not been evaluated", "humigence eval")
     unchanged = is_unchanged(ctx)

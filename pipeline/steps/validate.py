@@ -26,6 +26,8 @@ from pipeline.dataset.row import conversation_of
 from pipeline.dataset.schemas.registry import fitting
 from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
+from pipeline.evaluation.evidence import evidence_of
+from pipeline.evaluation.held_out_gate import HELD_OUT
 from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes
 from pipeline.planning.micro_batch import memory_fault
 from pipeline.planning.planner import known_shape
@@ -384,13 +386,14 @@ def _judge_again(ctx: StepContext) -> None:
     """Tell where the newest judged run stands against the thresholds as they are now, if that differs from its report."""
     for run in runs_of(ctx.workspace, ctx.config.project):
         report = read_report(run.acceptance_report)
-        evidence = gates.evidence_of(run) if report else None
+        evidence = evidence_of(run) if report else None
         if report is None or evidence is None:
             continue
         before = {gate["gate"]: gate["verdict"] for gate in report["gates"]}
         for gate in gates.judge(evidence, ctx.config.acceptance):
             was = before.get(gate.gate)
-            if was is not None and was != gate.verdict:
+            older = gate.gate == HELD_OUT and evidence.judged is None and evidence.val is not None
+            if was is not None and was != gate.verdict and not older:  # what an older version measured stays as it was judged
                 text = f"run {run.run_id}: {gate.gate} was {was}; by today's thresholds it is {gate.verdict}"
                 ctx.emit(Note(text, "warning"))
         return

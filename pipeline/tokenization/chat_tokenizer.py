@@ -186,6 +186,11 @@ class ChatTokenizer:
         """How much of plain texts comes back from their tokens."""
         return total(self._special.read_back(text, self._special.encode(text)) for text in texts)
 
+    @property
+    def template_ids(self) -> frozenset[int]:
+        """Ids that only the chat template writes: what a person typed is never one of them."""
+        return self._special.ids
+
     def encode_prompt(self, said: Said) -> list[int]:
         """Ids the model is given to answer what is said, the generation prompt at their end.
 

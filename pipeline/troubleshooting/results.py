@@ -19,6 +19,7 @@ TROUBLES = (
         (
             "there is nothing to judge: the trained model has not been evaluated",
             "run … has not been evaluated; its cards would be empty",
+            "run … has not been evaluated",
         ),
         "Gates and cards need the evaluation.",
         "`humigence eval`.",

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pipeline.runs.events import GateJudged
 
-MARKS: dict[str, tuple[str, str]] = {"passed": ("✔", "$success"), "failed": ("✘", "$error"), "not judged": ("·", "$warning")}
+MARKS: dict[str, tuple[str, str]] = {
+    "passed": ("✔", "$success"),
+    "failed": ("✘", "$error"),
+    "not judged": ("·", "$warning"),
+    "warning": ("!", "$warning"),
+}
 
 
 def measured(gate: GateJudged) -> str:

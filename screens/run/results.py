@@ -18,6 +18,7 @@ from textual.widgets import Static
 from pipeline.common.text import counted, loss, safe, size
 from pipeline.runs.events import Answered, GateJudged, HeldOut, Packed
 from pipeline.runs.folders import RunFolder
+from pipeline.runs.headline import change, headline
 from screens.frame.messages import Follow
 from screens.frame.page import Page
 from screens.run.gates_text import MARKS, measured, needed
@@ -70,8 +71,10 @@ class ResultsScreen(Page):
         self.trail = (run.project, when(run.run_id), "results")
 
     def body(self) -> ComposeResult:
+        yield Static(id="verdict")
         yield Static(id="gates")
         yield Static(id="held-out")
+        yield Static(id="marks")
         yield Static(id="prompt")
         with Horizontal(id="answers"):
             yield AnswerPane(id="base")
@@ -100,10 +103,17 @@ class ResultsScreen(Page):
             return
         width = self.size.width - 2
         self.cells = state_cells(snapshot)[:1]
+        verdict = self.query_one("#verdict", Static)
+        update_text(
+            verdict, Content.styled(headline(snapshot.held_out_reports, snapshot.answers), "bold").truncate(width, ellipsis=True)
+        )
+        verdict.display = bool(snapshot.held_out_reports or snapshot.answers)
         update_text(self.query_one("#gates", Static), gates_table(snapshot.gates, width))
         held_out = self.query_one("#held-out", Static)
         update_text(held_out, held_out_table(snapshot.held_out_reports))
         held_out.display = bool(snapshot.held_out_reports)
+        update_text(self.query_one("#marks", Static), marks(snapshot.answers, width))
+        self.query_one("#marks").display = len(snapshot.answers) > 1
         update_text(self.query_one("#package", Static), package(snapshot.packed, self._workspace, self.run_folder.project, width))
         self._show_answer()
         self.refresh_bindings()
@@ -189,15 +199,15 @@ def gates_table(gates: Sequence[GateJudged], width: int) -> Content:
     if not gates:
         return Content.styled("The acceptance gates have not been judged yet.", "$dim")
     failed = sum(gate.verdict == "failed" for gate in gates)
-    open_ = sum(gate.verdict == "not judged" for gate in gates)
+    passed, open_ = (sum(gate.verdict == verdict for gate in gates) for verdict in ("passed", "not judged"))
     verdict = (
         f"{failed} of {len(gates)} gates failed"
         if failed
         else "gates passed"
         if not open_
-        else f"gates passed, {open_} not judged"
+        else f"{passed} of {len(gates)} gates passed, {open_} not judged"
     )
-    symbol, style = ("✘", "$error") if failed else ("✔", "$success") if open_ < len(gates) else ("·", "$warning")
+    symbol, style = ("✘", "$error") if failed else ("✔", "$success") if not open_ else ("·", "$warning")
     lines = [Content.assemble((f"{symbol} ", style), (verdict, "bold"))]
     for gate in gates:
         lines += _gate_lines(gate, width)
@@ -234,6 +244,21 @@ def held_out_table(reports: Sequence[HeldOut]) -> Content:
         figures = f"{loss(report.base_loss):>9}{loss(report.tuned_loss):>9}{change.replace('-', '−'):>10}"
         lines.append(Content.assemble(f"{report.split:<10}", figures, f"   {accuracy:<18}{counted(report.rows):>7}"))
     return Content("\n").join(lines)
+
+
+def marks(answers: Sequence[Answered], width: int) -> Content:
+    """Which prompts base and tuned model answer well: a mark each, in their order; what has changed stands out."""
+    lines = []
+    for name, reasons in (("base", [each.base_reasons for each in answers]), ("tuned", [each.tuned_reasons for each in answers])):
+        signs = [
+            ("✘" if why else "✔", _CHANGED[change(each)] if name == "tuned" else "$dim")
+            for each, why in zip(answers, reasons, strict=True)
+        ]
+        lines.append(Content.assemble((f"{name:<10}", "$dim"), *signs).truncate(width, ellipsis=True))
+    return Content("\n").join(lines)
+
+
+_CHANGED = {"better": "$success", "worse": "$error", "": "$dim"}
 
 
 def prompt_line(answers: Sequence[Answered], number: int, width: int) -> Content:

@@ -10,13 +10,15 @@ from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.common.text import counted, gate_needs, gate_value, loss
 from pipeline.runs import post_mortem, provenance
 from pipeline.runs.control import status_of
-from pipeline.runs.events import GateJudged, Verdict
+from pipeline.runs.events import Answered, GateJudged, Verdict
 from pipeline.runs.folders import RunFolder
+from pipeline.runs.headline import change, headline
 from pipeline.runs.state import RunState
 from pipeline.runs.store import summary
 
-_VERDICT_COLOURS: dict[Verdict, Colour] = {"passed": "green", "failed": "red", "not judged": "amber"}
-_VERDICT_MARKS: dict[Verdict, str] = {"passed": "✔", "failed": "✘", "not judged": "·"}
+_VERDICT_COLOURS: dict[Verdict, Colour] = {"passed": "green", "failed": "red", "not judged": "amber", "warning": "amber"}
+_CHANGE_COLOURS: dict[str, Colour] = {"better": "green", "worse": "red"}
+_VERDICT_MARKS: dict[Verdict, str] = {"passed": "✔", "failed": "✘", "not judged": "·", "warning": "!"}
 
 
 def run_name(run: RunFolder) -> str:
@@ -45,6 +47,13 @@ def gate_rows(gates: list[GateJudged]) -> list[list[str]]:
     ]
 
 
+def print_verdict(state: RunState) -> None:
+    """What came out on standard output: the verdict in one line, then the gates."""
+    if verdict := headline(state.held_out_reports, state.answers):
+        out(verdict, "bold")
+    print_gates(state.gates)
+
+
 def print_gates(gates: list[GateJudged]) -> None:
     """The report of the gates on standard output: what came out, what was asked for, what to do."""
     if not gates:
@@ -61,12 +70,45 @@ def print_gates(gates: list[GateJudged]) -> None:
 
 def _gates_headline(gates: list[GateJudged]) -> tuple[str, Colour]:
     failed = sum(gate.verdict == "failed" for gate in gates)
+    passed = sum(gate.verdict == "passed" for gate in gates)
     open_ = sum(gate.verdict == "not judged" for gate in gates)
     if failed:
         return f"✘ {failed} of {len(gates)} gates failed", "red"
     if open_:
-        return f"· {len(gates) - open_} of {len(gates)} gates passed, {open_} not judged for want of evidence", "amber"
+        return f"· {passed} of {len(gates)} gates passed, {open_} not judged for want of evidence", "amber"
+    if passed < len(gates):
+        return f"✔ {passed} of {len(gates)} gates passed, with a warning", "green"
     return "✔ all gates passed", "green"
+
+
+def print_answers(answers: list[Answered]) -> None:
+    """A line a prompt: whether base and tuned model answer it well, and what has changed; then the answers that changed."""
+    if not answers:
+        return
+    out()
+    rows = [
+        [_mark(answer.base_reasons), _mark(answer.tuned_reasons), change(answer), _one_line(answer.prompt)] for answer in answers
+    ]
+    first, *lines = table(rows, head=["base", "tuned", "", "prompt"])
+    out(f"  {first}", "dim")
+    for answer, line in zip(answers, lines, strict=True):
+        out(f"  {line}", _CHANGE_COLOURS.get(change(answer)))
+    for answer in answers:
+        if change(answer):
+            out()
+            out(f"  {_one_line(answer.prompt)}", "bold")
+            out(f"    base   {_one_line(answer.base, 400)}")
+            out(f"    tuned  {_one_line(answer.tuned, 400)}")
+            out(f"    {change(answer)}: {', '.join(answer.tuned_reasons or answer.base_reasons)}", "dim")
+
+
+def _mark(reasons: tuple[str, ...]) -> str:
+    return "✘" if reasons else "✔"
+
+
+def _one_line(text: str, most: int = 70) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 # ------------------------------------------------------------------------------------------------- the end of a run
@@ -92,7 +134,7 @@ def print_end(run: RunFolder, state: RunState, *, data_as_json: bool, config_pat
     if data_as_json:
         out_json(as_json(run, state))
     else:
-        print_gates(state.gates)
+        print_verdict(state)
     print_outcome(run, state, config_path)
 
 
@@ -168,7 +210,10 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
     )
 
 
-_HELD_OUT = ("rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy")
+_HELD_OUT = (
+    "rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy", "conversations", "better", "worse", "p_value",
+)  # fmt: skip
+_ANSWER = ("prompt", "base", "tuned", "base_reasons", "tuned_reasons")
 _MEMORY = ("step", "place", "answer", "tokens", "limit")
 _PROVED = ("isolated", "how", "fused", "isolation_difference", "fused_difference", "reason", "seconds")
 _GATE = ("gate", "verdict", "value", "threshold", "unit", "at_most", "explanation", "next_action")
@@ -177,7 +222,9 @@ _GATE = ("gate", "verdict", "value", "threshold", "unit", "at_most", "explanatio
 def results_json(state: RunState) -> dict[str, Any]:
     """What evaluation, packing and gates found."""
     return {
+        "verdict": headline(state.held_out_reports, state.answers),
         "held_out": {report.split: _fields(report, *_HELD_OUT) for report in state.held_out_reports},
+        "answers": [_fields(answer, *_ANSWER) for answer in state.answers],
         "gate_reports": [_fields(gate, *_GATE) for gate in state.gates],
         "packed": [_fields(packed, "folder", "format", "size_bytes") for packed in state.packed],
     }

@@ -39,7 +39,7 @@ def run_step(
     if as_json:
         out_json(result_json(name, result, state))
     else:
-        run_report.print_gates(state.gates)
+        run_report.print_verdict(state)
     return GatesFailed.exit_code if any(gate.verdict == "failed" for gate in state.gates) else EXIT_OK
 
 

@@ -101,11 +101,12 @@ def test_ctrl_c_saves_says_how_to_resume_and_what_it_says_works(project: Path, w
     assert list(whole.train["step"]) == list(range(1, whole.total_steps + 1)), "each step once"
 
 
+_NEVER_MET = {"min_val_improvement_pct": 100, "least_rows": 2, "least_tokens": 1, "curated_threshold": 1.0}
+
+
 @pytest.mark.slow
 def test_from_training_to_an_answer_and_a_second_time_nothing_is_left_to_do(project: Path) -> None:
-    (project / "mine.json").write_text(
-        json.dumps(json.loads((project / "mine.json").read_text()) | {"acceptance": {"min_val_improvement_pct": 100}})
-    )
+    (project / "mine.json").write_text(json.dumps(json.loads((project / "mine.json").read_text()) | {"acceptance": _NEVER_MET}))
     trained = command(project, "pipeline", "--json", TRAIN="1")
     assert trained.returncode == 3, trained.stderr  # no model loses all of its loss
     report = json.loads(trained.stdout)

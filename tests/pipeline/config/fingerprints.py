@@ -14,8 +14,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.dataset.figures import DataFigures
 from pipeline.evaluation import answer_checks
-from pipeline.evaluation import gates as acceptance
-from pipeline.evaluation.gates import Evidence
+from pipeline.evaluation.evidence import Evidence
 from pipeline.export import package
 from pipeline.planning import measurements, planner
 from pipeline.runs import provenance, trained
@@ -44,7 +43,8 @@ def hold_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trained, "find_trained", lambda _: result)
     monkeypatch.setattr(answer_checks, "find_prompts", lambda *_: Path("prompts.jsonl"))
     monkeypatch.setattr(evaluate, "sha256_file", lambda _: "prompts")
-    monkeypatch.setattr(acceptance, "evidence_of", lambda _: Evidence(None, [], [1.0, 2.0], [10.0, 10.0]))
+    for module in (gates, package):
+        monkeypatch.setattr(module, "evidence_of", lambda _: Evidence(None, [], [1.0, 2.0], [10.0, 10.0]))
     monkeypatch.setattr(package, "read_report", lambda path: {"report": path.name})
     monkeypatch.setattr(package, "reference_of", lambda *_: None)
     monkeypatch.setattr(package, "__version__", "1.0")

@@ -35,6 +35,7 @@ OTHER: dict[str, Any] = {
     "eval.curated_prompts_path": "mine.jsonl", "eval.max_new_tokens": 64, "eval.temperature": 0.7, "eval.samples_per_eval": 0,
     "eval.rows_while_training": 32,
     "acceptance.min_val_improvement_pct": 2.0, "acceptance.jitter_threshold": 0.5, "acceptance.curated_threshold": 0.5,
+    "acceptance.least_rows": 10, "acceptance.least_tokens": 100, "acceptance.moved_answers": False, "acceptance.jitter": "gate",
     "export.artifacts_dir": "out", "export.formats": ["peft_adapter", "merged"],
 }  # fmt: skip
 # The three shares of a split are 1 together.
@@ -45,7 +46,10 @@ _WITH: dict[str, dict[str, Any]] = {
 
 
 # Older than these; `GOLDEN` was made without.
-LATER = ("data.thinking", "train.lora.rslora", "train.lora.dora")
+LATER = (
+    "data.thinking", "train.lora.rslora", "train.lora.dora", "acceptance.least_rows", "acceptance.least_tokens",
+    "acceptance.moved_answers", "acceptance.jitter",
+)  # fmt: skip
 FOUR = ["q_proj", "k_proj", "v_proj", "o_proj"]  # the default then: a config that has them has the same results
 
 

@@ -18,7 +18,7 @@ from pipeline.modeling.generate import generate_batch, user_prompt
 from pipeline.modeling.load import load_base
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Answered, HeldOut, Note
-from pipeline.steps import evaluate
+from pipeline.steps import evaluate, gates
 from pipeline.system.gpu import cpu_device
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests.conftest import write_jsonl
@@ -69,6 +69,52 @@ def test_losses_and_accuracies_equal_a_computation_row_by_row(workspace: Path, t
         assert abs(tuned[0] - base[0]) > 1e-3
     told = [event for event in events if isinstance(event, HeldOut)]
     assert [(each.split, each.tuned_loss) for each in told] == [(split, report[split]["tuned_loss"]) for split in splits]
+
+
+def test_every_conversation_is_measured_by_itself_its_text_apart_from_the_template(workspace: Path, tiny_model: Path) -> None:
+    ctx, events = trained_run(workspace, config_for(tiny_model, data={"max_seq_len": 32, "window_overlap": 8}))
+    evaluate.run(ctx)
+    assert ctx.run is not None
+    report, data = read_json(ctx.run.eval_report), processed.find_processed(ctx.config, ctx.workspace)
+    assert data is not None
+    figures = report["test"]
+    by = figures["paired"]
+    assert len(data.lengths("test")) > by["conversations"] == data.report["splits"]["test"]["conversations"], (
+        "windows are no rows"
+    )
+    assert by["text_tokens"] + by["template_tokens"] == figures["tokens"] and by["template_tokens"] > 0
+    for which in ("base", "tuned"):
+        text, template = by[f"{which}_text_loss"] * by["text_tokens"], by[f"{which}_template_loss"] * by["template_tokens"]
+        assert (text + template) / figures["tokens"] == pytest.approx(figures[f"{which}_loss"], rel=1e-6)
+        assert sum(by["by_conversation"][which]) == pytest.approx(text, rel=1e-4)
+    told = next(event for event in events if isinstance(event, HeldOut) and event.split == "test")
+    assert (told.conversations, told.better, told.worse) == (by["conversations"], by["better"], by["worse"])
+    assert report["verdict"].startswith(("better on", "worse on")) and next(iter(report)) == "verdict"
+
+
+def test_an_adapter_of_zeros_makes_no_difference(workspace: Path, tiny_model: Path) -> None:
+    ctx, _ = trained_run(workspace, config_for(tiny_model, acceptance={"least_rows": 2, "least_tokens": 1}))
+    assert ctx.run is not None
+    save_checkpoint(ctx.run.checkpoints / "step-000020", ctx, scale=0.0)
+    evaluate.run(ctx)
+    assert read_json(ctx.run.eval_report)["verdict"] == "no difference on 4 test rows, no answer of 2 better or worse"
+    held_out = gates.run(ctx).gates[0]
+    assert held_out.verdict == "failed" and held_out.explanation.startswith("no difference")
+
+
+def test_a_report_of_an_older_version_stands_until_an_evaluation_is_asked_for(workspace: Path, tiny_model: Path) -> None:
+    ctx, _ = trained_run(workspace, config_for(tiny_model))
+    evaluate.run(ctx)
+    assert ctx.run is not None
+    report = read_json(ctx.run.eval_report)
+    older = {name: value for name, value in report.items() if name not in ("version", "verdict")}
+    for split in evaluate.SPLITS:
+        older[split] = {name: value for name, value in older[split].items() if name not in ("paired", "control")}
+    write_json(ctx.run.eval_report, older)
+    assert evaluate.is_unchanged(ctx) and evaluate.summary(older)
+    assert gates.run(ctx).gates[0].verdict == "not judged"
+    assert evaluate.run(ctx).outcome == "done"
+    assert read_json(ctx.run.eval_report) == report
 
 
 def test_a_batch_never_holds_more_than_a_row_of_training(workspace: Path, tiny_model: Path) -> None:

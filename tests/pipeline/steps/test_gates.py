@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import read_json, write_json
 from pipeline.config.schema import Config
-from pipeline.evaluation import gates as acceptance
+from pipeline.evaluation.evidence import evidence_of
+from pipeline.evaluation.jitter_gate import spread_over_median
 from pipeline.runs import store
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, GateJudged, Note
 from pipeline.runs.folders import Workspace
 from pipeline.steps import gates
+from tests.pipeline.evaluation import made_up
 from tests.pipeline.steps.judged import log_steps
 
 
@@ -24,7 +27,9 @@ def evaluated(
 ) -> tuple[StepContext, list[Event]]:
     config = Config()
     run = store.create(Workspace(root), config, {})
-    figures = {"rows": 4, "tokens": 80, "base_loss": 2.0, "tuned_loss": 1.9}
+    generator = np.random.default_rng(2)
+    base, tokens = generator.uniform(150, 250, 60), np.full(60, 100)
+    figures = made_up.figures(base, base * generator.uniform(0.9, 0.98, 60), tokens)
     answers: list[dict[str, Any]] = [
         {"prompt": "p", "base": "b", "tuned": "t", "base_reasons": [], "tuned_reasons": ["it is empty"] if i < bad else []}
         for i in range(10)
@@ -65,9 +70,9 @@ def test_steps_that_compile_are_no_evidence(workspace: Path) -> None:
 def test_steps_of_different_sizes_at_one_speed_are_no_jitter(workspace: Path) -> None:
     ctx, _ = evaluated(workspace)
     assert ctx.run is not None
-    evidence = acceptance.evidence_of(ctx.run)
+    evidence = evidence_of(ctx.run)
     assert evidence is not None
-    assert acceptance.spread_over_median(evidence.seconds, evidence.tokens) == pytest.approx(0, abs=1e-9)
+    assert spread_over_median(evidence.seconds, evidence.tokens) == pytest.approx(0, abs=1e-9)
 
 
 def test_nothing_judged_is_said_and_is_no_pass_of_a_gate(workspace: Path) -> None:

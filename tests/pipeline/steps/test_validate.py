@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from huggingface_hub import constants
 
@@ -24,6 +25,7 @@ from pipeline.steps import validate
 from pipeline.system import gpu
 from tests.conftest import chat_row, write_jsonl
 from tests.hub import use_hub_home
+from tests.pipeline.evaluation import made_up
 from tests.processes import IMPORT_PATH
 from tests.waiting import PATIENCE_S
 
@@ -178,7 +180,8 @@ def test_the_newest_run_is_judged_by_todays_thresholds(settings: dict[str, Any],
     writer = EventWriter(run)
     writer.emit(ev.AttemptStarted(1, "humigence", "m", "qlora_nf4", True))
     writer.close()
-    val = {"base_loss": 2.0, "tuned_loss": 1.9, "tokens": 100, "rows": 5}
+    base, tokens = np.linspace(150, 250, 60), np.full(60, 100)
+    val = made_up.figures(base, 0.9 * base, tokens)
     write_json(run.eval_report, {"val": val, "curated": [{"prompt": "p", "tuned_reasons": []}]})
     gates = [{"gate": "held-out loss", "verdict": "passed"}, {"gate": "curated answers", "verdict": "passed"}]
     write_json(run.acceptance_report, {"fingerprint": "", "gates": gates, "passed": True})

@@ -1,0 +1,39 @@
+"""The verdict in one line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.runs.events import Answered, HeldOut
+from pipeline.runs.headline import headline
+
+OLDER = HeldOut("test", 60, 6000, 2.0, 1.8, 0.5, 0.6)
+MEASURED = replace(OLDER, conversations=60, better=41, worse=19, p_value=0.0062)
+
+
+def answered(base: bool, tuned: bool) -> Answered:
+    return Answered("p", "b", "t", () if base else ("it is empty",), () if tuned else ("it is empty",))
+
+
+@pytest.mark.parametrize(
+    ("held_out", "line"),
+    [
+        ([MEASURED], "better on 41 of 60 test rows (p = 0.006)"),
+        ([replace(MEASURED, better=19, worse=41)], "worse on 41 of 60 test rows (p = 0.006)"),
+        ([replace(MEASURED, better=0, worse=0, p_value=1.0)], "no difference on 60 test rows"),
+        ([replace(MEASURED, split="val", p_value=1e-9)], "better on 41 of 60 val rows (p < 0.001)"),
+        ([replace(MEASURED, split="val", better=1), MEASURED], "better on 41 of 60 test rows (p = 0.006)"),
+        ([OLDER], ""),
+        ([], ""),
+    ],
+)
+def test_the_rows_are_those_of_test_where_it_was_measured(held_out: list[HeldOut], line: str) -> None:
+    assert headline(held_out, []) == line
+
+
+def test_answers_are_better_or_worse_than_the_base_models() -> None:
+    answers = [answered(False, True), answered(True, False), answered(True, False), answered(True, True), answered(False, False)]
+    assert headline([], answers) == "1 answer better, 2 worse"
+    assert headline([MEASURED], answers[3:]).endswith(", no answer of 2 better or worse")

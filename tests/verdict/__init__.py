@@ -1,0 +1,1 @@
+"""How often the verdicts are right, on made-up pairs of models."""
