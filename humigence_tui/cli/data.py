@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
+import json
+import os
 import shlex
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -25,10 +29,12 @@ from pipeline.config.schema import Config, Topic
 from pipeline.dataset import generate, source
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.registry import reader_of
+from pipeline.dataset.sniff import with_schema
 from pipeline.runs.folders import Workspace
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+    from pipeline.tokenization.messages import Conversation
 
 _REPORT_EVERY_S = 3.0
 
@@ -152,6 +158,7 @@ def show(
     with source.as_file(settings, here) as path:
         require_readable(path, missing_hint=RAW_PATH_HINT)
         tokenizer = _tokenizer_or_none(settings, here)
+        settings = with_schema(settings, path)
         found = rows.rows_of(path, settings, tokenizer, rows.Wanted(row, rejected, search))
         shown = list(itertools.islice(found, limit + 1))
         if row is not None and not shown:
@@ -168,6 +175,65 @@ def show(
         )
     elif more:
         print_message(f"there are more: --limit {4 * limit} shows up to {4 * limit}")
+
+
+@app.command("inspect")
+def inspect_(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A file, a folder or a pattern; data.raw_path if not given.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="FILE", help="Write what can be used as chat_messages, one row a line.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """What a file is: its kind, the schema and the evidence for it, what is used, what is not and why. Needs no model."""
+    from humigence_tui.cli.shared import inspection_text
+    from pipeline.dataset import inspection
+
+    here, settings = open_project(config)
+    with nullcontext(here.resolve(path)) if path is not None else source.as_file(settings, here) as file:
+        require_readable(file, "PATH" if path is not None else "data.raw_path", missing_hint=RAW_PATH_HINT)
+        found, conversations = inspection.begin(file, settings if path is None else _found_out(settings))
+        if write is not None:
+            _write_conversations(here.resolve(str(write)), conversations, force)
+        for _ in conversations:
+            pass
+    if as_json:
+        out_json(found.to_json())
+        return
+    for line in inspection_text.lines(found):
+        out(line)
+    if write is not None:
+        out()
+        out(f"{write}  {counted(found.used)} rows")
+
+
+def _found_out(settings: Config) -> Config:
+    """The config with nothing said of how rows are written: it says so of its own file."""
+    data = settings.data.model_copy(update={"row_schema": "auto", "columns": ()})
+    return settings.model_copy(update={"data": data})
+
+
+def _write_conversations(target: Path, conversations: Iterable[Conversation], force: bool) -> None:
+    """As JSON lines, whole or not at all. Raises `BadInput` where a file is there already, or a row is no conversation."""
+    if target.exists() and not force:
+        raise BadInput(f"{target} is there already", "--force overwrites it")
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        try:
+            for conversation in conversations:
+                if conversation.text:
+                    raise BadInput(
+                        "--write: the rows are texts, not conversations", "they are read as they are: data.schema text"
+                    )
+                file.write(json.dumps(conversation.as_row(), ensure_ascii=False) + "\n")
+            file.flush()
+            os.replace(file.name, target)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 @app.command()

@@ -30,6 +30,14 @@ def at_default_left_out() -> dict[str, Any]:
     return {name: _value(defaults, name) for name, field in fields() if cast(dict[str, Any], field.json_schema_extra)["since"]}
 
 
+@cache
+def stood_for() -> dict[str, tuple[Any, Any]]:
+    """Dotted key of each setting whose default has changed to one that finds out -> (the default, the one of before)."""
+    defaults = Config().to_json()
+    extras = ((name, cast(dict[str, Any], field.json_schema_extra)["stood_for"]) for name, field in fields())
+    return {name: (_value(defaults, name), before) for name, before in extras if before is not None}
+
+
 def settings_of(config: Config, result: Result) -> Document:
     """The settings that affect `result`, in their sections as in a config file; sections without any are not there.
 
@@ -45,7 +53,8 @@ def settings_of(config: Config, result: Result) -> Document:
             source, target = whole, chosen
             for section in sections:
                 source, target = source[section], target.setdefault(section, {})
-            target[last] = source[last]
+            now, before = stood_for().get(name, (None, None))
+            target[last] = before if before is not None and source[last] == now else source[last]
     return chosen
 
 

@@ -17,7 +17,12 @@ Auto = Literal["auto"]
 AllLinear = Literal["all-linear"]
 ALL_LINEAR: AllLinear = "all-linear"
 PrecisionMode = Literal["qlora_nf4", "lora_fp16", "lora_bf16", "lora_int8"]
-RowSchema = Literal["chat_messages", "instruction_output"]
+FoundSchema = Literal[
+    "chat_messages", "instruction_output", "alpaca", "sharegpt", "oasst", "prompt_completion", "preference", "text",
+]  # fmt: skip
+RowSchema = Literal[
+    "auto", "chat_messages", "instruction_output", "alpaca", "sharegpt", "oasst", "prompt_completion", "preference", "text",
+]  # fmt: skip
 ExportFormat = Literal["peft_adapter", "merged"]
 ChatTemplate = Literal["auto", "chatml", "llama-3", "gemma", "zephyr", "alpaca"]
 TemplateFile = Annotated[str, Field(pattern=r"[./]", max_length=4096)]  # a path, told from a name by its dot or slash
@@ -49,6 +54,7 @@ def setting(
     level: Level = "advanced",
     allowed: str = "",
     since: str = "",
+    stood_for: Any = None,
     **bounds: Any,
 ) -> Any:
     """A field with its one-line help, its level and what it affects.
@@ -59,9 +65,11 @@ def setting(
         allowed: what it takes, as text, where type and bounds don't say it (a pattern).
         since: the version that brought it, where that is not 0.1.0. At its default it then stays out of the fingerprints, so
             that what was made before it is still found; the default must mean what was done without it.
+        stood_for: the default of before, where another has taken its place that finds out what is right: for fingerprints the new
+            one is the old, since what it comes to goes into those of the rows by itself.
         bounds: pydantic's (`ge`, `le`, `gt`, `alias`, …).
     """
-    extra: dict[str, Any] = {"level": level, "allowed": allowed, "affects": list(affects), "since": since}
+    extra: dict[str, Any] = {"level": level, "allowed": allowed, "affects": list(affects), "since": since, "stood_for": stood_for}
     return Field(default=default, description=help_text, json_schema_extra=extra, **bounds)
 
 
@@ -165,14 +173,29 @@ class DataSection(Section):
         level="basic",
     )
     raw_path: str = setting(
-        "data/raw/oa.jsonl", "The JSONL file with one conversation a line.", affects=_PACKAGE, level="basic", min_length=1
+        "data/raw/oa.jsonl",
+        "The rows: a file (JSONL, JSON, CSV, Parquet …), a folder or a pattern.",
+        affects=_PACKAGE,
+        level="basic",
+        min_length=1,
     )
     row_schema: RowSchema = setting(
-        "chat_messages",
-        "How a row is written: a list of messages, or instruction and output.",
+        "auto",
+        "How a row is written; auto: found out from the rows.",
         affects=_ROWS,
+        stood_for="chat_messages",
         level="basic",
         alias="schema",
+    )
+    columns: tuple[str, ...] = setting(
+        (),
+        "Columns under other names than the schema's, NAME=COLUMN: prompt=frage,completion=antwort.",
+        affects=_ROWS,
+        since="0.2.0",
+        allowed="NAME=COLUMN, each name once",
+    )
+    train_on: Literal["all", "last"] = setting(
+        "all", "Which answers of a conversation are trained: all, or the last.", affects=_ROWS, since="0.2.0"
     )
     template: ChatTemplate | TemplateFile = setting(
         "auto",
@@ -212,6 +235,16 @@ class DataSection(Section):
     def overlap(self) -> int:
         """`window_overlap` in tokens."""
         return min(128, self.max_seq_len // 4) if self.window_overlap == "auto" else self.window_overlap
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_named_once(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        pairs = [each.partition("=") for each in columns]
+        if not all(name and column for name, _, column in pairs):
+            raise ValueError("a column is given as NAME=COLUMN (prompt=question)")
+        if len({name for name, _, _ in pairs}) != len(pairs):
+            raise ValueError("a name is given twice")
+        return columns
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> DataSection:

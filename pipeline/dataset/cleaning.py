@@ -41,6 +41,16 @@ def clean(messages: Sequence[Message]) -> tuple[list[Message], set[str]]:
     return tidy, changes
 
 
+def clean_text(text: str) -> tuple[str, set[str]]:
+    """A text as it is trained on, and what was changed: its line ends. Raises `BadInput` as `clean` does."""
+    if "\0" in text:
+        raise BadInput("the text holds a NUL character")
+    if not text.strip():
+        raise BadInput("the text is empty")
+    tidy = text.replace("\r\n", "\n").replace("\r", "\n")
+    return tidy, {TRIMMED} if tidy != text else set()
+
+
 def _tidied(message: Message) -> Message:
     content = _tidy(message["content"])
     if len(message) == 2:
@@ -62,6 +72,8 @@ def _tidy(content: str) -> str:
 def digest(said: Said) -> bytes:
     """Sixteen bytes that two conversations share only when they are the same, turn by turn."""
     conversation = as_conversation(said)
+    if conversation.text:
+        return hashlib.blake2b(conversation.text.encode("utf-8", "surrogatepass"), digest_size=16, person=b"text").digest()
     turns: list[Any] = [_turn(message) for message in conversation.messages]
     if conversation.tools or conversation.arguments:
         turns.append({"tools": conversation.tools, "arguments": dict(conversation.arguments)})

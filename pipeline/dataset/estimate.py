@@ -19,9 +19,10 @@ from pipeline.dataset.packing import row_capacity
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
-from pipeline.dataset.schemas.registry import schema
+from pipeline.dataset.schemas.read import read
+from pipeline.dataset.sniff import with_schema
 from pipeline.runs.folders import Workspace
-from pipeline.tokenization.messages import as_conversation
+from pipeline.tokenization.messages import Message
 
 SAMPLE_ROWS = 1000
 CHARACTERS_A_TOKEN = 4
@@ -57,6 +58,7 @@ def _estimated(path: Path, config: Config) -> DataFigures:
         raise BadInput(f"{path}: there is no row in it", "one JSON object a line") from error
     except OSError as error:
         raise BadInput(f"data.raw_path: {path} cannot be read: {error.strerror}") from error
+    config = with_schema(config, path)
     sample = _measure(rows, config.data)
     if not sample.tokens:
         name = config.data.row_schema
@@ -65,12 +67,13 @@ def _estimated(path: Path, config: Config) -> DataFigures:
 
 
 def _measure(rows: Iterable[RawRow], data: DataSection) -> _Sample:
-    sample, messages_of = _Sample([], []), schema(data.row_schema).messages
+    sample = _Sample([], [])
     for raw in rows:
         try:
-            messages = as_conversation(messages_of(raw.row)).messages
+            said = read(raw.row, data).conversation
         except BadInput:
             continue
+        messages = said.messages or (Message(role="assistant", content=said.text),)
         lengths = [(each["role"], len(each["content"]) / CHARACTERS_A_TOKEN) for each in messages]
         sample.tokens.append(math.ceil(sum(length + TEMPLATE_TOKENS for _, length in lengths)))
         sample.trained.append(math.ceil(sum(length + 1 for role, length in lengths if role == "assistant")))

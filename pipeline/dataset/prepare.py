@@ -25,6 +25,7 @@ from pipeline.dataset.processed import SPLITS, packed_rows
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import Drafted, drafted, labelled_documents
+from pipeline.dataset.sniff import with_schema
 from pipeline.dataset.split import assign
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
@@ -55,6 +56,7 @@ class Counts:
     duplicates: Tally = field(default_factory=Tally)
     changed: Tally = field(default_factory=Tally)
     not_shown: Tally = field(default_factory=Tally)
+    left_out: Tally = field(default_factory=Tally)
     turn_by_turn: Tally = field(default_factory=Tally)
     windowed: Tally = field(default_factory=Tally)
     windows: int = 0
@@ -81,7 +83,9 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
     Raises:
         BadInput: no row of the file can be used; says why, with line numbers.
     """
-    counts, kept = Counts(rejected=Tally(reader_of(raw).unit), tokenizer_class=tokenizer.kind), Kept()
+    config = with_schema(config, raw)
+    unit = reader_of(raw).unit
+    counts, kept = Counts(rejected=Tally(unit), left_out=Tally(unit), tokenizer_class=tokenizer.kind), Kept()
     conversations, documents = folder / "kept.jsonl", folder / "kept.arrow"
     with (
         conversations.open("w", encoding="utf-8") as text,
@@ -120,7 +124,9 @@ class Measured:
 
 def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progress) -> Measured:
     """All that `prepare` would do but writing. Raises as it does."""
-    counts, kept = Counts(rejected=Tally(reader_of(raw).unit), tokenizer_class=tokenizer.kind), Kept()
+    config = with_schema(config, raw)
+    unit = reader_of(raw).unit
+    counts, kept = Counts(rejected=Tally(unit), left_out=Tally(unit), tokenizer_class=tokenizer.kind), Kept()
     with closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good:
         for _ in good:
             pass
@@ -213,6 +219,8 @@ def _kept(row: Drafted, documents: list[Document], config: Config, counts: Count
         counts.changed.add(change, row.number, row.place)
     for name in row.drafts[0].not_shown:
         counts.not_shown.add(name, row.number, row.place)
+    for name in row.left_out:
+        counts.left_out.add(name, row.number, row.place)
     if len(documents) > 1:
         counts.turn_by_turn.add("trained turn by turn", row.number, row.place)
     pieces = _pieces(documents, row, config, counts)
@@ -260,7 +268,7 @@ def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:
     if not counts.rows:
         return BadInput(f"{raw}: holds no rows", "put one JSON object with a conversation on each line")
     reasons = "\n".join(f"  {words}" for words in counts.rejected.in_words())
-    hint = f"each line must be a JSON object as data.schema says ({config.data.row_schema})"
+    hint = f"each row must be as data.schema says ({config.data.row_schema}); humigence data inspect shows what is read"
     if counts.other_schema:
         hint = f"humigence config set data.schema {max(counts.other_schema, key=lambda name: counts.other_schema[name])}"
     return BadInput(f"{raw}: none of its {counts.rows} rows can be used\n{reasons}", hint)
@@ -278,6 +286,7 @@ def _report(counts: Counts, kept: Kept, splits: dict[str, Any]) -> dict[str, Any
         "tokenizer_class": counts.tokenizer_class,
         "read_back": asdict(counts.read_back),
         "not_shown": counts.not_shown.to_json(),
+        "left_out": counts.left_out.to_json(),
         "turn_by_turn": counts.turn_by_turn.total,
         "windowed_documents": counts.windowed.total,
         "windows": counts.windows,

@@ -30,6 +30,7 @@ from pipeline.dataset.readers import parquet
 from pipeline.dataset.readers.compressed import SUFFIXES as PACKED_SUFFIXES
 from pipeline.dataset.readers.files import is_several, sha256_of
 from pipeline.dataset.readers.registry import parts_of
+from pipeline.dataset.sniff import USUAL, found_schema
 from pipeline.runs.folders import Workspace
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 
@@ -161,6 +162,8 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
     of_data = settings.pop("data")
     # What "auto" comes to counts, and without windows nothing does.
     del of_data["window_overlap"]
+    if config.data.row_schema == "auto":
+        of_data["schema"] = found_schema(raw, config.data.columns) if parts_of(raw) else USUAL
     overlap = config.data.overlap if config.data.over_long == "window" else 0
     prepared_by = {
         "format": FORMAT_VERSION,

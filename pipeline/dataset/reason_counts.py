@@ -41,7 +41,7 @@ class Tally:
 
     def in_words(self) -> list[str]:
         """One line a reason: "3 rows: not UTF-8 text (lines 4, 9, 12)"."""
-        return [f"{_rows(self._counts[reason])}: {reason} ({self._where(reason)})" for reason in self._by_count()]
+        return [f"{counted_rows(self._counts[reason])}: {reason} ({self._where(reason)})" for reason in self._by_count()]
 
     def _by_count(self) -> list[str]:
         return sorted(self._counts, key=lambda reason: -self._counts[reason])
@@ -54,5 +54,6 @@ class Tally:
         return f"{self.unit}{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}{more}"
 
 
-def _rows(count: int) -> str:
+def counted_rows(count: int) -> str:
+    """ "1 row", "3 rows"."""
     return "1 row" if count == 1 else f"{count} rows"

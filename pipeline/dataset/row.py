@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import Config, RowSchema
-from pipeline.dataset.cleaning import clean, digest
+from pipeline.config.schema import Config, FoundSchema
+from pipeline.dataset.cleaning import clean, clean_text, digest
 from pipeline.dataset.readers.reader import RawRow
-from pipeline.dataset.schemas.registry import fitting, schema
-from pipeline.tokenization.messages import Conversation, as_conversation
+from pipeline.dataset.schemas.read import read
+from pipeline.dataset.schemas.registry import fitting
+from pipeline.tokenization.messages import Conversation
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -21,13 +22,28 @@ NOTHING_SAID = Conversation(())
 AnyDocument = TypeVar("AnyDocument", "Encoded", "Document")
 
 
-def conversation_of(raw: RawRow, config: Config) -> tuple[Conversation, set[str]]:
-    """The cleaned conversation and what cleaning changed. Raises `BadInput` with the reason a row is rejected for."""
+class Said(NamedTuple):
+    """The cleaned conversation of a row, what cleaning changed, and names of what in the row is not used."""
+
+    conversation: Conversation
+    changes: set[str]
+    left_out: frozenset[str]
+
+
+def conversation_of(raw: RawRow, config: Config) -> Said:
+    """What a row says. Raises `BadInput` with the reason a row is rejected for.
+
+    Args:
+        config: with the schema of the file, not auto (`sniff.with_schema`).
+    """
     if raw.problem:
         raise BadInput(raw.problem)
-    written = as_conversation(schema(config.data.row_schema).messages(raw.row))
+    written, left_out = read(raw.row, config.data)
+    if written.text:
+        text, changes = clean_text(written.text)
+        return Said(Conversation((), text=text), changes, left_out)
     messages, changes = clean(written.messages)
-    return Conversation(tuple(messages), written.tools, written.arguments), changes
+    return Said(Conversation(tuple(messages), written.tools, written.arguments), changes, left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +51,27 @@ class Drafted:
     """A row of many on its way: rejected (`problem`), drafted, or with neither the twin of an earlier one."""
 
     number: int
-    schema: RowSchema | None
+    schema: FoundSchema | None
     place: str = ""
     problem: str = ""
     name: bytes = b""
     conversation: Conversation = NOTHING_SAID
     changes: frozenset[str] = frozenset()
     drafts: tuple[Draft, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
 
 def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Container[bytes]) -> Drafted:
     """The row, all done but the tokens. `met` are the digests of conversations that stand further up."""
-    schema = fitting(raw.row)
     try:
-        conversation, changes = conversation_of(raw, config)
+        conversation, changes, left_out = conversation_of(raw, config)
         name = digest(conversation)
         if name in met:
-            return Drafted(raw.number, schema, raw.place, name=name)
+            return Drafted(raw.number, None, raw.place, name=name)
         drafts = tuple(tokenizer.drafts(conversation))
     except BadInput as problem:
-        return Drafted(raw.number, schema, raw.place, problem.message)
-    return Drafted(raw.number, schema, raw.place, "", name, conversation, frozenset(changes), drafts)
+        return Drafted(raw.number, fitting(raw.row), raw.place, problem.message)
+    return Drafted(raw.number, None, raw.place, "", name, conversation, frozenset(changes), drafts, left_out)
 
 
 def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config, tokenizer: ChatTokenizer) -> list[Document]:
@@ -80,22 +96,24 @@ class Look:
     Attributes:
         changes: what cleaning changed.
         documents: in tokens, before windows; none without a tokenizer.
+        left_out: names of what in the row is not used.
     """
 
     conversation: Conversation
     changes: set[str]
     documents: list[Encoded]
     reason: str = ""
+    left_out: frozenset[str] = frozenset()
 
 
 def look_at(raw: RawRow, config: Config, tokenizer: ChatTokenizer | None) -> Look:
     """What would become of one row. Twins are not known here: they take all rows before it."""
-    conversation, changes = NOTHING_SAID, set[str]()
+    conversation, changes, left_out = NOTHING_SAID, set[str](), frozenset[str]()
     try:
-        conversation, changes = conversation_of(raw, config)
-        return Look(conversation, changes, documents_of(conversation, config, tokenizer) if tokenizer else [])
+        conversation, changes, left_out = conversation_of(raw, config)
+        return Look(conversation, changes, documents_of(conversation, config, tokenizer) if tokenizer else [], left_out=left_out)
     except BadInput as problem:
-        return Look(conversation, changes, [], problem.message)
+        return Look(conversation, changes, [], problem.message, left_out)
 
 
 def fitting_documents(encoded: list[AnyDocument], config: Config) -> list[AnyDocument]:

@@ -49,7 +49,7 @@ def turns_of(conversation: Conversation) -> int:
 
 def texts_of(conversation: Conversation) -> list[str]:
     """All that is said, message by message, thoughts and tool calls with it."""
-    return [_text_of(message) for message in conversation.messages]
+    return [_text_of(message) for message in conversation.messages] or ([conversation.text] if conversation.text else [])
 
 
 def _text_of(message: Message) -> str:
@@ -62,8 +62,9 @@ def shortened(conversation: Conversation) -> list[list[str]]:
     """[role, text] of each message, cut to what can be read."""
     room = MOST_CHARACTERS
     shown: list[list[str]] = []
-    for message, text in zip(conversation.messages, texts_of(conversation), strict=True):
-        shown.append([message["role"], text[: max(0, room)]])
+    roles = [message["role"] for message in conversation.messages] or ["text"]
+    for role, text in zip(roles, texts_of(conversation), strict=False):
+        shown.append([role, text[: max(0, room)]])
         room -= len(text)
     return shown
 

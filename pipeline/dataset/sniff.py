@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import RowSchema
+from pipeline.config.schema import Config, FoundSchema
 from pipeline.dataset.readers.file_check import require_readable
-from pipeline.dataset.readers.registry import reader_of
+from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.registry import parts_of, reader_of
+from pipeline.dataset.schemas.read import renamed
 from pipeline.dataset.schemas.registry import FITS_NONE, fitting
 
 LOOKED_AT = 100
+# Rows by which `data.schema` auto is found out.
+_DECIDED_BY = 1000
+USUAL: FoundSchema = "chat_messages"
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,15 @@ class Peek:
         schema: the one most of them are written in; None where none fits.
         fitting: how many of them are.
         problem: why the file can't be read, or what is wrong with its first row that fits no schema.
+        container: the kind of file.
     """
 
     lines: int = 0
     looked_at: int = 0
-    schema: RowSchema | None = None
+    schema: FoundSchema | None = None
     fitting: int = 0
     problem: str = ""
+    container: str = ""
 
 
 def peek(path: Path) -> Peek:
@@ -46,10 +55,50 @@ def peek(path: Path) -> Peek:
     except BadInput as error:
         return Peek(problem=error.message.split(f"{path}: ", 1)[-1])
     if not first:
-        return Peek(lines, problem="the file is empty")
-    found = [None if raw.problem else fitting(raw.row) for raw in first]
+        return Peek(lines, problem="the file is empty", container=reader.name)
+    schema, count, bad = most_common(first, ())
+    problem = f"{bad.where(reader.unit)}: {bad.problem or FITS_NONE}" if bad else ""
+    return Peek(lines, len(first), schema, count, problem, reader.name)
+
+
+def most_common(rows: Sequence[RawRow], columns: tuple[str, ...]) -> tuple[FoundSchema | None, int, RawRow | None]:
+    """(the schema that most of the rows are written in, how many are, the first that fits none)."""
+    found = [_fitting(raw, columns) for raw in rows]
     counts = Counter(schema for schema in found if schema)
     schema, count = counts.most_common(1)[0] if counts else (None, 0)
-    bad = next((raw for raw, fits in zip(first, found, strict=True) if fits is None), None)
-    problem = f"{bad.where(reader.unit)}: {bad.problem or FITS_NONE}" if bad else ""
-    return Peek(lines, len(first), schema, count, problem)
+    return schema, count, next((raw for raw, fits in zip(rows, found, strict=True) if fits is None), None)
+
+
+def _fitting(raw: RawRow, columns: tuple[str, ...]) -> FoundSchema | None:
+    if raw.problem:
+        return None
+    try:
+        return fitting(renamed(raw.row, columns) if columns else raw.row)
+    except BadInput:
+        return None
+
+
+def with_schema(config: Config, path: Path) -> Config:
+    """The config with `data.schema` as it is found out from the rows at `path`, where it is auto.
+
+    Some rows of another kind change nothing: they are rejected with their reasons. Raises as reading does.
+    """
+    if config.data.row_schema != "auto":
+        return config
+    data = config.data.model_copy(update={"row_schema": found_schema(path, config.data.columns)})
+    return config.model_copy(update={"data": data})
+
+
+def found_schema(path: Path, columns: tuple[str, ...] = ()) -> FoundSchema:
+    """The schema that most of the first rows are written in; the usual one where none fits."""
+    try:
+        status = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in parts_of(path))
+    except OSError:
+        status = ()
+    return _found(path, columns, status)
+
+
+@lru_cache(maxsize=64)
+def _found(path: Path, columns: tuple[str, ...], _status: tuple[tuple[int, int], ...]) -> FoundSchema:
+    # Every step of a run asks, and a form at each look; size and time of change say when to look again.
+    return most_common(list(islice(reader_of(path).rows(path), _DECIDED_BY)), columns)[0] or USUAL

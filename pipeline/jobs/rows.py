@@ -32,6 +32,7 @@ from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of
+from pipeline.dataset.sniff import with_schema
 from pipeline.dataset.split import assign
 from pipeline.jobs.server import Handler, Request
 from pipeline.runs.folders import Workspace
@@ -82,6 +83,7 @@ class RowBrowser:
         self._path = self._files.enter_context(source.as_file(self._config, here))
         require_readable(self._path, missing_hint="choose the file in the wizard, or humigence config set data.raw_path PATH")
         self._reader = reader_of(self._path)
+        self._config = with_schema(self._config, self._path)
         self._rejected = Tally(self._reader.unit)
         self._request = request
         index = threading.Thread(target=self._index, name="index", daemon=True)
@@ -156,7 +158,7 @@ class RowBrowser:
     def _judged_bare(self, rows: Sequence[RawRow]) -> Iterator[int]:
         for raw in rows:
             try:
-                conversation, _ = conversation_of(raw, self._config)
+                conversation = conversation_of(raw, self._config).conversation
                 yield self._new_or_twin(digest(conversation))
             except BadInput as problem:
                 yield self._reject(problem.message, raw.number, raw.place)
@@ -260,7 +262,7 @@ class RowBrowser:
     def _searched_text(self, rows: RowAccess, row: int) -> str:
         """What a search looks at: the messages, or the bare line where it is no conversation."""
         try:
-            conversation, _ = conversation_of(self._raw(rows, row), self._config)
+            conversation = conversation_of(self._raw(rows, row), self._config).conversation
         except BadInput:
             return self._bare(rows, row).casefold()
         return "\n".join(texts_of(conversation)).casefold()
@@ -279,6 +281,7 @@ class RowBrowser:
             bare = self._bare(rows, row)[:MOST_CHARACTERS]
         look = look_at(raw, self._config, self._tokenizer)
         view: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "place": raw.place, "reason": look.reason}
+        view["left_out"] = sorted(look.left_out)
         view |= {"changes": sorted(look.changes), "turns": turns_of(look.conversation)}
         view["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
         if not view["reason"] and row < len(self._codes) and self._codes[row] == TWIN:

@@ -16,6 +16,9 @@ from pipeline.dataset import processed, source
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.registry import reader_of
+from pipeline.dataset.reason_counts import counted_rows
+from pipeline.dataset.schemas.registry import schema
+from pipeline.dataset.sniff import with_schema
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
 from pipeline.runs.progress import Progress
@@ -104,7 +107,8 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
         "raw_sha256": processed.raw_digest_now(raw),
         "json_array": reader.unit == "row",
         "container": reader.name,
-        "schema": data.row_schema,
+        "schema": with_schema(ctx.config, raw).data.row_schema,
+        "schema_asked": data.row_schema,
         "model": base.name,
         "template": base.template,
         "seed": ctx.config.seed,
@@ -131,6 +135,11 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
                 "warning",
             )
         )
+    if report["schema_asked"] == "auto":
+        ctx.emit(Note(f"{report['raw_path']}: read as {report['schema']} ({schema(report['schema']).evidence})"))
+    if unused := report["left_out"]:
+        names = "".join(f"\n  {name}: {counted_rows(found['rows'])}" for name, found in unused.items())
+        ctx.emit(Note(f"not used of the rows{names}"))
     if left_out := report["not_shown"]:
         names = "".join(f"\n  {name}: {found['rows']} rows" for name, found in left_out.items())
         ctx.emit(

@@ -17,13 +17,16 @@ from pipeline.base_model.precision import precision_fault, require_precision
 from pipeline.base_model.shape import adapter_parameters, checked_shape
 from pipeline.base_model.targets import require_targets, target_names
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
+from pipeline.config.schema import Config
 from pipeline.dataset import source
 from pipeline.dataset.processed import prepared_bytes, raw_file
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import conversation_of
+from pipeline.dataset.row_view import texts_of
 from pipeline.dataset.schemas.registry import fitting
+from pipeline.dataset.sniff import with_schema
 from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.evaluation.evidence import evidence_of
@@ -287,10 +290,10 @@ def _first_texts(ctx: StepContext) -> list[str]:
     """What is said in the first rows, as far as they can be read: what is wrong with the others is reported elsewhere."""
     texts = list[str]()
     with suppress(HumigenceError, OSError), source.as_file(ctx.config, ctx.workspace) as path:
+        config = with_schema(ctx.config, path)
         for raw in islice(reader_of(path).rows(path), ROWS_LOOKED_AT):
             with suppress(BadInput):
-                conversation, _ = conversation_of(raw, ctx.config)
-                texts += (message["content"] for message in conversation.messages)
+                texts += texts_of(conversation_of(raw, config).conversation)
     return texts
 
 
@@ -313,7 +316,8 @@ def _check_rows(path: Path, ctx: StepContext) -> Iterator[HumigenceError]:
     if not rows:
         yield BadInput(f"data.raw_path: {path} has no row", "one JSON object a line")
         return
-    bad = [(raw, problem) for raw in rows if (problem := _row_problem(raw, ctx))]
+    config = with_schema(ctx.config, path)
+    bad = [(raw, problem) for raw in rows if (problem := _row_problem(raw, config))]
     if not bad:
         return
     raw, problem = bad[0]
@@ -321,20 +325,20 @@ def _check_rows(path: Path, ctx: StepContext) -> Iterator[HumigenceError]:
     if len(bad) < len(rows):
         ctx.emit(Note(f"{len(bad)} of the first {len(rows)} rows will be left out: {first}", "warning"))
         return
-    yield BadInput(f"data.raw_path: none of the first {len(rows)} rows can be used: {first}", _other_schema(raw, ctx))
+    yield BadInput(f"data.raw_path: none of the first {len(rows)} rows can be used: {first}", _other_schema(raw, config))
 
 
-def _row_problem(raw: RawRow, ctx: StepContext) -> str:
+def _row_problem(raw: RawRow, config: Config) -> str:
     try:
-        conversation_of(raw, ctx.config)
+        conversation_of(raw, config)
     except BadInput as error:
         return error.message
     return ""
 
 
-def _other_schema(raw: RawRow, ctx: StepContext) -> str:
+def _other_schema(raw: RawRow, config: Config) -> str:
     schema = fitting(raw.row)
-    if schema and schema != ctx.config.data.row_schema:
+    if schema and schema != config.data.row_schema:
         return f"humigence config set data.schema {schema}  fits this row"
     return "humigence config keys tells what data.schema takes; the README shows a row of each"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 from pipeline.tokenization.label_prerender import Outline, outline
 from pipeline.tokenization.label_spans import Document, Draft, Encoded, Endings, Tokenized, drafts, labelled
 from pipeline.tokenization.messages import Conversation, Message, Said, as_conversation
-from pipeline.tokenization.prepared_messages import prepared
+from pipeline.tokenization.prepared_messages import check_characters, prepared
 from pipeline.tokenization.read_back import ReadBack, total
 from pipeline.tokenization.same_tokens import same_tokens
 from pipeline.tokenization.shown import all_there, answer_of, left_out, not_shown, without_switches
@@ -130,7 +130,10 @@ class ChatTokenizer:
 
     def drafts(self, said: Said) -> list[Draft]:
         """The first half of `encode_conversation`: what is to be tokenized, with `encode`. Raises `BadInput` as it does."""
-        conversation = self._prepared(as_conversation(said))
+        conversation = as_conversation(said)
+        if conversation.text:
+            return [self._of_text(conversation.text)]
+        conversation = self._prepared(conversation)
         messages = conversation.messages
         turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
         if not any(messages[turn].get("weight", 1) for turn in turns):
@@ -140,6 +143,22 @@ class ChatTokenizer:
             if found:
                 return found
         return self._drafts_looked_for(conversation, turns)
+
+    def _of_text(self, text: str) -> Draft:
+        """A text as it is: its special tokens are meant, and what begins and ends one for this model stands around it."""
+        check_characters(text)
+        begin, end = self._around_text
+        text = (begin if not text.startswith(begin) else "") + text + (end if not text.endswith(end) else "")
+        marked = self._special.mark(text)
+        return Draft(marked.text, len(marked.starts), (), whole=True)
+
+    @cached_property
+    def _around_text(self) -> tuple[str, str]:
+        """What the tokenizer itself puts before a text, where that is its own token for it; what ends one."""
+        tokenizer = self._tokenizer
+        first = tokenizer.backend_tokenizer.encode("a").ids[:1]
+        begins = tokenizer.bos_token is not None and first == [tokenizer.bos_token_id]
+        return tokenizer.bos_token if begins else "", tokenizer.eos_token or ""
 
     def _drafts_looked_for(self, conversation: Conversation, turns: Sequence[int]) -> list[Draft]:
         messages = conversation.messages

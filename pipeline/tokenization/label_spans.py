@@ -62,12 +62,14 @@ class Draft:
 
     Attributes:
         not_shown: names of what the conversation says and the rendering does not.
+        whole: all of it is trained but its first token, which nothing stands before.
     """
 
     text: str
     specials: int
     turns: tuple[Turn, ...]
     not_shown: tuple[str, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,10 @@ def labelled(draft: Draft, tokens: Tokenized, special: SpecialTokens, encode: Ca
     Raises:
         BadInput: tokens reach across a seam between what is trained and what is not.
     """
+    if draft.whole:
+        if len(tokens.ids) < 2:
+            raise BadInput("the text is a single token, which nothing stands before")
+        return [Document(tokens.ids, ((1, len(tokens.ids)),), (1.0,))]
     # Special ids come from markers only, so the n-th special id is the n-th marker.
     places = tokens.places
     if len(places) != draft.specials:

@@ -42,11 +42,13 @@ class Conversation:
     Attributes:
         tools: JSON schemas of the functions that may be called.
         arguments: further arguments of the chat template by name (`enable_thinking`, …).
+        text: in place of messages: a text that is trained whole, with no template.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -56,6 +58,8 @@ class Conversation:
 
     def as_row(self) -> dict[str, Any]:
         """As a row of a data file says it: the keys that TRL's data sets have."""
+        if self.text:
+            return {"text": self.text}
         row: dict[str, Any] = {"messages": list(self.messages)}
         if self.tools:
             row["tools"] = list(self.tools)

@@ -31,20 +31,20 @@ def prepared(conversation: Conversation, splits_thoughts: Callable[[], bool]) ->
 
 def _prepared(message: Message, splits_thoughts: Callable[[], bool]) -> Message:
     role, content = message["role"], message["content"]
-    _check_characters(content)
+    check_characters(content)
     if role != "assistant":
         return message if len(message) > 2 else Message(role=role, content=content)
     content = content.lstrip()
     if len(message) == 2 and THOUGHT_ENDS not in content:
         return Message(role=role, content=content)
-    _check_characters(message.get("reasoning_content", ""))
+    check_characters(message.get("reasoning_content", ""))
     if THOUGHT_ENDS in content and "reasoning_content" not in message and splits_thoughts():
         thought, _, content = content.rpartition(THOUGHT_ENDS)
         return {**message, "content": content.strip(), "reasoning_content": thought.strip().removeprefix(_THOUGHT_BEGINS).strip()}
     return {**message, "content": content}
 
 
-def _check_characters(text: str) -> None:
+def check_characters(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:

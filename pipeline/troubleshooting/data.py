@@ -6,6 +6,16 @@ from pipeline.troubleshooting.trouble import Trouble
 
 TROUBLES = (
     Trouble(
+        ('the row has no "…" (data.columns)',),
+        "`data.columns` names a column that this row does not have.",
+        "`humigence data inspect` counts such rows; `humigence config set data.columns NAME=COLUMN` names others.",
+    ),
+    Trouble(
+        ("… is there already", "--write: the rows are texts, not conversations"),
+        "`humigence data inspect --write` makes chat messages of conversations, and overwrites nothing that it was not told to.",
+        "`--force` overwrites the file; texts need no other form (`data.schema text`).",
+    ),
+    Trouble(
         (
             "data.raw_path: …: no such file",
             "data.raw_path: …: is a folder without a file that can be read",
@@ -55,7 +65,24 @@ TROUBLES = (
     ),
     Trouble(
         (
-            'the row has no list "messages"',
+            "the text holds a NUL character",
+            "the text is empty",
+            "the row has a system message beside its messages and another one among them",
+            '"chat_template_kwargs" of the row is no object',
+            'the row has no list "…"',
+            '"history" of the row is no list of questions with their answers',
+            "the tree's first message was deleted or rejected in review",
+            "a preference pair has no question",
+            "the row has no question with an answer (prompt and completion)",
+            "a message holds a part that is no text (of no type), which the model can't see",
+            "a message holds a part that is no text (…), which the model can't see",
+            "a part of a message is called … and has none",
+            '"…" of a message is neither true, false nor a number from 0 on',
+            "a tool call has no name of a function",
+            "the arguments of a tool call are no JSON object",
+            "the tools of the row are no list",
+            "a tool of the row has no name",
+            "the text is a single token, which nothing stands before",
             "a message is not an object with role and content",
             '… has no "…"',
             '"…" of … is not text',

@@ -89,6 +89,7 @@ def row_json(shown: Shown, tokenizer: ChatTokenizer | None) -> dict[str, Any]:
         "used": not shown.reason,
         "reason": shown.reason,
         "changes": sorted(look.changes),
+        "left_out": sorted(look.left_out),
         **look.conversation.as_row(),
         "documents": documents,
     }
@@ -118,6 +119,8 @@ def print_row(shown: Shown, tokenizer: ChatTokenizer | None, max_seq_len: int) -
         out(f"✘ not used: {shown.reason}", "amber")
     if look.changes:
         out(", ".join(sorted(look.changes)), "dim")
+    if look.left_out:
+        out(f"not used: {', '.join(sorted(look.left_out))}", "amber")
     if len(documents) > 1:
         out(f"trained turn by turn, in {len(documents)}: the template writes earlier turns differently later on", "dim")
     if any(document["tokens"] > max_seq_len for document in documents):

@@ -1,32 +1,46 @@
-"""Rows with a list of messages, each with role and content: the form that transformers, TRL and most chat data sets use."""
+"""Rows with a list of messages, each with role and content: OpenAI's form, and TRL's and axolotl's additions to it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.dataset.schemas.fields import text_field
+from pipeline.dataset.schemas.fields import from_json, is_there, list_field, optional_text
 from pipeline.dataset.schemas.schema import Schema
-from pipeline.tokenization.messages import Message
+from pipeline.dataset.schemas.turns import message_of, tools_of
+from pipeline.tokenization.messages import Conversation, Message
+
+BESIDE = frozenset({"tools", "functions", "system", "chat_template_kwargs"})
 
 
-def _messages(row: dict[str, Any]) -> list[Message]:
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        raise BadInput('the row has no list "messages"')
-    return [_message(message) for message in messages]
+def with_what_stands_beside(messages: list[Message], row: Mapping[str, Any]) -> Conversation:
+    """The conversation of a row: its messages with the system message, tools and template arguments that it has of its own."""
+    if system := optional_text(row, "system").strip():
+        if messages and messages[0]["role"] == "system" and messages[0]["content"].strip() != system:
+            raise BadInput("the row has a system message beside its messages and another one among them")
+        if not (messages and messages[0]["role"] == "system"):
+            messages = [Message(role="system", content=system), *messages]
+    arguments = from_json(row.get("chat_template_kwargs"))
+    if is_there(arguments) and not isinstance(arguments, dict):
+        raise BadInput('"chat_template_kwargs" of the row is no object')
+    return Conversation(tuple(messages), tools_of(row), arguments or {})
 
 
-def _message(message: Any) -> Message:
-    if not isinstance(message, dict):
-        raise BadInput("a message is not an object with role and content")
-    return Message(role=text_field(message, "role", "a message"), content=text_field(message, "content", "a message"))
+def _conversation(row: Mapping[str, Any]) -> Conversation:
+    messages = [message_of(message) for message in list_field(row, "messages")]
+    return with_what_stands_beside(messages, row) if len(row) > 1 else Conversation(tuple(messages))
 
 
 SCHEMA = Schema(
     name="chat_messages",
-    what="messages with role and content, several turns",
-    keys=("messages",),
+    what="messages with role and content, several turns, tool calls",
+    evidence="messages with role and content",
     example={"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]},
-    messages=_messages,
+    maps="`messages`; `tools`, `system`, `chat_template_kwargs` beside them; of an assistant's message also `tool_calls`,"
+    " `reasoning_content` and `weight`, `train` or `loss_weight`",
+    fits=lambda row: isinstance(from_json(row.get("messages")), list),
+    conversation=_conversation,
+    used=frozenset({"messages"}) | BESIDE,
+    lists=("messages",),
 )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config.schema import RowSchema
-from pipeline.tokenization.messages import Said
+from pipeline.config.schema import FoundSchema
+from pipeline.tokenization.messages import Conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,20 +17,30 @@ class Schema:
     Attributes:
         name: the word of `data.schema`.
         what: a few words on it, for a list of choices.
-        keys: a row that has all of them is taken for one of this schema.
+        evidence: what rows have by which they are known, in words.
         example: a row with every key that is read, as the documentation shows it.
-        messages: a row's conversation as it is written, or its messages alone, not yet cleaned. Raises `BadInput`; its message
-            is counted in reports as the reason why the row is rejected, so it holds nothing of the row's text.
+        maps: how its keys become messages, for the documentation.
+        fits: whether a row is taken for one of this schema, by its keys and what stands under them.
+        conversation: what a row says, not yet cleaned. Raises `BadInput`; its message is counted in reports as the reason why the
+            row is rejected, so it holds nothing of the row's text.
+        used: keys of a row that `conversation` uses. Any other that says something is reported as left out.
+        lists: those of them that are lists of messages, whose keys `turns.USED` names.
+        left_out: what else of a row is not used, by a name for the report.
     """
 
-    name: RowSchema
+    name: FoundSchema
     what: str
-    keys: tuple[str, ...]
+    evidence: str
     example: Mapping[str, Any]
-    messages: Callable[[dict[str, Any]], Said]
+    maps: str
+    fits: Callable[[Mapping[str, Any]], bool]
+    conversation: Callable[[Mapping[str, Any]], Conversation]
+    used: frozenset[str]
+    lists: tuple[str, ...] = ()
+    left_out: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda _row: ()
 
     @property
     def outline(self) -> str:
         """A row in one line, its values left out: `{"messages": […]}`."""
-        pairs = (f'"{key}": {"[…]" if isinstance(self.example[key], list) else "…"}' for key in self.keys)
+        pairs = (f'"{key}": {"[…]" if isinstance(value, list) else "…"}' for key, value in self.example.items())
         return f"{{{', '.join(pairs)}}}"

@@ -24,7 +24,7 @@ OTHER: dict[str, Any] = {
     "data.processed_dir": "data/p", "data.max_seq_len": 512, "data.packing": False,
     "data.generate.rows": 20, "data.generate.topics": ["animals", "units"],
     "data.split.train": 0.6, "data.split.val": 0.3, "data.split.test": 0.3,
-    "data.over_long": "drop", "data.window_overlap": 64,
+    "data.over_long": "drop", "data.window_overlap": 64, "data.columns": ["prompt=question"], "data.train_on": "last",
     "train.precision_mode": "lora_bf16", "train.lr": 0.001, "train.scheduler": "linear", "train.warmup_ratio": 0.1,
     "train.weight_decay": 0.01, "train.grad_clip": 0.5, "train.epochs": 2.5, "train.max_steps": 40,
     "train.gradient_checkpointing": True, "train.micro_batch": 2, "train.kernels": "plain", "train.attention": "sdpa",
@@ -47,7 +47,8 @@ _WITH: dict[str, dict[str, Any]] = {
 
 # Older than these; `GOLDEN` was made without.
 LATER = (
-    "data.thinking", "train.lora.rslora", "train.lora.dora", "acceptance.least_rows", "acceptance.least_tokens",
+    "data.thinking", "data.columns", "data.train_on", "train.lora.rslora", "train.lora.dora",
+    "acceptance.least_rows", "acceptance.least_tokens",
     "acceptance.moved_answers", "acceptance.jitter",
 )  # fmt: skip
 FOUR = ["q_proj", "k_proj", "v_proj", "o_proj"]  # the default then: a config that has them has the same results

@@ -60,6 +60,7 @@ def test_the_fixture_has_the_sections_and_keys_of_the_first_humigence(section: s
 def test_the_first_humigences_own_config_is_todays_defaults_but_for_what_it_fixed() -> None:
     config = loaded("first_load.json").config
     fixed = {
+        "data.schema": "chat_messages",
         "data.window_overlap": 128,
         "train.gradient_checkpointing": True,
         "train.tokens_per_step_target": 100_000,

@@ -20,7 +20,7 @@ from pipeline.config.schema import Config
 SPECIFIED = {
     "model.repo": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     "data.raw_path": "data/raw/oa.jsonl",
-    "data.schema": "chat_messages",
+    "data.schema": "auto",
     "data.split.train": 0.8,
     "data.split.val": 0.1,
     "data.split.test": 0.1,

@@ -236,19 +236,19 @@ def test_one_row_is_trained_on_and_the_empty_splits_are_told(desk: Desk) -> None
         (b"", "holds no rows", "one JSON object"),
         (b"\n\n \n", "holds no rows", "one JSON object"),
         (b'[\n{"messages": []}\n]\n', r"none of its 1 rows can be used\n  1 row: there are no messages \(row 1\)", "data.schema"),
-        (b'{"instruction": "a", "output": "b"}\n', r"line 1", "data.schema instruction_output"),
+        (b'{"instruction": "a", "output": 3}\n', r"line 1", "data.schema"),
         (bytes(range(256)) * 4, "none of its", "data.schema"),
-        (b"\x1f\x8b\x08\x00" + Random(0).randbytes(500), "is compressed with gzip", "gunzip -c "),
+        (b"\x1f\x8b\x08\x00" + Random(0).randbytes(500), "the gzip file is damaged, what follows is lost", "data.schema"),
         ('{"messages": []}'.encode("utf-16"), "is UTF-16 text", "iconv -f UTF-16 "),
         ('{"messages": []}'.encode("utf-16-be"), "is UTF-16BE text", "iconv -f UTF-16BE "),
-        (b'[{"messages": []},\n{"messages": [}]', "line 2: not JSON: Expecting value", "mend the file"),
-        (b'[{"messages": []},\n{"mess', "line 2: the JSON array breaks off", "mend the file"),
+        (b'[{"messages": []},\n{"messages": [}]', "line 2: not JSON: Expecting value", "data.schema"),
+        (b'[{"messages": []},\n{"mess', "line 2: the JSON array breaks off", "data.schema"),
     ],
     ids=[
         "empty",
         "blank",
         "array",
-        "other schema",
+        "not text",
         "all bytes",
         "compressed",
         "utf-16",
@@ -265,10 +265,12 @@ def test_a_file_without_a_good_row_is_bad_input(desk: Desk, content: bytes, mess
     assert left_behind(desk.workspace.root) == []
 
 
-def test_a_damaged_array_is_told_before_anybody_has_waited_for_the_tokenizer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    (desk.workspace.root / "rows.jsonl").write_bytes(b'[{"messages": []},\n{"mess')
+def test_a_file_of_which_nothing_can_be_read_is_told_before_anybody_has_waited_for_the_tokenizer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (desk.workspace.root / "rows.jsonl").write_bytes(b"PAR1" + bytes(60))
     monkeypatch.setattr(ChatTokenizer, "load", lambda base: pytest.fail("loaded"))
-    with pytest.raises(BadInput, match="the JSON array breaks off"):
+    with pytest.raises(BadInput, match="is a Parquet file that can't be read"):
         preprocess.run(desk.context())
 
 

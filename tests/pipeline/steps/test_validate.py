@@ -127,6 +127,8 @@ def test_a_few_bad_rows_are_told_and_no_good_row_is_an_error(settings: dict[str,
     (note,) = check(settings, workspace)
     assert "1 of the first 6 rows" in note and "line 6" in note and "robot" in note
     write_jsonl(workspace / "rows.jsonl", [{"instruction": "a", "output": "b"}] * 3)
+    assert check(settings, workspace) == []
+    settings["data"]["schema"] = "chat_messages"
     error = refused(settings, workspace)
     assert "line 1" in error.message and "data.schema instruction_output" in error.hint
     settings["data"]["schema"] = "instruction_output"

@@ -234,7 +234,7 @@ async def test_what_cant_be_taken_stays_untaken_and_says_why(rows: Path) -> None
                 await until(lambda: (option.about or option.reason) in screen.explained)  # noqa: B023
                 assert choices.value == before
                 tried += 1
-        assert tried >= 7  # several GPUs, a gated model, four schemas, a format: wherever it runs
+        assert tried >= 3  # several GPUs, a gated model, a format: wherever it runs
 
 
 async def test_the_reason_stands_beside_the_choice(rows: Path) -> None:

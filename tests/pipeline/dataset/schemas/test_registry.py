@@ -8,10 +8,10 @@ import typing
 
 import pytest
 
-from pipeline.config.schema import RowSchema
+from pipeline.config.schema import FoundSchema, RowSchema
 from pipeline.dataset import schemas
 from pipeline.dataset.cleaning import clean
-from pipeline.dataset.schemas.registry import FITS_NONE, OUTLINES, SCHEMA_CHOICES, SCHEMAS, fitting
+from pipeline.dataset.schemas.registry import FITS_NONE, SCHEMA_CHOICES, SCHEMAS, fitting
 from pipeline.dataset.schemas.schema import Schema
 
 each_schema = pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.name)
@@ -20,24 +20,24 @@ each_schema = pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: sche
 def test_every_name_of_the_config_has_its_schema_and_every_file_its_name() -> None:
     modules = [importlib.import_module(f"{schemas.__name__}.{found.name}") for found in pkgutil.iter_modules(schemas.__path__)]
     declared = [module.SCHEMA for module in modules if hasattr(module, "SCHEMA")]
-    assert {each.name for each in declared} == set(typing.get_args(RowSchema))
-    assert [each.name for each in SCHEMAS] == list(typing.get_args(RowSchema))
+    assert {each.name for each in declared} == set(typing.get_args(FoundSchema))
+    assert [each.name for each in SCHEMAS] == list(typing.get_args(FoundSchema))
     assert all(each in declared for each in SCHEMAS)
 
 
-def test_what_the_config_takes_can_be_chosen_and_the_rest_says_why_not() -> None:
-    assert tuple(choice.value for choice in SCHEMA_CHOICES if not choice.unavailable) == typing.get_args(RowSchema)
-    assert all(choice.what for choice in SCHEMA_CHOICES)
+def test_what_the_config_takes_can_be_chosen() -> None:
+    assert (
+        tuple(choice.value for choice in SCHEMA_CHOICES) == typing.get_args(RowSchema) == ("auto", *typing.get_args(FoundSchema))
+    )
+    assert all(choice.what and not choice.unavailable for choice in SCHEMA_CHOICES)
 
 
 @each_schema
 def test_the_example_of_a_schema_is_a_row_of_it(schema: Schema) -> None:
     row = dict(schema.example)
-    assert fitting(row) == schema.name
-    conversation, changes = clean(schema.messages(row))
-    assert conversation[-1]["role"] == "assistant" and not changes
+    assert fitting(row) == schema.name and row.keys() <= schema.used
+    assert schema.conversation(row).text or clean(schema.conversation(row).messages)[0][-1]["role"] == "assistant"
 
 
-def test_texts_that_name_all_schemas_are_made_of_their_keys() -> None:
-    assert FITS_NONE == "neither messages nor instruction and output"
-    assert OUTLINES == '{"messages": […]}, or {"instruction": …, "output": …}'
+def test_a_row_of_no_schema_is_told_what_there_is() -> None:
+    assert fitting({"x": 1}) is None and all(each.evidence in FITS_NONE for each in SCHEMAS)

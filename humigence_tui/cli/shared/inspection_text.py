@@ -1,0 +1,39 @@
+"""An inspection of a data file for a person: what `humigence data inspect` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.common.text import counted
+from pipeline.dataset.inspection import Inspection, spread
+from pipeline.dataset.reason_counts import Tally
+from pipeline.dataset.schemas.registry import schema
+
+
+def lines(inspection: Inspection) -> Iterator[str]:
+    """Kind, schema with its evidence, what is used and what is not, with lines."""
+    of = schema(inspection.schema)  # type: ignore[arg-type]
+    facts = [
+        ("file", inspection.container + (f": {inspection.notice}" if inspection.notice else "")),
+        ("schema", f"{inspection.schema}{' (data.schema)' if inspection.asked else ''}: {inspection.evidence}"),
+        ("reads", of.maps.replace("`", "")),
+        ("used", f"{counted(inspection.used)} of {counted(inspection.rows)} rows"),
+    ]
+    for name, values, unit in (("length", inspection.characters, "characters"), ("turns", inspection.turns, "messages")):
+        if found := spread(values):
+            facts.append((name, "   ".join(f"{key} {counted(value)}" for key, value in found.items()) + f" {unit}"))
+    width = max(len(name) for name, _ in facts)
+    yield from (f"{name:<{width}}  {value}" for name, value in facts)
+    for title, tally in _tallies(inspection):
+        if tally.total:
+            yield from ("", title, *(f"  {entry}" for entry in tally.in_words()))
+
+
+def _tallies(inspection: Inspection) -> tuple[tuple[str, Tally], ...]:
+    return (
+        ("rejected", inspection.rejected),
+        ("not used of the rows", inspection.left_out),
+        ("changed", inspection.changed),
+        ("left out as duplicates", inspection.duplicates),
+        ("looks like personal data; look at these rows before you train on them", inspection.personal),
+    )

@@ -1,0 +1,144 @@
+"""What a file of rows is, found out by reading all of it: kind, schema and its evidence, what is used, what is not and why."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.common.errors import BadInput
+from pipeline.config.schema import Config
+from pipeline.dataset.cleaning import digest
+from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.registry import reader_of
+from pipeline.dataset.reason_counts import Tally
+from pipeline.dataset.row import conversation_of
+from pipeline.dataset.row_view import texts_of
+from pipeline.dataset.schemas.registry import FITS_NONE, fitting, schema
+from pipeline.dataset.sniff import with_schema
+from pipeline.tokenization.messages import Conversation
+
+# What looks as if nobody meant to hand it in. Counted with its rows, never shown.
+_PERSONAL = (
+    ("e-mail addresses", re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+\b")),
+    ("phone numbers", re.compile(r"(?<![\w.+-])\+\d{1,3}[ -]?(?:\(?\d{2,5}\)?[ -]?){2,4}\d{2,4}(?![\w-])")),
+    (
+        "keys and tokens",
+        re.compile(
+            r"\b(?:sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|xox[abprs]-[\w-]{10,})"
+            r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+        ),
+    ),
+)
+
+
+@dataclass
+class Inspection:
+    """What a file holds.
+
+    Attributes:
+        container: the kind of file, `unit` what its numbers count, `notice` what to know of it ("" for the usual kind).
+        schema: as it is read; `asked` whether the config said so.
+        fitting: rows by the schema that they are written in; those of none count under "".
+        misfits: of the others the reasons.
+        characters: of each row that is used.
+        turns: messages of each.
+    """
+
+    path: Path
+    container: str
+    unit: str
+    notice: str
+    schema: str
+    asked: bool
+    rows: int = 0
+    used: int = 0
+    fitting: Counter[str] = field(default_factory=Counter)
+    rejected: Tally = field(default_factory=Tally)
+    left_out: Tally = field(default_factory=Tally)
+    changed: Tally = field(default_factory=Tally)
+    duplicates: Tally = field(default_factory=Tally)
+    personal: Tally = field(default_factory=Tally)
+    characters: list[int] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+
+    @property
+    def evidence(self) -> str:
+        """ "987 of 989 rows have messages with role and content"."""
+        what = schema(self.schema).evidence  # type: ignore[arg-type]
+        return f"{self.fitting[self.schema]:,} of {self.rows:,} rows have {what}"
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        tallies = ("rejected", "left_out", "changed", "duplicates", "personal")
+        return {
+            "path": str(self.path), "container": self.container, "unit": self.unit, "notice": self.notice, "schema": self.schema,
+            "asked": self.asked, "rows": self.rows, "used": self.used, "evidence": self.evidence, "fitting": dict(self.fitting),
+            **{name: getattr(self, name).to_json() for name in tallies},
+            "characters": spread(self.characters), "turns": spread(self.turns),
+        }  # fmt: skip
+
+
+def spread(values: list[int]) -> dict[str, int]:
+    """p50, p90 and max, each a value that occurs; empty for none."""
+    if not values:
+        return {}
+    p50, p90 = np.percentile(values, [50, 90], method="inverted_cdf")
+    return {"p50": int(p50), "p90": int(p90), "max": max(values)}
+
+
+def inspect(path: Path, config: Config) -> Inspection:
+    """Read all of `path` as `data.schema` and `data.columns` say, without a model. Raises `BadInput` as reading does."""
+    inspection, conversations = begin(path, config)
+    for _ in conversations:
+        pass
+    return inspection
+
+
+def begin(path: Path, config: Config) -> tuple[Inspection, Iterator[Conversation]]:
+    """The inspection, and the conversations that can be used: it is filled as they are taken."""
+    reader, found = reader_of(path), with_schema(config, path)
+    inspection = Inspection(
+        path, reader.name, reader.unit, reader.notice(path), found.data.row_schema, config.data.row_schema != "auto"
+    )
+    for name in ("rejected", "left_out", "changed", "duplicates", "personal"):
+        setattr(inspection, name, Tally(reader.unit))
+    return inspection, _conversations(inspection, reader.rows(path), found)
+
+
+def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Config) -> Iterator[Conversation]:
+    met: set[bytes] = set()
+    for raw in rows:
+        inspection.rows += 1
+        inspection.fitting[fitting(raw.row) or ""] += 1
+        try:
+            conversation, changes, left_out = conversation_of(raw, config)
+        except BadInput as problem:
+            reason = problem.message if raw.problem or fitting(raw.row) else f"{problem.message}; it {FITS_NONE}"
+            inspection.rejected.add(reason, raw.number, raw.place)
+            continue
+        for tally, names in ((inspection.changed, changes), (inspection.left_out, left_out)):
+            for name in sorted(names):
+                tally.add(name, raw.number, raw.place)
+        name_ = digest(conversation)
+        if name_ in met:
+            inspection.duplicates.add("same as another", raw.number, raw.place)
+            continue
+        met.add(name_)
+        inspection.used += 1
+        _measure(inspection, raw, conversation)
+        yield conversation
+
+
+def _measure(inspection: Inspection, raw: RawRow, conversation: Conversation) -> None:
+    text = "\n".join(texts_of(conversation))
+    inspection.characters.append(len(text))
+    inspection.turns.append(len(conversation.messages))
+    for name, pattern in _PERSONAL:
+        if pattern.search(text):
+            inspection.personal.add(name, raw.number, raw.place)

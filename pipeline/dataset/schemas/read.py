@@ -1,0 +1,80 @@
+"""A row read by its schema, and what of it is not used: the one place for all schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipeline.common.errors import BadInput
+from pipeline.config.schema import DataSection
+from pipeline.dataset.schemas.fields import from_json, is_there
+from pipeline.dataset.schemas.registry import schema
+from pipeline.dataset.schemas.schema import Schema
+from pipeline.dataset.schemas.turns import USED, USED_OF_ASSISTANT, is_of_assistant
+from pipeline.tokenization.messages import Conversation
+
+SCALED = "weights other than 0 and 1 (they count as 1)"
+
+
+class Reading(NamedTuple):
+    """What a row says, not yet cleaned, and names of what else stands in it."""
+
+    conversation: Conversation
+    left_out: frozenset[str]
+
+
+def read(row: Mapping[str, Any], data: DataSection) -> Reading:
+    """What a row says by `data.schema`, which is not auto here. Raises `BadInput` with the reason it is rejected for."""
+    if data.columns:
+        row = renamed(row, data.columns)
+    if data.row_schema == "auto":
+        raise ValueError("the schema is found out before rows are read")
+    of = schema(data.row_schema)
+    conversation = of.conversation(row)
+    left_out = _left_out(row, of)
+    if data.train_on == "last":
+        conversation = _last_answer_only(conversation)
+    if any(message.get("weight", 1) not in (0, 1) for message in conversation.messages if len(message) > 2):
+        left_out |= {SCALED}
+    return Reading(conversation, frozenset(left_out))
+
+
+def renamed(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
+    """The row with its columns under the names that `data.columns` gives them (`prompt=question`)."""
+    pairs = dict(each.split("=", 1) for each in columns)
+    missing = [column for column in pairs.values() if column not in row]
+    if missing:
+        raise BadInput(f'the row has no "{missing[0][:40]}" (data.columns)')
+    taken = {*pairs, *pairs.values()}
+    return {
+        **{key: value for key, value in row.items() if key not in taken},
+        **{name: row[column] for name, column in pairs.items()},
+    }
+
+
+def _left_out(row: Mapping[str, Any], of: Schema) -> set[str]:
+    found = {str(key)[:40] for key in row.keys() - of.used if is_there(row[key])}
+    for key in of.lists:
+        if key in row:
+            found |= _of_messages(row[key])
+    found.update(of.left_out(row))
+    return found
+
+
+def _of_messages(messages: Any) -> set[str]:
+    found = set[str]()
+    if type(messages) is not list:
+        messages = from_json(messages)
+    for message in messages if isinstance(messages, list) else [messages]:
+        if not isinstance(message, dict) or len(message) == 2:
+            continue
+        others = message.keys() - (USED_OF_ASSISTANT if is_of_assistant(message) else USED)
+        found |= {f"{str(key)[:40]} of a message" for key in others if is_there(message[key]) and message[key] is not False}
+    return found
+
+
+def _last_answer_only(conversation: Conversation) -> Conversation:
+    answers = [number for number, message in enumerate(conversation.messages) if message["role"] == "assistant"]
+    earlier = set(answers[:-1])
+    messages = tuple({**each, "weight": 0.0} if number in earlier else each for number, each in enumerate(conversation.messages))
+    return Conversation(messages, conversation.tools, conversation.arguments, conversation.text)  # type: ignore[arg-type]
