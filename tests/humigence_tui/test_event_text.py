@@ -106,3 +106,15 @@ def test_memory_that_ran_out_is_told_with_what_stays_as_it_was() -> None:
         "out of memory at step 400 while evaluating, 4,096 tokens at once: at most 2,048 from here on, same batch and loss",
         "out of memory at step 400 while answering samples: left out this time",
     ]
+
+
+def test_what_the_proof_at_load_found_is_one_line_and_amber_where_the_plan_could_not_hold() -> None:
+    whole = ev.LayersProved(True, "positions", True, 0.004, 0.004)
+    off = ev.LayersProved(True, "rows", None, 3e-7, None, "packing is off: they see each other")
+    both, one = told([whole, off])
+    assert both.strip().startswith(
+        "packed conversations are independent of each other, and the fused layers compute what the model's"
+    )
+    assert (
+        one.strip() == "one conversation a row, independent of each other (difference 3e-07); packing is off: they see each other"
+    )
