@@ -79,9 +79,9 @@ def model_config(document: dict[str, Any]) -> dict[str, Any]:
 def _rotary(config: dict[str, Any], rope: dict[str, Any]) -> dict[str, Any]:
     """What transformers 4 has at the top level for `rope_parameters`, which may be nested below the kinds of layers."""
     model_type = str(config.get("model_type"))
-    whole = rope.get("full_attention", rope) if model_type in _LOCAL_THETA else rope
+    whole = rope.get("full_attention", rope)
     if not isinstance(whole, dict) or any(isinstance(value, dict) for value in whole.values()):
-        return {}  # of kinds of layers that transformers 4 knew no rotary embeddings of their own for
+        return {}
     found: dict[str, Any] = {name: whole[name] for name in ("rope_theta", "partial_rotary_factor") if name in whole}
     for name, old in _OLD_ROTARY.get(model_type, {}).items():
         found |= {old: found[name]} if name in found else {}

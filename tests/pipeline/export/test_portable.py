@@ -114,11 +114,15 @@ def test_rotary_settings_stand_where_transformers_4_looks_for_them(
     assert portable.model_config(found) == found, "once is enough"
 
 
-def test_kinds_of_layers_that_transformers_4_does_not_know_are_left_as_they_are() -> None:
-    """transformers 5 would take a `rope_scaling` beside them in the place of all of them."""
+def test_layers_of_one_base_have_it_at_the_top_level_and_a_kind_that_transformers_4_does_not_know_stays_nested() -> None:
+    """OLMo 3's windows and whole layers turn at one speed; transformers 5 would take a `rope_scaling` in the place of both."""
+    plain = {"rope_type": "default", "rope_theta": 5e5}
+    found = portable.model_config(
+        {"model_type": "olmo3", "rope_parameters": {"full_attention": plain, "sliding_attention": plain}}
+    )
+    assert found["rope_theta"] == 5e5 and "rope_scaling" not in found
     nested = {"full_attention": {"rope_type": "proportional", "rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}
-    config = {"model_type": "gemma4_text", "rope_parameters": nested}
-    assert portable.model_config(config) == config
+    assert "rope_scaling" not in portable.model_config({"model_type": "gemma4_text", "rope_parameters": nested})
 
 
 def test_the_type_of_the_weights_has_both_names_and_an_old_config_stays_as_it_is() -> None:
