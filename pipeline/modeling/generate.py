@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.modeling.decoding import decoder, honours_left_padding
-from pipeline.system.out_of_memory import OutOfMemory, in_halves, while_there_is_room
+from pipeline.system.out_of_memory import OutOfMemory, in_halves, unless_short, while_there_is_room
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -58,13 +58,21 @@ def generate_batch(
                     ids[row].append(token)
         return ids
 
-    most = _BATCH if len({len(prompt) for prompt in prompts}) < 2 or honours_left_padding(model) else 1
+    most = _most_at_once(model, prompts)
     for start in range(0, len(order), most):
         batch = order[start : start + most]
         answered = in_halves(batch, ids_of, lambda i: answer_fault(len(prompts[i]), max_new_tokens))
         for i, answer in zip(batch, answered, strict=True):
             answers[i] = tokenizer.decode(answer, keep_special=keep_special)
     return answers
+
+
+def _most_at_once(model: Any, prompts: Sequence[Sequence[int]]) -> int:
+    """Prompts in a batch: one where they would be padded and nothing shows that the model leaves padding out."""
+    if len({len(prompt) for prompt in prompts}) < 2:
+        return _BATCH
+    # Without room for the proof nothing is known, and the next call asks again.
+    return _BATCH if unless_short(lambda: honours_left_padding(model)) is True else 1
 
 
 def stream(

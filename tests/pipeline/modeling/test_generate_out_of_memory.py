@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,31 @@ def test_an_answer_that_finds_no_room_at_all_names_what_to_change(talker: tuple[
     with room_for_rows(model, 0), pytest.raises(EnvironmentFault, match="memory ran out while answering") as caught:
         generate.generate_batch(model, tokenizer, [ids], 8)
     assert caught.value.exit_code == 4 and "eval.max_new_tokens" in caught.value.hint
+
+
+def test_a_first_pass_that_finds_no_room_changes_no_answer(talker: tuple[Any, ChatTokenizer]) -> None:
+    """Whatever that pass was for: a model is asked about its padding before it answers for the first time."""
+    model, tokenizer = talker
+    ids = [generate.user_prompt(tokenizer, prompt) for prompt in PROMPTS]
+    expected = generate.generate_batch(model, tokenizer, ids, 8, 0.7, 5)
+    new = copy.deepcopy(model)
+    with room_for_rows(new, 0), pytest.raises(OutOfMemory, match="memory ran out while answering"):
+        generate.generate_batch(new, tokenizer, ids, 8, 0.7, 5)
+    with _no_room_at_first(new):
+        assert generate.generate_batch(new, tokenizer, ids, 8, 0.7, 5) == expected
+    with room_for_rows(new, len(ids)) as calls:
+        assert generate.generate_batch(new, tokenizer, ids, 8, 0.7, 5) == expected
+    assert max(calls) == len(ids), "with room again they are answered together"
+
+
+@contextmanager
+def _no_room_at_first(model: Any) -> Iterator[None]:
+    def check(*_: Any) -> None:
+        hook.remove()
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = model.register_forward_pre_hook(check)
+    yield
 
 
 def test_what_was_answered_before_memory_ran_out_is_told(talker: tuple[Any, ChatTokenizer]) -> None:
