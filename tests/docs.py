@@ -17,6 +17,7 @@ from pipeline.dataset.schemas import registry as schemas
 from pipeline.evaluation import prompt_checks
 from pipeline.troubleshooting import catalogue
 from tests.benchmarks import performance
+from tests.models import table
 from tests.processes import ROOT
 
 
@@ -71,6 +72,8 @@ PARTS = (
     Part("docs/troubleshooting.md", "troubles", catalogue.markdown_table),
     Part("docs/performance.md", "performance", performance.table),
     Part("docs/architecture.md", "layout", layout),
+    Part("docs/models.md", "models", table.models_table),
+    Part("docs/models.md", "families", table.families_table),
 )
 
 
