@@ -38,7 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "wizard": Entry("wizard", "The same."),
         "pipeline": Entry("pipeline", "All eight steps; training only with --train or TRAIN=1."),
         "runs": Entry("runs", "List the runs; show, follow, stop or delete them."),
-        "ship": Entry("ship", "Whether a run's result is shown to be better: exit code 0, else 3."),
+        "ship": Entry("ship", "Is a run's result shown to be better? Exit code 0, else 3."),
         "infer": Entry("infer", "Ask the packaged model."),
         "tokens": Entry("tokens", "Tokens per step and second, peak memory of the last run."),
     },

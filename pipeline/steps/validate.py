@@ -286,6 +286,9 @@ def _check_tokenizer(ctx: StepContext) -> Iterator[HumigenceError]:
         tokenizer_verdicts.store(base, texts)
 
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _first_texts(ctx: StepContext) -> list[str]:
     """What is said in the first rows, as far as they can be read: what is wrong with the others is reported elsewhere."""
     texts = list[str]()
@@ -294,7 +297,7 @@ def _first_texts(ctx: StepContext) -> list[str]:
         for raw in islice(reader_of(path).rows(path), ROWS_LOOKED_AT):
             with suppress(BadInput):
                 texts += texts_of(conversation_of(raw, config).conversation)
-    return texts
+    return [text for text in texts if not _LONE_SURROGATE.search(text)]  # no tokenizer takes them
 
 
 def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:

@@ -431,7 +431,7 @@ def test_nothing_is_written_or_printed_but_the_prepared_data(desk: Desk, tmp_pat
     assert [str(file) for folder in outside.values() for file in folder.rglob("*") if file.is_file()] == []
     (made,) = (desk.workspace.root / "data/processed").iterdir()
     assert sorted(os.listdir(desk.workspace.root)) == ["data", "rows.jsonl"]
-    kinds = ("", ".jsonl", ".lengths.npy", ".trained.npy")
+    kinds = ("", ".jsonl", ".lengths.npy", ".owners.npy", ".trained.npy")
     assert set(os.listdir(made)) == {split + kind for split in SPLITS for kind in kinds} | {"report.json"}
 
 

@@ -87,7 +87,7 @@ def test_golden_ids_and_labels_of_zephyr(zephyr: ChatTokenizer) -> None:
     document = only(zephyr.encode_conversation(CHAT))
     assert document.ids == ZEPHYR_CHAT
     assert document.labels == labels_from(ZEPHYR_CHAT, ZEPHYR_CHAT_SPANS)
-    document = only(zephyr.encode_conversation(schema("instruction_output").messages(INSTRUCTION)))
+    document = only(zephyr.encode_conversation(schema("instruction_output").conversation(INSTRUCTION)))
     assert document.ids == ZEPHYR_INSTRUCTION
     assert document.labels == labels_from(ZEPHYR_INSTRUCTION, ZEPHYR_INSTRUCTION_SPANS)
 
@@ -96,7 +96,7 @@ def test_golden_ids_and_labels_of_chatml(chatml: ChatTokenizer) -> None:
     document = only(chatml.encode_conversation(CHAT))
     assert document.ids == CHATML_CHAT
     assert document.labels == labels_from(CHATML_CHAT, CHATML_CHAT_SPANS)
-    document = only(chatml.encode_conversation(schema("instruction_output").messages(INSTRUCTION)))
+    document = only(chatml.encode_conversation(schema("instruction_output").conversation(INSTRUCTION)))
     assert document.ids == CHATML_INSTRUCTION
     assert document.labels == labels_from(CHATML_INSTRUCTION, CHATML_INSTRUCTION_SPANS)
 

@@ -29,20 +29,16 @@ ROW_TOKENS = 48
 
 
 class MadeUpData:
-    """What training asks of `ProcessedData`: documents of 4 to 40 tokens, the first third of each not trained.
+    """What training asks of `ProcessedData`: documents of 4 to 40 tokens, the first third of each not trained."""
 
-    Args:
-        val_tokens: the first of the 12 tokens that held-out documents are made of; training documents: those from 3 on.
-    """
-
-    def __init__(self, train: int = 24, val: int = 6, seed: int = 0, val_tokens: int = 3) -> None:
+    def __init__(self, train: int = 24, val: int = 6, seed: int = 0) -> None:
         from datasets import Dataset
 
         random = np.random.default_rng(seed)
         self._splits = {}
-        for split, size, first in (("train", train, 3), ("val", val, val_tokens)):
+        for split, size in (("train", train), ("val", val)):
             # Few distinct tokens, so that there is something to learn in a handful of steps.
-            ids = [(first + random.integers(0, 12, random.integers(4, 40))).tolist() for _ in range(size)]
+            ids = [(3 + random.integers(0, 12, random.integers(4, 40))).tolist() for _ in range(size)]
             labels = [[-100] * (len(row) // 3) + row[len(row) // 3 :] for row in ids]
             self._splits[split] = Dataset.from_dict({"input_ids": ids, "labels": labels}) if ids else None
         self.fingerprint = "made-up"
