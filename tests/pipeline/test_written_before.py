@@ -6,8 +6,8 @@ that it is made again without need: change the code, not the fixture.
 
 from __future__ import annotations
 
-import hashlib
 import copy
+import hashlib
 import json
 import os
 import shutil
