@@ -103,7 +103,7 @@ def test_a_hostile_row_is_told_of_and_not_obeyed(workspace: Path, tiny_model: Pa
     )
     assert "OWNED" in told(capsys, "data", "show", "--config", "c.json", "--limit", "99")
     for command in (["validate"], ["preprocess", "--json"], ["data", "stats"], ["data", "show", "--rejected"]):
-        assert "is not system, user or assistant" in told(capsys, *command, "--config", "c.json")
+        assert "is not system, developer, user, assistant or tool" in told(capsys, *command, "--config", "c.json")
 
 
 class HostileModel:
