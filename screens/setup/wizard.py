@@ -289,10 +289,8 @@ class WizardScreen(Page):
         self._object_to_files()
 
     @on(DataQuestion.Looked)
-    def _looked_at_data(self, event: DataQuestion.Looked) -> None:
-        found = event.found
-        if found.schema and found.schema != self.draft.entries["data.schema"] and found.fitting == found.looked_at:
-            self.form.enter({"data.schema": found.schema})
+    def _looked_at_data(self) -> None:
+        # How the rows are written stands beside the file; data.schema stays as it is, and auto finds it out again in a run.
         self._object_to_files()
 
     def _object_to_files(self) -> None:

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
+from pipeline.dataset.schemas.registry import FITS_NONE
 from screens.frame.question import Question
 from screens.setup.config_form import LineInput, SettingRow, sections
 from screens.setup.form_values import Field, fields
@@ -37,6 +38,11 @@ async def save(screen: WizardScreen, pilot: Pilot[None]) -> None:
     await until(lambda: isinstance(screen.app.screen, SavedScreen), "saved")
 
 
+def found_in(screen: WizardScreen) -> str:
+    """What the line beside the data file says of its rows."""
+    return str(screen.data.found.render())
+
+
 def others() -> dict[str, Any]:
     return {key: another_value(field) for key, field in fields().items()}
 
@@ -55,11 +61,11 @@ def config_of(values: dict[str, Any]) -> Config:
 async def test_every_setting_can_be_entered_and_lands_in_the_file(rows: Path) -> None:
     wanted = others()
     async with wizard(rows, config=Config(), advanced=True) as (screen, pilot):
-        # The data file first: it names the project and finds the schema.
+        # The data file first: it names the project.
         for key in ("data.source", "data.raw_path", *fields()):
             await enter(pilot, control_of(screen, fields()[key]), fields()[key], wanted[key])
             if key == "data.raw_path":
-                await until(lambda: screen.draft.value("data.schema") == "instruction_output", "the schema was found")
+                await until(lambda: found_in(screen) == "2 rows · instruction_output", "the schema is shown")
         await save(screen, pilot)
     assert saved(rows).to_json() == config_of(wanted).to_json()
     unchanged = {key for key, value in wanted.items() if value == fields()[key].default}
@@ -195,12 +201,12 @@ async def test_a_data_file_that_is_not_there_is_told_and_keeps_it_from_being_sav
 
 
 async def test_a_file_of_another_kind_says_what_is_wrong_with_its_first_row(rows: Path) -> None:
-    (rows / "data/raw/notes.jsonl").write_text('{"text": "hello"}\n')
+    (rows / "data/raw/notes.jsonl").write_text('{"note": "hello"}\n')
     async with wizard(rows, config=config_of({"data.raw_path": "data/raw/notes.jsonl"})) as (screen, pilot):
         await until(lambda: "data.raw_path" in screen.form.problems())
         await pilot.press("ctrl+s")
         await until(lambda: screen.data.has_class("-wrong"))
-        assert screen.data.problem == "line 1: neither messages nor instruction and output"
+        assert screen.data.problem == f"line 1: {FITS_NONE}"
 
 
 # --------------------------------------------------------------------------------------------------- what can't be taken
@@ -254,7 +260,8 @@ async def test_the_project_is_named_after_the_data_file_until_somebody_names_it(
         name.focus()
         await pilot.press("end", "2")
         screen.form.enter({"data.raw_path": "data/raw/tasks.jsonl"})
-        await until(lambda: screen.draft.value("data.schema") == "instruction_output")
+        await until(lambda: found_in(screen) == "2 rows · instruction_output")
+        assert screen.draft.value("data.schema") == "auto", "shown, not entered"
         assert name.value == "support2" == screen.draft.value("project")
 
 
