@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,24 @@ _CONFIG_ERRORS = (
 )  # fmt: skip
 
 
-def architecture_of(source: Path, name: str) -> Architecture:
+def architecture_of(source: Path, name: str, require_sizes: Callable[[], object] | None = None) -> Architecture:
     """The facts of a model; asked once for each config and version of transformers, then read.
 
     Args:
         source: its `config.json` or its GGUF file; weights are not read.
         name: what a person calls the model.
+        require_sizes: raises where the sizes it is described with can't be true. Called before anything is made of them: on the
+            meta device weights take no memory, but layers do.
 
     Raises:
         BadInput: it can't be trained here, with the reason.
     """
     facts = read_architecture(source)
     if facts is None:
+        if source.suffix.lower() != ".gguf":
+            _require_known(source, name)
+        if require_sizes:
+            require_sizes()
         model = _meta_model(_config(source, name), name)
         if source.suffix.lower() == ".gguf":
             require_every_tensor(source, name, model)
@@ -71,11 +77,8 @@ def architecture_of(source: Path, name: str) -> Architecture:
 
 
 def _config(source: Path, name: str) -> Any:
-    is_gguf = source.suffix.lower() == ".gguf"
-    if not is_gguf:
-        _require_known(source, name)
     try:
-        if not is_gguf:
+        if source.suffix.lower() != ".gguf":
             return AutoConfig.from_pretrained(source.parent, trust_remote_code=False, local_files_only=True)
         return gguf_config(source, name)
     except _CONFIG_ERRORS as error:
@@ -88,6 +91,8 @@ def _require_known(source: Path, name: str) -> None:
     if "quantization_config" in document:
         raise BadInput(f"{name} is quantized already", "choose the model it was made from: an adapter needs its own weights")
     if model_type in CONFIG_MAPPING:
+        with_encoder = document.get("is_encoder_decoder", getattr(CONFIG_MAPPING[model_type], "is_encoder_decoder", False))
+        _require_decoder(model_type, bool(with_encoder), name)
         return
     saved_with = str(document.get("transformers_version", ""))[:40]
     came_with = f"; the model was saved with transformers {saved_with}" if saved_with else ""
@@ -95,13 +100,16 @@ def _require_known(source: Path, name: str) -> None:
     raise BadInput(message, "pip install -U transformers, or choose another base model")
 
 
-def _meta_model(config: Any, name: str) -> Any:
-    model_type = config.model_type
-    if config.is_encoder_decoder:
+def _require_decoder(model_type: str, is_encoder_decoder: bool, name: str) -> None:
+    if is_encoder_decoder:
         raise BadInput(f"{name}: {model_type} is an encoder with a decoder, not a decoder that continues a text", _ANOTHER)
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         only = " alone, only together with images" if model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES else ""
         raise BadInput(f"{name}: transformers {_version()} has no model of {model_type} that continues a text{only}", _ANOTHER)
+
+
+def _meta_model(config: Any, name: str) -> Any:
+    _require_decoder(config.model_type, config.is_encoder_decoder, name)
     try:
         with torch.device("meta"):
             # In 16 bits, as it will be: some products have kernels for nothing else.

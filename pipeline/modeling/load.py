@@ -65,7 +65,7 @@ def load_base(
         BadInput: the files are damaged, incomplete, already quantized or of an architecture that can't be trained.
         OutOfMemory: the weights don't fit, not even with everything given back that nobody refers to.
     """
-    facts = architecture_of(source_at(base.path), base.name)
+    facts = architecture_of(source_at(base.path), base.name, lambda: checked_shape(base))
     if attention == "sdpa" and attention not in facts.attention:
         attention = facts.attention[0]  # what its class has
     checked_shape(base)  # the model is made as its config says, so what that says has to be true

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.base_model.families import family_of
+from pipeline.base_model.locate import locate
 from pipeline.base_model.precision import require_precision
-from pipeline.base_model.shape import ModelShape
+from pipeline.base_model.shape import ModelShape, checked_shape
 from pipeline.common.errors import MissingArtifact, first_line
 from pipeline.planning.compute import layers_run_as
 from pipeline.planning.plan import banner, read_plan, write_plan
@@ -61,6 +62,8 @@ def _with_footprint(ctx: StepContext, shape: ModelShape, device: Device) -> Mode
     how = layers_run_as(ctx.config, shape, device)
     if document is None or family_of(shape.model_type).norms is not None or shape.footprint(*how):
         return shape
+    if base := locate(ctx.config, ctx.workspace):
+        checked_shape(base)  # the model is made as its config says
     from pipeline.modeling import measure_footprint
 
     kind, dtype, attention = how

@@ -14,7 +14,7 @@ from pipeline.base_model.architecture import read_architecture, source_of
 from pipeline.base_model.hub_cache import has_token, hub_cache, is_offline
 from pipeline.base_model.locate import locate, require_base_model
 from pipeline.base_model.precision import precision_fault, require_precision
-from pipeline.base_model.shape import adapter_parameters, checked_shape
+from pipeline.base_model.shape import adapter_parameters, checked_shape, shape_of_config
 from pipeline.base_model.targets import require_targets, target_names
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.config.schema import Config
@@ -115,7 +115,9 @@ def _check_architecture(ctx: StepContext) -> Iterator[HumigenceError]:
         from pipeline.modeling.inspect_architecture import architecture_of
 
         base = locate(ctx.config, ctx.workspace)
-        facts = architecture_of(source, base.name if base else ctx.config.model.repo)
+        facts = architecture_of(
+            source, base.name if base else ctx.config.model.repo, lambda: checked_shape(base) if base else shape_of_config(source)
+        )
     require_targets(facts, ctx.config.train.lora)
     if facts.experts:
         ctx.emit(Note("the experts get no adapter and stay in 16 bits or more: attention and dense layers are trained"))
@@ -293,6 +295,7 @@ def _first_texts(ctx: StepContext) -> list[str]:
     """What is said in the first rows, as far as they can be read: what is wrong with the others is reported elsewhere."""
     texts = list[str]()
     with suppress(HumigenceError, OSError), source.as_file(ctx.config, ctx.workspace) as path:
+        require_readable(path)  # opening a pipe would wait for whoever writes into it
         config = with_schema(ctx.config, path)
         for raw in islice(reader_of(path).rows(path), ROWS_LOOKED_AT):
             with suppress(BadInput):

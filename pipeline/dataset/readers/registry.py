@@ -5,6 +5,7 @@ To add one: a file beside this one that declares `READER`, and its place in `REA
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
@@ -71,7 +72,14 @@ def parts_of(path: Path) -> tuple[Path, ...]:
 
 
 def data_file(path: Path) -> DataFile:
-    """What rows are read from for a file: what it holds, where it is compressed. Raises `OSError`."""
+    """What rows are read from for a file: what it holds, where it is compressed.
+
+    Raises:
+        BadInput: it is a pipe or a device, which opening would wait for and reading would use up.
+        OSError: it can't be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise BadInput(f"{path}: is not a file", "rows are read more than once, so it has to be a file")
     packing = compressed.packing_of(path)
     return path if packing is None else compressed.Unpacked(path, packing)
 
