@@ -241,7 +241,7 @@ class DataSection(Section):
     def _columns_named_once(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
         pairs = [each.partition("=") for each in columns]
         if not all(name and column for name, _, column in pairs):
-            raise ValueError("a column is given as NAME=COLUMN (prompt=question)")
+            raise ValueError("must be NAME=COLUMN, each name once (prompt=question)")
         if len({name for name, _, _ in pairs}) != len(pairs):
             raise ValueError("a name is given twice")
         return columns

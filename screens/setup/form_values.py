@@ -74,7 +74,8 @@ def _kind(annotation: Any) -> tuple[ControlKind, tuple[Any, ...], bool]:
     optional = type(None) in members
     literals = tuple(value for member in members for value in typing.get_args(member) if typing.get_origin(member) is Literal)
     plain = {member for member in members if isinstance(member, type)} - {type(None)}
-    if not plain and literals:
+    items = [typing.get_args(member)[0] for member in members if typing.get_origin(member) in (tuple, list)]
+    if not plain and not items and literals:
         return "choice", literals, optional
     if plain == {bool}:
         return "choice", (*literals, True, False), optional
@@ -84,7 +85,6 @@ def _kind(annotation: Any) -> tuple[ControlKind, tuple[Any, ...], bool]:
         return "choice", literals, optional
     if plain == {str}:
         return "text", literals, optional
-    items = [typing.get_args(member)[0] for member in members if typing.get_origin(member) in (tuple, list)]
     if len(items) == 1 and typing.get_origin(items[0]) is Literal:
         return "choices", typing.get_args(items[0]), optional
     if items == [str]:

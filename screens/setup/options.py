@@ -117,7 +117,7 @@ def _short(reason: str) -> str:
     for place in (" free on ", " free at "):
         head, found, _ = reason.partition(place)
         if found:
-            return f"{head} free"
+            return f"{head.replace(' of memory', '')} free"
     return reason
 
 

@@ -133,7 +133,9 @@ def _candidates(field: Field) -> Iterator[Any]:
         yield list(field.options)
         yield list(field.options[1:])
     if field.kind == "list":
-        yield [*field.default, "gate_proj"]
+        names = field.default if isinstance(field.default, list) else []
+        yield [*names, "gate_proj"]
+        yield [*names, "prompt=frage"]
     if field.kind == "text":
         yield f"{field.default or ''}x"
     yield from (7, 0.5, 17, 1.5, 64, 3000)

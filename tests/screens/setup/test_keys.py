@@ -11,6 +11,7 @@ from textual.binding import Binding
 from textual.pilot import Pilot
 
 from pipeline.config.schema import Config
+from pipeline.dataset.schemas.registry import SCHEMA_CHOICES
 from screens.doctor.doctor import DoctorScreen
 from screens.setup.config_form import LineInput, SettingRow
 from screens.setup.path_picker import PathInput
@@ -64,7 +65,7 @@ CHOICES: dict[str, Check] = {
     "h": lambda screen, pilot: _moves(screen, pilot, screen.schema.choices, 1, "h", 0),
     "right": lambda screen, pilot: _moves(screen, pilot, screen.schema.choices, 1, "right", 2),
     "l": lambda screen, pilot: _moves(screen, pilot, screen.schema.choices, 1, "l", 2),
-    "end": lambda screen, pilot: _moves(screen, pilot, screen.schema.choices, 1, "end", 5),
+    "end": lambda screen, pilot: _moves(screen, pilot, screen.schema.choices, 1, "end", len(SCHEMA_CHOICES) - 1),
 }
 
 
