@@ -116,7 +116,7 @@ def test_a_long_file_is_estimated_from_its_first_lines(config: Config, workspace
 
 def test_without_usable_rows_the_reason_is_told(config: Config, workspace: Path) -> None:
     write_jsonl(workspace / "rows.jsonl", [{"note": "x"}])
-    with pytest.raises(BadInput, match="none of the first|no schema"):
+    with pytest.raises(BadInput, match=r"none of the first|no schema"):
         plan.run(context(config, workspace))
     (workspace / "rows.jsonl").write_text("\n")
     with pytest.raises(BadInput, match="no row"):
