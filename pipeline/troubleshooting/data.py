@@ -20,6 +20,7 @@ TROUBLES = (
             "data.raw_path: …: no such file",
             "data.raw_path: …: is a folder without a file that can be read",
             "…: is a folder without a file that can be read",
+            "…: is not a file",
             "…: is a pattern without a file that can be read",
             "data.raw_path: …: may not be read by this user",
             "data.raw_path: …: is compressed with lz4, not rows",
