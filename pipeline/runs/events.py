@@ -175,7 +175,8 @@ class LayersProved(Event):
             apart = "conversations are not independent of each other"
         parts = [f"{apart} (difference {self.isolation_difference:.0e})"]
         if self.fused:
-            parts = [f"{apart}, and the fused layers compute what the model's own do (difference {self.fused_difference:.0e})"]
+            measured = "" if self.fused_difference is None else f" (difference {self.fused_difference:.0e})"
+            parts = [f"{apart}, and the fused layers compute what the model's own do{measured}"]
         return "; ".join([*parts, *([self.reason] if self.reason else [])])
 
 
