@@ -160,9 +160,13 @@ class Architecture:
         wanted = set(names)
         return tuple(each for each in self.targets if each.name in wanted)
 
-    def adapter_parameters(self, rank: int, names: Iterable[str]) -> int:
-        """Trained parameters of LoRA: `rank × (inputs + outputs)` for each layer (Hu et al. 2021, §4.1)."""
-        return sum(each.count * rank * (each.inputs + each.outputs) for each in self.targeted(names))
+    def adapter_parameters(self, rank: int, names: Iterable[str], *, dora: bool = False) -> int:
+        """Trained parameters of LoRA: `rank × (inputs + outputs)` for each layer (Hu et al. 2021, §4.1).
+
+        Args:
+            dora: with the length of each output's weights (Liu et al. 2024, §4.1).
+        """
+        return sum(each.count * (rank * (each.inputs + each.outputs) + dora * each.outputs) for each in self.targeted(names))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -156,12 +155,18 @@ def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
     }
 
 
-def adapter_parameters(shape: ModelShape, rank: int, target_modules: Collection[str]) -> int:
-    """Trained parameters of a LoRA adapter: `rank × (inputs + outputs)` for each targeted layer (Hu et al. 2021, §4.1)."""
+def adapter_parameters(shape: ModelShape, rank: int, target_modules: Collection[str], *, dora: bool = False) -> int:
+    """Trained parameters of a LoRA adapter: `rank × (inputs + outputs)` for each targeted layer (Hu et al. 2021, §4.1).
+
+    Args:
+        dora: with the length of each output's weights (Liu et al. 2024, §4.1).
+    """
     if shape.architecture:
-        return shape.architecture.adapter_parameters(rank, target_modules)
+        return shape.architecture.adapter_parameters(rank, target_modules, dora=dora)
     sizes = linear_layers(shape)
-    return sum(shape.layers_with(name) * rank * sum(sizes[name]) for name in target_modules if name in sizes)
+    return sum(
+        shape.layers_with(name) * (rank * sum(sizes[name]) + dora * sizes[name][1]) for name in target_modules if name in sizes
+    )
 
 
 def read_shape(base: BaseModel) -> ModelShape:
@@ -294,23 +299,6 @@ def _window(config: dict[str, Any]) -> int:
         return window if any("sliding" in str(each) for each in types) else 0
     first = config.get("max_window_layers") if qwen else 0  # layer from which on Qwen 2 has a window
     return 0 if isinstance(first, int) and isinstance(layers, int) and first >= layers else window
-
-
-def layer_names(base: BaseModel) -> tuple[str, ...]:
-    """Names of the linear layers inside the decoder layers, as `train.lora.target_modules` takes them."""
-    if base.kind == "gguf":
-        header = read_header(base.path)
-        tensors: dict[str, Any] = dict(header.tensors)
-        known = family_of(header.architecture).gguf_layers
-        names = [(known.get(name.split(".")[2], name), shape) for name, shape in tensors.items() if name.startswith("blk.")]
-    else:
-        headers = [safetensors_header(file)[0] for file in base.weight_files()]
-        weights = {name: each["shape"] for header in headers for name, each in header.items() if name != "__metadata__"}
-        names = [(name.split(".")[-2], shape) for name, shape in weights.items() if _IN_A_LAYER.search(name)]
-    return tuple(sorted({name for name, shape in names if len(shape) == 2}))
-
-
-_IN_A_LAYER = re.compile(r"\.\d+\..*\.weight$")
 
 
 # Far above any model there is: a larger number is damage or malice, and memory is taken by it.

@@ -41,7 +41,7 @@ class FormatOutline:
 
 def _adapter_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> int:
     lora = config.train.lora
-    return 4 * adapter_parameters(shape, lora.r, target_names(lora, shape)) + _BESIDE_WEIGHTS
+    return 4 * adapter_parameters(shape, lora.r, target_names(lora, shape), dora=lora.dora) + _BESIDE_WEIGHTS
 
 
 def _merged_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> int:

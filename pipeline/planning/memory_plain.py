@@ -69,6 +69,7 @@ def estimate(
     row_tokens: int,
     checkpointing: bool,
     dropout: float = 0.0,
+    dora: bool = False,
     device: str = "cuda",
     by_offsets: bool = False,
     trained_share: float = 1.0,
@@ -82,6 +83,7 @@ def estimate(
         rows, row_tokens: the micro-batch, padding included.
         checkpointing: all layers save their input only.
         dropout: share of the adapters' inputs.
+        dora: the lengths of the weights are trained apart.
         device: "cuda" or "cpu".
         by_offsets: attention is by the documents' offsets, without a mask.
         trained_share: of the tokens that have a label.
@@ -91,29 +93,33 @@ def estimate(
     item = DTYPE_BYTES[compute_dtype]  # bytes a feature
     layers = footprint or formula_footprint(shape, compute_dtype, by_offsets=by_offsets)
     weights = layers.weights
-    trained = _trained(layers, rank, target_modules) if footprint else adapter_parameters(shape, rank, target_modules)
-    inputs = _Inputs(precision_mode, item, device)
+    trained = (
+        _trained(layers, rank, target_modules, dora) if footprint else adapter_parameters(shape, rank, target_modules, dora=dora)
+    )
+    inputs = _Inputs(precision_mode, item, device, dora)
 
     def saved_by(layer: LayerFootprint) -> float:
-        return layer.saved.of(rows, row_tokens) + tokens * inputs.saved(layer, rank, target_modules, dropout)
+        per_token = inputs.saved(layer, rank, target_modules, dropout)
+        return layer.saved.of(rows, row_tokens) + tokens * per_token + inputs.weights(layer, target_modules, dropout)
 
     all_bytes, trained_bytes = _LOGIT_BYTES[compute_dtype]
     logits = round(tokens * (all_bytes + trained_bytes * trained_share) * shape.vocabulary)
+    # In a layer's forward pass, before there are logits or when they are gone.
+    passing: float = max((inputs.passing(layer, target_modules) for layer in layers.layers), default=0)
     if checkpointing:
         saved = sum(
             layer.count * (layer.enters.of(rows, row_tokens) + tokens * inputs.never_freed(layer)) for layer in layers.layers
         )
-        recomputed = max(
-            0, max(map(saved_by, layers.layers), default=0) - logits
-        )  # one layer at a time, when the logits are gone
+        passing += max(map(saved_by, layers.layers), default=0)  # one layer at a time is recomputed
     else:
-        saved, recomputed = sum(layer.count * saved_by(layer) for layer in layers.layers), 0
+        saved = sum(layer.count * saved_by(layer) for layer in layers.layers)
+    above_logits = max(0.0, passing - logits)
     parts = MemoryEstimate(
         weights=weight_bytes(shape, precision_mode, compute_dtype, weights)
         + _dequantized_bytes(shape, precision_mode, item, weights),
         adapter=ADAPTER_BYTES * trained,
         optimizer=3 * ADAPTER_BYTES * trained,  # the gradient and AdamW's two moments
-        activations=round(saved + recomputed + layers.around.of(rows, row_tokens)),
+        activations=round(saved + above_logits + layers.around.of(rows, row_tokens)),
         logits=logits,
         context=0,
     )
@@ -134,10 +140,10 @@ def with_context(parts: MemoryEstimate, device: str, holes: int = 0) -> MemoryEs
     return replace(parts, context=CONTEXT_BYTES[device] + rounding)
 
 
-def _trained(footprint: Footprint, rank: int, targets: Collection[str]) -> int:
-    """Trained parameters: `rank × (inputs + outputs)` for each targeted layer (Hu et al. 2021, §4.1)."""
+def _trained(footprint: Footprint, rank: int, targets: Collection[str], dora: bool) -> int:
+    """Trained parameters, as `adapter_parameters` counts them."""
     adapted = ((layer.count, read) for layer in footprint.layers for read in layer.reads if read.name in targets)
-    return sum(count * rank * (read.inputs + read.outputs) for count, read in adapted)
+    return sum(count * (rank * (read.inputs + read.outputs) + dora * read.outputs) for count, read in adapted)
 
 
 def _dequantized_bytes(shape: ModelShape, precision_mode: PrecisionMode, item: int, weights: Weights | None) -> int:
@@ -150,17 +156,17 @@ def _dequantized_bytes(shape: ModelShape, precision_mode: PrecisionMode, item: i
 class _Inputs:
     """Inputs of a decoder layer's linear layers that are saved for its backward pass, bytes a token."""
 
-    def __init__(self, mode: PrecisionMode, item: int, device: str) -> None:
-        self._precision, self._item, self._device = PRECISIONS[mode], item, device
+    def __init__(self, mode: PrecisionMode, item: int, device: str, dora: bool) -> None:
+        self._precision, self._item, self._device, self._dora = PRECISIONS[mode], item, device, dora
 
     def saved(self, layer: LayerFootprint, rank: int, targets: Collection[str], dropout: float) -> int:
         """With dropout each adapter has an input of its own and a mask: a byte a feature, on a CPU a 32-bit number. Without it
         they share what they read, if that is not saved anyway, unless peft casts it to the 32 bits of the adapter and autocast
         back: a copy each. It leaves that out for quantized layers where it sees autocast on, which it looks for on the GPU only.
-        Each adapter's product with A is saved too."""
+        Each adapter's product with A is saved too, and by DoRA its whole output and the frozen layer's: both are scaled."""
         adapted = [read for read in layer.reads if read.name in targets]
         frozen = layer.reads if self._saves_all() else ()
-        products = self._item * rank * len(adapted)
+        products = self._item * sum(rank + self._dora * 2 * read.outputs for read in adapted)
         if dropout > 0:
             mask = 4 if self._device == "cpu" else 1
             return products + self._shared(frozen) + sum((self._item + mask) * read.inputs for read in adapted)
@@ -171,6 +177,23 @@ class _Inputs:
     def never_freed(self, layer: LayerFootprint) -> int:
         """What stays even where a layer is recomputed: bitsandbytes saves it where no checkpointing sees it."""
         return self._item * sum({read.source: read.inputs for read in layer.reads}.values()) if self._saves_all() else 0
+
+    def weights(self, layer: LayerFootprint, targets: Collection[str], dropout: float) -> int:
+        """Copies of frozen weights that DoRA saves, bytes: behind its dropout it multiplies with them anew, in the compute dtype.
+        Weights in 32 bits are no copy there."""
+        if not (self._dora and dropout) or (self._item == ADAPTER_BYTES and not self._precision.quantized):
+            return 0
+        return self._item * sum(read.inputs * read.outputs for read in layer.reads if read.name in targets)
+
+    def passing(self, layer: LayerFootprint, targets: Collection[str]) -> int:
+        """What one adapted layer's forward pass holds beside what it saves, the largest. DoRA multiplies B·A out with an identity
+        matrix, (inputs, inputs), and holds this, the weights, their change, the scaled change and the sum at once."""
+        if not self._dora:
+            return 0
+        adapted = [read for read in layer.reads if read.name in targets]
+        identity = ((ADAPTER_BYTES + self._item) * read.inputs**2 + self._item * read.inputs * read.outputs for read in adapted)
+        summed = (self._item * (read.inputs**2 + 4 * read.inputs * read.outputs) for read in adapted)
+        return max((*identity, *summed), default=0)
 
     def _saves_all(self) -> bool:
         return self._precision.keeps_inputs and self._device == "cuda"

@@ -71,6 +71,7 @@ class _Sizes:
                 row_tokens=self.row_tokens,
                 checkpointing=recomputed_layers > 0,
                 dropout=lora.dropout,
+                dora=lora.dora,
                 device=self.device.kind,
                 by_offsets=attention == "varlen",
                 trained_share=self.trained_share,

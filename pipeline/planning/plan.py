@@ -184,7 +184,7 @@ def make_plan(
         kernels=how.kernels,
         recomputed_layers=batch.recomputed_layers,
         keep_dequantized=batch.keep_dequantized,
-        trained_parameters=adapter_parameters(shape, train.lora.r, target_names(train.lora, shape)),
+        trained_parameters=adapter_parameters(shape, train.lora.r, target_names(train.lora, shape), dora=train.lora.dora),
         target_modules=target_names(train.lora, shape),
     )
 

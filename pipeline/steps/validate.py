@@ -178,7 +178,7 @@ def _workspace_bytes(ctx: StepContext) -> int:
     raw = raw_file(ctx.config, ctx.workspace)
     shape = known_shape(ctx.config, ctx.workspace)
     lora = ctx.config.train.lora
-    trained = adapter_parameters(shape, lora.r, target_names(lora, shape)) if shape else 0
+    trained = adapter_parameters(shape, lora.r, target_names(lora, shape), dora=lora.dora) if shape else 0
     checkpoint = 3 * 4 * trained  # the adapter and AdamW's two moments, 32 bits each
     return prepared_bytes(raw) + (_CHECKPOINTS_KEPT + 1) * checkpoint
 

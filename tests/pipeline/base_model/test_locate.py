@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel, base_model_at, locate, require_base_model
-from pipeline.base_model.shape import ModelShape, adapter_parameters, layer_names, linear_layers, read_shape
+from pipeline.base_model.shape import ModelShape, adapter_parameters, read_shape
 from pipeline.common.errors import BadInput, MissingArtifact
 from pipeline.config.file import with_value
 from pipeline.config.schema import Config, ModelSection
@@ -275,8 +275,3 @@ def test_a_config_without_a_size_is_bad_input_naming_it(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match="num_hidden_layers"):
         read_shape(base_model_at(folder))
-
-
-def test_layer_names_are_what_an_adapter_can_target(folder: Path, smollm2: BaseModel) -> None:
-    expected = tuple(sorted(linear_layers(SMOLLM2)))
-    assert layer_names(base_model_at(folder)) == layer_names(smollm2) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.config.schema import PrecisionMode
 from pipeline.modeling import measure_footprint
 from pipeline.modeling.inspect_architecture import inspected
 from pipeline.modeling.load import load_base
-from pipeline.planning.memory_plain import estimate
+from pipeline.planning.memory_plain import ADAPTER_BYTES, MemoryEstimate, estimate
 from pipeline.system.gpu import Device
 from tests import families
 
@@ -32,34 +33,37 @@ SLOW = {"recurrent-gemma", "mamba"}
 
 
 def saved_bytes(model: Any) -> int:
-    """Bytes autograd saves of a forward pass over two packed documents, weights left out; a storage once."""
+    """Bytes autograd still holds after a forward pass over two packed documents, weights left out; a storage once."""
     owned = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
-    seen: dict[int, tuple[int, torch.Tensor]] = {}
+    seen: list[weakref.ref[torch.Tensor]] = []
 
     def save(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in owned:
-            seen[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no other gets its place
-        return tensor
+        packed = tensor.view_as(tensor)  # nobody but autograd holds it
+        seen.append(weakref.ref(packed))
+        return packed
 
     ids = torch.randint(3, families.VOCABULARY, (1, TOKENS))
     positions = torch.arange(TOKENS // 2).repeat(2)[None]
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        model.train()(input_ids=ids, position_ids=positions, use_cache=False)
-    return sum(size for size, _ in seen.values())
+        output = model.train()(input_ids=ids, position_ids=positions, use_cache=False)
+    assert output.logits.requires_grad
+    storages = [tensor.untyped_storage() for each in seen if (tensor := each()) is not None]
+    return sum({each.data_ptr(): each.nbytes() for each in storages if each.data_ptr() not in owned}.values())
 
 
 class Loaded:
     """A family's tiny model with an adapter on all linear layers, and what was measured of it without its weights."""
 
-    def __init__(self, name: str, folder: Path, mode: PrecisionMode, dtype: ComputeDtype, dropout: float) -> None:
+    def __init__(
+        self, name: str, folder: Path, mode: PrecisionMode, dtype: ComputeDtype, dropout: float, *, dora: bool = False
+    ) -> None:
         base = base_model_at(families.save(name, folder, max_position_embeddings=2 * TOKENS, num_hidden_layers=4))
         document = read_json(base.path / "config.json")
         found = measure_footprint.footprint_of(document, device="cpu", compute_dtype=dtype, attention="sdpa")
         (key,) = found
         self.shape: ModelShape = read_shape(base)
         self.footprint: Footprint = found[key]
-        self._mode, self._dtype, self._dropout = mode, dtype, dropout
+        self._mode, self._dtype, self._dropout, self._dora = mode, dtype, dropout, dora
         model = load_base(base, mode, CPU, compute_dtype=dtype, attention=key.rpartition(" ")[2])
         held = {each.data_ptr(): each.nbytes for each in model.parameters()}
         self.weight_bytes = sum(held.values())
@@ -67,14 +71,21 @@ class Loaded:
         self.targets = {each.name for each in targets}
         paths = {each.path for each in targets}
         modules = [name for name, _ in model.named_modules() if re.sub(r"\.\d+(?=\.|$)", ".*", name) in paths]
-        self.saved_bytes = saved_bytes(get_peft_model(model, LoraConfig(r=RANK, lora_dropout=dropout, target_modules=modules)))
+        lora = LoraConfig(r=RANK, lora_dropout=dropout, target_modules=modules, use_dora=dora)
+        adapted = get_peft_model(model, lora)
+        self.trained_parameters = adapted.get_nb_trainable_parameters()[0]
+        self.saved_bytes = saved_bytes(adapted)
 
     def planned(self, footprint: Footprint | None) -> int:
         """Activations that the plan counts."""
+        return self.estimated(footprint).activations
+
+    def estimated(self, footprint: Footprint | None) -> MemoryEstimate:
         return estimate(
             self.shape, precision_mode=self._mode, compute_dtype=self._dtype, rank=RANK, target_modules=self.targets, rows=1,
-            row_tokens=TOKENS, checkpointing=False, dropout=self._dropout, device="cpu", footprint=footprint,
-        ).activations  # fmt: skip
+            row_tokens=TOKENS, checkpointing=False, dropout=self._dropout, dora=self._dora, device="cpu",
+            footprint=footprint,
+        )  # fmt: skip
 
 
 def check(loaded: Loaded, mode: PrecisionMode, dtype: ComputeDtype) -> None:
@@ -101,6 +112,22 @@ def test_the_plan_counts_what_autograd_saves_in_32_bits_and_with_dropout(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     check(Loaded(name, tmp_path / "model", "qlora_nf4", "float32", 0.05), "qlora_nf4", "float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "dtype", "dropout"),
+    [
+        ("qwen3", "lora_bf16", "bfloat16", 0.0), ("gpt2", "lora_bf16", "bfloat16", 0.1),
+        ("granite4-hybrid", "qlora_nf4", "float32", 0.1), ("llama-3", "lora_bf16", "float32", 0.1),
+    ],
+)  # fmt: skip
+def test_the_plan_counts_what_dora_trains_and_saves(
+    name: str, mode: PrecisionMode, dtype: ComputeDtype, dropout: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    loaded = Loaded(name, tmp_path / "model", mode, dtype, dropout, dora=True)
+    assert loaded.planned(loaded.footprint) == pytest.approx(loaded.saved_bytes, rel=0.05)
+    assert loaded.estimated(loaded.footprint).adapter == ADAPTER_BYTES * loaded.trained_parameters
 
 
 def test_what_was_measured_is_read_afterwards_and_only_for_the_same_config(
