@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from humigence_tui.cli.shared.display import display, shown_in
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config
 from humigence_tui.cli.shared.output import out, out_json, print_message, print_next_commands
 from pipeline.base_model.locate import require_base_model
@@ -27,10 +28,13 @@ from pipeline.common.text import counted
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config, Topic
 from pipeline.dataset import generate, source
+from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.sniff import with_schema
+from pipeline.runs.context import StepContext
 from pipeline.runs.folders import Workspace
+from pipeline.runs.state import RunState
 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -137,6 +141,33 @@ def _next_commands(target: Path, here: Workspace, settings: Config, config: str)
         if settings.data.source != "bundled"
         else [with_config("config set data.source local", config), setting, shown]
     )
+
+
+# -------------------------------------------------------------------------------------------------------- download
+
+
+@app.command()
+def download(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Fetch the data set of data.hub: the files of its split, as they are now. Rows only, never a script.
+
+    A run fetches what is not here by itself; what is here stays as it is until this command is given.
+    """
+    here, settings = open_project(config)
+    if settings.data.source != "hub":
+        hint = with_config("config set data.source hub", config)
+        raise BadInput(f"data.source is {settings.data.source}: there is nothing to download", hint)
+    before = hub_rows.find(settings.data.hub)
+    with display() as view:
+        found = hub_rows.fetch(StepContext(settings, here, emit=shown_in(view, RunState())))
+    if as_json:
+        out_json({**found.to_json(), "path": str(found.path)})
+        return
+    out(f"{found.name}  {hub_rows.size_in_words(found)}")
+    if before and before.commit != found.commit:
+        print_message(f"before it was at {before.commit[:12]}: rows prepared from that are prepared anew")
+    if found.beside:
+        print_message(f"not used: {found.beside}")
+    print_next_commands(with_config("data inspect", config), with_config("data show", config))
 
 
 # ----------------------------------------------------------------------------------------------------- show, stats

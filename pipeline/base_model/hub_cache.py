@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
+
+RepositoryKind = Literal["model", "dataset"]
 
 
 def hub_cache() -> Path:
@@ -39,7 +42,12 @@ def has_token() -> bool:
     return saved.is_file() and saved.stat().st_size > 0
 
 
-def cached_snapshot(repo: str, revision: str | None) -> Path | None:
+def repository_folder(repo: str, kind: RepositoryKind = "model") -> Path:
+    """Where the hub's client keeps a repository: `models--owner--name`, `datasets--owner--name`."""
+    return hub_cache() / f"{kind}s--{repo.replace('/', '--')}"
+
+
+def cached_snapshot(repo: str, revision: str | None, kind: RepositoryKind = "model") -> Path | None:
     """The folder of `repo` in the hub cache, or None. It may be incomplete: see `locate.problems_of`.
 
     Args:
@@ -48,7 +56,7 @@ def cached_snapshot(repo: str, revision: str | None) -> Path | None:
     The layout (`models--owner--name/refs`, `snapshots`) is the documented one; huggingface_hub's own look-up imports its network
     code. Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
     """
-    folder = hub_cache() / ("models--" + repo.replace("/", "--"))
+    folder = repository_folder(repo, kind)
     wanted = revision or "main"
     commit = wanted
     if ".." in wanted or wanted.startswith("/") or "\0" in wanted + repo:

@@ -164,11 +164,57 @@ class GenerateSection(Section):
         return topics
 
 
+# How people name a data set of the hub: the address of its page, or as its file systems do (hf://datasets/owner/name@main).
+_HUB_ADDRESS = re.compile(r"^(?:https://huggingface\.co/|hf://)?datasets/(?P<repo>[^@?#]+?)/?(?:@(?P<revision>[^?#]+))?$")
+
+
+class HubSection(Section):
+    repo: str = setting(
+        "",
+        "Data set on the Hugging Face hub (owner/name).",
+        affects=_PACKAGE,
+        level="basic",
+        since="0.2.0",
+        max_length=200,
+    )
+    revision: str | None = setting(
+        None,
+        "Branch, tag or commit of the data set; empty for its main branch, as it was when it was fetched.",
+        affects=_PACKAGE,
+        since="0.2.0",
+        max_length=200,
+    )
+    subset: str | None = setting(
+        None,
+        "Subset (config) of the data set; empty for its default, or the only one.",
+        affects=_PACKAGE,
+        since="0.2.0",
+        max_length=200,
+    )
+    split: str | None = setting(
+        None, "Its split that the rows are of; empty for train, or the only one.", affects=_PACKAGE, since="0.2.0", max_length=200
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_an_address(cls, values: Any) -> Any:
+        found = _HUB_ADDRESS.match(values["repo"]) if isinstance(values, dict) and isinstance(values.get("repo"), str) else None
+        if found is None:
+            return values
+        revision = found["revision"] or values.get("revision")
+        return {**values, "repo": found["repo"], **({"revision": revision} if revision else {})}
+
+    @field_validator("revision", "subset", "split")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
+
 class DataSection(Section):
-    source: Literal["bundled", "generated", "local"] = setting(
+    source: Literal["bundled", "generated", "local", "hub"] = setting(
         "local",
-        "Local: the file at raw_path. Bundled: the 12-row demo, generated: what data.generate says; both are written to raw_path"
-        " where there is no file yet.",
+        "Local: the file at raw_path. Hub: the data set of data.hub. Bundled: the 12-row demo, generated: what data.generate"
+        " says; both are written to raw_path where there is no file yet.",
         affects=_PACKAGE,
         level="basic",
     )
@@ -218,6 +264,7 @@ class DataSection(Section):
         "Put several conversations into one row. They never see each other: a model that can't keep them apart gets one a row.",
         affects=_STEP,
     )
+    hub: HubSection = Field(default=HubSection(), description="The data set of the hub.")
     generate: GenerateSection = Field(default=GenerateSection(), description="What source generated makes.")
     split: SplitSection = Field(default=SplitSection(), description="How the rows are divided.")
     over_long: Literal["window", "drop"] = setting(

@@ -25,6 +25,7 @@ from pipeline.common.files import fingerprint, read_json, sha256_file
 from pipeline.config.affects import settings_of
 from pipeline.config.file import shipped
 from pipeline.config.schema import Config
+from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.packing import pack, row_capacity
 from pipeline.dataset.readers import parquet
 from pipeline.dataset.readers.compressed import SUFFIXES as PACKED_SUFFIXES
@@ -139,6 +140,8 @@ def read_processed(folder: Path) -> ProcessedData | None:
 
 def raw_file(config: Config, workspace: Workspace) -> Path:
     """The file or the files the rows come from; the shipped demo where the config names it and no copy is there yet."""
+    if config.data.source == "hub":
+        return hub_rows.path_of(config.data.hub)
     path = workspace.resolve(config.data.raw_path)
     return shipped(BUNDLED_DEMO) if config.data.source == "bundled" and not path.exists() else path
 

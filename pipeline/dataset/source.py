@@ -12,6 +12,7 @@ from pipeline.common.files import write_atomic
 from pipeline.config.file import shipped
 from pipeline.config.schema import Config
 from pipeline.dataset import generate
+from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.processed import BUNDLED_DEMO, raw_file
 from pipeline.runs.folders import Workspace
 from pipeline.system import faults as machine_faults
@@ -33,8 +34,11 @@ def made(config: Config) -> bytes | None:
 def as_file(config: Config, workspace: Workspace) -> Iterator[Path]:
     """The file to look at: `data.raw_path`, or one without a name with the rows that will be made: looking leaves nothing behind.
 
-    Raises `BadInput` as `made` does.
+    Raises `BadInput` as `made` does; `MissingArtifact` where the rows are on the hub and not here yet.
     """
+    if config.data.source == "hub":
+        yield hub_rows.require_here(config.data.hub).path
+        return
     path = raw_file(config, workspace)
     if config.data.source != "generated" or path.exists():
         yield path
@@ -64,10 +68,23 @@ def put_in_place(config: Config, workspace: Workspace) -> Path:
     return path
 
 
+def is_here(config: Config) -> bool:
+    """Whether the rows need no download."""
+    return config.data.source != "hub" or hub_rows.find(config.data.hub) is not None
+
+
+def name_of(config: Config) -> str:
+    """What the rows are called for a person: the path of the config, or the data set with split and commit."""
+    if config.data.source != "hub":
+        return config.data.raw_path
+    found = hub_rows.find(config.data.hub)
+    return found.name if found else config.data.hub.repo
+
+
 def another_file(config: Config, workspace: Workspace) -> str:
     """What to tell where other rows stand at `data.raw_path` than `data.source` would put there; else empty."""
     path = workspace.resolve(config.data.raw_path)
-    rows = made(config) if path.is_file() else None
+    rows = made(config) if config.data.source != "hub" and path.is_file() else None
     if rows is None or (path.stat().st_size == len(rows) and path.read_bytes() == rows):
         return ""
     what = "the demo" if config.data.source == "bundled" else "what data.generate would make"

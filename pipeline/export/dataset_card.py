@@ -6,6 +6,7 @@ import hashlib
 from pathlib import PurePath
 from typing import Any
 
+from pipeline.base_model.catalogue import HUB
 from pipeline.config.schema import Config
 from pipeline.dataset.source import made as made_rows
 from pipeline.export.markdown import front_matter, plain, table
@@ -41,7 +42,7 @@ def origin(config: Config, report: dict[str, Any]) -> str:
     """The file, what made it where that was Humigence, and the chat template its rows were written by."""
     # The name only: the folders above it say who and where.
     lines = [
-        f"- file: {plain(PurePath(report['raw_path']).name)}",
+        *_named(report),
         f"- sha256: `{report['raw_sha256']}`",
         f"- schema: {report['schema']}",
     ]
@@ -50,6 +51,16 @@ def origin(config: Config, report: dict[str, Any]) -> str:
     template = report.get("template", "auto")
     which = f"of {plain(report['model'])}" if template == "auto" else f"{template}, for {plain(report['model'])}"
     return "\n".join([*lines, f"- tokenized with the chat template {which}"])
+
+
+def _named(report: dict[str, Any]) -> list[str]:
+    """The file by its name, or the data set of the hub with its commit and licence."""
+    if (hub := report.get("hub")) is None:
+        return [f"- file: {plain(PurePath(report['raw_path']).name)}"]
+    page = f"{HUB}/datasets/{hub['repo']}"
+    licence = [f"- licence of the data set: {plain(hub['licence'])}"] if hub["licence"] else []
+    where = f"- data set: [{plain(hub['repo'])}]({page}), subset {plain(hub['subset'])}, split {plain(hub['split'])}"
+    return [where, f"- commit: `{hub['commit']}`", *licence]
 
 
 def _made_by(config: Config, sha256: str) -> str:

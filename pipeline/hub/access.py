@@ -7,17 +7,15 @@ from typing import Any
 
 from pipeline.base_model.hub_cache import hub_cache
 from pipeline.hub.answers import NotTheHub, translate_hub_errors
+from pipeline.hub.repository import Repository
 
 PATIENCE_S = 10.0  # for the one answer; a person waits
 
 
-def require_access(repo: str, revision: str | None = None) -> None:
-    """Ask for the head of the repository's config.json: what a gated repository is, everybody may read; its files are the gate.
+def require_access(repository: Repository, file: str = "config.json") -> None:
+    """Ask for the head of a file of the repository: what a gated repository is, everybody may read; its files are the gate.
 
     Sends the token where there is one. Fetches nothing, writes nothing.
-
-    Args:
-        revision: branch, tag or commit; None for the main branch.
 
     Raises:
         BadInput: there is no such repository or revision, or it does not open: no token, a bad one, one without the right, the
@@ -26,9 +24,9 @@ def require_access(repo: str, revision: str | None = None) -> None:
     """
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
-    url = hf_hub_url(repo, "config.json", revision=revision)
+    url = hf_hub_url(repository.name, file, repo_type=repository.kind, revision=repository.revision)
     # Without that file it opens too; what it lacks is for whoever downloads it to tell.
-    with translate_hub_errors(repo, revision), suppress(errors.EntryNotFoundError):
+    with translate_hub_errors(repository), suppress(errors.EntryNotFoundError):
         _require_the_hub(get_hf_file_metadata(url, timeout=PATIENCE_S))
 
 
@@ -40,7 +38,7 @@ def fetch_config(repo: str, revision: str | None = None) -> None:
     """
     from huggingface_hub import errors, hf_hub_download
 
-    with translate_hub_errors(repo, revision), suppress(errors.EntryNotFoundError):
+    with translate_hub_errors(Repository(repo, revision)), suppress(errors.EntryNotFoundError):
         hf_hub_download(repo, "config.json", revision=revision, cache_dir=hub_cache(), etag_timeout=PATIENCE_S)
 
 

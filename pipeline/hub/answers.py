@@ -11,9 +11,12 @@ from typing import Any
 from pipeline.base_model.catalogue import HUB, how_to_get_access
 from pipeline.base_model.hub_cache import has_token, hub_cache
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
+from pipeline.hub.repository import Repository, bad_name
 from pipeline.system.disk import is_full
 
 RETRY = "try again: what was fetched is kept"
+# A model is a repository to who asks for one; of a data set it is said, since a model may have the name.
+_WHAT = {"model": "repository", "dataset": "data set"}
 _TOKENS = f"{HUB}/settings/tokens"
 _TITLE = re.compile(r"<title[^>]*>\s*([^<]{1,80})", re.IGNORECASE)
 
@@ -27,7 +30,7 @@ class CutShort(ConnectionError):
 
 
 @contextmanager
-def translate_hub_errors(repo: str, revision: str | None) -> Iterator[None]:
+def translate_hub_errors(repository: Repository) -> Iterator[None]:
     """Whatever the hub's client raises inside, as one of ours.
 
     Raises:
@@ -43,48 +46,48 @@ def translate_hub_errors(repo: str, revision: str | None) -> Iterator[None]:
     except HumigenceError:
         raise
     except hub.HFValidationError as error:
-        hint = "humigence config set model.repo OWNER/NAME"
-        raise BadInput(f"model.repo: {repo!r} is not a repository name (owner/name)", hint) from error
+        raise bad_name(repository) from error
     except hub.HfHubHTTPError as error:
-        raise _refusal(error, repo, revision) from error
+        raise _refusal(error, repository) from error
     except hub.LocalEntryNotFoundError as error:
         cause = error.__cause__
         raise (
-            _refusal(cause, repo, revision) if isinstance(cause, hub.HfHubHTTPError) else _no_connection(error, repo)
+            _refusal(cause, repository) if isinstance(cause, hub.HfHubHTTPError) else _no_connection(error, repository)
         ) from error
     except UnicodeEncodeError as error:
         raise _bad_token() from error
     except (NotTheHub, ValueError) as error:  # the client reads JSON out of what it takes for the hub's answer
-        raise _a_page(repo, str(error) if isinstance(error, NotTheHub) else "") from error
+        raise _a_page(repository.name, str(error) if isinstance(error, NotTheHub) else "") from error
     except (transport, TimeoutError, ConnectionError) as error:
-        raise _no_connection(error, repo) from error
+        raise _no_connection(error, repository) from error
     except OSError as error:
-        raise _disk(error, repo) from error
+        raise _disk(error, repository.name) from error
 
 
-def _refusal(error: Any, repo: str, revision: str | None) -> HumigenceError:
+def _refusal(error: Any, repository: Repository) -> HumigenceError:
     """An HTTP status of 400 and above. `error` is an `HfHubHTTPError`."""
     from huggingface_hub import errors as hub
 
+    repo, section = repository.name, repository.section
     response = error.response
     status = response.status_code
     if _is_page(response) and status < 500 and "x-error-code" not in response.headers:
         return _a_page(repo, title_of(response.text), status)
     if isinstance(error, hub.GatedRepoError):
-        return _gated(repo, status, str(error.server_message or ""))
+        return _gated(repository, status, str(error.server_message or ""))
     if isinstance(error, hub.DisabledRepoError):
-        return BadInput(f"model.repo: the hub has switched {repo} off", "choose another model.repo")
+        return BadInput(f"{section}.repo: the hub has switched {repo} off", f"choose another {section}.repo")
     if isinstance(error, hub.RevisionNotFoundError):
-        hint = "humigence config set model.revision null  takes the main branch"
-        return BadInput(f"model.revision: {repo} has no revision {revision!r}", hint)
+        hint = f"humigence config set {section}.revision null  takes the main branch"
+        return BadInput(f"{section}.revision: {repo} has no revision {repository.revision!r}", hint)
     if isinstance(error, hub.RepositoryNotFoundError):
         hint = "check the spelling (owner/name); for a private repository set HF_TOKEN"
-        return BadInput(f"model.repo: the hub has no repository {repo}, or it is private", hint)
+        return BadInput(f"{section}.repo: the hub has no {_WHAT[repository.kind]} {repo}, or it is private", hint)
     if status == 401:
         return _bad_token()
     if status == 403:
         hint = f"give HF_TOKEN read access to it at {_TOKENS}"
-        return BadInput(f"model.repo: HF_TOKEN does not open {repo}: {first_line(error)}", hint)
+        return BadInput(f"{section}.repo: HF_TOKEN does not open {repo}: {first_line(error)}", hint)
     if status == 407:
         return _proxy_wants_a_password()
     if status == 429:
@@ -95,21 +98,27 @@ def _refusal(error: Any, repo: str, revision: str | None) -> HumigenceError:
     )
 
 
-def _gated(repo: str, status: int, server_message: str) -> BadInput:
+def _gated(repository: Repository, status: int, server_message: str) -> BadInput:
     """By the hub's own words where it has some: its status is 403 for each of these, 401 without a token."""
-    page = f"{HUB}/{repo}"
+    repo, key = repository.name, f"{repository.section}.repo"
+    page = f"{HUB}/{repository.path}"
     if status == 401 and not has_token():
-        return BadInput(f"model.repo: {repo} is gated", how_to_get_access(repo))
+        return is_gated(repository)
     words = server_message.lower()
     if "review" in words:
-        return BadInput(f"model.repo: access to {repo} is still in review by its authors", f"{page} tells when it is granted")
+        return BadInput(f"{key}: access to {repo} is still in review by its authors", f"{page} tells when it is granted")
     if "reject" in words:
-        return BadInput(f"model.repo: the authors of {repo} have refused access", "choose another model.repo")
+        return BadInput(f"{key}: the authors of {repo} have refused access", f"choose another {key}")
     if "fine-grained" in words:
         hint = f"at {_TOKENS} give the token read access to public gated repositories, or make one of type Read"
-        return BadInput("model.repo: HF_TOKEN may not read gated repositories", hint)
+        return BadInput(f"{key}: HF_TOKEN may not read gated repositories", hint)
     hint = f"accept it at {page} with the account the token belongs to"
-    return BadInput(f"model.repo: the licence of {repo} is not accepted by HF_TOKEN's account", hint)
+    return BadInput(f"{key}: the licence of {repo} is not accepted by HF_TOKEN's account", hint)
+
+
+def is_gated(repository: Repository) -> BadInput:
+    """What to say of a gated repository where there is no token."""
+    return BadInput(f"{repository.section}.repo: {repository.name} is gated", how_to_get_access(repository.path))
 
 
 def _bad_token() -> BadInput:
@@ -127,8 +136,8 @@ def _a_page(repo: str, title: str, status: int = 200) -> EnvironmentFault:
     return EnvironmentFault(f"a web page{named} came instead of the hub's answer for {repo} (status {status})", hint)
 
 
-def _no_connection(error: Exception, repo: str) -> EnvironmentFault:
-    why = first_line(error)
+def _no_connection(error: Exception, repository: Repository) -> EnvironmentFault:
+    why, repo = first_line(error), repository.name
     if isinstance(error, CutShort):
         return EnvironmentFault(f"the download of {repo} is cut off again and again: {why}", f"check the network, then {RETRY}")
     if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in why.lower():
@@ -136,7 +145,7 @@ def _no_connection(error: Exception, repo: str) -> EnvironmentFault:
         return EnvironmentFault(f"the hub's certificate is not trusted: {why}", hint)
     if type(error).__name__ == "ProxyError":
         return EnvironmentFault(f"the proxy refuses the connection to the hub: {why}", "check HTTPS_PROXY and NO_PROXY")
-    hint = f"check the network, then {RETRY}; or set model.local_path to a model on this machine"
+    hint = f"check the network, then {RETRY}; or {repository.instead}"
     return EnvironmentFault(f"no connection to the hub for {repo}: {why}", hint)
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.base_model.hub_cache import hub_cache
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.common.files import fsync_folder, sha256_file
 from pipeline.hub.answers import RETRY, CutShort, NotTheHub, first_line, refuse_page
+from pipeline.hub.repository import Repository
 
 # Seconds between attempts that bring no byte; one that does starts the row again.
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -40,7 +40,7 @@ class RemoteFile:
         etag: the name of its blob in the cache; the sha256 of the contents where the file is large.
     """
 
-    repo: str
+    repository: Repository
     commit: str
     name: str
     size: int
@@ -48,7 +48,7 @@ class RemoteFile:
 
     @property
     def blob(self) -> Path:
-        return blobs_of(self.repo) / self.etag
+        return self.repository.folder / "blobs" / self.etag
 
     @property
     def part(self) -> Path:
@@ -79,12 +79,7 @@ class FetchCallbacks:
     stop: Callable[[], bool]
 
 
-def blobs_of(repo: str) -> Path:
-    """Where the hub's client keeps the contents of a repository's files."""
-    return hub_cache() / ("models--" + repo.replace("/", "--")) / "blobs"
-
-
-def announced(repo: str, commit: str, name: str, listed_size: int) -> RemoteFile:
+def announced(repository: Repository, commit: str, name: str, listed_size: int) -> RemoteFile:
     """Ask the hub about a file. `listed_size` is what its list says, used where the file's own answer has no size.
 
     Raises:
@@ -92,10 +87,11 @@ def announced(repo: str, commit: str, name: str, listed_size: int) -> RemoteFile
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    found = get_hf_file_metadata(hf_hub_url(repo, name, revision=commit))
+    found = get_hf_file_metadata(hf_hub_url(repository.name, name, repo_type=repository.kind, revision=commit))
     if not found.etag or not found.commit_hash:
         raise NotTheHub("")
-    return RemoteFile(repo, commit, name, listed_size if found.size is None else found.size, os.path.basename(found.etag))
+    size = listed_size if found.size is None else found.size
+    return RemoteFile(repository, commit, name, size, os.path.basename(found.etag))
 
 
 def fetch(file: RemoteFile, callbacks: FetchCallbacks) -> None:
@@ -120,7 +116,7 @@ def fetch(file: RemoteFile, callbacks: FetchCallbacks) -> None:
         callbacks.advance(-file.present())
         file.part.unlink()
         if last:
-            raise EnvironmentFault(f"{file.name} of {file.repo} arrives damaged: {damage}", _DAMAGED)
+            raise EnvironmentFault(f"{file.name} of {file.repository.name} arrives damaged: {damage}", _DAMAGED)
         callbacks.warn(f"{file.name} arrived damaged ({damage}): fetching it again from the start")
     os.replace(file.part, file.blob)
     fsync_folder(file.blob.parent)
@@ -156,7 +152,7 @@ def _receive(file: RemoteFile, callbacks: FetchCallbacks) -> None:
 
     have = file.present()
     headers = build_hf_headers() | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    url = hf_hub_url(file.repo, file.name, revision=file.commit)
+    url = hf_hub_url(file.repository.name, file.name, repo_type=file.repository.kind, revision=file.commit)
     with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
         hf_raise_for_status(response)
         refuse_page(response)

@@ -10,15 +10,13 @@ from fnmatch import fnmatch
 from functools import partial
 
 from pipeline.base_model import same_base
-from pipeline.base_model.hub_cache import cached_snapshot, hub_cache, is_offline
+from pipeline.base_model.hub_cache import cached_snapshot, is_offline
 from pipeline.base_model.locate import BaseModel, locate, problems_of, require_base_model
-from pipeline.common.errors import BadInput, MissingArtifact, Stopped
-from pipeline.hub.answers import RETRY, translate_hub_errors
-from pipeline.hub.fetch import FetchCallbacks, RemoteFile, announced, blobs_of, fetch, persistently
+from pipeline.common.errors import BadInput, MissingArtifact
+from pipeline.hub.download import Listing
+from pipeline.hub.download import download as fetch_files
+from pipeline.hub.repository import Repository
 from pipeline.runs.context import StepContext, StepResult
-from pipeline.runs.events import Note
-from pipeline.runs.progress import Progress, Throttle
-from pipeline.system import disk, locks
 from pipeline.system.gpu import GIB
 
 # At the top of the repository only: `original/`, `onnx/` and the like hold the same weights in other forms.
@@ -28,7 +26,6 @@ _OTHERS = (
     "vocab.txt", "merges.txt", "special_tokens_map.json", "added_tokens.json", "spiece.model", "chat_template.jinja",
     "chat_template.json", "LICENSE*", "USE_POLICY*",
 )  # fmt: skip
-_ROOM_TO_SPARE = 256 << 20
 
 
 def run(ctx: StepContext) -> StepResult:
@@ -67,12 +64,7 @@ def download(ctx: StepContext) -> None:
     """Fetch the repository into the hub cache: what is there is reused, a cut download goes on where it ended."""
     repo, revision = ctx.config.model.repo, ctx.config.model.revision
     _require_network(repo)
-    with translate_hub_errors(repo, revision):
-        lock = locks.wait_lock(blobs_of(repo).parent / ".humigence.lock", give_up=lambda: ctx.stop() is not None)
-        if lock is None:
-            raise Stopped("stopped while downloading", RETRY)
-        with lock:
-            _download(ctx, repo, revision)
+    fetch_files(ctx, "model", Repository(repo, revision), partial(_wanted, repo))
     folder = cached_snapshot(repo, revision)
     problems = problems_of(folder) if folder else ["it is not in the cache"]
     if problems:
@@ -87,55 +79,16 @@ def _require_network(repo: str) -> None:
         raise MissingArtifact(f"the base model {repo} is not on this machine and HF_HUB_OFFLINE is set", hint)
 
 
-def _download(ctx: StepContext, repo: str, revision: str | None) -> None:
-    from huggingface_hub import snapshot_download
-
-    progress = Progress(ctx, "model", 0, "bytes", repo)
-    callbacks = _callbacks(ctx, progress)
-    files = _wanted_files(repo, revision, callbacks)
-    progress.done, progress.total = sum(file.present() for file in files), sum(file.size for file in files)
-    progress.emit()
-    if missing := sum(file.size - file.present() for file in files):
-        hint = "make room, or set HF_HOME to a folder on another disk"
-        disk.require_free(hub_cache(), missing + _ROOM_TO_SPARE, f"downloading {repo}", hint)
-    for file in files:
-        fetch(file, callbacks)
-    progress.emit()
-    # Every blob is there: this links them into a snapshot as the hub's client finds it, and writes which commit main is.
-    names = [file.name for file in files]
-    persistently(
-        lambda: snapshot_download(repo, revision=revision, cache_dir=hub_cache(), allow_patterns=names, max_workers=1),
-        callbacks,
-    )
-
-
-def _callbacks(ctx: StepContext, progress: Progress) -> FetchCallbacks:
-    """What a fetch reports goes into the run's log, and it is asked to end where the run is."""
-    look, asked = Throttle(), [False]
-
-    def stop() -> bool:
-        if look.is_due():
-            asked[0] = ctx.stop() is not None
-        return asked[0]
-
-    return FetchCallbacks(progress.advance, lambda sentence: ctx.emit(Note(sentence, "warning")), stop)
-
-
-def _wanted_files(repo: str, revision: str | None, callbacks: FetchCallbacks) -> list[RemoteFile]:
-    """Weights, tokenizer and configs, as the hub announces each. One commit for all, whatever is pushed meanwhile."""
-    from huggingface_hub import HfApi
-
-    info = persistently(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True), callbacks, first=True)
-    sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
-    weights = [name for name in sizes if _is_one_of(name, _WEIGHTS)]
+def _wanted(repo: str, listing: Listing) -> list[str]:
+    """Weights, tokenizer and configs."""
+    names = listing.sizes
+    weights = [name for name in names if _is_one_of(name, _WEIGHTS)]
     if not weights:
-        message = f"{repo} has no safetensors weights{_what_instead(sizes)}"
+        message = f"{repo} has no safetensors weights{_what_instead(names)}"
         raise BadInput(message, "choose another model.repo, or set model.local_path")
     if "model.safetensors" in weights:
         weights = ["model.safetensors"]
-    commit = info.sha or revision or "main"
-    names = weights + [name for name in sizes if _is_one_of(name, _OTHERS)]
-    return [persistently(partial(announced, repo, commit, name, sizes[name]), callbacks) for name in names]
+    return weights + [name for name in names if _is_one_of(name, _OTHERS)]
 
 
 def _is_one_of(name: str, patterns: Sequence[str]) -> bool:

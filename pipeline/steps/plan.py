@@ -13,6 +13,8 @@ from pipeline.base_model.locate import locate
 from pipeline.base_model.precision import require_precision
 from pipeline.base_model.shape import ModelShape, checked_shape
 from pipeline.common.errors import MissingArtifact, first_line
+from pipeline.dataset import source
+from pipeline.dataset.hub import rows as hub_rows
 from pipeline.planning.compute import layers_run_as
 from pipeline.planning.plan import banner, read_plan, write_plan
 from pipeline.planning.planner import PLAN_FILE, exact_figures, known_shape, model_config, plan_for, plan_inputs
@@ -25,13 +27,13 @@ def run(ctx: StepContext) -> StepResult:
     """Make the plan, write it, emit it.
 
     Raises:
-        MissingArtifact: the model's sizes are not known before it is downloaded (only when the step runs by itself; in a run the
-            plan is then made after preprocess).
+        MissingArtifact: the model's sizes, or the rows, are not known before they are downloaded (only when the step runs by
+            itself; in a run the plan is then made after preprocess).
         EnvironmentFault: the device is not there, can't do the precision mode, or has no memory for the training.
     """
     shape = known_shape(ctx.config, ctx.workspace)
-    if shape is None:
-        return _later(ctx)
+    if shape is None or not source.is_here(ctx.config):
+        return _later(ctx, shape)
     device = choose_device(ctx.config.compute.gpu)
     require_precision(ctx.config.train.precision_mode, device)
     shape = _with_footprint(ctx, shape, device)
@@ -76,10 +78,13 @@ def _with_footprint(ctx: StepContext, shape: ModelShape, device: Device) -> Mode
     return replace(shape, footprints=found)
 
 
-def _later(ctx: StepContext) -> StepResult:
-    name = ctx.config.model.local_path or ctx.config.model.repo
-    reason = f"the sizes of {name} are not known before it is here"
+def _later(ctx: StepContext, shape: ModelShape | None) -> StepResult:
+    if shape is None:
+        name, command = ctx.config.model.local_path or ctx.config.model.repo, "humigence model download"
+        reason = f"the sizes of {name} are not known before it is here"
+    else:
+        reason, command = f"how many rows {ctx.config.data.hub.repo} has is not known before it is here", hub_rows.DOWNLOAD
     if ctx.run is None:
-        raise MissingArtifact(reason, "humigence model download")
+        raise MissingArtifact(reason, command)
     ctx.emit(Note(f"{reason}: the plan is made after preprocess"))
     return StepResult("done", "made after the download and preprocess")

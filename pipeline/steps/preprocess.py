@@ -13,6 +13,7 @@ from pipeline.base_model.locate import require_base_model
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.dataset import processed, source
+from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.registry import reader_of
@@ -65,7 +66,9 @@ def is_unchanged(ctx: StepContext) -> bool:
 
 
 def _raw_in_place(ctx: StepContext) -> Path:
-    """The raw file, what `data.source` makes written to where the config says it is."""
+    """The raw file, what `data.source` makes written to where the config says it is, or what it names fetched from the hub."""
+    if ctx.config.data.source == "hub":
+        return (hub_rows.find(ctx.config.data.hub) or hub_rows.fetch(ctx)).path
     path = source.put_in_place(ctx.config, ctx.workspace)
     require_readable(path, missing_hint=RAW_PATH_HINT)
     return path
@@ -103,7 +106,8 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
     data, reader = ctx.config.data, reader_of(raw)
     return {
         "fingerprint": folder.name,
-        "raw_path": data.raw_path,
+        "raw_path": source.name_of(ctx.config),
+        **_of_hub(ctx),
         "raw_sha256": processed.raw_digest_now(raw),
         "json_array": reader.unit == "row",
         "container": reader.name,
@@ -118,8 +122,17 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
     }
 
 
+def _of_hub(ctx: StepContext) -> dict[str, Any]:
+    found = hub_rows.find(ctx.config.data.hub) if ctx.config.data.source == "hub" else None
+    return {"hub": found.to_json()} if found else {}
+
+
 def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
     """What a person should know before training on it."""
+    found = hub_rows.find(ctx.config.data.hub) if "hub" in report else None
+    if found:
+        beside = f"; not used: {found.beside}" if found.beside else ""
+        ctx.emit(Note(f"rows of {found.repo} at commit {found.commit}: {found.chosen.split}{beside}"))
     if notice:
         ctx.emit(Note(f"{report['raw_path']} {notice}: all of its {report['rows']} rows are read"))
     rejected = report["rejected_in_words"]

@@ -19,6 +19,7 @@ from pipeline.base_model.targets import require_targets, target_names
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.config.schema import Config
 from pipeline.dataset import source
+from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.processed import prepared_bytes, raw_file
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.reader import RawRow
@@ -31,6 +32,7 @@ from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.evaluation.evidence import evidence_of
 from pipeline.evaluation.held_out_gate import HELD_OUT
+from pipeline.hub.repository import Repository, require_name
 from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes
 from pipeline.planning.micro_batch import memory_fault
 from pipeline.planning.planner import known_shape
@@ -44,7 +46,6 @@ from pipeline.tokenization.read_back import not_read_back
 
 ROWS_LOOKED_AT = 100
 _CHECKPOINTS_KEPT = 4
-_REPOSITORY = re.compile(r"^(?:[\w.-]{1,96}/)?[\w.-]{1,96}$")
 
 
 def run(ctx: StepContext) -> StepResult:
@@ -219,10 +220,7 @@ def _check_model(ctx: StepContext) -> Iterator[HumigenceError]:
     if model.local_path:
         checked_shape(require_base_model(ctx.config, ctx.workspace))
         return
-    if not _REPOSITORY.match(model.repo) or ".." in model.repo:
-        hint = "humigence config set model.repo OWNER/NAME"
-        yield BadInput(f"model.repo: {model.repo!r} is not a repository name (owner/name)", hint)
-        return
+    require_name(Repository(model.repo))
     if locate(ctx.config, ctx.workspace):
         return
     if is_offline():
@@ -236,18 +234,24 @@ def _check_access(ctx: StepContext) -> Iterator[HumigenceError]:
     """The hub would let it be downloaded. One that can't be asked now may be within reach when the download comes; what needs a
     token needs it then too."""
     from pipeline.hub.access import fetch_config, require_access
+    from pipeline.hub.answers import is_gated
 
     model = ctx.config.model
+    repository = Repository(model.repo, model.revision)
     try:
-        require_access(model.repo, model.revision)
+        require_access(repository)
         fetch_config(model.repo, model.revision)
     except EnvironmentFault as fault:
         entry = catalogue.curated_model(model.repo)
         if entry and entry.gated and not has_token():
-            yield BadInput(f"model.repo: {model.repo} is gated", catalogue.how_to_get_access(model.repo))
+            yield is_gated(repository)
         else:
-            text = f"whether {model.repo} can be downloaded is not known: {fault.message}; {fault.hint}"
-            ctx.emit(Note(text, "warning"))
+            _note_unknown(ctx, repository, fault)
+
+
+def _note_unknown(ctx: StepContext, repository: Repository, fault: EnvironmentFault) -> None:
+    text = f"whether {repository.name} can be downloaded is not known: {fault.message}; {fault.hint}"
+    ctx.emit(Note(text, "warning"))
 
 
 def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:
@@ -304,7 +308,16 @@ def _first_texts(ctx: StepContext) -> list[str]:
 
 
 def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
-    """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only reported."""
+    """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only reported.
+
+    Of a data set of the hub that is not here yet: whether the hub has it and gives it."""
+    hub = ctx.config.data.hub
+    if not source.is_here(ctx.config):
+        try:
+            hub_rows.require_fetchable(hub)
+        except EnvironmentFault as fault:
+            _note_unknown(ctx, hub_rows.repository_of(hub), fault)
+        return
     if note := source.another_file(ctx.config, ctx.workspace):
         ctx.emit(Note(note, "warning"))
     with source.as_file(ctx.config, ctx.workspace) as path:

@@ -6,48 +6,79 @@ from pipeline.troubleshooting.trouble import Trouble
 
 TROUBLES = (
     Trouble(
-        ("model.repo: … is not a repository name (owner/name)", "model.repo: the hub has no repository …, or it is private"),
+        ("….repo: … is not a repository name (owner/name)", "….repo: the hub has no … …, or it is private"),
         "A spelling, or a private repository.",
         "Check owner/name; for a private one set `HF_TOKEN`.",
     ),
     Trouble(
-        ("model.revision: … has no revision …",),
+        ("….revision: … has no revision …",),
         "No branch, tag or commit of that name.",
-        "`humigence config set model.revision null` takes the main branch.",
+        "`humigence config set model.revision null`, or `data.hub.revision`, takes the main branch.",
     ),
     Trouble(
-        ("model.repo: … is gated",),
+        ("….repo: … is gated",),
         "Its authors want their licence accepted first.",
-        "Accept it on the model's page, then `hf auth login`, or set `HF_TOKEN`.",
+        "Accept it on its page, then `hf auth login`, or set `HF_TOKEN`.",
     ),
     Trouble(
         (
-            "model.repo: the licence of … is not accepted by HF_TOKEN's account",
-            "model.repo: access to … is still in review by its authors",
+            "….repo: the licence of … is not accepted by HF_TOKEN's account",
+            "….repo: access to … is still in review by its authors",
         ),
         "The token is good, and its account has no access (yet).",
-        "Accept the licence with that account; the model's page tells when access is granted.",
+        "Accept the licence with that account; its page tells when access is granted.",
     ),
     Trouble(
-        ("HF_TOKEN (or what hf auth login saved) is not a token the hub knows", "model.repo: HF_TOKEN does not open …: …"),
+        ("HF_TOKEN (or what hf auth login saved) is not a token the hub knows", "….repo: HF_TOKEN does not open …: …"),
         "The token is mistyped, withdrawn, or lacks the right to read this repository.",
-        "Make a new one at https://huggingface.co/settings/tokens; or `unset HF_TOKEN`: open models need none.",
+        "Make a new one at https://huggingface.co/settings/tokens; or `unset HF_TOKEN`: what is open needs none.",
     ),
     Trouble(
-        ("model.repo: the authors of … have refused access",),
-        "The account asked for access, and the authors of the model said no.",
-        "Choose another `model.repo`; the model's page tells whom to ask.",
+        ("….repo: the authors of … have refused access",),
+        "The account asked for access, and the authors said no.",
+        "Choose another one; its page tells whom to ask.",
     ),
     Trouble(
-        ("model.repo: HF_TOKEN may not read gated repositories",),
+        ("….repo: HF_TOKEN may not read gated repositories",),
         "A fine-grained token opens gated repositories only where it was given the right to.",
         "At https://huggingface.co/settings/tokens allow it to read public gated repositories, or make a token of type Read.",
     ),
-    Trouble(("model.repo: the hub has switched … off",), "The hub has withdrawn the repository.", "Choose another `model.repo`."),
+    Trouble(("….repo: the hub has switched … off",), "The hub has withdrawn the repository.", "Choose another one."),
     Trouble(
-        ("the base model … is not on this machine and HF_HUB_OFFLINE is set",),
+        (
+            "the base model … is not on this machine and HF_HUB_OFFLINE is set",
+            "the data set … is not on this machine and HF_HUB_OFFLINE is set",
+        ),
         "Nothing may be downloaded.",
-        "`unset HF_HUB_OFFLINE`, or set `model.local_path`.",
+        "`unset HF_HUB_OFFLINE`, or set `model.local_path`; for rows `data.source local` and `data.raw_path`.",
+    ),
+    Trouble(
+        (
+            "the data set … is not on this machine",
+            "how many rows … has is not known before it is here",
+            "… was downloaded and its files are not in the cache",
+        ),
+        "`data.source` is hub, and the rows were not fetched yet, or the cache was cleared since.",
+        "`humigence data download`; a run fetches them by itself.",
+    ),
+    Trouble(
+        ("data.hub.repo: no data set is named (data.source hub)", "data.source is …: there is nothing to download"),
+        "A data set of the hub needs both: where the rows come from, and which.",
+        "`humigence config set data.source hub`, `humigence config set data.hub.repo OWNER/NAME`.",
+    ),
+    Trouble(
+        (
+            "data.hub.repo: … has no file of rows that can be read (…)",
+            "data.hub.repo: … has a loading script and no rows of its own; Humigence runs no script",
+            "data.hub.repo: the card of … names rows outside of it: …",
+        ),
+        "Only files of rows are fetched: a script of a stranger is never run, a pickle never opened.",
+        "`humigence config set data.hub.revision refs/convert/parquet` takes what the hub made of it, where it did.",
+    ),
+    Trouble(
+        ("data.hub.…: … has several, say which: …", "data.hub.…: … has none called …: …"),
+        "The data set has several subsets (configs) or splits; the message names them.",
+        "`humigence config set data.hub.subset NAME`, `humigence config set data.hub.split NAME`.",
     ),
     Trouble(
         ("no connection to the hub for …: …", "the download of … is cut off again and again: …", "downloading … failed: …"),

@@ -18,7 +18,8 @@ from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.dataset.processed import SPLITS
+from pipeline.dataset.processed import SPLITS, raw_file
+from pipeline.dataset.source import name_of
 from pipeline.jobs.client import Ended, Gone, Job, JobEvent, JobUpdate
 from screens.data.row_text import MASKED, TRAINED, facts_line, panel, reasons_line, row_content, with_matches
 from screens.frame.copying import Copyable
@@ -99,7 +100,7 @@ class DataScreen(Page):
         except BadInput as error:
             self._show_problem(error.message, error.hint)
             return
-        self.trail = ("data", safe(self.config.data.raw_path))
+        self.trail = ("data", safe(name_of(self.config)))
         self.action_again()
 
     @property
@@ -353,7 +354,7 @@ class DataScreen(Page):
         if self._config is not None:
             if self.row is not None:
                 found.append(Copyable(f"row {self.row['row']}", row_content(self.row, self.config.data.max_seq_len).plain))
-            found.append(Copyable("file", str(self.workspace.resolve(self.config.data.raw_path))))
+            found.append(Copyable("file", str(raw_file(self.config, self.workspace))))
         if self.counted is not None:
             found.append(Copyable("what is rejected", reasons_line(self.counted).plain))
         return found

@@ -11,6 +11,7 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import counted, parameters, safe, size
 from pipeline.config.choice import Choice
 from pipeline.config.schema import Config, ExportFormat, PrecisionMode
+from pipeline.dataset.readers.registry import NAMES
 from pipeline.planning.availability import availability, by_size
 from pipeline.planning.export_formats import FORMAT_CHOICES
 from pipeline.planning.micro_batch import memory_of
@@ -153,7 +154,8 @@ def _about(choice: Choice) -> str:
 def source_options() -> list[Option]:
     """Where the rows come from."""
     return [
-        Option("local", "Local file", about="A JSONL file of yours: one conversation a line."),
+        Option("local", "Local file", about=f"Rows of yours: {NAMES}."),
+        Option("hub", "Hub", about="A data set of the Hugging Face hub: owner/name. Advanced has subset, split and revision."),
         Option("bundled", "Demo, 12 rows", about="OpenAssistant conversations that come with Humigence: enough to try it."),
         Option("generated", "Generate a set", about="Conversations on a dozen topics, made here: data.generate says how many."),
     ]

@@ -8,6 +8,7 @@ from pipeline.base_model.shape import ModelShape
 from pipeline.common.text import counted, duration, size
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
+from pipeline.dataset.source import name_of
 from pipeline.planning.export_formats import of_config
 from pipeline.planning.plan import Plan, checkpointing_text, kernels_text
 from pipeline.runs.events import STEP_NAMES, StepName
@@ -81,9 +82,7 @@ def _model(config: Config, here: bool) -> str:
 def _preprocess(config: Config, ready: bool) -> str:
     split = config.data.split
     shares = " / ".join(f"{100 * share:g}" for share in (split.train, split.val, split.test))
-    return (
-        "nothing to do: the rows are prepared" if ready else f"cleans, splits ({shares} %) and tokenizes {config.data.raw_path}"
-    )
+    return "nothing to do: the rows are prepared" if ready else f"cleans, splits ({shares} %) and tokenizes {name_of(config)}"
 
 
 def _train(plan: Plan | None) -> str:

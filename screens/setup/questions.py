@@ -12,19 +12,21 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from pipeline.base_model.catalogue import curated_model
 from pipeline.base_model.hub_cache import is_offline
 from pipeline.common.errors import BadInput, EnvironmentFault
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
+from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.readers import registry as readers
 from pipeline.dataset.readers.registry import parts_of
 from pipeline.dataset.schemas.registry import OUTLINES
 from pipeline.dataset.sniff import Peek, peek
+from pipeline.dataset.source import name_of as source_name
 from pipeline.runs.folders import Workspace
-from screens.setup.config_form import FormRow
+from screens.setup.config_form import FormRow, LineInput
 from screens.setup.form_values import ConfigDraft, fields
 from screens.setup.options import OTHER_MODEL
 from screens.setup.path_picker import PathPicker
@@ -185,9 +187,10 @@ def access_problem(repo: str) -> str:
     if model is None or not model.gated or is_offline() or model.downloaded:
         return ""
     from pipeline.hub.access import require_access
+    from pipeline.hub.repository import Repository
 
     try:
-        require_access(repo)
+        require_access(Repository(repo))
     except BadInput as error:
         return f"{error.message.removeprefix('model.repo: ')}: {error.hint}"
     except EnvironmentFault:
@@ -216,12 +219,13 @@ class DataQuestion(QuestionRow):
             self.path, self.found = path, found
 
     def __init__(self, options: Sequence[Option], root: Path) -> None:
-        super().__init__(["data.source", "data.raw_path"], id="question-data")
+        super().__init__(["data.source", "data.raw_path", "data.hub.repo"], id="question-data")
         self._root = root
         self._local = ""
         self._looks: dict[str, Peek] = {}
         self.choices = Choices(options, None, flow=True)
         self.picker = PathPicker("", root, readers.SUFFIXES, placeholder="the path of a file, a folder or a pattern")
+        self.repository = LineInput("", placeholder="owner/name of a data set on the hub")
         self.found = Static("", classes="found", markup=False)
         self.bundled = Static("", classes="bundled", markup=False)
 
@@ -229,19 +233,23 @@ class DataQuestion(QuestionRow):
         yield self.choices
         with Horizontal(classes="file"):
             yield self.picker
+            yield self.repository
             yield self.found
         yield self.bundled
 
     def show(self, draft: ConfigDraft) -> None:
         source, path = draft.entries["data.source"], draft.entries["data.raw_path"]
-        local = source == "local"
+        local, hub = source == "local", source == "hub"
         self.choices.show(self.choices.options, source)
+        if not self.repository.has_focus:
+            self.repository.value = draft.entries["data.hub.repo"]
         if local:
             self._local = path
             if not self.picker.input.has_focus:
                 self.picker.show(path)
-        self.query_one(".file").display = local
-        self.bundled.display = not local
+        self.query_one(".file").display = local or hub
+        self.picker.display, self.repository.display = local, hub
+        self.bundled.display = not (local or hub)
         self.bundled.update(f"  {self._made(draft)} · {'at' if self._is_there(path) else 'written to'} {path}")
 
     def _made(self, draft: ConfigDraft) -> str:
@@ -262,6 +270,9 @@ class DataQuestion(QuestionRow):
         path = draft.entries["data.raw_path"]
         place = self._place(path)
         self.found.update("")
+        if draft.entries["data.source"] == "hub":
+            self._look_at_hub(draft)
+            return
         if draft.entries["data.source"] != "local" or place is None or not parts_of(place):
             return
 
@@ -269,6 +280,11 @@ class DataQuestion(QuestionRow):
             self.post_message(self.Looked(path, peek(place)))
 
         self.run_worker(work, thread=True, group="peek", exclusive=True)
+
+    def _look_at_hub(self, draft: ConfigDraft) -> None:
+        if not draft.problems() and draft.entries["data.hub.repo"]:
+            here = hub_rows.find(draft.config().data.hub)
+            self.found.update(f"here: {here.chosen.split}" if here else "fetched by the run")
 
     def _place(self, path: str) -> Path | None:
         return Workspace(self._root).resolve(path) if path and "\0" not in path else None
@@ -282,6 +298,8 @@ class DataQuestion(QuestionRow):
     def objection(self, draft: ConfigDraft) -> str:
         """Why the file can't be used; empty when it can."""
         path = draft.entries["data.raw_path"]
+        if draft.entries["data.source"] == "hub":
+            return "" if draft.entries["data.hub.repo"].strip() else "say which: owner/name of a data set on the hub"
         if draft.entries["data.source"] != "local":
             return ""
         place = self._place(path)
@@ -296,14 +314,23 @@ class DataQuestion(QuestionRow):
     def _chosen(self, event: Choices.Changed) -> None:
         event.stop()
         local = event.value == "local"
+        if event.value == "hub":
+            self.query_one(".file").display = True
+            self.picker.display, self.repository.display = False, True
+            self.repository.focus()
+            self.post_message(self.Entered(self, {"data.source": "hub"}))
+            return
         path = self._local if local else self._free_place(event.value)
         if local:
+            self.picker.display, self.repository.display = True, False
             self.picker.show(path)
             self.query_one(".file").display = True
             self.picker.input.focus()
         self.post_message(self.Entered(self, {"data.source": event.value, "data.raw_path": path}))
 
     def about(self) -> str:
+        if self.choices.value == "hub":
+            return "A data set of the hub: owner/name. Subset, split and revision are data.hub in Advanced."
         if self.choices.value != "local":
             return self.choices.pointed.about if self.choices.pointed else super().about()
         return f"{readers.NAMES}; a row is {OUTLINES}."
@@ -318,6 +345,12 @@ class DataQuestion(QuestionRow):
         event.stop()
         self.post_message(self.Entered(self, {"data.raw_path": event.value}))
 
+    @on(Input.Changed)
+    def _named(self, event: Input.Changed) -> None:
+        event.stop()
+        if event.input is self.repository and self.choices.value == "hub":
+            self.post_message(self.Entered(self, {"data.hub.repo": event.value.strip()}))
+
 
 def covered() -> frozenset[str]:
     """Settings that the questions enter completely, so that no plain field repeats them."""
@@ -327,7 +360,7 @@ def covered() -> frozenset[str]:
 def asked(config: Config) -> tuple[Any, ...]:
     """The five answers, as a summary lists them."""
     made = {"bundled": "demo, 12 rows", "generated": f"{config.data.generate.rows} rows, generated"}.get(config.data.source)
-    data = f"{made}, at {config.data.raw_path}" if made else config.data.raw_path
+    data = f"{made}, at {config.data.raw_path}" if made else source_name(config)
     return (
         ("GPU", config.compute.gpu),
         ("Model", config.model.local_path or config.model.repo),

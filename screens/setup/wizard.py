@@ -48,6 +48,7 @@ from screens.setup.questions import (
 from screens.setup.title_line import TitleLine, project_name
 
 _MACHINE_EVERY_S = 5.0
+_HUB = frozenset({"data.hub.repo", "data.hub.revision", "data.hub.subset", "data.hub.split"})
 # Of a list where there is little room; it scrolls with the cursor.
 _GPU_ROWS, _MODEL_ROWS = 2, 3
 # What the rest of the questions needs: two rows of data, two of schema, one of precision, one for a path, one for a problem.
@@ -226,6 +227,9 @@ class WizardScreen(Page):
 
     def _name_from_data(self) -> str:
         """A project name made from the data file's; the default for the bundled demo."""
+        if self.draft.entries["data.source"] == "hub":
+            name = self.draft.entries["data.hub.repo"].rstrip("/").rpartition("/")[2]
+            return project_name(name, str(fields()["project"].default)) if name else str(self.draft.entries["project"])
         if self.draft.entries["data.source"] != "local":
             return str(fields()["project"].default)
         path = self.draft.entries["data.raw_path"]
@@ -246,7 +250,7 @@ class WizardScreen(Page):
 
     @on(ConfigForm.Changed)
     def _changed(self, event: ConfigForm.Changed) -> None:
-        if event.keys & {"data.source", "data.raw_path"}:
+        if event.keys & {"data.source", "data.raw_path", *_HUB}:
             self._follow_data_name()
             self.data.look_at_file(self.draft)
         self._object_to_files()
@@ -295,7 +299,9 @@ class WizardScreen(Page):
 
     def _object_to_files(self) -> None:
         """Problems of the answers that only a look at the disk finds."""
-        self.form.object("data.raw_path", self.data.objection(self.draft))
+        objection, hub = self.data.objection(self.draft), self.draft.entries["data.source"] == "hub"
+        self.form.object("data.raw_path", "" if hub else objection)
+        self.form.object("data.hub.repo", objection if hub else "")
         entries = self.draft.entries
         missing = self.model.choices.value == "other" and not (entries["model.local_path"] or entries["model.repo"])
         which = "say which: owner/name on the hub, a folder, or a .gguf file"

@@ -51,7 +51,7 @@ def files_of(path: Path, structured: tuple[str, ...], texts: tuple[str, ...]) ->
     if not path.is_dir():
         return Listing(tuple(Path(found) for found in sorted(glob.glob(str(path), recursive=True)) if _is_file(Path(found))))
     below = sorted(_below(path))
-    by_kind = {endings: [file for file in below if _ends(file, endings)] for endings in (structured, texts)}
+    by_kind = {endings: [file for file in below if ends(file.name, endings)] for endings in (structured, texts)}
     chosen = by_kind[structured] or by_kind[texts]
     taken = set(chosen)
     return Listing(tuple(chosen), tuple(file for file in below if file not in taken))
@@ -72,8 +72,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _ends(file: Path, endings: tuple[str, ...]) -> bool:
-    name = file.name.lower()
+def ends(name: str, endings: tuple[str, ...]) -> bool:
+    """Whether a file's name has one of the endings, packed or not, and is not that of a file about the rows."""
+    name = name.rpartition("/")[2].lower()
     for packed in compressed.SUFFIXES:
         name = name.removesuffix(packed)
     return name.endswith(endings) and name not in _ABOUT

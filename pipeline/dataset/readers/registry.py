@@ -71,6 +71,11 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     return files.files_of(path, _ROW_SUFFIXES, text.SUFFIXES).files
 
 
+def holds_rows(name: str) -> bool:
+    """Whether a file is called like one with rows in it (by its ending): for names of files that are not here."""
+    return files.ends(name, _ROW_SUFFIXES)
+
+
 def data_file(path: Path) -> DataFile:
     """What rows are read from for a file: what it holds, where it is compressed.
 

@@ -1,5 +1,5 @@
-"""A small Hugging Face hub on the loopback interface: one repository from a folder, some that answer with an error, and a line
-that can be cut, altered, slowed down or taken over by a proxy."""
+"""A small Hugging Face hub on the loopback interface: a repository from a folder, as a model and as a data set, some that answer
+with an error, and a line that can be cut, altered, slowed down or taken over by a proxy."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ class Hub:
     announce: dict[str, int] = field(default_factory=dict)  # file -> size told instead of the true one
     ranges_ignored: bool = False
     page_instead_of: str = ""  # "api", "file", "everything", or "contents": GETs of files only
+    card: dict[str, Any] = field(default_factory=dict)  # metadata that the repository's card has
+    commit: str = COMMIT
     held: threading.Event | None = None  # each file's second half waits for it
 
 
@@ -75,6 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(path)
         self.hub.methods.add(self.command)
         self.hub.authorizations.add(self.headers.get("Authorization", ""))
+        path = re.sub("^/api/datasets/", "/api/models/", re.sub("^/datasets/", "/", path))  # a data set is served as a model is
         repository = "/".join(path.removeprefix("/api/models").strip("/").split("/")[:2])
         kind = "api" if path.startswith("/api/") else "file"
         page = {kind, "everything"} | ({"contents"} if kind == "file" and body else set())
@@ -94,21 +97,26 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "api":
             self._model(path, body)
         else:
-            self._file(re.sub(f"^/owner/name/resolve/(main|{COMMIT})/", "", path), body)
+            self._file(re.sub(f"^/owner/name/resolve/(main|{self.hub.commit})/", "", path), body)
 
     def _model(self, path: str, body: bool) -> None:
-        if "/revision/" in path and not path.endswith(("/main", COMMIT)):
+        if "/revision/" in path and not path.endswith(("/main", self.hub.commit)):
             self._send(404, b"", {"X-Error-Code": "RevisionNotFound"}, body)
             return
         siblings = [{"rfilename": name, "size": size} for name, size in self._files()]
-        info = {"id": "owner/name", "modelId": "owner/name", "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
+        info = {"id": "owner/name", "modelId": "owner/name", "sha": self.hub.commit, "siblings": siblings, "private": False}
+        info |= {"tags": [], "cardData": self.hub.card}
         self._send(200, json.dumps(info).encode(), {}, body)
 
     def _file(self, name: str, body: bool) -> None:
         data = (self.hub.folder / name).read_bytes()
-        weights = name.endswith(".safetensors")
+        weights = name.endswith((".safetensors", ".parquet"))  # what is stored as large files
         etag = (hashlib.sha256 if weights else hashlib.sha1)(data).hexdigest()
-        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(self._told_size(name, len(data)))}
+        headers = {
+            "X-Repo-Commit": self.hub.commit,
+            "X-Linked-Etag": f'"{etag}"',
+            "X-Linked-Size": str(self._told_size(name, len(data))),
+        }
         if not body:
             self._send(200, data, headers, body)
             return
