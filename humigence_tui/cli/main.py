@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "eval": Entry("evaluate", "Judge base and tuned model on held-out rows and curated prompts."),
         "pack": Entry("pack", "Package the best adapter with its cards and checksums."),
         "merge": Entry("merge", "Adapter and base in one model, for vLLM or llama.cpp."),
+        "export": Entry("export", "A run's result as other programs read it: merged, GGUF, Ollama."),
     },
     "Settings and machine": {
         "config": Entry("config", "View, get or set settings; list the keys."),

@@ -23,7 +23,7 @@ FoundSchema = Literal[
 RowSchema = Literal[
     "auto", "chat_messages", "instruction_output", "alpaca", "sharegpt", "oasst", "prompt_completion", "preference", "text",
 ]  # fmt: skip
-ExportFormat = Literal["peft_adapter", "merged"]
+ExportFormat = Literal["peft_adapter", "merged", "merged_bf16", "merged_fp16"]
 ChatTemplate = Literal["auto", "chatml", "llama-3", "gemma", "zephyr", "alpaca"]
 TemplateFile = Annotated[str, Field(pattern=r"[./]", max_length=4096)]  # a path, told from a name by its dot or slash
 Thinking = Literal["auto", "on", "off"]
@@ -462,7 +462,7 @@ class ExportSection(Section):
     artifacts_dir: str = setting("artifacts", "Folder for the packaged result.", affects=_PACKAGE, min_length=1)
     formats: tuple[ExportFormat, ...] = setting(
         ("peft_adapter",),
-        "What is packaged: the adapter, always; merged: beside it a model that needs neither adapter nor base.",
+        "What is packaged: the adapter, always; merged and the others: beside it models that need neither adapter nor base.",
         affects=(),
         min_length=1,
     )

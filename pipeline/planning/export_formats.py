@@ -13,6 +13,7 @@ from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.shape import ModelShape, adapter_parameters
 from pipeline.base_model.targets import target_names
+from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.config.choice import Choice
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.runs.folders import ADAPTER_WEIGHTS, MERGED
@@ -48,14 +49,33 @@ def _merged_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> 
     return (merged_weight_bytes(base) if base else 2 * shape.parameters) + _BESIDE_WEIGHTS
 
 
-def merged_weight_bytes(base: BaseModel) -> int:
-    """The merged model's weights: as large as the base's own, or as those that are de-quantized from a GGUF file."""
+def _halved_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> int:
+    return (merged_weight_bytes(base, in_16_bits=True) if base else 2 * shape.parameters) + _BESIDE_WEIGHTS
+
+
+def merged_weight_bytes(base: BaseModel, *, in_16_bits: bool = False) -> int:
+    """The merged model's weights: as large as the base's own, or as those that are de-quantized from a GGUF file.
+
+    Args:
+        in_16_bits: whatever the base's are held in.
+    """
     on_disk = sum(file.stat().st_size for file in base.weight_files())
+    if in_16_bits:
+        return 2 * _weights(base)
     if base.kind == "folder":
         return on_disk
-    weights = sum(math.prod(each) for each in read_header(base.path).tensors.values())
+    weights = _weights(base)
     # A file that holds more than three bytes a weight holds 32-bit numbers, and they stay so.
     return weights * (4 if on_disk > 3 * weights else 2)
+
+
+def _weights(base: BaseModel) -> int:
+    """How many numbers the base model's files hold."""
+    if base.kind == "gguf":
+        return sum(math.prod(each) for each in read_header(base.path).tensors.values())
+    headers = (safetensors_header(file)[0] for file in base.weight_files())
+    shapes = (entry["shape"] for header in headers for name, entry in header.items() if name != "__metadata__")
+    return sum(math.prod(shape) for shape in shapes)
 
 
 EXPORT_FORMATS: Mapping[ExportFormat, FormatOutline] = {
@@ -72,6 +92,20 @@ EXPORT_FORMATS: Mapping[ExportFormat, FormatOutline] = {
         weights="*.safetensors",
         card="`merged/` holds the model it makes of its base, which needs neither.",
         bytes=_merged_bytes,
+    ),
+    "merged_bf16": FormatOutline(
+        what="the same in bfloat16, whatever the base is held in: for cards with bfloat16 units",
+        folder="merged_bf16",
+        weights="*.safetensors",
+        card="`merged_bf16/` holds the model it makes of its base, in bfloat16.",
+        bytes=_halved_bytes,
+    ),
+    "merged_fp16": FormatOutline(
+        what="the same in float16: for older cards, and programs that know no bfloat16",
+        folder="merged_fp16",
+        weights="*.safetensors",
+        card="`merged_fp16/` holds the model it makes of its base, in float16.",
+        bytes=_halved_bytes,
     ),
 }
 FORMAT_CHOICES = (

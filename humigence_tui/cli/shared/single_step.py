@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from humigence_tui.cli.shared import run_report
@@ -29,13 +29,15 @@ def run_step(
     as_json: bool,
     run: RunFolder | None = None,
     change: Callable[[Config], Config] = lambda config: config,
+    settings: Config | None = None,
 ) -> int:
     """Run a step by itself and print what came out; 3 when a gate it judged failed.
 
     Args:
         change: what the command asks for beyond the config.
+        settings: in place of the file's: a run's own.
     """
-    result, state = step_result(name, config_path, run, change)
+    result, state = step_result(name, config_path, run, change, settings)
     if as_json:
         out_json(result_json(name, result, state))
     else:
@@ -71,15 +73,19 @@ def step_result(
     config_path: str | None,
     run: RunFolder | None = None,
     change: Callable[[Config], Config] = lambda config: config,
+    settings: Config | None = None,
 ) -> tuple[StepResult, RunState]:
-    """What the step gave back, and the fold of what it emitted."""
+    """What the step gave back, and the fold of what it emitted. Arguments as for `run_step`."""
     here = workspace()
-    loaded = config_file.load_noted(config_path or DEFAULT_CONFIG, here.root)
-    config, state = change(loaded.config), RunState()
+    notes: Sequence[str] = ()
+    if settings is None:
+        loaded = config_file.load_noted(config_path or DEFAULT_CONFIG, here.root)
+        settings, notes = loaded.config, loaded.notes
+    config, state = change(settings), RunState()
     with display() as view:
         show = shown_in(view, state)
-        if loaded.notes:  # among the step's own, so that --json has them too
-            show(Note(notes_text(config_path or DEFAULT_CONFIG, loaded.notes)))
+        if notes:  # among the step's own, so that --json has them too
+            show(Note(notes_text(config_path or DEFAULT_CONFIG, notes)))
         if run is None:
             return runner.run_alone(name, StepContext(config, here, emit=show)), state
         view.print_lines([OutputLine(f"run {run_report.run_name(run)}")])

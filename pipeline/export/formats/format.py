@@ -1,4 +1,4 @@
-"""What an export format declares (`FORMAT` of its file): how it is written, taken over from an older package, and spoken of."""
+"""What an export format declares (`FORMATS` of its file): how it is written, taken over from an older package, and spoken of."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Format:
     """A format of `export.formats`; where it lies and what a form says of it is in `planning.export_formats`.
 
     Attributes:
-        name: as in the config, and of its file in this folder.
+        name: as in the config.
         title: what a person calls it, with "the" before it.
         doing: what making it is called, while it lasts.
         command: makes it of a result that is packaged already.

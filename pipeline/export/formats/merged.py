@@ -1,13 +1,14 @@
 """The adapter merged into its base: a complete transformers folder that needs neither peft nor the base model.
 
-It lies in a folder of its own below the package: beside an `adapter_config.json` transformers would take its weights for the base
-and add the adapter once more.
+In the base's own type, or in one that is chosen. It lies in a folder of its own below the package: beside an
+`adapter_config.json` transformers would take its weights for the base and add the adapter once more.
 """
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ from pipeline.base_model import untrusted_files
 from pipeline.base_model.locate import INDEX, BaseModel
 from pipeline.base_model.shape import checked_shape
 from pipeline.base_model.stop_tokens import with_stop_ids
+from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.common.errors import BadInput
 from pipeline.common.files import fingerprint, read_json, write_json
+from pipeline.config.schema import ExportFormat
 from pipeline.export import cards, portable
 from pipeline.export.formats.format import Format, Reuse, Watch, Written
 from pipeline.export.generation_config import write_generation_config
+from pipeline.export.merge.bfloat16 import NAMES
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Tally, merge_files
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
 from pipeline.export.tokenizer_files import write_tokenizer
-from pipeline.planning.export_formats import merged_weight_bytes
-from pipeline.runs.folders import MERGED
+from pipeline.planning.export_formats import EXPORT_FORMATS, merged_weight_bytes
 
 # Raise it when the same adapter and base would be merged into other weights.
 _VERSION = 1
@@ -36,6 +39,24 @@ _LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 _MOST_LICENCE_BYTES = 1 << 20
 # Below it a person is warned: half of what was taught is lost to rounding.
 _LEAST_KEPT = 0.5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the formats.
+
+    Attributes:
+        dtype: as safetensors calls the type that every weight is held in; None for the one each has in the base's files.
+        title: what a person calls it.
+    """
+
+    name: ExportFormat
+    title: str
+    dtype: str | None = None
+
+    @property
+    def folder(self) -> str:
+        return EXPORT_FORMATS[self.name].folder
 
 
 @dataclass(frozen=True)
@@ -61,27 +82,28 @@ class Merged:
         return asdict(self)
 
 
-def merged_fingerprint(package: Package) -> str:
+def merged_fingerprint(package: Package, kind: Kind) -> str:
     """Changes when the weights of the merged model would."""
-    return fingerprint("merged", _VERSION, package.trained.adapter_sha256(), package.base.weights_fingerprint())
+    made_from = [package.trained.adapter_sha256(), package.base.weights_fingerprint()]
+    return fingerprint("merged", _VERSION, *made_from, *([kind.dtype] if kind.dtype else []))
 
 
-def ready(old: Path, manifest: dict[str, Any], package: Package) -> bool:
+def ready(kind: Kind, old: Path, manifest: dict[str, Any], package: Package) -> bool:
     """Whether the merged weights in the package at `old` are those that would be made, every byte."""
     try:
-        found = Merged.from_json(manifest["merged"])
+        found = Merged.from_json(manifest[kind.name])
     except (KeyError, TypeError):
         return False
-    files = [name for name in read_checksums(old) if _is_taken_over(name)]
-    if found.fingerprint != merged_fingerprint(package) or not files or differing(old, files):
+    files = [name for name in read_checksums(old) if _is_taken_over(name, kind)]
+    if found.fingerprint != merged_fingerprint(package, kind) or not files or differing(old, files):
         return False
     # They are taken over, and what a link leads to is not ours.
-    return not any((old / name).is_symlink() for name in (MERGED, *files))
+    return not any((old / name).is_symlink() for name in (kind.folder, *files))
 
 
-def _is_taken_over(name: str) -> bool:
+def _is_taken_over(name: str, kind: Kind) -> bool:
     within, _, file = name.partition("/")
-    return within == MERGED and "/" not in file and (file.endswith(".safetensors") or file in (INDEX, _CONFIG))
+    return within == kind.folder and "/" not in file and (file.endswith(".safetensors") or file in (INDEX, _CONFIG))
 
 
 def _model_config(document: dict[str, Any]) -> dict[str, Any]:
@@ -90,8 +112,8 @@ def _model_config(document: dict[str, Any]) -> dict[str, Any]:
     return portable.model_config(kept)
 
 
-def write(folder: Path, package: Package, watch: Watch) -> Written:
-    """Fill `merged/` below `folder`.
+def write(kind: Kind, folder: Path, package: Package, watch: Watch) -> Written:
+    """Fill the format's folder below `folder`.
 
     Args:
         watch: called after each weight with its bytes; may raise.
@@ -100,41 +122,59 @@ def write(folder: Path, package: Package, watch: Watch) -> Written:
         BadInput: the base model is quantized, or the adapter belongs to another.
         OutOfMemory: there is no room for a few rows of a weight, or for a GGUF base's weights.
     """
-    into = folder / MERGED
+    into = folder / kind.folder
     into.mkdir()
-    tally, config = _merge(package, into, watch)
-    merged = Merged(merged_fingerprint(package), tally.dtype, tally.kept)
+    tally, config = _merge(package, kind.dtype, into, watch)
+    merged = Merged(merged_fingerprint(package, kind), tally.dtype, tally.kept)
     _write_beside_weights(into, package, merged, config)
-    return Written(merged.to_json(), {f"{MERGED}/{name}": digest for name, digest in tally.digests.items()})
+    return Written(merged.to_json(), {f"{kind.folder}/{name}": digest for name, digest in tally.digests.items()})
 
 
-def take(folder: Path, package: Package, old: Path) -> Written:
+def take(kind: Kind, folder: Path, package: Package, old: Path) -> Written:
     """As `write`, the weights taken over from the package at `old`, where they are `ready`."""
-    (folder / MERGED).mkdir()
-    merged = Merged.from_json(read_json(old / MANIFEST)["merged"])
-    digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name)}
-    digests.pop(f"{MERGED}/{_CONFIG}", None)  # written anew: an older version of ours wrote it for fewer readers
+    (folder / kind.folder).mkdir()
+    merged = Merged.from_json(read_json(old / MANIFEST)[kind.name])
+    digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name, kind)}
+    digests.pop(f"{kind.folder}/{_CONFIG}", None)  # written anew: an older version of ours wrote it for fewer readers
     for name in digests:
         link(old / name, folder / name)
-    _write_beside_weights(folder / MERGED, package, merged, read_json(old / MERGED / _CONFIG))
+    _write_beside_weights(folder / kind.folder, package, merged, read_json(old / kind.folder / _CONFIG))
     return Written(merged.to_json(), digests)
 
 
-def _merge(package: Package, into: Path, watch: Watch) -> tuple[Tally, dict[str, Any]]:
+def _merge(package: Package, dtype: str | None, into: Path, watch: Watch) -> tuple[Tally, dict[str, Any]]:
     base, adapter = package.base, Adapter(package.trained.checkpoint)
     checked_shape(base)
     if base.kind == "gguf":
         from pipeline.export.merge.gguf_base import merge_gguf
 
-        tally, config = merge_gguf(base, adapter, into, watch)
+        tally, config = merge_gguf(base, adapter, into, watch, dtype)
     else:
         config = read_json(base.path / _CONFIG)
         if "quantization_config" in config:
             raise BadInput(f"{base.name} is quantized already", "merge into the model it was made from")
-        tally = merge_files(base.weight_files(), adapter, into, watch)
+        tally = merge_files(base.weight_files(), adapter, into, watch, dtype)
         if (base.path / INDEX).is_file() and len(tally.digests) > 1:
-            shutil.copyfile(base.path / INDEX, into / INDEX)
+            _write_index(base.path / INDEX, into, dtype)
+        config |= _held_in(dtype)
     return tally, config
+
+
+def _write_index(source: Path, into: Path, dtype: str | None) -> None:
+    """Which weight lies in which file: as in the base, whose files keep their names."""
+    if dtype is None:
+        shutil.copyfile(source, into / INDEX)
+        return
+    headers = [safetensors_header(file)[0] for file in sorted(into.glob("*.safetensors"))]
+    entries = [entry for header in headers for name, entry in header.items() if name != "__metadata__"]
+    total = sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in entries)
+    document = read_json(source)
+    write_json(into / INDEX, document | {"metadata": {**(document.get("metadata") or {}), "total_size": total}})
+
+
+def _held_in(dtype: str | None) -> dict[str, str]:
+    """What `config.json` says of a chosen type."""
+    return {"dtype": NAMES[dtype], "torch_dtype": NAMES[dtype]} if dtype else {}
 
 
 def _write_beside_weights(into: Path, package: Package, merged: Merged, config: dict[str, Any]) -> None:
@@ -175,14 +215,22 @@ def _warning(record: dict[str, Any]) -> str:
     return f"{lost}: the merged model may answer like the base; the adapter by itself loses nothing"
 
 
-FORMAT = Format(
-    name="merged",
-    title="merged model",
-    doing="merging",
-    command="humigence merge",
-    needs_bytes=lambda package: merged_weight_bytes(package.base),
-    write=write,
-    reuse=Reuse(ready, take),
-    summary=lambda record: f"merged model ({record['dtype']})",
-    warning=_warning,
+def _format(kind: Kind) -> Format:
+    return Format(
+        name=kind.name,
+        title=kind.title,
+        doing="merging",
+        command="humigence merge" if kind.name == "merged" else f"humigence export {kind.name}",
+        needs_bytes=lambda package: merged_weight_bytes(package.base, in_16_bits=kind.dtype is not None),
+        write=partial(write, kind),
+        reuse=Reuse(partial(ready, kind), partial(take, kind)),
+        summary=lambda record: f"{kind.title} ({record['dtype']})",
+        warning=_warning,
+    )
+
+
+FORMATS = (
+    _format(Kind("merged", "merged model")),
+    _format(Kind("merged_bf16", "merged model in bfloat16", "BF16")),
+    _format(Kind("merged_fp16", "merged model in float16", "F16")),
 )

@@ -26,4 +26,4 @@ def write(folder: Path, package: Package, watch: Watch) -> Written:
     return Written()
 
 
-FORMAT = Format(name="peft_adapter", title="adapter", write=write)
+FORMATS = (Format(name="peft_adapter", title="adapter", write=write),)

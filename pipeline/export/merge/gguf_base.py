@@ -19,7 +19,7 @@ from pipeline.base_model.gguf_reader import read_once
 from pipeline.common.text import size
 from pipeline.export.merge.bfloat16 import NAMES
 from pipeline.export.merge.lora_weights import LowRank
-from pipeline.export.merge.safetensors import Changes, Tally, Watch, merged_pieces
+from pipeline.export.merge.safetensors import Changes, Tally, Watch, merged_pieces, not_finite
 from pipeline.modeling.load import read_gguf
 from pipeline.system.host import read_host
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, unless_short
@@ -56,8 +56,13 @@ def needed_memory_bytes(base: BaseModel) -> int:
     return 4 * (sum(weights) + 2 * max(weights, default=0)) + _BESIDE_BYTES
 
 
-def merge_gguf(base: BaseModel, adapter: Adapter, folder: Path, watch: Watch) -> tuple[Tally, dict[str, Any]]:
+def merge_gguf(
+    base: BaseModel, adapter: Adapter, folder: Path, watch: Watch, dtype: str | None = None
+) -> tuple[Tally, dict[str, Any]]:
     """Write the file's weights into `folder`, the adapter's sums in their place, in shards of 5 GB with an index or in one file.
+
+    Args:
+        dtype: what every weight is held in, as safetensors calls it; by default what `merged_dtype` says.
 
     Returns:
         What it came to, and the model's config.
@@ -67,8 +72,9 @@ def merge_gguf(base: BaseModel, adapter: Adapter, folder: Path, watch: Watch) ->
         OutOfMemory: there is no room for the weights in 32 bits.
     """
     model = _loaded(base)
-    with read_once():
-        dtype = merged_dtype([each.tensor_type for each in gguf.GGUFReader(str(base.path)).tensors if len(each.shape) > 1])
+    if dtype is None:
+        with read_once():
+            dtype = merged_dtype([each.tensor_type for each in gguf.GGUFReader(str(base.path)).tensors if len(each.shape) > 1])
     model.config.architectures, model.config.dtype = [type(model).__name__], NAMES[dtype]
     config, tied = model.config.to_dict(), set(model.all_tied_weights_keys)
     weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
@@ -97,7 +103,10 @@ def _rounded(name: str, values: torch.Tensor, change: LowRank | None, dtype: str
     """A weight in the type it is merged in, with what the adapter adds to it; `values` are in 32 bits."""
     kind: torch.dtype = getattr(torch, NAMES[dtype])
     if change is None:
-        return values.to(kind)
+        held = values.to(kind)
+        if not torch.isfinite(held).all():
+            raise not_finite(name, dtype)
+        return held
     rows = values.numpy()
     pieces = list(merged_pieces(name, change, lambda begin, end: rows[begin:end], dtype, tally))
     return torch.from_numpy(np.concatenate(pieces)).view(kind)

@@ -10,6 +10,8 @@ Weights go from file to file in pieces of a few megabytes: the memory that takes
 from __future__ import annotations
 
 import hashlib
+import json
+import struct
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -164,21 +166,27 @@ def _rows(
     rounded = narrowed(total, dtype)
     after = widened(rounded, dtype).reshape(total.shape)
     if not (np.isfinite(total).all() and np.isfinite(after).all()):
-        hint = "train again with a lower train.lr" + (", or from a base model in bfloat16" if dtype == "F16" else "")
-        raise BadInput(f"merging {name}: the sum is no finite number of type {NAMES[dtype]}", hint)
+        raise not_finite(name, dtype)
     tally.count(before, after, added)
     return rounded
+
+
+def not_finite(name: str, dtype: str) -> BadInput:
+    """A weight that does not fit the type it is to be held in."""
+    hint = "train again with a lower train.lr" + (", or merge in bfloat16 (merged_bf16)" if dtype == "F16" else "")
+    return BadInput(f"merging {name}: the sum is no finite number of type {NAMES[dtype]}", hint)
 
 
 # ----------------------------------------------------------------------------------------------------- safetensors
 
 
-def merge_files(files: Sequence[Path], adapter: Adapter, folder: Path, watch: Watch) -> Tally:
+def merge_files(files: Sequence[Path], adapter: Adapter, folder: Path, watch: Watch, dtype: str | None = None) -> Tally:
     """Write each of a model's safetensors files anew into `folder`: the same name, header and places, the sums in their place.
 
     Args:
         files: the base model's, in F32, F16 or BF16 where the adapter adds to a weight; summed in float32, rounded once.
         folder: another one than theirs, without files of these names.
+        dtype: what every weight of a float type is held in; by default what it has in its file.
         watch: called with the bytes of each tensor when it is written.
 
     Raises:
@@ -191,15 +199,21 @@ def merge_files(files: Sequence[Path], adapter: Adapter, folder: Path, watch: Wa
     for file, (header, start) in zip(files, headers, strict=True):
         with file.open("rb") as source, (folder / file.name).open("xb") as target:
             summed = _Summed(target)
-            _copy(source, summed, start)
+            if dtype is None:
+                _copy(source, summed, start)
+            else:
+                summed.write(_header_in(header, dtype))
+                source.seek(start)
             for name, entry in _in_place(header):
                 size = entry["data_offsets"][1] - entry["data_offsets"][0]
-                change = changes.of(name)
-                if change is None:
+                change, held = changes.of(name), _held(entry["dtype"], dtype)
+                if change is not None:
+                    _merge(source, summed, name, entry, change, tally, held)
+                elif held == entry["dtype"]:
                     _copy(source, summed, size)
                 else:
-                    _merge(source, summed, name, entry, change, tally)
-                watch(size)
+                    _round(source, summed, name, size, entry["dtype"], held)
+                watch(_bytes_in(entry, held))
         tally.digests[file.name] = summed.digest.hexdigest()
     return tally
 
@@ -222,6 +236,41 @@ def _in_place(header: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return sorted(tensors, key=lambda each: (each[1]["data_offsets"], each[0]))
 
 
+def _held(own: str, chosen: str | None) -> str:
+    """What a weight is held in: what is no float stays as it is."""
+    return chosen if chosen and own in NAMES else own
+
+
+def _bytes_in(entry: dict[str, Any], dtype: str) -> int:
+    size: int = entry["data_offsets"][1] - entry["data_offsets"][0]
+    return size if dtype == entry["dtype"] else size // BYTES[entry["dtype"]] * BYTES[dtype]
+
+
+def _header_in(header: dict[str, Any], dtype: str) -> bytes:
+    """The header of the same weights in the same order, each in the type it is to be held in."""
+    written: dict[str, Any] = {name: entry for name, entry in header.items() if name == "__metadata__"}
+    place = 0
+    for name, entry in _in_place(header):
+        held = _held(entry["dtype"], dtype)
+        end = place + _bytes_in(entry, held)
+        written[name] = {"dtype": held, "shape": entry["shape"], "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(written, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the weights are aligned, as the format asks
+    return struct.pack("<Q", len(text)) + text
+
+
+def _round(source: BinaryIO, target: _Summed, name: str, count: int, own: str, held: str) -> None:
+    """A weight that the adapter does not change, in another type."""
+    while count:
+        data = _read(source, min(count, _COPIED_BYTES))
+        rounded = narrowed(widened(data, own), held)
+        if not np.isfinite(widened(rounded, held)).all():
+            raise not_finite(name, held)
+        target.write(rounded.data.cast("B"))
+        count -= len(data)
+
+
 def _copy(source: BinaryIO, target: _Summed, count: int) -> None:
     while count:
         data = _read(source, min(count, _COPIED_BYTES))
@@ -236,7 +285,7 @@ def _read(source: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _merge(source: BinaryIO, target: _Summed, name: str, entry: dict[str, Any], change: LowRank, tally: Tally) -> None:
+def _merge(source: BinaryIO, target: _Summed, name: str, entry: dict[str, Any], change: LowRank, tally: Tally, held: str) -> None:
     dtype = entry["dtype"]
     if dtype not in NAMES:
         raise BadInput(f"merging {name}: it is of type {dtype}", f"choose a base model in {', '.join(NAMES.values())}")
@@ -247,7 +296,7 @@ def _merge(source: BinaryIO, target: _Summed, name: str, entry: dict[str, Any], 
         source.seek(start + begin * row_bytes)  # again where memory ran out
         return widened(_read(source, (end - begin) * row_bytes), dtype).reshape(-1, inputs)
 
-    for piece in merged_pieces(name, change, read, dtype, tally):
+    for piece in merged_pieces(name, change, read, held, tally):
         target.write(np.ascontiguousarray(piece).data.cast("B"))
     source.seek(start + entry["shape"][0] * row_bytes)
 

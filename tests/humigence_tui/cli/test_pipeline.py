@@ -130,6 +130,11 @@ def test_from_training_to_an_answer_and_a_second_time_nothing_is_left_to_do(proj
     assert [each["folder"] for each in json.loads(merged.stdout)["packed"]] == ["artifacts/tiny", "artifacts/tiny/merged"]
     assert (project / "artifacts" / "tiny" / "merged" / "config.json").is_file()
     assert "vllm serve artifacts/tiny/merged" in merged.stderr
+    mistyped = command(project, "export", "merged_bf61")
+    assert mistyped.returncode == 2 and "did you mean merged_bf16" in mistyped.stderr
+    exported = command(project, "export", "merged_bf16", "artifacts/tiny", "--json")
+    assert exported.returncode == 0, exported.stderr
+    assert [each["format"] for each in json.loads(exported.stdout)["packed"]] == ["peft_adapter", "merged", "merged_bf16"]
     shown = humigence("runs", "show", cwd=project)
     assert "merged in artifacts/tiny/merged" in shown.stdout
     assert Config.model_validate(json.loads((project / "mine.json").read_text())).export.formats == ("peft_adapter",)

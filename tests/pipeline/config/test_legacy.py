@@ -103,7 +103,7 @@ def test_what_a_person_had_changed_is_taken_over() -> None:
     assert config.model.local_path is None, "a snapshot of the hub cache is found by the repository's name"
     assert (config.acceptance.jitter_threshold, config.acceptance.curated_threshold) == (0.25, 0.8)
     assert config.acceptance.min_val_improvement_pct == 2.0
-    assert config.export.formats == ("peft_adapter", "merged")
+    assert config.export.formats == ("peft_adapter", "merged_fp16")
 
 
 def test_the_names_it_saved_its_config_under_are_read_too() -> None:
@@ -116,12 +116,12 @@ def test_the_names_it_saved_its_config_under_are_read_too() -> None:
 @pytest.mark.parametrize(
     ("written", "today"),
     [
-        (["peft_adapter", "merged_fp16"], ["peft_adapter", "merged"]),
-        (["merged_fp16"], ["peft_adapter", "merged"]),
+        (["peft_adapter", "merged_fp16"], ["peft_adapter", "merged_fp16"]),
+        (["merged_fp16"], ["peft_adapter", "merged_fp16"]),
         (["peft_adapter", "runtime_int8"], ["peft_adapter"]),
     ],
 )
-def test_the_merged_model_is_known_by_its_older_name_and_has_the_adapter_beside_it(written: list[str], today: list[str]) -> None:
+def test_the_formats_it_listed_are_kept_with_the_adapter_beside_them(written: list[str], today: list[str]) -> None:
     assert legacy.modernize({"export": {"formats": written}}).document["export"]["formats"] == today
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 from typing import get_args
 
@@ -21,4 +22,5 @@ def test_each_name_the_config_takes_has_a_format(name: ExportFormat) -> None:
 
 def test_no_file_declares_a_format_that_the_config_does_not_take() -> None:
     files = {module.name for module in pkgutil.iter_modules(formats.__path__)} - {"format", "registry"}
-    assert files == set(FORMATS) == set(EXPORT_FORMATS)
+    declared = [each.name for file in files for each in importlib.import_module(f"{formats.__name__}.{file}").FORMATS]
+    assert sorted(declared) == sorted(FORMATS) and set(FORMATS) == set(EXPORT_FORMATS)

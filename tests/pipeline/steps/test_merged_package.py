@@ -179,6 +179,26 @@ def test_what_changes_nothing_of_the_weights_does_not_merge_them_again(
     )
 
 
+@pytest.mark.parametrize(("name", "held"), [("merged_bf16", torch.bfloat16), ("merged_fp16", torch.float16)])
+def test_a_type_that_is_chosen_is_what_transformers_loads_and_what_config_and_card_say(
+    ctx: StepContext, package: Path, name: ExportFormat, held: torch.dtype
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    both = with_formats(ctx, "peft_adapter", "merged", name)
+    pack.run(both)
+    folder, called = package / name, str(held).removeprefix("torch.")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert {parameter.dtype for parameter in model.parameters()} == {held}
+    assert read_json(folder / "config.json")["dtype"] == read_json(folder / "config.json")["torch_dtype"] == called
+    assert f"rounded once, to {called}" in (folder / "README.md").read_text()
+    assert f"`{name}/` holds" in (package / "README.md").read_text()
+    first = (folder / "model.safetensors").stat().st_ino
+    assert read_json(package / "humigence.json")[name]["dtype"] == called
+    pack.run(with_formats(both, "peft_adapter", "merged", name, curated_threshold=0.9))
+    assert (folder / "model.safetensors").stat().st_ino == first, "its gigabytes are taken over"
+
+
 def test_a_merged_model_that_was_asked_for_by_hand_stays_with_its_adapter(both: StepContext, package: Path) -> None:
     pack.run(both)
     without = with_formats(both, "peft_adapter")

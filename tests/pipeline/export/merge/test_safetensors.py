@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 from pipeline.common.errors import BadInput
 from pipeline.export.merge import safetensors as merge
@@ -104,6 +107,44 @@ def test_what_the_adapter_does_not_change_stays_byte_by_byte(tmp_path: Path) -> 
                 begin, end = (start + offset for offset in entry["data_offsets"])
                 changed |= {weight} if before[begin:end] != after[begin:end] else set()
     assert changed == {f"model.layers.{number}.self_attn.v_proj.weight" for number in range(3)}
+
+
+@pytest.mark.parametrize("chosen", ["BF16", "F16"])
+@pytest.mark.parametrize("own", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_type_that_is_chosen_is_the_sums_rounded_once_whatever_the_base_is_held_in(
+    tmp_path: Path, own: torch.dtype, chosen: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    base = save_base(tmp_path / "base", "llama", own, shard="60KB")
+    adapted = save_adapter(tmp_path / "adapter", base, ATTENTION)
+    (tmp_path / "merged").mkdir()
+    seen: list[int] = []
+    files = sorted(base.glob("*.safetensors"))
+    tally = merge.merge_files(files, Adapter(tmp_path / "adapter"), tmp_path / "merged", seen.append, chosen)
+    shutil.copyfile(base / "config.json", tmp_path / "merged" / "config.json")
+    shutil.copyfile(base / "model.safetensors.index.json", tmp_path / "merged" / "model.safetensors.index.json")
+    held = {"BF16": torch.bfloat16, "F16": torch.float16}[chosen]
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
+    written = {name: tensor for file in files for name, tensor in load_torch(tmp_path / "merged" / file.name).items()}
+    expected = {name: tensor.to(held) for name, tensor in adapted.merge_and_unload().state_dict().items()}
+    assert set(written) == set(expected) and {tensor.dtype for tensor in written.values()} == {held}
+    for name, tensor in written.items():
+        assert torch.allclose(tensor.float(), expected[name].float(), rtol=1e-2, atol=1e-3), name
+    assert logits(found.float()).isfinite().all() and tally.dtype == str(held).removeprefix("torch.")
+    assert sum(seen) == 2 * sum(tensor.numel() for tensor in written.values()), "as many bytes as are written"
+
+
+def test_a_weight_that_float16_does_not_hold_is_refused_and_not_written_as_infinite(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama", torch.bfloat16)
+    weights = load_torch(base / "model.safetensors")
+    weights["model.norm.weight"][0] = 1e6
+    save_torch(weights, base / "model.safetensors", {"format": "pt"})
+    save_adapter(tmp_path / "adapter", base, ["v_proj"])
+    (tmp_path / "merged").mkdir()
+    with pytest.raises(BadInput, match=r"merging model\.norm\.weight.*float16") as error:
+        merge.merge_files([base / "model.safetensors"], Adapter(tmp_path / "adapter"), tmp_path / "merged", lambda _: None, "F16")
+    assert "merged_bf16" in error.value.hint
 
 
 def test_rslora_is_scaled_by_the_root_of_the_rank(tmp_path: Path) -> None:
