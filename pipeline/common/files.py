@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,14 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, named: Callable[[], str] | None = None) -> Iterator[Path]:
     """Fill a folder under a temporary name; it appears as `path`, whole and flushed, when the block ends.
 
     An older folder at `path` is replaced. When the block raises, nothing appears. What a killed process left of the same folder
     is put back or cleared away first.
+
+    Args:
+        named: asked at the end for another name, where what is in it decides that.
     """
     make_folder(path.parent)
     _clear_left_behind(path)
@@ -130,7 +133,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             flush_tree(temporary)
-            _swap_folder(temporary, path)
+            _swap_folder(temporary, path.with_name(named()) if named else path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.tokenization.messages import Message, Said, as_conversation, check_turns
+from pipeline.tokenization.messages import Conversation, Message, Said, as_conversation, check_turns
 
 TRIMMED = "white space or line ends tidied"
 EMPTY_SYSTEM = "empty system message removed"
 UNANSWERED = "turns after the last answer removed"
+WHOLE = 16  # bytes of a digest that stand for the whole conversation
+_AROUND = " .,;:!?…\"'`()“”‘’„«»¿¡。，、！？"
 
 
 def clean(messages: Sequence[Message]) -> tuple[list[Message], set[str]]:
@@ -70,16 +72,34 @@ def _tidy(content: str) -> str:
 
 
 def digest(said: Said) -> bytes:
-    """Sixteen bytes that two conversations share only when they are the same, turn by turn."""
+    """What a conversation is known by: sixteen bytes that two share only when they are the same, turn by turn, then eight that
+    they share when they begin with the same question."""
     conversation = as_conversation(said)
+    return _whole(conversation) + blake2b(beginning(conversation).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _whole(conversation: Conversation) -> bytes:
     if conversation.text:
-        return hashlib.blake2b(conversation.text.encode("utf-8", "surrogatepass"), digest_size=16, person=b"text").digest()
+        return blake2b(conversation.text.encode("utf-8", "surrogatepass"), digest_size=WHOLE, person=b"text").digest()
     turns: list[Any] = [_turn(message) for message in conversation.messages]
     if conversation.tools or conversation.arguments:
         turns.append({"tools": conversation.tools, "arguments": dict(conversation.arguments)})
-    return hashlib.blake2b(json.dumps(turns, sort_keys=True).encode(), digest_size=16).digest()
+    return blake2b(json.dumps(turns, sort_keys=True).encode(), digest_size=WHOLE).digest()
 
 
 def _turn(message: Message) -> list[Any]:
     turn: list[Any] = [message["role"], message["content"]]
     return turn if len(message) == 2 else [*turn, {key: message[key] for key in message if key not in ("role", "content")}]  # type: ignore[literal-required]
+
+
+def beginning(conversation: Conversation) -> str:
+    """The first question, whatever its case, white space and the punctuation around it; of a text all of it."""
+    if conversation.text:
+        return _normalised(conversation.text)
+    first = next((each for each in conversation.messages if each["role"] == "user"), None)
+    return _normalised((first or conversation.messages[0])["content"]) if conversation.messages else ""
+
+
+def _normalised(text: str) -> str:
+    words = " ".join(text.casefold().split())
+    return words.strip(_AROUND) or words

@@ -117,7 +117,7 @@ def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Confi
         inspection.rows += 1
         inspection.fitting[fitting(raw.row) or ""] += 1
         try:
-            conversation, changes, left_out = conversation_of(raw, config)
+            conversation, changes, left_out, _ = conversation_of(raw, config)
         except BadInput as problem:
             reason = problem.message if raw.problem or fitting(raw.row) else f"{problem.message}; it {FITS_NONE}"
             inspection.rejected.add(reason, raw.number, raw.place)

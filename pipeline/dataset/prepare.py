@@ -1,6 +1,6 @@
 """From a raw file to the folder that `processed` describes, in one pass over the text and one over the tokens.
 
-Held in memory are a digest and a few numbers for each conversation: about 150 MB for a million.
+Held in memory are a digest, a sketch and a few numbers for each conversation: about 300 MB for a million.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.dataset.gc_pause import searched_seldom
+from pipeline.dataset.grouping import Grouping, trained_stretches
 from pipeline.dataset.ordered_threads import in_order
 from pipeline.dataset.processed import SPLITS, packed_rows
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import Drafted, drafted, labelled_documents
 from pipeline.dataset.sniff import with_schema
-from pipeline.dataset.split import assign
+from pipeline.dataset.split import Grouped, divided
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -75,6 +76,7 @@ class Kept:
     owners: array[int] = field(default_factory=lambda: array("l"))  # of each document, the number of its conversation
     lengths: array[int] = field(default_factory=lambda: array("l"))
     trained: array[int] = field(default_factory=lambda: array("l"))
+    grouping: Grouping = field(default_factory=Grouping)
 
 
 def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, progress: Progress) -> dict[str, Any]:
@@ -97,14 +99,14 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
             for ids, labels in pieces:
                 tokens.write(ids, labels)
     _check(raw, config, counts, kept)
-    split_of = assign(kept.digests, config.data.split, config.seed)
     progress(counts.rows, "dividing")
+    split_of, grouped = divided(kept.digests, kept.grouping, config)
     write_conversations(conversations, folder, split_of)
     columns = [np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained)]
     splits = write_documents(documents, folder, split_of, *columns)
     conversations.unlink()
     documents.unlink()
-    return _report(counts, kept, splits)
+    return _report(counts, kept, grouped, splits)
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,10 @@ def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progr
         for _ in good:
             pass
     _check(raw, config, counts, kept)
-    split_of = assign(kept.digests, config.data.split, config.seed)
+    split_of, grouped = divided(kept.digests, kept.grouping, config)
     owners, lengths, trained = (np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained))
     return Measured(
-        _report(counts, kept, split_figures(split_of, owners, lengths, trained)),
+        _report(counts, kept, grouped, split_figures(split_of, owners, lengths, trained)),
         np.array(kept.conversation_lengths, dtype=np.int64),
         packed_rows(lengths[split_of[owners] == SPLITS.index("train")], config),
     )
@@ -224,7 +226,7 @@ def _kept(row: Drafted, documents: list[Document], config: Config, counts: Count
     if len(documents) > 1:
         counts.turn_by_turn.add("trained turn by turn", row.number, row.place)
     pieces = _pieces(documents, row, config, counts)
-    _keep(kept, row.name, documents, pieces)
+    _keep(kept, row, documents, pieces)
     return pieces
 
 
@@ -246,9 +248,10 @@ def _pieces(documents: list[Document], row: Drafted, config: Config, counts: Cou
     return pieces
 
 
-def _keep(kept: Kept, name: bytes, documents: list[Document], pieces: list[Piece]) -> None:
+def _keep(kept: Kept, row: Drafted, documents: list[Document], pieces: list[Piece]) -> None:
     number = len(kept.digests)
-    kept.digests.append(name)
+    kept.digests.append(row.name)
+    kept.grouping.add(row.conversation, row.origin, trained_stretches(documents))
     kept.conversation_lengths.append(max(len(document.ids) for document in documents))
     for ids, labels in pieces:
         kept.owners.append(number)
@@ -274,7 +277,7 @@ def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:
     return BadInput(f"{raw}: none of its {counts.rows} rows can be used\n{reasons}", hint)
 
 
-def _report(counts: Counts, kept: Kept, splits: dict[str, Any]) -> dict[str, Any]:
+def _report(counts: Counts, kept: Kept, grouped: Grouped, splits: dict[str, Any]) -> dict[str, Any]:
     return {
         "rows": counts.rows,
         "kept": len(kept.digests),
@@ -292,6 +295,7 @@ def _report(counts: Counts, kept: Kept, splits: dict[str, Any]) -> dict[str, Any
         "windows": counts.windows,
         "windows_without_label": counts.windows_without_label,
         "conversation_tokens": percentiles(np.array(kept.conversation_lengths, dtype=np.int64)),
+        "grouped": asdict(grouped),
         "splits": splits,
         "rejected_in_words": counts.rejected.in_words(),
     }

@@ -45,6 +45,8 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # Raised when the same rows would be prepared differently.
 FORMAT_VERSION = 2
+# Raised when rows would be grouped differently.
+GROUPS_VERSION = 1
 # Prepared rows are kept as text and as tokens, and once more while they are divided: bytes for each byte of the raw file.
 PREPARED_OVER_RAW = 6
 # Text as gzip, zstd or Parquet hold it, unpacked: bytes for each byte.
@@ -146,6 +148,12 @@ def raw_file(config: Config, workspace: Workspace) -> Path:
     return shipped(BUNDLED_DEMO) if config.data.source == "bundled" and not path.exists() else path
 
 
+def is_resumed() -> bool:
+    """Whether this is a run that goes on with the rows it began with."""
+    begun = _begun.get()
+    return begun is not None and begun.rows is not None
+
+
 def prepared_bytes(raw: Path) -> int:
     """About what the prepared rows of a raw file or of several take on the disk."""
     return PREPARED_OVER_RAW * sum(
@@ -160,6 +168,15 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
     """
     if (begun := _begun.get()) and begun.rows:
         return begun.rows
+    drawn, grouped = folders_of(config, workspace, base)
+    return grouped if (grouped / "report.json").exists() else drawn
+
+
+def folders_of(config: Config, workspace: Workspace, base: BaseModel) -> tuple[Path, Path]:
+    """The folder where each row is in the split that it was drawn for by itself, and the one where groups were brought together.
+
+    Which one it is follows from the rows. So what an older version prepared is found wherever today's would be the same.
+    """
     raw = raw_file(config, workspace)
     settings = settings_of(config, "rows")
     of_data = settings.pop("data")
@@ -177,7 +194,8 @@ def folder_of(config: Config, workspace: Workspace, base: BaseModel) -> Path:
         **of_data,
         "over_long": [of_data["over_long"], overlap],
     }
-    return workspace.resolve(config.data.processed_dir) / fingerprint(prepared_by)
+    processed = workspace.resolve(config.data.processed_dir)
+    return processed / fingerprint(prepared_by), processed / fingerprint(prepared_by | {"groups": GROUPS_VERSION})
 
 
 def raw_digest(raw: Path) -> str:

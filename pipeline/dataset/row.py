@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, FoundSchema
 from pipeline.dataset.cleaning import clean, clean_text, digest
+from pipeline.dataset.origin import origin_of
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.schemas.read import read
 from pipeline.dataset.schemas.registry import fitting
@@ -23,11 +24,12 @@ AnyDocument = TypeVar("AnyDocument", "Encoded", "Document")
 
 
 class Said(NamedTuple):
-    """The cleaned conversation of a row, what cleaning changed, and names of what in the row is not used."""
+    """The cleaned conversation of a row, what cleaning changed, names of what in the row is not used, and what it is part of."""
 
     conversation: Conversation
     changes: set[str]
     left_out: frozenset[str]
+    origin: str
 
 
 def conversation_of(raw: RawRow, config: Config) -> Said:
@@ -39,11 +41,12 @@ def conversation_of(raw: RawRow, config: Config) -> Said:
     if raw.problem:
         raise BadInput(raw.problem)
     written, left_out = read(raw.row, config.data)
+    origin = origin_of(raw.row)
     if written.text:
         text, changes = clean_text(written.text)
-        return Said(Conversation((), text=text), changes, left_out)
+        return Said(Conversation((), text=text), changes, left_out, origin)
     messages, changes = clean(written.messages)
-    return Said(Conversation(tuple(messages), written.tools, written.arguments), changes, left_out)
+    return Said(Conversation(tuple(messages), written.tools, written.arguments), changes, left_out, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +62,20 @@ class Drafted:
     changes: frozenset[str] = frozenset()
     drafts: tuple[Draft, ...] = ()
     left_out: frozenset[str] = frozenset()
+    origin: str = ""
 
 
 def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Container[bytes]) -> Drafted:
     """The row, all done but the tokens. `met` are the digests of conversations that stand further up."""
     try:
-        conversation, changes, left_out = conversation_of(raw, config)
+        conversation, changes, left_out, origin = conversation_of(raw, config)
         name = digest(conversation)
         if name in met:
             return Drafted(raw.number, None, raw.place, name=name)
         drafts = tuple(tokenizer.drafts(conversation))
     except BadInput as problem:
         return Drafted(raw.number, fitting(raw.row), raw.place, problem.message)
-    return Drafted(raw.number, None, raw.place, "", name, conversation, frozenset(changes), drafts, left_out)
+    return Drafted(raw.number, None, raw.place, "", name, conversation, frozenset(changes), drafts, left_out, origin)
 
 
 def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config, tokenizer: ChatTokenizer) -> list[Document]:
@@ -110,7 +114,7 @@ def look_at(raw: RawRow, config: Config, tokenizer: ChatTokenizer | None) -> Loo
     """What would become of one row. Twins are not known here: they take all rows before it."""
     conversation, changes, left_out = NOTHING_SAID, set[str](), frozenset[str]()
     try:
-        conversation, changes, left_out = conversation_of(raw, config)
+        conversation, changes, left_out, _ = conversation_of(raw, config)
         return Look(conversation, changes, documents_of(conversation, config, tokenizer) if tokenizer else [], left_out=left_out)
     except BadInput as problem:
         return Look(conversation, changes, [], problem.message, left_out)

@@ -4,30 +4,152 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.schema import SplitSection
+from pipeline.common.text import counted
+from pipeline.config.schema import Config, SplitSection
+from pipeline.dataset.cleaning import WHOLE
+from pipeline.dataset.grouping import NEAR, ORIGIN, QUESTION, Grouping, Numbers, by_question, rank_of
+from pipeline.dataset.reason_counts import counted_rows
+
+Splits = NDArray[np.int8]
+_TOO_LARGE = {
+    QUESTION: "begin with a question that more than a fifth of all begin with: too many to be held out together, they are told"
+    " apart by what follows it, and held-out rows begin as trained ones do",
+    ORIGIN: "say that they come from the same conversation or document as more than a fifth of all: too many to be held out"
+    " together, they are divided one by one",
+    NEAR: "have nearly the same answer as more than a fifth of all, as rows that are written after one pattern have: only copies"
+    " are held out together",
+}
+_MOST_OVER = 1.5  # of a split's share, before a group that came to it is trained after all
 
 
-def assign(digests: Sequence[bytes], shares: SplitSection, seed: int) -> NDArray[np.int8]:
+@dataclass(frozen=True)
+class Grouped:
+    """What became of rows that belong together, for the report.
+
+    Attributes:
+        groups: of more than one row, with `rows` in them.
+        by: why they are in one -> rows.
+        moved: rows that are in another split than they were drawn for, so that no group is in two.
+        too_large: why -> rows that are too many to be held out together, and are told apart by more.
+    """
+
+    groups: int = 0
+    rows: int = 0
+    by: dict[str, int] = field(default_factory=dict)
+    moved: int = 0
+    too_large: dict[str, int] = field(default_factory=dict)
+
+    def in_words(self) -> list[str]:
+        """A line each for what was grouped, what moved, and what is too large; nothing for nothing."""
+        lines = []
+        if self.groups:
+            reasons = ", ".join(f"{counted(rows)} {why}" for why, rows in self.by.items())
+            lines.append(f"{counted(self.rows)} rows in groups that are never divided, {counted(self.groups)} groups: {reasons}")
+        if self.moved:
+            lines.append(f"{counted(self.moved)} of them moved, so that no group is trained and held out at once")
+        return lines + self.doubts()
+
+    def doubts(self) -> list[str]:
+        """A line each for what could not be kept together."""
+        return [f"{counted_rows(rows)} {_TOO_LARGE[why]}" for why, rows in self.too_large.items()]
+
+
+def divided(names: Sequence[bytes], grouping: Grouping, config: Config) -> tuple[Splits, Grouped]:
+    """The split of each conversation, as `assign` gives it, and what is to be told of it."""
+    groups = grouping.groups(names)
+    split_of = assign(names, config.data.split, config.seed, groups.of)
+    drawn, _ = draw(names, config.data.split, config.seed)
+    sizes = np.bincount(groups.of)
+    shared = sizes[sizes > 1]
+    moved = int((split_of != drawn).sum())
+    return split_of, Grouped(len(shared), int(shared.sum()), groups.by, moved, groups.too_large)
+
+
+def assign(names: Sequence[bytes], shares: SplitSection, seed: int, groups: Numbers | None = None) -> Splits:
     """For each conversation 0 (train), 1 (val) or 2 (test).
 
     It follows from the seed and from what the conversations say, not from their order in the file: a file that was sorted
-    anew is split the same way.
+    anew is split the same way. Each is drawn by itself (`draw`); then groups that came apart are brought together.
 
     Args:
-        digests: one a conversation, each different.
+        names: one a conversation, each different, as `cleaning.digest` gives them.
+        groups: of each the number of its group, as `grouping` finds them; by the first question where there is none.
     """
+    drawn, when = draw(names, shares, seed)
+    groups = by_question(names).of if groups is None else groups
+    return brought_together(drawn, when, groups, rank_of(names), held_out(len(names), shares))
+
+
+def draw(names: Sequence[bytes], shares: SplitSection, seed: int) -> tuple[Splits, Numbers]:
+    """Of each conversation the split that it is drawn for by itself, and when it was drawn."""
     key = seed.to_bytes(8, "little")
-    drawn = [hashlib.blake2b(each, digest_size=8, key=key).digest() for each in digests]
+    drawn = [hashlib.blake2b(each[:WHOLE], digest_size=8, key=key).digest() for each in names]
     order = np.argsort(np.frombuffer(b"".join(drawn), dtype=">u8"), kind="stable")
-    val, test = held_out(len(digests), shares)
-    result = np.zeros(len(digests), dtype=np.int8)
+    val, test = held_out(len(names), shares)
+    result = np.zeros(len(names), dtype=np.int8)
     result[order[:val]] = 1
     result[order[val : val + test]] = 2
-    return result
+    when = np.empty(len(names), dtype=np.int64)
+    when[order] = np.arange(len(names))
+    return result, when
+
+
+def brought_together(drawn: Splits, when: Numbers, groups: Numbers, rank: Numbers, wanted: tuple[int, int]) -> Splits:
+    """The draw, with each group in one split. Where none came apart it is the draw as it was.
+
+    A group goes where the first of its conversations was drawn for, by their names: groups of any size are held out as often as
+    a conversation is. One that is larger than the whole of val or test is trained, and so are the largest of those that would
+    make it half as large again; where little is left of val or test, the smallest of train go there.
+
+    Args:
+        when: each was drawn.
+        rank: of each among all names.
+        wanted: conversations that val and test should have.
+    """
+    _, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    first = np.empty(len(sizes), dtype=np.int64)
+    by_rank = np.argsort(-rank, kind="stable")
+    first[of[by_rank]] = by_rank  # the last that is written stays
+    split = drawn[first]
+    if (split[of] == drawn).all():
+        return drawn
+    for number, most in zip((1, 2), wanted, strict=True):
+        _shrink(split, sizes, when[first], number, most)
+    for number, least in zip((1, 2), wanted, strict=True):
+        _fill(split, sizes, when[first], number, least)
+    return split[of]
+
+
+def _shrink(split: Splits, sizes: Numbers, when: Numbers, number: int, wanted: int) -> None:
+    """Leave to train, in place, groups that are too much for a split."""
+    split[(split == number) & (sizes > max(1, wanted))] = 0
+    here = int(sizes[split == number].sum())
+    if here <= _MOST_OVER * wanted:
+        return
+    groups = np.flatnonzero((split == number) & (sizes > 1))
+    for group in groups[np.lexsort((-when[groups], -sizes[groups]))]:
+        if here - sizes[group] >= wanted:
+            split[group] = 0
+            here -= int(sizes[group])
+
+
+def _fill(split: Splits, sizes: Numbers, when: Numbers, number: int, wanted: int) -> None:
+    """Take from train, in place, where a split has less than half of what it should have."""
+    here, left = (int(sizes[split == each].sum()) for each in (number, 0))
+    if 2 * here >= wanted:
+        return
+    groups = np.flatnonzero(split == 0)
+    for group in groups[np.lexsort((when[groups], sizes[groups]))]:
+        size = int(sizes[group])
+        if here >= wanted or (here and here + size > wanted) or left == size:
+            return
+        split[group] = number
+        here, left = here + size, left - size
 
 
 def held_out(rows: int, shares: SplitSection) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset import source
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.gc_pause import searched_seldom
+from pipeline.dataset.grouping import Grouping, trained_stretches
 from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.reader import RawRow, RowAccess
@@ -33,7 +35,7 @@ from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of
 from pipeline.dataset.sniff import with_schema
-from pipeline.dataset.split import assign
+from pipeline.dataset.split import Grouped, divided
 from pipeline.jobs.server import Handler, Request
 from pipeline.runs.folders import Workspace
 
@@ -62,6 +64,7 @@ class RowBrowser:
         self._codes = array("b")
         self._lengths = array("l")  # tokens of each conversation that is kept
         self._digests: dict[bytes, None] = {}
+        self._grouping, self._grouped = Grouping(), Grouped()
         self._rejected = Tally()
         self._how_many = [0, 0, 0, 0]  # rows of each code
         self._tokens = self._trained_tokens = 0
@@ -172,7 +175,9 @@ class RowBrowser:
                 if row.problem:
                     raise BadInput(row.problem)
                 if row.name not in self._digests:
-                    self._measure(labelled_documents(row, its_tokens, self._config, tokenizer))
+                    documents = labelled_documents(row, its_tokens, self._config, tokenizer)
+                    self._measure(documents)
+                    self._grouping.add(row.conversation, row.origin, trained_stretches(documents))
                 yield self._new_or_twin(row.name)
             except BadInput as problem:
                 yield self._reject(problem.message, row.number, row.place)
@@ -198,7 +203,7 @@ class RowBrowser:
         split_of = np.full(len(self._codes), -1, dtype=np.int8)
         kept = np.flatnonzero(_copied(self._codes) == KEPT)
         if self._tokenizer is not None and len(kept):
-            split_of[kept] = assign(list(self._digests), self._config.data.split, self._config.seed)
+            split_of[kept], self._grouped = divided(list(self._digests), self._grouping, self._config)
         self._split_of = split_of
 
     def _report_counts(self) -> None:
@@ -209,7 +214,7 @@ class RowBrowser:
             kept=self._how_many[KEPT], twins=self._how_many[TWIN], rejected=self._how_many[REJECTED],
             reasons=self._rejected.to_json(), unit=self._rejected.unit, tokens=self._tokens, trained_tokens=self._trained_tokens,
             splits={} if splits is None else {name: int((splits == number).sum()) for number, name in enumerate(SPLITS)},
-            histogram=histogram(_copied(self._lengths)),
+            grouped=asdict(self._grouped), histogram=histogram(_copied(self._lengths)),
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- one row

@@ -20,6 +20,7 @@ from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import counted_rows
 from pipeline.dataset.schemas.registry import schema
 from pipeline.dataset.sniff import with_schema
+from pipeline.dataset.split import Grouped
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
 from pipeline.runs.progress import Progress
@@ -46,8 +47,8 @@ def run(ctx: StepContext) -> StepResult:
     raw = _raw_in_place(ctx)
     digest = processed.raw_digest(raw)
     folder = processed.folder_of(ctx.config, ctx.workspace, base)
-    found = processed.read_processed(folder)
-    data = found or _make(ctx, base, raw, folder, digest)
+    found = _still_right(ctx, processed.read_processed(folder))
+    data = found or _make(ctx, base, raw, digest)
     if found and processed.raw_digest_now(raw) != digest:
         change = "has changed since the run began: it goes on with the rows as they were prepared then"
         ctx.emit(Note(f"data.raw_path: {raw} {change}", "warning"))
@@ -65,6 +66,23 @@ def is_unchanged(ctx: StepContext) -> bool:
     return copied.is_file() and files.read_json(copied) == found.report
 
 
+def _still_right(ctx: StepContext, found: ProcessedData | None) -> ProcessedData | None:
+    """What was prepared, unless it is of a version that did not group rows, and a new run would be judged by what it trains."""
+    if found is None or processed.is_resumed() or "grouped" in found.report:
+        return found
+    from pipeline.dataset.ungrouped import came_apart
+
+    if not (rows := came_apart(found)):
+        return found
+    ctx.emit(
+        Note(
+            f"{counted_rows(rows)} of those that an earlier version held out belong to others that are trained: the rows are"
+            " prepared anew, and divided in groups"
+        )
+    )
+    return None
+
+
 def _raw_in_place(ctx: StepContext) -> Path:
     """The raw file, what `data.source` makes written to where the config says it is, or what it names fetched from the hub."""
     if ctx.config.data.source == "hub":
@@ -74,7 +92,7 @@ def _raw_in_place(ctx: StepContext) -> Path:
     return path
 
 
-def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: str) -> ProcessedData:
+def _make(ctx: StepContext, base: BaseModel, raw: Path, digest: str) -> ProcessedData:
     from pipeline.dataset.prepare import prepare
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
@@ -83,10 +101,12 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, digest: st
     tokenizer = ChatTokenizer.load(base)
     stopped = Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
     progress = Progress(ctx, "preprocess", rows, "rows", stopped=stopped)
+    folder, grouped = processed.folders_of(ctx.config, ctx.workspace, base)
     disk.require_free(folder, processed.prepared_bytes(raw), "preparing the data")
     try:
-        with files.new_folder(folder) as temporary:
+        with files.new_folder(folder, lambda: folder.name) as temporary:
             figures = prepare(raw, temporary, ctx.config, tokenizer, progress.reach)
+            folder = grouped if figures["grouped"]["moved"] else folder
             report = _report(ctx, base, raw, folder, figures)
             if report["raw_sha256"] != digest:
                 # Under the digest of other rows these would be taken for them ever after.
@@ -162,9 +182,16 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
         ctx.emit(
             Note(f"{report['turn_by_turn']} conversations are trained turn by turn: the chat template rewrites earlier turns")
         )
+    grouped = Grouped(**report["grouped"])
+    doubts = grouped.doubts()
+    if told := [line for line in grouped.in_words() if line not in doubts]:
+        ctx.emit(Note("\n  ".join(["rows that belong together are held out together:", *told])))
+    for doubt in doubts:
+        ctx.emit(Note(doubt, "warning"))
     for split, share in (("val", ctx.config.data.split.val), ("test", ctx.config.data.split.test)):
         if share and not report["splits"][split]["conversations"]:
-            ctx.emit(Note(f"too few rows ({report['kept']}) for a {split} split: it is empty", "warning"))
+            few = "too few rows" if not grouped.rows else "too few rows that do not belong together"
+            ctx.emit(Note(f"{few} ({report['kept']}) for a {split} split: it is empty", "warning"))
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from pipeline.common.text import counted, safe
+from pipeline.dataset.split import Grouped
 
 TRAINED, MASKED = "$tint", "$dim"
 _GAP = "    "
@@ -125,6 +126,11 @@ def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height:
         # The reasons stand below.
         return Content("\n").join([*_few_totals(count), *histogram_lines(count["histogram"], width, height - 2)])
     lines = [*_totals(count, max_seq_len), Content("")]
+    if grouped := Grouped(**count["grouped"]).in_words():
+        lines.append(Content.styled("held out together", "$dim"))
+        for line in grouped:
+            lines += [part.pad_left(2 * bool(number)) for number, part in enumerate(Content(line).wrap(max(10, width - 2)))]
+        lines.append(Content(""))
     reasons = _reasons(count)
     if reasons:
         lines.append(Content.styled("rejected", "$dim"))
@@ -140,7 +146,8 @@ def _few_totals(count: Mapping[str, Any]) -> list[Content]:
     splits = [f"{name} {counted(rows)}" for name, rows in count["splits"].items() if rows]
     share = f" ({100 * count['trained_tokens'] / count['tokens']:.0f} %)" if count["tokens"] else ""
     tokens = f"{counted(count['tokens'])} tokens · {counted(count['trained_tokens'])} trained{share}"
-    return [Content(rows), Content(" · ".join([*splits, tokens]))]
+    together = [f"{counted(count['grouped']['rows'])} in groups"] if count["grouped"].get("rows") else []
+    return [Content(rows), Content(" · ".join([*splits, *together, tokens]))]
 
 
 def _totals(count: Mapping[str, Any], max_seq_len: int) -> list[Content]:

@@ -16,6 +16,7 @@ from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import Look, look_at
 from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of
+from pipeline.dataset.split import Grouped
 
 if TYPE_CHECKING:
     from pipeline.dataset.prepare import Measured
@@ -184,6 +185,8 @@ def stats_lines(measured: Measured, config: Config) -> Iterator[str]:
     ]
     width = max(len(name) for name, _ in facts)
     yield from (f"{name:<{width}}  {value}" for name, value in facts)
+    if grouped := Grouped(**report["grouped"]).in_words():
+        yield from ("", "held out together", *(f"  {line}" for line in grouped))
     if report["rejected_in_words"]:
         yield from ("", "rejected", *(f"  {parts}" for parts in report["rejected_in_words"]))
     yield from ("", "tokens a conversation", *histogram_lines(histogram(measured.lengths)))

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import DataSection
+from pipeline.dataset.origin import KEYS
 from pipeline.dataset.schemas.fields import from_json, is_there
 from pipeline.dataset.schemas.registry import schema
 from pipeline.dataset.schemas.schema import Schema
 from pipeline.dataset.schemas.turns import USED, USED_OF_ASSISTANT, is_of_assistant
 from pipeline.tokenization.messages import Conversation
 
+ORIGINS = frozenset(KEYS)
 SCALED = "weights other than 0 and 1 (they count as 1)"
 
 
@@ -53,7 +55,7 @@ def renamed(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _left_out(row: Mapping[str, Any], of: Schema) -> set[str]:
-    found = {str(key)[:40] for key in row.keys() - of.used if is_there(row[key])}
+    found = {str(key)[:40] for key in row.keys() - of.used - ORIGINS if is_there(row[key])}
     for key in of.lists:
         if key in row:
             found |= _of_messages(row[key])

@@ -43,4 +43,4 @@ def test_a_conversation_is_known_by_its_turns_not_their_sum() -> None:
     ]
     assert len({digest(messages) for messages in different}) == len(different)
     assert digest(different[0]) == digest(turns(("user", "ab"), ("assistant", "c")))
-    assert {len(digest(messages)) for messages in different} == {16}
+    assert {len(digest(messages)) for messages in different} == {24}

@@ -227,6 +227,42 @@ def test_one_row_is_trained_on_and_the_empty_splits_are_told(desk: Desk) -> None
     assert len([note for note in desk.notes() if "too few rows" in note]) == 2
 
 
+def asked_twice() -> list[dict[str, Any]]:
+    """Two answers to each of forty questions."""
+    return [chat_row(f"What is {number // 2}?", f"A number, {number}.") for number in range(80)]
+
+
+def test_no_question_is_trained_and_held_out_and_what_was_grouped_is_told(desk: Desk) -> None:
+    desk.write(asked_twice())
+    data = desk.prepare()
+    asked = {split: {row["messages"][0]["content"] for row in data.rows(split)} for split in SPLITS}
+    assert not asked["train"] & (asked["val"] | asked["test"]) and not asked["val"] & asked["test"]
+    assert (data.report["grouped"]["groups"], data.report["grouped"]["rows"]) == (40, 80)
+    assert any("80 rows in groups that are never divided, 40 groups: 80 the same first question" in note for note in desk.notes())
+    desk.events.clear()
+    assert desk.prepare().fingerprint == data.fingerprint and not desk.notes()
+
+
+def test_rows_that_an_older_version_divided_are_prepared_anew_only_where_a_group_came_apart(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.dataset import split as splits
+
+    for content, outcome in ((rows(40), "unchanged"), (asked_twice(), "done")):
+        desk.write(content)
+        with monkeypatch.context() as then:
+            then.setattr(splits, "brought_together", lambda drawn, *_: drawn)
+            older = desk.prepare()
+        report = {name: value for name, value in older.report.items() if name != "grouped"}
+        (older.folder / "report.json").write_text(json.dumps(report))
+        assert preprocess.run(desk.context()).outcome == outcome
+        found = processed.find_processed(desk.config(), desk.workspace)
+        assert found is not None and (found.fingerprint == older.fingerprint) == (outcome == "unchanged")
+        assert older.folder.is_dir(), "a run that began with it goes on with it"
+        assert preprocess.run(desk.context()).outcome == "unchanged"
+    assert any("of those that an earlier version held out belong to others that are trained" in note for note in desk.notes())
+
+
 # ------------------------------------------------------------------------------------------------ what can't be
 
 

@@ -261,7 +261,7 @@ def test_rows_left_out_are_counted_alike_everywhere() -> None:
     reasons = {"no assistant turn": {"rows": 2, "lines": [3, 9]}}
     count: dict[str, Any] = {
         "rows": 20, "kept": 15, "twins": 3, "rejected": 2, "reasons": reasons, "splits": {"train": 15, "val": 0, "test": 0},
-        "tokens": 100, "trained_tokens": 50, "finished": True,
+        "tokens": 100, "trained_tokens": 50, "finished": True, "grouped": {},
         "histogram": {"counts": [15], "width": 8, "median": 4, "longest": 7},
     }  # fmt: skip
     row: dict[str, Any] = {"row": 1, "line": 1, "documents": [], "turns": 2, "split": "", "fits": (1, 1)}
