@@ -1,17 +1,23 @@
-"""`humigence config`: view, get and set settings; list the keys."""
+"""`humigence config`: view, get and set settings; list the keys; import another trainer's config."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project
-from humigence_tui.cli.shared.output import out, out_json, out_piece, print_message, table
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_project, with_config, workspace
+from humigence_tui.cli.shared.output import out, out_json, out_piece, print_message, print_next_commands, table
+from pipeline.common.errors import BadInput
 from pipeline.common.redact import redact
 from pipeline.config import file as config_file
 from pipeline.config import keys as config_keys
+from pipeline.config.foreign.read import read_foreign
+from pipeline.config.foreign.report import Report, short
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -81,6 +87,59 @@ def keys(
         out(f"{key.name}  {as_typed(key_json(key)['default'])}", "bold")
         out(f"    {key.help}")
         out(f"    {key.allowed}{'   (basic)' if key.level == 'basic' else ''}", "dim")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A config, dataset_info.json, script or notebook.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Which of its data sets.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="PATH", help="Where to; configs/NAME.json if not given.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a config that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a config of another trainer's: LLaMA-Factory, Axolotl, Unsloth, TRL. Says what each value became. Runs no code."""
+    here = workspace()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:64] or "imported"
+    target = output or f"configs/{name}.json"
+    if (here.root / target).exists() and not force:
+        raise BadInput(f"{target} is there already", "--force overwrites it; --output names another")
+    report = read_foreign(file, dataset)
+    report.settings["project"] = name
+    made = report.config()
+    saved = config_file.save(made, target, here.root)
+    if as_json:
+        out_json(_hidden(import_json(report, str(saved))))
+        return
+    for line in import_lines(report):
+        out(line)
+    print_message(f"saved {saved}")
+    print_next_commands(with_config("validate", target), with_config("data inspect", target))
+
+
+_OUTCOMES = (("became", "what it became"), ("same", "what is done here anyway"), ("lost", "what was not taken over"))
+
+
+def import_lines(report: Report) -> Iterator[str]:
+    """What became of each value, in three tables, and what is still needed."""
+    yield f"read as {report.kind}"
+    for outcome, title in _OUTCOMES:
+        rows = [
+            (f"  {line.theirs}", short(_hidden(line.value)), "; ".join([*line.here, *([line.note] if line.note else [])]))
+            for line in report.lines
+            if line.outcome == outcome
+        ]
+        if rows:
+            yield from ("", title, *table(rows))
+    if report.needed:
+        yield from ("", "still needed", *(f"  {each}" for each in report.needed))
+
+
+def import_json(report: Report, path: str) -> dict[str, Any]:
+    """The same for a program."""
+    lines = [line.to_json() for line in report.lines]
+    return {"read_as": report.kind, "path": path, "settings": report.settings, "values": lines, "needed": report.needed}
 
 
 def _hidden(value: Any) -> Any:

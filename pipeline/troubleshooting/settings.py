@@ -30,6 +30,21 @@ TROUBLES = (
         "Mend the place that is told; the config before the last change stands beside it as `.bak`.",
     ),
     Trouble(
+        (
+            "…: no such file",
+            "…: is no config of a trainer that is known",
+            "…: calls nothing of Unsloth or TRL",
+            "…: cannot be read as Python (…)",
+        ),
+        "`humigence config import` knows the configs of LLaMA-Factory and Axolotl, and scripts and notebooks of Unsloth and TRL.",
+        "Give one of those; for rows there is `humigence data inspect`.",
+    ),
+    Trouble(
+        ("dataset_info.json has … data sets: …", "dataset_info.json has no data set …: …"),
+        "A `dataset_info.json` describes many data sets; one of them is imported.",
+        "`humigence config import FILE --dataset NAME`.",
+    ),
+    Trouble(
         ("…: unknown key…",), "No setting has this name; the nearest one is told.", "`humigence config keys` lists the names."
     ),
     Trouble(
