@@ -10,6 +10,7 @@ Safetensors and GGUF only: no pickle is read and no code of a model repository r
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
 from pipeline.common.text import size
 from pipeline.config.schema import PrecisionMode
+from pipeline.modeling import quantized_copy
 from pipeline.modeling.gguf_config import gguf_config, require_every_tensor
 from pipeline.modeling.inspect_architecture import architecture_of
 from pipeline.modeling.rotary import rotate_by_own_length
@@ -100,7 +102,7 @@ def _loaded(
         "output_loading_info": True,
     }
     transformers_logging.disable_progress_bar()
-    model = _from_gguf(base, options) if base.kind == "gguf" else _from_folder(base, options)
+    model = _read_quantized(base, precision, options, compute, device) if precision.quantized else _read_base(base, options)
     model.requires_grad_(False)
     _keep_weights_as_packed(model)
     rotate_by_own_length(model)
@@ -134,6 +136,28 @@ def _quantization(precision: Precision, compute: torch.dtype) -> BitsAndBytesCon
 
 
 # --------------------------------------------------------------------------------------------------- reading
+
+
+def _read_base(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
+    return _from_gguf(base, options) if base.kind == "gguf" else _from_folder(base, options)
+
+
+def _read_quantized(
+    base: BaseModel, precision: Precision, options: dict[str, Any], compute: torch.dtype, device: Device
+) -> PreTrainedModel:
+    """Its copy, where one was kept; else the model, and a copy for the next time, where that was long."""
+    folder = quantized_copy.folder_of(base, precision.quantization, options["dtype"], compute, device.kind)
+    if quantized_copy.is_whole(folder):
+        own = {name: value for name, value in options.items() if name != "quantization_config"}  # it stands in the copy
+        try:
+            return _read(base, str(folder), use_safetensors=True, **own)
+        except BadInput:  # written by what we take for the same libraries
+            quantized_copy.forget(folder)
+    started = time.perf_counter()
+    model = _read_base(base, options)
+    if time.perf_counter() - started > quantized_copy.WORTH_SECONDS:
+        quantized_copy.keep(folder, model)
+    return model
 
 
 def _from_folder(base: BaseModel, options: dict[str, Any]) -> PreTrainedModel:
@@ -178,7 +202,7 @@ def _read(base: BaseModel, folder: str, **options: Any) -> PreTrainedModel:
     with _as_unreadable(base):
         model, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
     _complete(base, model, info)
-    if base.kind == "gguf":
+    if "gguf_file" in options:
         require_every_tensor(base.path, base.name, model, info["unexpected_keys"])
     return model
 
