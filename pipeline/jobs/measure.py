@@ -62,6 +62,9 @@ def measure(request: Request, root: str, config: dict[str, Any]) -> Mapping[str,
 
 
 def _cost(request: Request, settings: Config, here: Workspace, base: BaseModel, plan: Plan, device: Device) -> Any:
+    from pipeline.modeling.import_bitsandbytes import import_bitsandbytes
+
+    import_bitsandbytes()  # before the trainer is imported
     from pipeline.training.measure import measure, random_rows
     from pipeline.training.packed_rows import PackedRow, PackedRows
 

@@ -33,6 +33,7 @@ from pipeline.common.text import size
 from pipeline.config.schema import PrecisionMode
 from pipeline.modeling import quantized_copy
 from pipeline.modeling.gguf_config import gguf_config, require_every_tensor
+from pipeline.modeling.import_bitsandbytes import import_bitsandbytes
 from pipeline.modeling.inspect_architecture import architecture_of
 from pipeline.modeling.rotary import rotate_by_own_length
 from pipeline.modeling.widened_linear import WidenedLinear
@@ -102,6 +103,7 @@ def _loaded(
         "output_loading_info": True,
     }
     transformers_logging.disable_progress_bar()
+    import_bitsandbytes()
     model = _read_quantized(base, precision, options, compute, device) if precision.quantized else _read_base(base, options)
     model.requires_grad_(False)
     _keep_weights_as_packed(model)

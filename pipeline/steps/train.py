@@ -43,6 +43,9 @@ def run(ctx: StepContext, resume: bool = False) -> StepResult:
         same_base.require_same(ctx.run, base)
     else:
         same_base.note(ctx.run, base)
+    from pipeline.modeling.import_bitsandbytes import import_bitsandbytes
+
+    import_bitsandbytes()  # before the trainer is imported
     from pipeline.training.train import train
 
     report = {"fingerprint": fingerprint(ctx)} | train(ctx, base, data, plan, resume)
