@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.grouping import Grouping, trained_stretches
+from pipeline.dataset.loss_weights import Collected, Stretch, stretches, within
 from pipeline.dataset.ordered_threads import in_order
 from pipeline.dataset.processed import SPLITS, packed_rows
 from pipeline.dataset.readers.registry import reader_of
@@ -41,8 +42,14 @@ _BATCH_ROWS = 1024
 _READ_BACK_EVERY = 128  # drafts: decoding all would take as long as everything else
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
-Piece = tuple[Tokens, Tokens]
-"""Ids and labels of what goes into a row of tokens."""
+
+class Piece(NamedTuple):
+    """What goes into a row of tokens: ids and labels, and which stretches of the labels weigh something else than one."""
+
+    ids: Tokens
+    labels: Tokens
+    stretches: tuple[Stretch, ...] = ()
+
 
 Progress = Callable[[int, str], None]
 """Called often with the rows done and what is being done; may raise `Stopped`."""
@@ -59,6 +66,7 @@ class Counts:
     not_shown: Tally = field(default_factory=Tally)
     left_out: Tally = field(default_factory=Tally)
     turn_by_turn: Tally = field(default_factory=Tally)
+    weighted: Tally = field(default_factory=Tally)
     windowed: Tally = field(default_factory=Tally)
     windows: int = 0
     windows_without_label: int = 0
@@ -77,6 +85,7 @@ class Kept:
     lengths: array[int] = field(default_factory=lambda: array("l"))
     trained: array[int] = field(default_factory=lambda: array("l"))
     grouping: Grouping = field(default_factory=Grouping)
+    weights: Collected = field(default_factory=Collected)
 
 
 def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, progress: Progress) -> dict[str, Any]:
@@ -96,14 +105,14 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
     ):
         for conversation, pieces in good:
             text.write(_to_json(conversation.as_row()) + "\n")
-            for ids, labels in pieces:
-                tokens.write(ids, labels)
+            for piece in pieces:
+                tokens.write(piece.ids, piece.labels)
     _check(raw, config, counts, kept)
     progress(counts.rows, "dividing")
     split_of, grouped = divided(kept.digests, kept.grouping, config)
     write_conversations(conversations, folder, split_of)
     columns = [np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained)]
-    splits = write_documents(documents, folder, split_of, *columns)
+    splits = write_documents(documents, folder, split_of, *columns, weights=kept.weights)
     conversations.unlink()
     documents.unlink()
     return _report(counts, kept, grouped, splits)
@@ -145,7 +154,7 @@ def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progr
 def _good_rows(
     raw: Path, config: Config, tokenizer: ChatTokenizer, counts: Counts, kept: Kept, progress: Progress
 ) -> Generator[tuple[Conversation, list[Piece]]]:
-    """Each conversation that is kept with its documents (ids, labels), everything counted."""
+    """Each conversation that is kept with its documents, everything counted."""
 
     def encode(batch: list[Drafted]) -> list[Tokenized]:
         return tokenizer.encode([draft for row in batch for draft in row.drafts])
@@ -226,23 +235,28 @@ def _kept(row: Drafted, documents: list[Document], config: Config, counts: Count
     if len(documents) > 1:
         counts.turn_by_turn.add("trained turn by turn", row.number, row.place)
     pieces = _pieces(documents, row, config, counts)
+    if any(piece.stretches for piece in pieces):
+        counts.weighted.add("weighted", row.number, row.place)
     _keep(kept, row, documents, pieces)
     return pieces
 
 
 def _pieces(documents: list[Document], row: Drafted, config: Config, counts: Counts) -> list[Piece]:
     """The documents as they fit into rows; windows in which nothing would be trained are left out, and counted."""
-    pieces = []
+    pieces = list[Piece]()
     longest, overlap = config.data.max_seq_len, config.data.overlap
     for document in documents:
+        weighted = stretches(document.spans, document.weights)
         if len(document.ids) <= longest:
-            pieces.append((document.ids, document.labels))
+            pieces.append(Piece(document.ids, document.labels, weighted))
             continue
         counts.windowed.add("in windows", row.number, row.place)
-        for ids, labels in windows(document.ids, document.labels, longest, overlap):
+        for begin, ids, labels in windows(document.ids, document.labels, longest, overlap):
             if (labels != NOT_TRAINED).any():
                 counts.windows += 1
-                pieces.append((ids, labels))
+                trained_from = begin + int(np.argmax(labels != NOT_TRAINED))
+                mine = within(weighted, begin, trained_from, begin + len(ids))
+                pieces.append(Piece(ids, labels, tuple(mine)))
             else:
                 counts.windows_without_label += 1
     return pieces
@@ -253,10 +267,11 @@ def _keep(kept: Kept, row: Drafted, documents: list[Document], pieces: list[Piec
     kept.digests.append(row.name)
     kept.grouping.add(row.conversation, row.origin, trained_stretches(documents))
     kept.conversation_lengths.append(max(len(document.ids) for document in documents))
-    for ids, labels in pieces:
+    for piece in pieces:
+        kept.weights.add(len(kept.owners), piece.stretches)
         kept.owners.append(number)
-        kept.lengths.append(len(ids))
-        kept.trained.append(int(np.count_nonzero(labels != NOT_TRAINED)))
+        kept.lengths.append(len(piece.ids))
+        kept.trained.append(int(np.count_nonzero(piece.labels != NOT_TRAINED)))
 
 
 def _check(raw: Path, config: Config, counts: Counts, kept: Kept) -> None:
@@ -291,6 +306,7 @@ def _report(counts: Counts, kept: Kept, grouped: Grouped, splits: dict[str, Any]
         "not_shown": counts.not_shown.to_json(),
         "left_out": counts.left_out.to_json(),
         "turn_by_turn": counts.turn_by_turn.total,
+        "weighted": counts.weighted.total,
         "windowed_documents": counts.windowed.total,
         "windows": counts.windows,
         "windows_without_label": counts.windows_without_label,

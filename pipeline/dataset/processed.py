@@ -2,8 +2,8 @@
 
 `data/processed/<fingerprint>/` holds, for each of train, val and test, the cleaned conversations (`train.jsonl`), the tokenized
 documents (`train/`, Arrow: `input_ids` and `labels`, int32), their lengths (`train.lengths.npy`, `train.trained.npy`), whose they
-are (`train.owners.npy`), and `report.json`. The folder appears whole or not at all. Two configs that differ in nothing that
-matters here share it.
+are (`train.owners.npy`), what their labels weigh where rows say so (`train.loss_weights.npy`), and `report.json`. The folder
+appears whole or not at all. Two configs that differ in nothing that matters here share it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pipeline.config.affects import settings_of
 from pipeline.config.file import shipped
 from pipeline.config.schema import Config
 from pipeline.dataset.hub import rows as hub_rows
+from pipeline.dataset.loss_weights import LossWeights
 from pipeline.dataset.packing import pack, row_capacity
 from pipeline.dataset.readers import parquet
 from pipeline.dataset.readers.compressed import SUFFIXES as PACKED_SUFFIXES
@@ -53,6 +54,8 @@ PREPARED_OVER_RAW = 6
 _UNPACKED_OVER_PACKED = 4
 _PACKED = (*PACKED_SUFFIXES, *parquet.READER.suffixes)
 BUNDLED_DEMO = "demo/oa_demo.jsonl"
+# So a report names rows of which an older version took no notice of the weights.
+_WEIGHTS_IGNORED = "weights other than 0 and 1 (they count as 1)"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class ProcessedData:
         """Of each document, the number of its conversation; where an older version prepared them, each its own."""
         path = self.folder / f"{split}.owners.npy"
         return _array(path) if path.exists() else np.arange(len(self.lengths(split)), dtype=np.int32)
+
+    def loss_weights(self, split: Split) -> LossWeights | None:
+        """What the labels of the documents weigh in the loss; None where all weigh one."""
+        path = self.folder / f"{split}.loss_weights.npy"
+        return LossWeights(path, int(self.trained_lengths(split).sum(dtype=np.int64))) if path.exists() else None
 
     def dataset(self, split: Split) -> Dataset:
         """Documents with `input_ids` and `labels` (-100 where not trained, always on the first), read from disk as needed."""
@@ -132,10 +140,16 @@ def find_processed(config: Config, workspace: Workspace) -> ProcessedData | None
 
 
 def read_processed(folder: Path) -> ProcessedData | None:
-    """The prepared data in `folder`, or None where there is none (a damaged report counts as none: it is made again)."""
+    """The prepared data in `folder`, or None where there is none.
+
+    It is made again where its report is damaged or says that weights were ignored; a run that is resumed stays with what it has.
+    """
     try:
         report = read_json(folder / "report.json")
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    begun = _begun.get()
+    if _WEIGHTS_IGNORED in report.get("left_out", {}) and not (begun and begun.rows == folder):
         return None
     return ProcessedData(folder, folder.name, report)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,10 @@ _FINEST_BINS = 64
 
 
 def rendered(document: Encoded, tokenizer: ChatTokenizer) -> dict[str, Any]:
-    """`{"tokens", "trained", "parts": [(text, is trained), …], "left_out": characters}`."""
+    """`{"tokens", "trained", "parts": [(text, is trained), …], "left_out": characters, "weights": of the answers in the loss}`.
+
+    The weights are there where not all of them are one.
+    """
     parts: list[tuple[str, bool]] = []
     at, told, room = 0, 0, MOST_CHARACTERS
     for end in _borders(document.labels):
@@ -33,7 +36,16 @@ def rendered(document: Encoded, tokenizer: ChatTokenizer) -> dict[str, Any]:
         told, at = max(told, len(text)), end
     trained = sum(label != NOT_TRAINED for label in document.labels)
     left_out = told - sum(len(text) for text, _ in parts)
-    return {"tokens": len(document.ids), "trained": trained, "parts": parts, "left_out": left_out}
+    weights = list(document.weights) if any(weight != 1 for weight in document.weights) else []
+    return {"tokens": len(document.ids), "trained": trained, "parts": parts, "left_out": left_out, "weights": weights}
+
+
+def weights_in_words(documents: Sequence[Mapping[str, Any]]) -> str:
+    """What the answers of a row weigh in the loss, of its documents as `rendered` gives them; "" where all weigh one."""
+    if not any(document.get("weights") for document in documents):
+        return ""
+    weights = [weight for document in documents for weight in document["weights"] or [1]]
+    return f"in the loss its answers weigh {', '.join(f'{weight:g}' for weight in weights)}"
 
 
 def _borders(labels: Sequence[int]) -> list[int]:

@@ -12,8 +12,9 @@ from pipeline.tokenization.messages import NOT_TRAINED
 Tokens = NDArray[np.int32]
 
 
-def windows(ids: Tokens, labels: Tokens, longest: int, overlap: int) -> Iterator[tuple[Tokens, Tokens]]:
-    """Pieces of at most `longest` tokens; each but the first begins with the last `overlap` tokens of the one before.
+def windows(ids: Tokens, labels: Tokens, longest: int, overlap: int) -> Iterator[tuple[int, Tokens, Tokens]]:
+    """Of each piece of at most `longest` tokens where it begins, its ids and labels; each but the first begins with the last
+    `overlap` tokens of the one before.
 
     What is repeated has no label, so every label stands in exactly one window. At least one token is repeated: a model
     predicts nothing for the first token of a row, so a label there would be lost.
@@ -24,7 +25,7 @@ def windows(ids: Tokens, labels: Tokens, longest: int, overlap: int) -> Iterator
         end = min(begin + longest, len(ids))
         piece = labels[begin:end].copy()
         piece[: overlap if begin else 0] = NOT_TRAINED
-        yield ids[begin:end], piece
+        yield begin, ids[begin:end], piece
         if end == len(ids):
             return
         begin = end - overlap

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.dataset.loss_weights import Collected
 from pipeline.dataset.processed import SPLITS
 
 _TOKENS = pa.list_(pa.int32())
@@ -73,8 +74,10 @@ def write_documents(
     owners: NDArray[np.int32],
     lengths: NDArray[np.int32],
     trained: NDArray[np.int32],
+    *,
+    weights: Collected,
 ) -> dict[str, Any]:
-    """Arrow folder and lengths of each split; returns what the report says of them.
+    """Arrow folder, lengths and weights of each split; returns what the report says of them.
 
     Args:
         path: what `DocumentWriter` wrote.
@@ -82,6 +85,7 @@ def write_documents(
         owners: of each document, the number of its conversation.
         lengths: of each document, in tokens.
         trained: of each document, tokens with a label.
+        weights: of the documents' labels in the loss.
     """
     datasets.disable_progress_bars()
     whole = datasets.Dataset.from_file(str(path))
@@ -93,6 +97,7 @@ def write_documents(
         np.save(folder / f"{split}.lengths.npy", lengths[mine])
         np.save(folder / f"{split}.trained.npy", trained[mine])
         np.save(folder / f"{split}.owners.npy", owners[mine])
+        weights.write(folder / f"{split}.loss_weights.npy", mine)
     return split_figures(split_of, owners, lengths, trained)
 
 

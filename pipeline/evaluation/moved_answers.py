@@ -40,17 +40,19 @@ def moved(rows: ScoredRows, owners: NDArray[np.int32], longest: int, seed: int) 
     chosen = np.random.default_rng(seed).permutation(firsts)[:MOST_PAIRS].tolist()
     found = Moved([], [])
     for question, answer in zip(chosen, chosen[1:] + chosen[:1], strict=True):
-        ids, labels = _joined(rows[question], rows[answer])
-        if question != answer and len(ids) <= longest:
+        joined = _joined(rows[question], rows[answer])
+        if question != answer and len(joined.ids) <= longest:
             found.answers.append(answer)
-            found.rows.append((ids, labels))
+            found.rows.append(joined)
     return found if len(found.rows) >= LEAST_PAIRS else None
 
 
 def _joined(question: ScoredRow, answer: ScoredRow) -> ScoredRow:
-    start, end = first_answer(answer[1])
-    before = list(question[0][: first_answer(question[1])[0]])
-    return before + list(answer[0][start:end]), [NOT_TRAINED] * len(before) + list(answer[1][start:end])
+    start, end = first_answer(answer.labels)
+    before = list(question.ids[: first_answer(question.labels)[0]])
+    weights = None if answer.weights is None else [0.0] * len(before) + list(answer.weights[start:end])
+    labels = [NOT_TRAINED] * len(before) + list(answer.labels[start:end])
+    return ScoredRow(before + list(answer.ids[start:end]), labels, weights)
 
 
 def control(own: Sequence[Score], other: Sequence[Score], answers: Sequence[int], seed: int) -> dict[str, Any] | None:
@@ -64,13 +66,13 @@ def control(own: Sequence[Score], other: Sequence[Score], answers: Sequence[int]
     Returns:
         `*_use`: how many nats a token an answer is likelier under its own question than under another's.
     """
-    counts = own[0].counts[list(answers), FIRST_ANSWER].astype(float)
+    counts, weights = own[0].counts[list(answers), FIRST_ANSWER], own[0].weights[list(answers), FIRST_ANSWER]
     use = [
         there.losses[:, FIRST_ANSWER] - here.losses[list(answers), FIRST_ANSWER] for here, there in zip(own, other, strict=True)
     ]
     if not counts.sum() or not np.isfinite(use).all():
         return None
-    base, tuned, change = (resampled(each, counts, seed) for each in (*use, use[1] - use[0]))
+    base, tuned, change = (resampled(each, weights, seed) for each in (*use, use[1] - use[0]))
     return {
         "pairs": len(answers),
         "tokens": int(counts.sum()),

@@ -30,7 +30,7 @@ def paired(base: Score, tuned: Score, owners: NDArray[np.int32], seed: int) -> d
     conversations, owner = np.unique(owners, return_inverse=True)
     before, after = (_summed(score.losses[:, :2].sum(axis=1), owner, len(conversations)) for score in (base, tuned))
     tokens = _summed(base.counts[:, :2].sum(axis=1), owner, len(conversations))
-    template = int(base.counts[:, 2].sum())
+    text_weight, template_weight = base.weights[:, :2].sum(), base.weights[:, 2].sum()
     better, worse = _sides(before, after)
     bounds = gain(before, after, seed) if len(conversations) > 1 else _unbounded(before, after)
     return {
@@ -43,11 +43,11 @@ def paired(base: Score, tuned: Score, owners: NDArray[np.int32], seed: int) -> d
         "gain_high_pct": bounds.high,
         "level": LEVEL,
         "text_tokens": int(tokens.sum()),
-        "base_text_loss": _mean(before.sum(), tokens.sum()),
-        "tuned_text_loss": _mean(after.sum(), tokens.sum()),
-        "template_tokens": template,
-        "base_template_loss": _mean(base.losses[:, 2].sum(), template),
-        "tuned_template_loss": _mean(tuned.losses[:, 2].sum(), template),
+        "base_text_loss": _mean(before.sum(), text_weight),
+        "tuned_text_loss": _mean(after.sum(), text_weight),
+        "template_tokens": int(base.counts[:, 2].sum()),
+        "base_template_loss": _mean(base.losses[:, 2].sum(), template_weight),
+        "tuned_template_loss": _mean(tuned.losses[:, 2].sum(), template_weight),
         "by_conversation": {
             "base": np.round(before, 4).tolist(),
             "tuned": np.round(after, 4).tolist(),
@@ -72,6 +72,6 @@ def _unbounded(before: NDArray[np.float64], after: NDArray[np.float64]) -> Bound
     return Bounds(estimate, -100.0, 100.0)
 
 
-def _mean(total: float, tokens: float) -> float | None:
+def _mean(total: float, weight: float) -> float | None:
     """Nats a token; None for no tokens."""
-    return float(total) / float(tokens) if tokens else None
+    return float(total) / float(weight) if weight else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,8 +20,19 @@ from pipeline.modeling.evaluation_mode import evaluating
 from pipeline.system.out_of_memory import OutOfMemory, in_halves
 from pipeline.tokenization.messages import NOT_TRAINED
 
-ScoredRow = tuple[Sequence[int], Sequence[int]]
-"""(input_ids, labels), (tokens,) each; labels are -100 where a token is not trained."""
+
+class ScoredRow(NamedTuple):
+    """A row's tokens, (tokens,) each.
+
+    Attributes:
+        labels: -100 where a token is not trained.
+        weights: what the loss of each label is multiplied by, as in training; None for ones.
+    """
+
+    ids: Sequence[int]
+    labels: Sequence[int]
+    weights: Sequence[float] | NDArray[np.float32] | None = None
+
 
 PARTS = 3
 FIRST_ANSWER, LATER_ANSWERS, TEMPLATE = range(PARTS)
@@ -39,23 +50,26 @@ class Score:
     """Sums over the trained tokens of each row and part.
 
     Attributes:
-        losses: (rows, PARTS) float64, nats.
+        losses: (rows, PARTS) float64, nats, each token's times its weight.
         counts: tokens, (rows, PARTS) int64.
+        weights: their weights, (rows, PARTS) float64: as `counts` where all weigh one.
         correct: tokens that were the model's first choice, of all rows.
     """
 
     losses: NDArray[np.float64]
     counts: NDArray[np.int64]
+    weights: NDArray[np.float64]
     correct: int
 
     @classmethod
     def of(cls, rows: int) -> Score:
-        return cls(np.zeros((rows, PARTS)), np.zeros((rows, PARTS), np.int64), 0)
+        return cls(np.zeros((rows, PARTS)), np.zeros((rows, PARTS), np.int64), np.zeros((rows, PARTS)), 0)
 
     def with_batch(self, batch: Sequence[int], scored: Score) -> Score:
         """This one, the rows of `batch` filled in (in place: there may be a million)."""
-        self.losses[list(batch)], self.counts[list(batch)] = scored.losses, scored.counts
-        return Score(self.losses, self.counts, self.correct + scored.correct)
+        rows = list(batch)
+        self.losses[rows], self.counts[rows], self.weights[rows] = scored.losses, scored.counts, scored.weights
+        return Score(self.losses, self.counts, self.weights, self.correct + scored.correct)
 
     @property
     def tokens(self) -> int:
@@ -68,12 +82,12 @@ class Score:
 
     @property
     def loss(self) -> float:
-        """Mean over the tokens, nats."""
-        return self.loss_sum / self.tokens if self.tokens else math.nan
+        """Mean over the tokens, each by its weight, nats."""
+        return self.loss_sum / float(self.weights.sum()) if self.tokens else math.nan
 
     @property
     def accuracy(self) -> float:
-        """Share of the tokens that were the model's first choice."""
+        """Share of the tokens that were the model's first choice, whatever they weigh."""
         return self.correct / self.tokens if self.tokens else math.nan
 
 
@@ -108,10 +122,10 @@ def compare(
 
     def scores(batch: Sequence[int]) -> list[tuple[Sequence[int], Score, Score]]:
         chosen = [rows[i] for i in batch]
-        tensors, parts = _padded(chosen, device), _parts(chosen, of_template)
+        tensors, parts, weights = _padded(chosen, device), _parts(chosen, of_template), _weights(chosen)
         with model.disable_adapter():
-            before = _score(model, *tensors, parts)
-        return [(batch, before, _score(model, *tensors, parts))]
+            before = _score(model, *tensors, parts, weights)
+        return [(batch, before, _score(model, *tensors, parts, weights))]
 
     with torch.no_grad(), evaluating(model):
         for batch in _batches(lengths, lambda: most[-1]):
@@ -146,10 +160,11 @@ def _batches(lengths: Sequence[int], most_tokens: Callable[[], int]) -> Iterator
 
 def _padded(rows: Sequence[ScoredRow], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(ids, mask, labels), each (rows, longest row) int64, padded on the right."""
-    shape = (len(rows), max(len(ids) for ids, _ in rows))
+    shape = (len(rows), max(len(row.ids) for row in rows))
     ids, mask, labels = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, NOT_TRAINED, np.int64)
-    for row, (row_ids, row_labels) in enumerate(rows):
-        ids[row, : len(row_ids)], labels[row, : len(row_ids)], mask[row, : len(row_ids)] = row_ids, row_labels, 1
+    for number, row in enumerate(rows):
+        tokens = len(row.ids)
+        ids[number, :tokens], labels[number, :tokens], mask[number, :tokens] = row.ids, row.labels, 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), torch.from_numpy(labels).to(device)
 
 
@@ -165,16 +180,31 @@ def first_answer(labels: ArrayLike) -> tuple[int, int]:
 def _parts(rows: Sequence[ScoredRow], template_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Row and part of each token that is predicted and trained, `row * PARTS + part`: (trained tokens,), row by row."""
     keys = []
-    for row, (_, given) in enumerate(rows):
-        labels = np.asarray(given, np.int64)
+    for number, row in enumerate(rows):
+        labels = np.asarray(row.labels, np.int64)
         part = np.full(labels.size, LATER_ANSWERS)
         part[slice(*first_answer(labels))] = FIRST_ANSWER
         part[np.isin(labels, template_ids)] = TEMPLATE
-        keys.append(row * PARTS + part[1:][labels[1:] != NOT_TRAINED])
+        keys.append(number * PARTS + part[1:][labels[1:] != NOT_TRAINED])
     return np.concatenate(keys)
 
 
-def _score(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor, parts: NDArray[np.int64]) -> Score:
+def _weights(rows: Sequence[ScoredRow]) -> NDArray[np.float64] | None:
+    """Of the same tokens as `_parts`; None where all weigh one."""
+    if all(row.weights is None for row in rows):
+        return None
+    weights = [np.ones(len(row.ids)) if row.weights is None else np.asarray(row.weights, np.float64) for row in rows]
+    return np.concatenate([each[1:][np.asarray(row.labels)[1:] != NOT_TRAINED] for each, row in zip(weights, rows, strict=True)])
+
+
+def _score(
+    model: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    labels: torch.Tensor,
+    parts: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
+) -> Score:
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # (rows, tokens, vocabulary) in the compute dtype
     following = labels[:, 1:]  # (rows, tokens - 1): position t predicts token t + 1
     trained = following != NOT_TRAINED  # (rows, tokens - 1) bool
@@ -183,7 +213,8 @@ def _score(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tens
     losses = functional.cross_entropy(guesses, targets, reduction="none").double().cpu().numpy()  # (trained tokens,) nats
     size = len(ids) * PARTS
     return Score(
-        np.bincount(parts, losses, size).astype(float).reshape(-1, PARTS),
+        np.bincount(parts, losses if weights is None else losses * weights, size).astype(float).reshape(-1, PARTS),
         np.bincount(parts, minlength=size).reshape(-1, PARTS),
+        np.bincount(parts, weights, size).astype(float).reshape(-1, PARTS),
         int((guesses.argmax(1) == targets).sum()),
     )

@@ -74,7 +74,8 @@ def _cost(request: Request, settings: Config, here: Workspace, base: BaseModel, 
     def rows_of(plan: Plan) -> list[PackedRow]:
         if data is None or not plan.exact:
             return random_rows(plan.row_tokens, shape.vocabulary)
-        packed = PackedRows(data.dataset("train"), pack(data.lengths("train"), plan.row_tokens, plan.packs(settings))[:_ROWS])
+        rows = pack(data.lengths("train"), plan.row_tokens, plan.packs(settings))[:_ROWS]
+        packed = PackedRows(data.dataset("train"), rows, data.loss_weights("train"))
         return [packed[i] for i in range(len(packed))]
 
     def replan(refused: Refused) -> Plan:

@@ -33,7 +33,16 @@ from pipeline.dataset.readers.reader import RawRow, RowAccess
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
-from pipeline.dataset.row_view import MOST_CHARACTERS, TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of
+from pipeline.dataset.row_view import (
+    MOST_CHARACTERS,
+    TWIN_REASON,
+    histogram,
+    rendered,
+    shortened,
+    texts_of,
+    turns_of,
+    weights_in_words,
+)
 from pipeline.dataset.sniff import with_schema
 from pipeline.dataset.split import Grouped, divided
 from pipeline.jobs.server import Handler, Request
@@ -289,6 +298,7 @@ class RowBrowser:
         view["left_out"] = sorted(look.left_out)
         view |= {"changes": sorted(look.changes), "turns": turns_of(look.conversation)}
         view["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
+        view["weights"] = weights_in_words(view["documents"])
         if not view["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
             view["reason"] = TWIN_REASON
         split = -1 if self._split_of is None else int(self._split_of[row])

@@ -132,12 +132,15 @@ def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
 class _SplitRows:
     """The rows of a split, read from disk when asked for."""
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    def __init__(self, data: processed.ProcessedData, split: Split) -> None:
+        self._dataset, self._weights = data.dataset(split), data.loss_weights(split)
 
     def __getitem__(self, index: int) -> ScoredRow:
+        from pipeline.evaluation.scoring import ScoredRow
+
         row = self._dataset[index]
-        return row["input_ids"], row["labels"]
+        ids = row["input_ids"]
+        return ScoredRow(ids, row["labels"], self._weights.of(index, len(ids)) if self._weights else None)
 
 
 def _held_out(
@@ -152,7 +155,7 @@ def _held_out(
         ctx.emit(Note(f"{split} is empty: nothing is measured on it (data.split.{split})", "warning"))
         return None
     # As many tokens as the shortest forward pass of training had: without gradients they always fit.
-    rows, most, owners = _SplitRows(data.dataset(split)), ctx.config.data.max_seq_len, data.owners(split)
+    rows, most, owners = _SplitRows(data, split), ctx.config.data.max_seq_len, data.owners(split)
     base, tuned = compare(model, rows, lengths, most, _progress(ctx, len(lengths), split), template_ids)
     figures = {
         "rows": len(lengths),
@@ -196,7 +199,7 @@ def _control(
     other = moved(rows, owners, most, seed)
     if other is None:
         return None
-    lengths = [len(ids) for ids, _ in other.rows]
+    lengths = [len(row.ids) for row in other.rows]
     progress = _progress(ctx, len(lengths), "answers under other questions")
     return control(own, compare(model, other.rows, lengths, most, progress, template_ids), other.answers, seed)
 

@@ -170,6 +170,8 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
         )
     if report["schema_asked"] == "auto":
         ctx.emit(Note(f"{report['raw_path']}: read as {report['schema']} ({schema(report['schema']).evidence})"))
+    if report["weighted"]:
+        ctx.emit(Note(f"{counted_rows(report['weighted'])} weigh their answers in the loss otherwise than by 1"))
     if unused := report["left_out"]:
         names = "".join(f"\n  {name}: {counted_rows(found['rows'])}" for name, found in unused.items())
         ctx.emit(Note(f"not used of the rows{names}"))

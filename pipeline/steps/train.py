@@ -71,7 +71,9 @@ def fingerprint(ctx: StepContext) -> str | None:
     if base is None or data is None:
         return None
     settings = in_order(settings_of(ctx.config, "adapter"), *_FIRST_SETTINGS)
-    return fingerprint_of(_FORMAT_VERSION, *settings, base.weights_fingerprint(), data.fingerprint)
+    # Rows that an older version prepared without their weights, and this one with them, are not the same.
+    weighted = ["loss weights"] if data.loss_weights("train") else []
+    return fingerprint_of(_FORMAT_VERSION, *settings, base.weights_fingerprint(), data.fingerprint, *weighted)
 
 
 def _plan(ctx: StepContext) -> Plan:

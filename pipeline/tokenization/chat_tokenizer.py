@@ -27,7 +27,7 @@ from pipeline.base_model.stop_tokens import named_stop_ids, stop_ids_in
 from pipeline.common.errors import BadInput
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 from pipeline.tokenization.label_prerender import Outline, outline
-from pipeline.tokenization.label_spans import Document, Draft, Encoded, Endings, Tokenized, drafts, labelled
+from pipeline.tokenization.label_spans import Document, Draft, Encoded, Endings, Tokenized, drafts, labelled, weighted
 from pipeline.tokenization.messages import Conversation, Message, Said, as_conversation
 from pipeline.tokenization.prepared_messages import check_characters, prepared
 from pipeline.tokenization.read_back import ReadBack, total
@@ -141,7 +141,7 @@ class ChatTokenizer:
         if conversation.is_plain and (fast := self._outline(tuple([message["role"] for message in messages]))):
             found = fast.drafts([message["content"] for message in messages], self._special.hide)
             if found:
-                return found
+                return weighted(found, [messages[turn].get("weight", 1.0) for turn in turns])
         return self._drafts_looked_for(conversation, turns)
 
     def _of_text(self, text: str) -> Draft:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,6 +178,20 @@ def drafts(
 
 def _draft(rendered: Marked, turns: Sequence[Turn]) -> Draft:
     return Draft(rendered.text, len(rendered.starts), tuple(turns))
+
+
+def weighted(some: Sequence[Draft], weights: Sequence[float]) -> list[Draft]:
+    """Drafts of which all answers weigh one, as they are with other weights: `drafts` finds the same.
+
+    Args:
+        weights: of the answers, in turn.
+    """
+    if all(weight == 1 for weight in weights):
+        return list(some)
+    remaining = iter(weights)
+    found = [replace(draft, turns=tuple(replace(turn, weight=next(remaining)) for turn in draft.turns)) for draft in some]
+    kept = [replace(draft, turns=tuple(turn for turn in draft.turns if turn.weight)) for draft in found]
+    return [draft for draft in kept if draft.turns]
 
 
 def answered(special: SpecialTokens, opening: Marked, end: Marked, answer: Answer, endings: Endings) -> Marked:

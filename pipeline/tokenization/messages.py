@@ -23,7 +23,7 @@ class Message(TypedDict, total=False):
             object; templates that want them as JSON text get that.
         name: of who speaks, or of the tool whose result it is.
         tool_call_id: of the call that a tool's message answers.
-        weight: of an assistant's turn in the loss, 1 where there is none; 0 is seen and not trained.
+        weight: of an assistant's turn in the loss, any number from 0 on, 1 where there is none; 0 is seen and not trained.
     """
 
     role: Required[str]
@@ -52,8 +52,8 @@ class Conversation:
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing but roles and texts."""
-        plain = all(len(message) == 2 and (message["role"] != "tool" or message["content"].strip()) for message in self.messages)
+        """Whether there is nothing to render but roles and texts."""
+        plain = all(_is_plain(message) for message in self.messages)
         return plain and not self.tools and not self.arguments
 
     def as_row(self) -> dict[str, Any]:
@@ -66,6 +66,11 @@ class Conversation:
         if self.arguments:
             row["chat_template_kwargs"] = dict(self.arguments)
         return row
+
+
+def _is_plain(message: Message) -> bool:
+    only = len(message) == 2 or (len(message) == 3 and "weight" in message)
+    return only and (message["role"] != "tool" or bool(message["content"].strip()))
 
 
 Said = Sequence[Message] | Conversation

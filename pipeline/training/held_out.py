@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.dataset.loss_weights import LossWeights
 from pipeline.dataset.packing import pack
 from pipeline.modeling.evaluation_mode import evaluating
 from pipeline.planning.compute import Isolation
@@ -16,10 +17,10 @@ from pipeline.training.checkpointing import random_state
 from pipeline.training.isolation import model_inputs
 from pipeline.training.loss import loss_sum
 from pipeline.training.memory_recovery.recovery import TrainingMemory
-from pipeline.training.packed_rows import Documents, PackedRows, collate
+from pipeline.training.packed_rows import BY_TOKEN, Documents, PackedRows, collate
 
 LossOf = Callable[[dict[str, Any]], float]
-"""The sum of the losses of a collated micro-batch, in nats."""
+"""The sum of the losses of a collated micro-batch, each times its weight, in nats."""
 
 
 class HeldOutRows:
@@ -30,16 +31,26 @@ class HeldOutRows:
         most: documents that are taken, the first ones.
         row_tokens: capacity of a row.
         packing: several documents to a row; else one.
+        weights: of the documents' labels in the loss; None where all weigh one.
     """
 
-    def __init__(self, documents: Documents, lengths: np.ndarray[Any, Any], *, most: int, row_tokens: int, packing: bool) -> None:
-        self.rows = PackedRows(documents, pack(lengths[:most], row_tokens, packing))
+    def __init__(
+        self,
+        documents: Documents,
+        lengths: np.ndarray[Any, Any],
+        *,
+        most: int,
+        row_tokens: int,
+        packing: bool,
+        weights: LossWeights | None = None,
+    ) -> None:
+        self.rows = PackedRows(documents, pack(lengths[:most], row_tokens, packing), weights)
 
     def loss(self, loss_of: LossOf, micro_batch: int, memory: TrainingMemory) -> tuple[float, int]:
-        """The mean loss over the trained tokens.
+        """The mean loss over the trained tokens, each by its weight: what training makes smaller.
 
         Args:
-            loss_of: the sum of the losses of a collated micro-batch, in nats.
+            loss_of: see `LossOf`.
             micro_batch: rows of a forward pass, fewer where memory runs out.
 
         Returns:
@@ -48,12 +59,13 @@ class HeldOutRows:
         Raises:
             OutOfMemory: one document does not fit.
         """
-        total, tokens = 0.0, 0
+        total, weight, tokens = 0.0, 0.0, 0
         for start in range(0, len(self.rows), micro_batch):
             batch = collate([self.rows[i] for i in range(start, min(start + micro_batch, len(self.rows)))])
             total += sum(memory.held_out(batch, loss_of))
             tokens += batch["trained_tokens"]
-        return total / tokens, tokens
+            weight += float(batch["weights"].double().sum()) if "weights" in batch else batch["trained_tokens"]
+        return total / weight, tokens
 
 
 @contextmanager
@@ -66,12 +78,10 @@ def losses_of(model: Any, device: torch.device, isolation: Isolation | str) -> I
     """
 
     def loss_of(part: dict[str, Any]) -> float:
-        inputs = model_inputs(
-            {name: part[name].to(device) for name in ("input_ids", "position_ids", "labels")}, isolation, device
-        )
-        labels = inputs.pop("labels")
+        inputs = model_inputs({name: part[name].to(device) for name in BY_TOKEN if name in part}, isolation, device)
+        labels, weights = inputs.pop("labels"), inputs.pop("weights", None)
         logits = model(**inputs, use_cache=False).logits  # (rows, tokens, vocabulary) in the compute dtype
-        return float(loss_sum(logits, labels).double())
+        return float(loss_sum(logits, labels, weights).double())
 
     with random_state.preserved(), evaluating(model), torch.no_grad():
         yield loss_of

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pipeline.planning.compute import Isolation
+from pipeline.training.packed_rows import BY_TOKEN
 
 Batch = dict[str, Any]
 
@@ -34,7 +35,7 @@ def model_inputs(batch: Batch, isolation: Isolation | str, device: torch.device 
         return batch | {"attention_mask": _mask(batch["position_ids"].to(device))}
     if isolation != "indices":
         return batch
-    flat = {name: batch[name].reshape(1, -1) for name in ("input_ids", "labels", "position_ids") if name in batch}
+    flat = {name: batch[name].reshape(1, -1) for name in BY_TOKEN if name in batch}
     begins = flat["position_ids"] == 0  # (1, rows × tokens) bool
     starts = torch.nonzero(begins[0]).flatten()  # (documents,) int64
     offsets = torch.cat([starts, starts.new_tensor([begins.numel()])]).to(torch.int32)

@@ -24,7 +24,7 @@ from pipeline.training.isolation import model_inputs
 from pipeline.training.loss import loss_sum
 from pipeline.training.memory_recovery.atomic_adamw import AtomicAdamW
 from pipeline.training.memory_recovery.limits import Limits
-from pipeline.training.packed_rows import PackedRow
+from pipeline.training.packed_rows import Document, PackedRow
 from pipeline.training.process_memory import ProcessMemory
 
 # Micro-batches. A GPU's kernels are compiled and its fused steps recorded in the first ones.
@@ -115,8 +115,8 @@ class _TimedTraining:
     def _plain(self, batch: dict[str, Any], trained: int) -> None:
         inputs = model_inputs(batch, self._isolation, self._device)
         moved = {name: value.to(self._device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
-        labels = moved.pop("labels")
-        loss = loss_sum(self._model(**moved, use_cache=False).logits, labels) / trained
+        labels, weights = moved.pop("labels"), moved.pop("weights", None)
+        loss = loss_sum(self._model(**moved, use_cache=False).logits, labels, weights) / trained
         torch.autograd.backward(loss)
 
     def optimizer_step(self) -> None:
@@ -135,9 +135,9 @@ def random_rows(row_tokens: int, vocabulary: int, count: int = 32) -> list[Packe
     """
     draw = np.random.default_rng(0)
 
-    def document(tokens: int) -> tuple[Any, Any]:
+    def document(tokens: int) -> Document:
         ids = draw.integers(0, vocabulary, tokens)  # (tokens,) int64
-        return ids, ids  # every token has a label, but the first of a document, which `collate` takes away
+        return Document(ids, ids)  # every token has a label, but the first of a document, which `collate` takes away
 
     quarter, rest = row_tokens // 4, row_tokens - 3 * (row_tokens // 4)
     return [[document(size) for size in (quarter, quarter, quarter, rest) if size] for _ in range(count)]

@@ -180,7 +180,7 @@ class _Asked:
     def __init__(self, model: Any, plan: Plan, documents: Sequence[Document]) -> None:
         self._model, self._plan, self._documents = model, plan, documents
         self._device = next(model.parameters()).device
-        self._alone = [self._logits({"input_ids": torch.from_numpy(ids)[None]})[0] for ids, _ in documents]
+        self._alone = [self._logits({"input_ids": torch.from_numpy(each.ids)[None]})[0] for each in documents]
         self._noise: float | None = None
 
     def apart(self, isolation: Isolation) -> tuple[float, bool]:
@@ -217,7 +217,7 @@ class _Asked:
 
     def _cut(self, logits: torch.Tensor, shape: torch.Size) -> list[torch.Tensor]:
         """(tokens, vocabulary) of each document."""
-        lengths = [len(ids) for ids, _ in self._documents]
+        lengths = [len(each.ids) for each in self._documents]
         flat = logits.flatten(0, 1)
         in_rows = flat.shape[0] != sum(lengths)  # padded, one to a row
         width = max(lengths) if in_rows else 0
@@ -233,7 +233,7 @@ class _Asked:
 
 
 _NO_NUMBER = 1e9  # in the place of a difference
-_NOT_FOR_THE_MODEL = ("labels", "real_tokens", "trained_tokens")
+_NOT_FOR_THE_MODEL = ("labels", "weights", "real_tokens", "trained_tokens")
 
 
 def _relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -250,14 +250,14 @@ def _relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def _made_up(model: Any, plan: Plan, documents: Sequence[Document]) -> list[Document]:
     """Documents of the run's own ids in an order that means nothing; one longer than the attention's window where it is short."""
-    ids = np.unique(np.concatenate([ids for ids, _ in documents]))
+    ids = np.unique(np.concatenate([each.ids for each in documents]))
     draw = np.random.default_rng(0)
     window = _window(_causal(model).config)
     lengths = list(_LENGTHS)
     if 0 < window <= min(_LONGEST_WINDOW[plan.device], plan.row_tokens):
         lengths[1] = window + _HEAD
     made = [draw.choice(ids, length).astype(np.int64) for length in lengths]
-    return [(each, each) for each in made]
+    return [Document(each, each) for each in made]
 
 
 def _window(config: Any) -> int:
@@ -280,8 +280,7 @@ def _fused_difference(model: Any, fused: FusedModel, plan: Plan, documents: Sequ
     The model's own layers get each document alone, the fused ones all in one row: that they keep them apart is part of it.
     """
     cut = _CUT[plan.device]
-    some = [(ids[:cut].astype(np.int64), labels[:cut].astype(np.int64)) for ids, labels in documents[:_CUT_DOCUMENTS]]
-    some = [(ids, labels if (labels != NOT_TRAINED).any() else ids) for ids, labels in some]
+    some = [_beginning(each, cut) for each in documents[:_CUT_DOCUMENTS]]
     most_loss, most_gradient = _FUSED_ROUNDING[plan.compute_dtype]
     with _with_an_adapter_that_does_something(model) as weights:
         own_loss = _own_loss_and_gradients(model, some)
@@ -289,8 +288,8 @@ def _fused_difference(model: Any, fused: FusedModel, plan: Plan, documents: Sequ
         fused_loss = _fused_loss_and_gradients(fused, some)
         gradient = _taken_gradients(weights)
         difference = float((gradient - own).norm() / own.norm().clamp(min=1e-30))
-        longest = max(documents, key=lambda each: len(each[0]))
-        losses = [(own_loss, fused_loss), _losses_at_the_end(model, fused, longest[0][: plan.row_tokens])]
+        longest = max(documents, key=lambda each: len(each.ids))
+        losses = [(own_loss, fused_loss), _losses_at_the_end(model, fused, longest.ids[: plan.row_tokens])]
     if not all(math.isfinite(own) for own, _ in losses) or not own.isfinite().all():
         return 0.0, ""  # nothing can be said of a model that computes no numbers; its first step will say it
     off = max(abs(ours / theirs - 1) if math.isfinite(ours) else _NO_NUMBER for theirs, ours in losses)
@@ -301,6 +300,13 @@ def _fused_difference(model: Any, fused: FusedModel, plan: Plan, documents: Sequ
         f"the fused ones compute something else than this model's own: the loss differs by {100 * off:.2g} %, the gradient by "
         f"{100 * difference:.2g} %"
     )
+
+
+def _beginning(document: Document, tokens: int) -> Document:
+    """The first tokens of a document with their labels and weights; where none of them has a label, all have one."""
+    ids, labels = document.ids[:tokens].astype(np.int64), document.labels[:tokens].astype(np.int64)
+    weights = None if document.weights is None else document.weights[:tokens]
+    return Document(ids, labels if (labels != NOT_TRAINED).any() else ids, weights)
 
 
 @contextmanager
@@ -323,10 +329,11 @@ def _with_an_adapter_that_does_something(model: Any) -> Iterator[list[nn.Paramet
 def _own_loss_and_gradients(model: Any, documents: Sequence[Document]) -> float:
     """Nats, of all documents together; the gradients are left at the parameters."""
     total, device = 0.0, next(model.parameters()).device
-    for ids, labels in documents:
-        batch = collate([[(ids, labels)]])
+    for document in documents:
+        batch = collate([[document]])
         logits = model(input_ids=batch["input_ids"].to(device), use_cache=False).logits
-        loss = loss_sum(logits, batch["labels"].to(device))
+        weights = batch["weights"].to(device) if "weights" in batch else None
+        loss = loss_sum(logits, batch["labels"].to(device), weights)
         torch.autograd.backward(loss)
         total += float(loss.detach())
     return total
@@ -358,7 +365,7 @@ def _losses_at_the_end(model: Any, fused: FusedModel, ids: np.ndarray[Any, Any])
     count = min(len(ids) - 1, _CUT["cuda"])
     labels = np.full(len(ids), NOT_TRAINED, np.int64)
     labels[-count:] = ids[-count:]
-    batch = collate([[(ids.astype(np.int64), labels)]])
+    batch = collate([[Document(ids.astype(np.int64), labels)]])
     moved = {name: batch[name].to(fused.device) for name in ("input_ids", "labels")}
     logits = model(input_ids=moved["input_ids"], use_cache=False, logits_to_keep=count + 1).logits
     own = loss_sum(logits, moved["labels"][:, -count - 1 :])

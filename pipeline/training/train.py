@@ -173,7 +173,8 @@ def _built(
 def _documents(data: ProcessedData, rows: PackedRows) -> list[Document]:
     """Some of the run's, with the longest: what the proof at load is made on."""
     found = [document for number in range(min(_PROVED_ON, len(rows))) for document in rows[number]]
-    longest = PackedRows(data.dataset("train"), [np.array([int(np.argmax(data.lengths("train")))])])[0]
+    number = int(np.argmax(data.lengths("train")))
+    longest = PackedRows(data.dataset("train"), [np.array([number])], data.loss_weights("train"))[0]
     return [*found[:_PROVED_ON], *longest]
 
 
@@ -186,7 +187,7 @@ def _rows(ctx: StepContext, data: ProcessedData, plan: Plan) -> PackedRows:
             f"the plan is for {plan.rows_per_epoch} rows and the prepared data makes {len(rows)}",
             "the data has changed since the run began; start a new one: humigence pipeline --train",
         )
-    return PackedRows(data.dataset("train"), rows)
+    return PackedRows(data.dataset("train"), rows, data.loss_weights("train"))
 
 
 def _held_out(ctx: StepContext, data: ProcessedData, plan: Plan) -> HeldOutRows | None:
@@ -196,7 +197,14 @@ def _held_out(ctx: StepContext, data: ProcessedData, plan: Plan) -> HeldOutRows 
         return None
     most = ctx.config.eval.rows_while_training
     capacity = ctx.config.data.max_seq_len
-    return HeldOutRows(data.dataset("val"), lengths, most=most, row_tokens=capacity, packing=plan.packs(ctx.config))
+    return HeldOutRows(
+        data.dataset("val"),
+        lengths,
+        most=most,
+        row_tokens=capacity,
+        packing=plan.packs(ctx.config),
+        weights=data.loss_weights("val"),
+    )
 
 
 def _samples(ctx: StepContext, base: BaseModel) -> Samples | None:

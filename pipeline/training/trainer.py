@@ -105,7 +105,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             args=_arguments(parts),
             data_collator=attention.collator(parts.plan.attention),
             train_dataset=parts.rows,
-            compute_loss_func=_mean_loss,
+            compute_loss_func=_mean_loss,  # that there is one says that losses are divided by the step's tokens already
             optimizers=(optimizer, schedule),
             # A step is emitted after it was asked whether to stop: whoever stops training has seen the steps before it.
             callbacks=[cadence, self._bookkeeping, StepBounds(self._memory)],
@@ -123,7 +123,8 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         """The micro-batches of one optimizer step, and the number of trained tokens in all of them.
 
         That number is what every micro-batch's loss is divided by: a mean over the tokens of the step, not a mean of the
-        micro-batches' means, which would give tokens of short ones more weight.
+        micro-batches' means, which would give tokens of short ones more weight. Where tokens have weights of their own it is
+        their number still: `LossWeights` are one on average, and a step of light tokens is to move the adapter less.
 
         Args:
             num_batches: micro-batches of the step, fewer at the end of an epoch.
@@ -169,6 +170,16 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             )
         self._loss = loss if self._loss is None else self._loss + loss
         return loss
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: int | None = None
+    ) -> Any:
+        """The micro-batch's share of the step's loss in the model's own layers, which are not told of labels and weights."""
+        labels, weights = inputs.pop("labels"), inputs.pop("weights", None)
+        outputs = model(**inputs)
+        assert num_items_in_batch is not None
+        loss = _mean_loss(outputs, labels, num_items_in_batch, weights)
+        return (loss, outputs) if return_outputs else loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
         if self.parts.fused:  # without a walk over every module of the model
@@ -301,9 +312,9 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             checkpoints.read_random_state(Path(checkpoint))
 
 
-def _mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: int) -> torch.Tensor:
+def _mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: int, weights: torch.Tensor | None = None) -> torch.Tensor:
     """A micro-batch's share of the mean over the trained tokens of the whole accumulation window: () float32, nats a token."""
-    return loss_sum(outputs["logits"], labels) / num_items_in_batch
+    return loss_sum(outputs["logits"], labels, weights) / num_items_in_batch
 
 
 def _arguments(parts: Parts) -> TrainingArguments:

@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from pipeline.training.packed_rows import BY_TOKEN
+
 NAME = "humigence_varlen"
 # The list of offsets is padded with empty documents to a multiple of this: few lengths of it, so few shapes.
 _OFFSETS_MULTIPLE = 16
@@ -34,12 +36,13 @@ def as_one_sequence(batch: dict[str, Any]) -> dict[str, Any]:
         batch: as `packed_rows.collate` makes it, or a part of one.
 
     Returns:
-        what was in the batch, and changed or new: `input_ids`, `labels`, `position_ids`, (1, rows × tokens) int64;
+        what was in the batch, and changed or new: `input_ids`, `labels`, `position_ids`, (1, rows × tokens) int64, `weights`
+        where there were some;
         `cu_seq_lens_q`, `cu_seq_lens_k`, int32: where each document begins and the last ends, that once more or oftener;
         `max_length_q`, `max_length_k`: tokens of the longest document; `attention_mask`: a placeholder of four dimensions, which
         transformers hands on as it is instead of building a dense one.
     """
-    flat = {name: batch[name].reshape(1, -1) for name in ("input_ids", "labels", "position_ids")}
+    flat = {name: batch[name].reshape(1, -1) for name in BY_TOKEN if name in batch}
     positions = flat["position_ids"][0]  # (rows × tokens,) int64
     starts = torch.nonzero(positions == 0).flatten()  # (documents,) int64
     offsets = torch.cat([starts, starts.new_tensor([positions.numel()])]).to(torch.int32)  # (documents + 1,)

@@ -60,6 +60,8 @@ def row_content(row: Mapping[str, Any], max_seq_len: int) -> Content:
         lines += [Content.styled(reason, "$dim")]
     if any(each["tokens"] > max_seq_len for each in row["documents"]):
         lines += [Content.styled(f"longer than {counted(max_seq_len)} tokens: trained in overlapping windows", "$dim")]
+    if row["weights"]:
+        lines += [Content.styled(row["weights"], "$dim")]
     if row["changes"]:
         lines += [Content.styled(", ".join(map(safe, row["changes"])), "$dim")]
     for number, document in enumerate(row["documents"]):

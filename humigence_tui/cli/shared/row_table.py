@@ -15,7 +15,7 @@ from pipeline.dataset.cleaning import digest
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import Look, look_at
-from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of
+from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of, weights_in_words
 from pipeline.dataset.split import Grouped
 
 if TYPE_CHECKING:
@@ -76,12 +76,17 @@ def _texts(raw: RawRow, look: Look) -> Sequence[str]:
 
 
 def row_json(shown: Shown, tokenizer: ChatTokenizer | None) -> dict[str, Any]:
-    """A row with the ids and labels it is trained as (-100 where not trained), before windows."""
+    """A row with the ids and labels it is trained as (-100 where not trained) and its answers' weights, before windows."""
     look = shown.look
     documents = []
     if tokenizer is not None:
         documents = [
-            {"ids": each.ids, "labels": each.labels, "text": tokenizer.decode(each.ids, keep_special=True)}
+            {
+                "ids": each.ids,
+                "labels": each.labels,
+                "text": tokenizer.decode(each.ids, keep_special=True),
+                "weights": each.weights,
+            }
             for each in look.documents
         ]
     return {
@@ -126,6 +131,8 @@ def print_row(shown: Shown, tokenizer: ChatTokenizer | None, max_seq_len: int) -
         out(f"trained turn by turn, in {len(documents)}: the template writes earlier turns differently later on", "dim")
     if any(document["tokens"] > max_seq_len for document in documents):
         out(f"longer than {counted(max_seq_len)} tokens: trained in overlapping windows", "dim")
+    if words := weights_in_words(documents):
+        out(words, "dim")
     for document in documents:
         _print_document(document)
     if not documents:

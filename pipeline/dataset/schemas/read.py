@@ -15,7 +15,6 @@ from pipeline.dataset.schemas.turns import USED, USED_OF_ASSISTANT, is_of_assist
 from pipeline.tokenization.messages import Conversation
 
 ORIGINS = frozenset(KEYS)
-SCALED = "weights other than 0 and 1 (they count as 1)"
 
 
 class Reading(NamedTuple):
@@ -36,8 +35,6 @@ def read(row: Mapping[str, Any], data: DataSection) -> Reading:
     left_out = _left_out(row, of)
     if data.train_on == "last":
         conversation = _last_answer_only(conversation)
-    if any(message.get("weight", 1) not in (0, 1) for message in conversation.messages if len(message) > 2):
-        left_out |= {SCALED}
     return Reading(conversation, frozenset(left_out))
 
 

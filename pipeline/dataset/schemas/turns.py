@@ -29,7 +29,10 @@ USED_OF_ASSISTANT = USED | {
     "loss_weight",
 }  # fmt: skip
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-_WEIGHTS = ("weight", "loss_weight", "train", "training", "loss")
+# What an answer weighs in the loss: a number, OpenAI's and ours; and whether it is trained, axolotl's names for it.
+WEIGHTS, _SWITCHES = ("weight", "loss_weight"), ("train", "training", "loss")
+# No loss is scaled further than this: the sum over a file stays a number.
+_HEAVIEST = 1e6
 _TEXT_PARTS, _THOUGHT_PARTS, _CALL_PARTS = frozenset({"text"}), frozenset({"reasoning", "thinking"}), frozenset({"tool_call"})
 
 
@@ -108,16 +111,25 @@ def _add_of_assistant(message: Message, raw: Mapping[str, Any]) -> None:
     for key in ("tool_calls", "function_call"):
         if is_there(raw.get(key)):
             message["tool_calls"] = [*message.get("tool_calls", []), *calls_of(raw[key])]
-    weights = [_weight(raw[key], key) for key in _WEIGHTS if raw.get(key) is not None]
-    if weights and min(weights) != 1:
-        message["weight"] = min(weights)
+    weight = _weight(raw)
+    if weight != 1:
+        message["weight"] = weight
 
 
-def _weight(value: Any, key: str) -> float:
-    if isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise BadInput(f'"{key}" of a message is neither true, false nor a number from 0 on')
+def _weight(raw: Mapping[str, Any]) -> float:
+    """What an answer weighs in the loss: what its weight says where it is to be trained, else 0."""
+    weights = {_number(raw[key], key) for key in WEIGHTS if raw.get(key) is not None}
+    switches = {_number(raw[key], key) for key in _SWITCHES if raw.get(key) is not None}
+    if 0 in weights | switches:
+        return 0.0
+    if len(said := weights | (switches - {1})) > 1:
+        raise BadInput("a message has several weights, which differ")
+    return said.pop() if said else 1.0
+
+
+def _number(value: Any, key: str) -> float:
+    if not isinstance(value, (bool, int, float)) or not 0 <= value <= _HEAVIEST:
+        raise BadInput(f'"{key}" of a message is neither true, false nor a number from 0 to a million')
     return float(value)
 
 

@@ -31,6 +31,7 @@ class FlatBatch:
     positions: torch.Tensor  # within the document, from 0
     doc_start: torch.Tensor  # index of the first token of the document
     doc_end: torch.Tensor  # index behind its last
+    weights: torch.Tensor | None = None  # (T,) float32, what the loss of each target is multiplied by; None for ones
 
 
 class FusedModel:
@@ -90,8 +91,8 @@ class FusedModel:
         """
         context = self._context(batch, Dropout(self._dropout, key, 0) if self._dropout else None)
         if self._graph is not None and self._graph.tokens == batch.ids.numel():
-            return self._graph(batch.ids, batch.targets, context, scale)
-        loss = self.step(batch.ids, batch.targets, context, scale)
+            return self._graph(batch.ids, batch.targets, context, scale, batch.weights)
+        loss = self.step(batch.ids, batch.targets, context, scale, batch.weights)
         if self._wants_graph:
             self._record(batch, context, scale)
         return loss
@@ -99,12 +100,12 @@ class FusedModel:
     @torch.no_grad()
     def undropped_loss_and_gradients(self, batch: FlatBatch, scale: torch.Tensor) -> torch.Tensor:
         """As `loss_and_gradients`, with nothing dropped and nothing recorded."""
-        return self.step(batch.ids, batch.targets, self._context(batch, None), scale)
+        return self.step(batch.ids, batch.targets, self._context(batch, None), scale, batch.weights)
 
     def _record(self, batch: FlatBatch, context: BatchContext, scale: torch.Tensor) -> None:
         self._wants_graph = False
         try:
-            self._graph = StepGraph(self.step, batch.ids, batch.targets, context, scale)
+            self._graph = StepGraph(self.step, batch.ids, batch.targets, context, scale, batch.weights)
         except RuntimeError as error:  # a recording that is broken off does not always raise torch's own type
             if not is_out_of_memory(error):
                 raise
@@ -124,15 +125,23 @@ class FusedModel:
         return self._graph.tokens if self._graph is not None else 0
 
     @torch.no_grad()
-    def step(self, ids: torch.Tensor, targets: torch.Tensor, context: BatchContext, scale: torch.Tensor) -> torch.Tensor:
+    def step(
+        self,
+        ids: torch.Tensor,
+        targets: torch.Tensor,
+        context: BatchContext,
+        scale: torch.Tensor,
+        weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """All the work of `loss_and_gradients`: nothing in it waits for the device or depends on a number that is there.
 
         Args:
             ids, targets: (T,) int32.
             scale: (1,) float32.
+            weights: (T,) float32, of the targets; None for ones.
 
         Returns:
-            `scale × the sum of the losses`, (1,) float32.
+            `scale × the sum of the losses`, each times its weight, (1,) float32.
         """
         self.adapter.refresh()
         x, saved = self._embedded(ids), list[SavedActivations | torch.Tensor]()  # one entry a layer
@@ -141,7 +150,7 @@ class FusedModel:
             x, activations = layer.forward(x, context)
             saved.append(before if layer.number < self._recomputed else activations)
             del activations, before  # else a recomputed layer's would lie there through the next layer's forward pass
-        loss, d = self._loss(x, targets, scale, gradient=True)  # (1,) float32, (T, hidden) compute
+        loss, d = self._loss(x, targets, scale, weights, gradient=True)  # (1,) float32, (T, hidden) compute
         del x
         for layer in reversed(self.layers):
             d = layer.backward(d, self._activations(layer, saved.pop(), context), context)
@@ -159,7 +168,7 @@ class FusedModel:
         context, x = self._context(batch, None), self._embedded(batch.ids)
         for layer in self.layers:
             x, _ = layer.forward(x, context)
-        return self._loss(x, batch.targets, torch.ones(1, device=self.device), gradient=False)[0]
+        return self._loss(x, batch.targets, torch.ones(1, device=self.device), batch.weights, gradient=False)[0]
 
     def recompute(self) -> None:
         """This and the next two: see `activation_checkpointing.Activations`."""
@@ -183,16 +192,17 @@ class FusedModel:
         return BatchContext(cos, sin, batch.doc_start, batch.doc_end, dropout)
 
     def _loss(
-        self, x: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, *, gradient: bool
+        self, x: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, weights: torch.Tensor | None, *, gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sum of the losses, (1,) float32, and the gradient of `scale` times that for `x` (T, hidden), of its shape; without
-        `gradient` the second is never to be read."""
+        """The weighted sum of the losses, (1,) float32, and the gradient of `scale` times that for `x` (T, hidden), of its shape;
+        without `gradient` the second is never to be read."""
         dense, norm = self._operations.dense, self._decoder.norm
         normed, _, rstd = dense.rms_norm(x, norm.weight.data, norm.variance_epsilon)  # (T, hidden) compute, -, (T,) float32
         losses = []
         for part in split_by_logits(x.shape[0], self._head.shape[0], x.element_size()):
             logits = normed[part] @ self._head.t()  # (part, vocabulary) compute
-            losses.append(dense.cross_entropy_(logits, targets[part], scale, gradient=gradient))  # (part,) float32
+            weight = None if weights is None else weights[part]
+            losses.append(dense.cross_entropy_(logits, targets[part], scale, weight, gradient=gradient))  # (part,) float32
             if gradient:  # `logits` is its own gradient now, and this part of `normed` has been read
                 torch.mm(logits, self._head, out=normed[part])
             del logits  # before the next part asks for as much

@@ -282,14 +282,18 @@ def _scores(q: torch.Tensor, k: torch.Tensor, heads: Heads, doc_start: torch.Ten
     return ((q @ k.transpose(1, 2)).float() * heads.scale).masked_fill(~seen, -torch.inf)
 
 
-def cross_entropy_(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, *, gradient: bool) -> torch.Tensor:
-    """The loss of each row in nats, `logsumexp(logits) - logits[target]`, 0 where the target is negative: (rows,) float32.
+def cross_entropy_(
+    logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, weights: torch.Tensor | None = None, *, gradient: bool
+) -> torch.Tensor:
+    """The loss of each row in nats, `weight × (logsumexp(logits) - logits[target])`, 0 where the target is negative: (rows,)
+    float32.
 
     Args:
         logits: (rows, vocabulary) in the compute dtype; with `gradient` overwritten by the gradient of `scale × the sum of the
-            losses`, `(softmax(logits) - one_hot(target)) × scale`.
+            losses`, `(softmax(logits) - one_hot(target)) × scale × weight`.
         targets: (rows,) int32.
         scale: (1,) float32.
+        weights: (rows,) float32; None for ones.
     """
     wide, trained = logits.float(), targets >= 0  # (rows, vocabulary) float32, (rows,) bool
     lse = torch.logsumexp(wide, -1)  # (rows,) float32
@@ -297,5 +301,6 @@ def cross_entropy_(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Ten
     if gradient:
         d = (wide - lse[:, None]).exp()  # (rows, vocabulary) float32: the softmax
         d.scatter_add_(1, targets.clamp(min=0)[:, None].long(), torch.full_like(d[:, :1], -1.0))
-        logits.copy_(d * scale * trained[:, None])
-    return torch.where(trained, lse - picked, 0.0)
+        logits.copy_(d * (scale if weights is None else scale * weights[:, None]) * trained[:, None])
+    losses = torch.where(trained, lse - picked, 0.0)
+    return losses if weights is None else losses * weights

@@ -55,7 +55,7 @@ class FusedStep:
 
         Args:
             batch: the micro-batch that has begun, or a part of it, as `flatten_batch` takes it.
-            trained_in_step: trained tokens of all micro-batches of the step.
+            trained_in_step: trained tokens of all micro-batches of the step, whatever they weigh.
             step: optimizer steps done before.
 
         Raises:
@@ -132,7 +132,7 @@ def flatten_batch(batch: dict[str, Any], device: torch.device, at_least: int = 0
     The padding is documents of a tile each, whose attention costs next to nothing. Nothing here waits for the device.
 
     Args:
-        batch: `input_ids`, `labels`, `position_ids`, each (rows, tokens) int64.
+        batch: `input_ids`, `labels`, `position_ids`, each (rows, tokens) int64; perhaps `weights`, (rows, tokens) float32.
     """
     ids, labels, positions = (  # (rows × tokens,) int64 each
         batch[name].to(device, non_blocking=True).reshape(-1) for name in ("input_ids", "labels", "position_ids")
@@ -144,9 +144,12 @@ def flatten_batch(batch: dict[str, Any], device: torch.device, at_least: int = 0
     ids = functional.pad(ids.int(), (0, fill))
     # A label belongs to the place before its token; the first of each document has none, so none crosses from one to another.
     targets = functional.pad(labels.int()[1:], (0, fill + 1), value=NOT_TRAINED)
+    weights = batch.get("weights")
+    if weights is not None:
+        weights = functional.pad(weights.to(device, non_blocking=True).reshape(-1)[1:], (0, fill + 1))  # as its target
     positions = torch.cat([positions.int(), places[:fill] % MULTIPLE])
     # The next document's start, seen from each place: the starts moved one to the left, then the least of all that follow.
     following = torch.where(positions == 0, places, tokens).roll(-1)
     following[-1:] = tokens
     doc_end = following.flip(0).cummin(0).values.flip(0).int()
-    return FlatBatch(ids, targets, positions, places - positions, doc_end)
+    return FlatBatch(ids, targets, positions, places - positions, doc_end, weights)

@@ -320,7 +320,9 @@ def rotate_(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int,
 
 
 @triton.jit
-def _cross_entropy(LOGITS, TARGETS, LOSSES, SCALE, vocabulary, GRADIENT: tl.constexpr, TILE: tl.constexpr):
+def _cross_entropy(
+    LOGITS, TARGETS, LOSSES, SCALE, WEIGHTS, vocabulary, GRADIENT: tl.constexpr, WEIGHTED: tl.constexpr, TILE: tl.constexpr
+):
     """A program a row. One pass finds the softmax's denominator with a running maximum (Milakov and Gimelshein 2018), one of both
     for each place of the tile; with GRADIENT a second writes the gradient over the logits."""
     row = tl.program_id(0).to(tl.int64)
@@ -344,9 +346,14 @@ def _cross_entropy(LOGITS, TARGETS, LOSSES, SCALE, vocabulary, GRADIENT: tl.cons
             largest = larger
         most = tl.max(largest)
         lse = most + tl.log(tl.sum(total * tl.exp(largest - most)))
-        tl.store(LOSSES + row, lse - tl.load(LOGITS + row * vocabulary + target).to(tl.float32))
+        loss = lse - tl.load(LOGITS + row * vocabulary + target).to(tl.float32)
+        if WEIGHTED:
+            loss = loss * tl.load(WEIGHTS + row)
+        tl.store(LOSSES + row, loss)
         if GRADIENT:
             scale = tl.load(SCALE)
+            if WEIGHTED:
+                scale = scale * tl.load(WEIGHTS + row)
             for start in range(0, vocabulary, TILE):
                 inside = start + columns < vocabulary
                 x = tl.load(LOGITS + row * vocabulary + start + columns, mask=inside, other=-1e30).to(tl.float32)
@@ -354,9 +361,15 @@ def _cross_entropy(LOGITS, TARGETS, LOSSES, SCALE, vocabulary, GRADIENT: tl.cons
                 tl.store(LOGITS + row * vocabulary + start + columns, d, mask=inside)
 
 
-def cross_entropy_(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, *, gradient: bool) -> torch.Tensor:
+def cross_entropy_(
+    logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, weights: torch.Tensor | None = None, *, gradient: bool
+) -> torch.Tensor:
     rows, vocabulary = logits.shape
     losses = torch.empty(rows, dtype=torch.float32, device=logits.device)  # (rows,)
     tile = min(4096, triton.next_power_of_2(vocabulary))
-    _cross_entropy[(rows,)](logits, targets, losses, scale, vocabulary, GRADIENT=gradient, TILE=tile, num_warps=8)
+    weighted = weights is not None
+    _cross_entropy[(rows,)](
+        logits, targets, losses, scale, weights if weighted else scale, vocabulary,
+        GRADIENT=gradient, WEIGHTED=weighted, TILE=tile, num_warps=8,
+    )  # fmt: skip
     return losses

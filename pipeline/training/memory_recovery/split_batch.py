@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from pipeline.training.loss import trained_tokens
+from pipeline.training.packed_rows import BY_TOKEN
 
 Batch = dict[str, Any]
-_BY_TOKEN = ("input_ids", "labels", "position_ids")  # (rows, tokens) int64 each: what a cut goes through
 
 
 def tokens_of(batch: Batch) -> int:
@@ -45,6 +45,6 @@ def _at_a_document(batch: Batch) -> list[Batch]:
 def _between(batch: Batch, dimension: int, cut: int) -> list[Batch]:
     size = batch["input_ids"].shape[dimension]
     return [
-        batch | {name: batch[name].narrow(dimension, start, end - start) for name in _BY_TOKEN}
+        batch | {name: batch[name].narrow(dimension, start, end - start) for name in BY_TOKEN if name in batch}
         for start, end in ((0, cut), (cut, size))
     ]

@@ -126,6 +126,14 @@ def test_show_as_json_has_the_ids_and_labels_that_are_trained(run: Any, messy: P
     assert (row["row"], row["line"], row["used"], row["reason"]) == (2, 2, True, "")
 
 
+def test_show_says_what_answers_weigh(run: Any, messy: Path) -> None:
+    row = chat_row("Which?", "That.", "And?", "This.")
+    row["messages"][3]["loss_weight"] = 0.5
+    (messy / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert "in the loss its answers weigh 1, 0.5" in run("data", "show").out
+    assert run("data", "show", "--json").json[0]["documents"][0]["weights"] == [1, 0.5]
+
+
 def test_show_rejected_gives_every_reason_and_the_twin(run: Any, messy: Path) -> None:
     rows = run("data", "show", "--rejected", "--limit", 10, "--json").json
     assert [(row["row"], row["reason"]) for row in rows] == [

@@ -20,7 +20,7 @@ def test_windows_hold_every_trained_token_once_with_context_before_it(length: in
     trained = data.draw(st.lists(st.booleans(), min_size=length, max_size=length))
     labels = [number if on and place else NOT_TRAINED for place, (number, on) in enumerate(zip(ids, trained, strict=True))]
     arrays = (np.array(column, dtype=np.int32) for column in (ids, labels))
-    pieces = [(piece.tolist(), its_labels.tolist()) for piece, its_labels in windows(*arrays, longest, overlap)]
+    pieces = [(piece.tolist(), its_labels.tolist()) for _, piece, its_labels in windows(*arrays, longest, overlap)]
     once = [label for _ids, piece in pieces for label in piece if label != NOT_TRAINED]
     assert once == [label for label in labels if label != NOT_TRAINED]
     for piece_ids, piece_labels in pieces:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.paired import paired
-from pipeline.evaluation.scoring import FIRST_ANSWER, PARTS, TEMPLATE, Score
+from pipeline.evaluation.scoring import FIRST_ANSWER, TEMPLATE, Score
 
 Losses = NDArray[np.float64]
 
@@ -37,7 +37,8 @@ def figures(
 
 
 def _score(losses: Losses, tokens: NDArray[np.int64], end: float) -> Score:
-    score = Score(np.zeros((len(losses), PARTS)), np.zeros((len(losses), PARTS), np.int64), 0)
-    score.losses[:, FIRST_ANSWER], score.counts[:, FIRST_ANSWER] = losses, tokens
-    score.losses[:, TEMPLATE], score.counts[:, TEMPLATE] = end, 1
+    score = Score.of(len(losses))
+    score.losses[:, FIRST_ANSWER], score.losses[:, TEMPLATE] = losses, end
+    for each in (score.counts, score.weights):
+        each[:, FIRST_ANSWER], each[:, TEMPLATE] = tokens, 1
     return score

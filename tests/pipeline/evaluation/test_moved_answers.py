@@ -53,7 +53,7 @@ def rows(moved_by: int) -> list[ScoredRow]:
     found = []
     for question in QUESTIONS:
         answer = (question - 10 + moved_by) % len(QUESTIONS) + 60
-        found.append(([question] * 3 + [answer] * 60 + [END], [-100] * 3 + [answer] * 60 + [END]))
+        found.append(ScoredRow([question] * 3 + [answer] * 60 + [END], [-100] * 3 + [answer] * 60 + [END]))
     return found
 
 
@@ -62,7 +62,7 @@ def judged(model: Answering, held_out: list[ScoredRow]) -> Any:
     base, tuned = scoring.compare(model, held_out, [64] * len(held_out), 512, template_ids={END})
     other = moved_answers.moved(held_out, owners, 64, seed=1)
     assert other is not None
-    again = scoring.compare(model, other.rows, [len(ids) for ids, _ in other.rows], 512, template_ids={END})
+    again = scoring.compare(model, other.rows, [len(row.ids) for row in other.rows], 512, template_ids={END})
     part = {
         "split": "test", "rows": len(held_out), "tokens": base.tokens, "paired": paired(base, tuned, owners, 1),
         "control": moved_answers.control((base, tuned), again, other.answers, 1),
@@ -101,7 +101,7 @@ def test_an_answer_is_put_under_the_question_of_another_conversation_and_of_none
     found = moved_answers.moved(held_out, np.repeat(np.arange(20, dtype=np.int32), 2), 64, seed=3)
     assert found is not None
     assert len(found.rows) == 20 and {answer % 2 for answer in found.answers} == {0}, "one of each conversation"
-    for answer, (ids, labels) in zip(found.answers, found.rows, strict=True):
+    for answer, (ids, labels, _) in zip(found.answers, found.rows, strict=True):
         assert ids[3:] == held_out[answer][0][3:] and ids[0] != held_out[answer][0][0]
         assert labels[3:] == held_out[answer][1][3:] and set(labels[:3]) == {-100}
 

@@ -34,8 +34,8 @@ class Adapted(torch.nn.Module):
         return type("Output", (), {"logits": logits})
 
 
-ROWS = [([n % 11 for n in range(length)], [n % 11 for n in range(length)]) for length in (9, 4, 7, 6, 6, 3)]
-LENGTHS = [len(ids) for ids, _ in ROWS]
+ROWS = [scoring.ScoredRow(*[[n % 11 for n in range(length)]] * 2) for length in (9, 4, 7, 6, 6, 3)]
+LENGTHS = [len(row.ids) for row in ROWS]
 
 
 def test_fewer_rows_at_once_score_the_same_and_it_is_learned() -> None:

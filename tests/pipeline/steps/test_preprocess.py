@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.common.errors import BadInput, MissingArtifact, Stopped
@@ -186,6 +187,50 @@ def test_a_refused_document_does_not_shift_those_after_it(workspace: Path, tmp_p
     data = desk.prepare(split={"train": 1, "val": 0, "test": 0})
     assert data.report["rejected_rows"] == 1
     assert trained_text(desk.model, data) == [f"A number, {number}." for number in range(5)]
+
+
+def test_what_answers_weigh_comes_with_their_tokens(desk: Desk) -> None:
+    """In each split, in windows, and relative to the mean of the split; without weights there is no file of them."""
+
+    def weighing(row: dict[str, Any], *weights: float) -> dict[str, Any]:
+        for message, weight in zip(row["messages"][1::2], weights, strict=True):
+            message["weight"] = weight
+        return row
+
+    some = [weighing(chat_row(f"Which, {n}?", f"Number {n}.", "And?", f"Then {n}."), 1, 0.5 + n) for n in range(40)]
+    desk.write([*rows(20), *some, weighing(chat_row("All?", " ".join(f"word{n}" for n in range(200))), 7)])
+    data = desk.prepare(max_seq_len=64, window_overlap=16)
+    tokenizer, met = ChatTokenizer.from_folder(desk.model), set[float]()
+    for split in SPLITS:
+        weights = data.loss_weights(split)
+        assert weights is not None
+        sums = []
+        for number, document in enumerate(data.dataset(split)):
+            labels = np.array(document["labels"])
+            found = weights.of(number, len(labels))[labels != NOT_TRAINED]
+            sums.append(found)
+            text = tokenizer.decode(labels[labels != NOT_TRAINED].tolist())
+            its_own = [0.5 + int(part.split(".")[0]) for part in text.split("Then ")[1:]]
+            wanted = {1.0, *its_own} if its_own else {7.0} if "word" in text else {1.0}
+            assert set(np.round(found * weights.mean, 4).tolist()) == wanted, text
+            met |= wanted
+        assert float(np.concatenate(sums).mean()) == pytest.approx(1)
+    assert met == {1.0, 7.0, *(0.5 + n for n in range(40))}
+    assert data.report["weighted"] == 41 and any("41 rows weigh" in note for note in desk.notes())
+    desk.write(rows(40))
+    assert desk.prepare().loss_weights("train") is None
+
+
+def test_rows_prepared_by_a_version_that_knew_no_weights_are_prepared_again(desk: Desk) -> None:
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho", "weight": 2}]}
+    desk.write([*rows(10), row])
+    data = desk.prepare()
+    report = data.report | {"left_out": {"weights other than 0 and 1 (they count as 1)": {"rows": 1, "lines": [11]}}}
+    (data.folder / "report.json").write_text(json.dumps(report))
+    assert not preprocess.is_unchanged(desk.context())
+    with processed.as_begun({}, data.folder):  # a run that is resumed goes on with what it has
+        assert preprocess.is_unchanged(desk.context())
+    assert desk.prepare().report == data.report
 
 
 def test_long_conversations_are_windowed_without_loss(desk: Desk) -> None:

@@ -234,7 +234,7 @@ def slowly(folder: Path) -> ChatTokenizer:
 
 def outcome(tokenizer: ChatTokenizer, messages: list[Message]) -> Any:
     try:
-        return [(document.ids, document.labels, document.spans) for document in tokenizer.encode_conversation(messages)]
+        return [(each.ids, each.labels, each.spans, each.weights) for each in tokenizer.encode_conversation(messages)]
     except BadInput as error:
         return error.message
 
@@ -255,6 +255,13 @@ def test_documents_are_those_of_the_slow_way(name: str, tmp_path: Path) -> None:
         roles = [*(["system"] if draw.random() < 0.3 else []), *["user", "assistant"] * draw.randint(1, 3)]
         messages = [Message(role=role, content=draw.choice([nasty(draw), draw.choice(POINTED)])) for role in roles]
         assert outcome(fast, messages) == outcome(slow, messages)
+        if draw.random() < 0.3:
+            messages = [_weighing(message, draw.choice([0, 0, 0.5, 1, 2])) for message in messages]
+            assert outcome(fast, messages) == outcome(slow, messages)
+
+
+def _weighing(message: Message, weight: float) -> Message:
+    return {**message, "weight": weight} if message["role"] == "assistant" else message
 
 
 @pytest.mark.parametrize("name", ["zephyr", "chatml", "words before", "two ends"])

@@ -35,7 +35,7 @@ def test_a_step_costs_its_micro_batches_and_the_optimizer(tiny_model: Path, tmp_
 
 
 def test_made_up_rows_are_full() -> None:
-    assert all(sum(len(ids) for ids, _ in row) == 50 for row in random_rows(50, 600))
+    assert all(sum(len(each.ids) for each in row) == 50 for row in random_rows(50, 600))
     assert all(len(row) == 1 for row in random_rows(1, 600))
 
 

@@ -10,14 +10,14 @@ import torch
 
 from pipeline.tokenization.messages import NOT_TRAINED
 from pipeline.training.loss import loss_sum, trained_tokens
-from pipeline.training.packed_rows import EpochSampler, PackedRow, collate
+from pipeline.training.packed_rows import Document, EpochSampler, PackedRow, collate
 
 
-def document(*ids: int, untrained: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def document(*ids: int, untrained: int = 0) -> Document:
     array = np.array(ids, np.int64)
     labels = array.copy()
     labels[:untrained] = NOT_TRAINED
-    return array, labels
+    return Document(array, labels)
 
 
 DOCUMENTS = [document(*range(5, 17), untrained=4), document(*range(100, 121), untrained=7), document(7, 7, 300, 301, 2)]
@@ -49,7 +49,7 @@ def test_packed_loss_is_the_sum_of_the_unpacked_losses(plain_model: Any) -> None
 def test_the_control_without_isolation_gives_another_loss(plain_model: Any) -> None:
     """What the test above would miss if documents saw each other: a 2-D mask, or positions that run through."""
     expected = unpacked_loss(plain_model)
-    width = sum(len(ids) for ids, _ in DOCUMENTS)
+    width = sum(len(each.ids) for each in DOCUMENTS)
     masked = summed_loss(plain_model, [DOCUMENTS], attention_mask=torch.ones(1, width, dtype=torch.long))
     running = summed_loss(plain_model, [DOCUMENTS], position_ids=torch.arange(width)[None])
     assert masked != pytest.approx(expected, rel=1e-5)

@@ -25,7 +25,7 @@ from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import cpu_device
 from pipeline.system.out_of_memory import OutOfMemory
 from pipeline.training import proof
-from pipeline.training.packed_rows import EpochSampler
+from pipeline.training.packed_rows import Document, EpochSampler
 from tests import families
 from tests.pipeline.training.shortage import ERRORS, once, shortage
 from tests.pipeline.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for, stop_at
@@ -255,6 +255,6 @@ def test_made_up_documents_are_longer_than_a_short_window(tmp_path: Path) -> Non
     config = config_for(tmp_path)
     plan = plan_for(config, MadeUpData())
     ids = np.arange(3, 40)
-    made = proof._made_up(model, plan, [(ids, ids)])
-    assert max(len(each) for each, _ in made) > families.WINDOW
-    assert all(np.isin(each, ids).all() for each, _ in made)
+    made = proof._made_up(model, plan, [Document(ids, ids)])
+    assert max(len(each.ids) for each in made) > families.WINDOW
+    assert all(np.isin(each.ids, ids).all() for each in made)

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.training import attention, varlen
 from pipeline.training.loss import loss_sum
-from pipeline.training.packed_rows import PackedRow, collate
+from pipeline.training.packed_rows import Document, PackedRow, collate
 
 gpu = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0), reason="needs a GPU of capability 8"
@@ -25,7 +25,7 @@ def rows(*lengths: Sequence[int], seed: int = 0) -> list[PackedRow]:
     made = []
     for row in lengths:
         documents = [draw.integers(3, 600, count) for count in row]
-        made.append([(ids, np.where(np.arange(len(ids)) < len(ids) // 3, -100, ids)) for ids in documents])
+        made.append([Document(ids, np.where(np.arange(len(ids)) < len(ids) // 3, -100, ids)) for ids in documents])
     return made
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.base_model import locate
 from pipeline.config.schema import Config
 from pipeline.dataset.figures import DataFigures
+from pipeline.dataset.loss_weights import LossWeights
 from pipeline.dataset.packing import pack
 from pipeline.planning.plan import Plan
 from pipeline.runs import store
@@ -29,9 +30,13 @@ ROW_TOKENS = 48
 
 
 class MadeUpData:
-    """What training asks of `ProcessedData`: documents of 4 to 40 tokens, the first third of each not trained."""
+    """What training asks of `ProcessedData`: documents of 4 to 40 tokens, the first third of each not trained.
 
-    def __init__(self, train: int = 24, val: int = 6, seed: int = 0) -> None:
+    Args:
+        weights: of the splits, as their rows give them.
+    """
+
+    def __init__(self, train: int = 24, val: int = 6, seed: int = 0, weights: Mapping[str, LossWeights] | None = None) -> None:
         from datasets import Dataset
 
         random = np.random.default_rng(seed)
@@ -42,6 +47,7 @@ class MadeUpData:
             labels = [[-100] * (len(row) // 3) + row[len(row) // 3 :] for row in ids]
             self._splits[split] = Dataset.from_dict({"input_ids": ids, "labels": labels}) if ids else None
         self.fingerprint = "made-up"
+        self._weights = weights or {}
 
     def put_token(self, token: int, document: int) -> None:
         """Make it the second token of a training document."""
@@ -50,6 +56,9 @@ class MadeUpData:
         rows = self._splits["train"].to_dict()
         rows["input_ids"][document][1] = token
         self._splits["train"] = Dataset.from_dict(rows)
+
+    def loss_weights(self, split: str) -> LossWeights | None:
+        return self._weights.get(split)
 
     def dataset(self, split: str) -> Any:
         return self._splits[split]

@@ -264,7 +264,7 @@ def test_rows_left_out_are_counted_alike_everywhere() -> None:
         "tokens": 100, "trained_tokens": 50, "finished": True, "grouped": {},
         "histogram": {"counts": [15], "width": 8, "median": 4, "longest": 7},
     }  # fmt: skip
-    row: dict[str, Any] = {"row": 1, "line": 1, "documents": [], "turns": 2, "split": "", "fits": (1, 1)}
+    row: dict[str, Any] = {"row": 1, "line": 1, "documents": [], "turns": 2, "split": "", "fits": (1, 1), "weights": ""}
     assert "rejected 5" in facts_line(row, "all", count, 76).plain
     assert "15 of 20 rows used · 5 rejected" in panel(count, 1024, 76, 16).plain
     assert "3 the same as an earlier row" in reasons_line(count).plain

@@ -13,7 +13,7 @@ from pipeline.config.schema import Config, DataSection
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.row import conversation_of
-from pipeline.dataset.schemas.read import SCALED, Reading, read
+from pipeline.dataset.schemas.read import Reading, read
 from pipeline.dataset.schemas.registry import SCHEMAS, fitting
 from pipeline.dataset.schemas.turns import USED_OF_ASSISTANT
 from pipeline.tokenization.messages import Conversation
@@ -195,12 +195,21 @@ def test_what_a_row_says_of_calls_thoughts_and_tools_is_there() -> None:
         ({"weight": 1}, None),
         ({"weight": 0.5}, 0.5),
         ({"weight": 1, "train": False}, 0),
+        ({"weight": 2, "train": True}, 2),
+        ({"loss_weight": 0.25, "weight": 0.25, "loss": 1}, 0.25),
+        ({"loss_weight": 3, "weight": 0}, 0),
     ],
 )
 def test_a_turns_weight_is_what_its_keys_say(keys: dict[str, Any], weight: float | None) -> None:
     row = {"messages": [ASKED, {"role": "assistant", "content": "b", **keys}]}
+    assert reading(row) == Reading(reading(row).conversation, frozenset())
     assert reading(row).conversation.messages[1].get("weight") == weight
-    assert (SCALED in reading(row).left_out) == (weight == 0.5)
+
+
+@pytest.mark.parametrize("keys", [{"weight": -1}, {"weight": "2"}, {"loss_weight": 1e7}, {"weight": 2, "loss_weight": 3}])
+def test_a_weight_that_is_none_is_the_reason_why_a_row_is_rejected(keys: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="weight"):
+        reading({"messages": [ASKED, {"role": "assistant", "content": "b", **keys}]})
 
 
 def test_the_last_answer_alone_can_be_trained_and_what_is_asked_never_is() -> None:
@@ -332,7 +341,7 @@ def test_every_key_of_a_message_that_counts_as_used_makes_a_difference(key: str)
         ),
         (
             {"messages": [ASKED, {"role": "assistant", "content": "b", "weight": -1}]},
-            "neither true, false nor a number from 0 on",
+            "neither true, false nor a number from 0 to a million",
         ),
         (
             {"messages": [ASKED, {"role": "assistant", "content": "b", "weight": float("nan")}]},

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.training.fused.decoder import FusedModel
-from pipeline.training.packed_rows import PackedRow, collate
+from pipeline.training.packed_rows import Document, PackedRow, collate
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -21,7 +21,7 @@ def micro_batch(*lengths: Sequence[int], seed: int = 0) -> dict[str, Any]:
     rows: list[PackedRow] = []
     for row in lengths:
         documents = [draw.integers(3, 300, count) for count in row]
-        rows.append([(ids, np.where(np.arange(len(ids)) < len(ids) // 3, -100, ids)) for ids in documents])
+        rows.append([Document(ids, np.where(np.arange(len(ids)) < len(ids) // 3, -100, ids)) for ids in documents])
     return collate(rows)
 
 

@@ -92,12 +92,13 @@ def test_rotation_dropout_and_loss(dropout: Dropout | None) -> None:
     targets = torch.randint(0, 1000, (64,), device="cuda").int()
     targets[::3] = -100
     scale = torch.tensor([0.01], device="cuda")
-    found, wanted = made(64, 1000), made(64, 1000)
-    close(
-        triton_ops.cross_entropy_(found, targets, scale, gradient=True),
-        torch_ops.cross_entropy_(wanted, targets, scale, gradient=True),
-    )
-    close(found, wanted)
+    for weights in (None, torch.rand(64, device="cuda") * 3):
+        found, wanted = made(64, 1000), made(64, 1000)
+        close(
+            triton_ops.cross_entropy_(found, targets, scale, weights, gradient=True),
+            torch_ops.cross_entropy_(wanted, targets, scale, weights, gradient=True),
+        )
+        close(found, wanted)
 
 
 @pytest.mark.parametrize(("query", "key", "dim"), [(6, 2, 32), (9, 3, 64), (32, 4, 64), (4, 4, 128), (8, 2, 128)])
@@ -130,13 +131,18 @@ def test_attention_gives_the_same_bits_twice() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*twice, strict=True))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("recomputed", [0, 3])
-def test_a_recorded_micro_batch_gives_the_bits_of_one_asked_for(adapted: Callable[..., Any], recomputed: int) -> None:
+def test_a_recorded_micro_batch_gives_the_bits_of_one_asked_for(
+    adapted: Callable[..., Any], recomputed: int, weighted: bool
+) -> None:
     model = adapted(head_dim=32).to("cuda", torch.bfloat16)
     fused = FusedModel(model, torch.bfloat16, recomputed_layers=recomputed, keep_dequantized=False, dropout=0.1)
     batches = [micro_batch([100, 28], [128], seed=seed) for seed in range(4)]
 
     def gradients_of(batch: dict[str, Any]) -> tuple[float, torch.Tensor]:
+        if weighted:  # other weights each time: a replay must not read those it was recorded with
+            batch = batch | {"weights": (batch["input_ids"] % 7).float() / 3}
         step = FusedStep(fused, 0)
         for each in model.parameters():
             each.grad = None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.training import varlen
 from pipeline.training.loss import loss_sum, trained_tokens
 from pipeline.training.memory_recovery.split_batch import Batch, halves, tokens_of
-from pipeline.training.packed_rows import PackedRow, collate
+from pipeline.training.packed_rows import Document, PackedRow, collate
 
 # Rows as lists of document lengths.
 ROWS = st.lists(st.lists(st.integers(2, 9), min_size=1, max_size=4), min_size=1, max_size=5)
@@ -28,7 +28,7 @@ def rows_of(lengths: list[list[int]]) -> list[PackedRow]:
         for length in row:
             ids = np.arange(token, token + length)
             token += length
-            documents.append((ids, np.where(np.arange(length) < length // 2, -100, ids)))
+            documents.append(Document(ids, np.where(np.arange(length) < length // 2, -100, ids)))
         rows.append(documents)
     return rows
 
