@@ -12,6 +12,8 @@ from humigence_tui.terminal.safe_streams import open_standard_streams, safe_stre
 from pipeline import __version__
 
 EXIT_NO_TERMINAL = 4
+# What a terminal calls itself that can't draw, as Rich has it.
+_CANT_DRAW = ("dumb", "unknown")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,8 +49,8 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
     Args:
         first: the screen to begin with, and `arguments` what it takes.
     """
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        print("humigence-tui needs a terminal\n  next:  humigence pipeline works without one", file=sys.stderr)  # noqa: T201
+    if needed := terminal_needed():
+        print(f"humigence-tui needs {needed}\n  next:  humigence pipeline works without one", file=sys.stderr)  # noqa: T201
         return EXIT_NO_TERMINAL
     _answer_keys_soon()
     from humigence_tui.app import HumigenceApp
@@ -57,8 +59,19 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
 
     with own_terminal(app_log()) as tty:
         app = HumigenceApp(Workspace(workspace.resolve()), first, arguments, in_process=in_process, tty=tty)
+        app.last_resort.start()
+        tty.watch()
         app.run()
+        app.last_resort.stand_down()
     return _outlast_training(app, tty.gone)
+
+
+def terminal_needed() -> str:
+    """What the app needs and this terminal is not: "a terminal"; empty where it can draw here."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return "a terminal"
+    kind = os.environ.get("TERM", "")
+    return f"a terminal that can place text, not TERM={kind}" if kind.lower() in _CANT_DRAW else ""
 
 
 def _answer_keys_soon() -> None:

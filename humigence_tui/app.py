@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -22,6 +23,7 @@ from textual.screen import Screen
 from humigence_tui.background.gc_freeze import keep_for_good
 from humigence_tui.background.run_endings import Endings, ending_text, terminal_notification
 from humigence_tui.terminal.diff_painter import Painter
+from humigence_tui.terminal.last_resort import LastResort
 from humigence_tui.terminal.safe_lines import SafeLines
 from humigence_tui.terminal.tty import Tty, TtyDriver
 from pipeline.common.text import safe
@@ -67,6 +69,7 @@ class HumigenceApp(App[None]):
     ) -> None:  # fmt: skip
         super().__init__(driver_class=TtyDriver if tty else None)
         self.tty = tty
+        self.last_resort = LastResort(self._trains_here, tty.restore if tty else lambda: None)
         self._painter = Painter()
         self.trainer: InProcessTrainer | None = None
         self.workspace = workspace
@@ -110,9 +113,23 @@ class HumigenceApp(App[None]):
     def _outlive(self, tty: Tty) -> None:
         """End in good order when the terminal vanishes; a run has its own process and goes on."""
         loop = asyncio.get_running_loop()
-        tty.on_gone = lambda: loop.call_soon_threadsafe(self.exit)
-        loop.add_signal_handler(signal.SIGHUP, tty.lost)
-        loop.add_signal_handler(signal.SIGTERM, self.exit)
+
+        def end(*_: object) -> None:
+            self.last_resort.ask()  # the loop may be busy for ever
+            with suppress(RuntimeError):  # it may have ended
+                loop.call_soon_threadsafe(self.exit)
+
+        tty.on_gone = end
+        signal.signal(signal.SIGHUP, lambda *_: tty.lost())
+        signal.signal(signal.SIGTERM, end)
+
+    def _trains_here(self) -> bool:
+        return self.trainer is not None and self.trainer.is_alive()
+
+    def exit(self, *arguments: Any, **named: Any) -> None:
+        if self.tty:
+            self.last_resort.ask()
+        super().exit(*arguments, **named)
 
     def _start_threads(self) -> None:
         """Once the first screen is drawn: what they import must not keep it waiting."""

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from humigence_tui.__main__ import show, terminal_needed
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, ConfigPath, TrainFlag, training_asked, with_config, workspace
-from humigence_tui.cli.shared.output import is_interactive, print_message, print_next_commands
+from humigence_tui.cli.shared.output import print_message, print_next_commands
 from humigence_tui.cli.shared.start_run import validation_only
-from pipeline.common.errors import EnvironmentFault
+from pipeline.common.errors import EXIT_OK, EnvironmentFault
 from pipeline.config import file as config_file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -36,29 +37,29 @@ def wizard(
     ] = None,
     train: TrainFlag = False,
     config: ConfigPath = DEFAULT_CONFIG,
-) -> None:
+) -> int:
     """Begins with what the config file holds, saves to it (the older file is saved as .bak) and goes on with what was chosen.
     Training starts only with --train, TRAIN=1, or when the question before it is answered with yes.
     """
     training = training_asked(train)
     action = "validate" if validation_only() else run.value if run else None
-    if not is_interactive():
-        raise EnvironmentFault("the wizard needs a terminal", "humigence config set KEY VALUE changes a setting without one")
+    if needed := terminal_needed():
+        raise EnvironmentFault(f"the wizard needs {needed}", "humigence config set KEY VALUE changes a setting without one")
     here = workspace()
     config_file.load(config, here.root)  # what is wrong with it is reported here, not in the app
     before = _signature(here.root / config)
 
-    from humigence_tui.app import HumigenceApp
-
-    HumigenceApp(
-        here, "wizard",
-        {"config_path": config, "advanced": mode is Mode.advanced, "action": action, "train": training},
-    ).run()  # fmt: skip
+    code = show(
+        here.root, "wizard", {"config_path": config, "advanced": mode is Mode.advanced, "action": action, "train": training}
+    )
+    if code:
+        return code
     if _signature(here.root / config) == before:
         print_message("nothing was saved")
-        return
+        return EXIT_OK
     print_message(f"saved to {config}", "green")
     print_next_commands(f"{with_config('pipeline', config)} --train")
+    return EXIT_OK
 
 
 def _signature(path: Path) -> tuple[int, int] | None:

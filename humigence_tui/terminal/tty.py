@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
+import termios
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from textual.drivers.linux_driver import LinuxDriver
+
+# No mouse, no focus, no bracketed paste, no keyboard protocol, the first screen, a cursor.
+_GIVE_BACK = b"\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[0m\r\n"
 
 
 class Tty:
@@ -25,8 +31,40 @@ class Tty:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._attributes = _attributes(fd)
         self.gone = False
-        self.on_gone: Callable[[], object] = lambda: None
+        self._on_gone: Callable[[], object] = lambda: None
+
+    @property
+    def on_gone(self) -> Callable[[], object]:
+        return self._on_gone
+
+    @on_gone.setter
+    def on_gone(self, call: Callable[[], object]) -> None:
+        """`call` is called at once where the terminal has gone already."""
+        self._on_gone = call
+        if self.gone:
+            call()
+
+    def watch(self) -> None:
+        """Notice in a thread that the terminal hangs up: where SIGHUP is ignored (`nohup`) nothing else tells, and reading from
+        it gives nothing for ever.
+        """
+        threading.Thread(target=self._wait_for_hangup, name="humigence-terminal", daemon=True).start()
+
+    def _wait_for_hangup(self) -> None:
+        poll = select.poll()
+        poll.register(self._fd, 0)  # errors and hang-ups are told without being asked for
+        poll.poll()
+        self.lost()
+
+    def restore(self) -> None:
+        """As it was before the app: the mode in which keys are read, the screen, the cursor."""
+        if self.gone or self._attributes is None:
+            return
+        with contextlib.suppress(OSError, termios.error):
+            termios.tcsetattr(self._fd, termios.TCSANOW, self._attributes)
+            os.write(self._fd, _GIVE_BACK)
 
     def write(self, text: str) -> int:
         data = text.encode(errors="replace")
@@ -43,7 +81,7 @@ class Tty:
         """The terminal is gone."""
         if not self.gone:
             self.gone = True
-            self.on_gone()
+            self._on_gone()
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -53,6 +91,13 @@ class Tty:
 
     def isatty(self) -> bool:
         return not self.gone
+
+
+def _attributes(fd: int) -> list[Any] | None:
+    try:
+        return termios.tcgetattr(fd)
+    except (OSError, termios.error):
+        return None
 
 
 class TtyDriver(LinuxDriver):

@@ -84,7 +84,7 @@ TROUBLES = (
         "Fewer words; without any it lists all. Any other chat model of the hub goes too: set `model.repo`.",
     ),
     Trouble(
-        ("the wizard needs a terminal",),
+        ("the wizard needs …",),
         "The app draws on a terminal, and standard input or error is a file or a pipe.",
         "`humigence config set KEY VALUE` changes a setting without one; over ssh use `ssh -t`.",
     ),

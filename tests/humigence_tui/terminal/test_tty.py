@@ -165,3 +165,75 @@ def test_without_a_terminal_it_says_so() -> None:
     )
     assert done.returncode == 4
     assert "needs a terminal" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+@pytest.mark.parametrize("command", ["humigence_tui", "humigence_tui.cli.main"])
+def test_a_terminal_that_cant_draw_is_told_what_is_needed(tmp_path: Path, kind: str, command: str) -> None:
+    arguments = ["wizard"] if command.endswith("main") else []
+    with Terminal(tmp_path, *arguments, command=(sys.executable, "-m", command), TERM=kind) as terminal:
+        terminal.says("needs a terminal that can place text", f"TERM={kind}", "without one")
+        assert terminal.ends() == 4
+
+
+_NOHUP = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+
+
+@pytest.mark.parametrize("program", ["humigence_tui.__main__", "humigence_tui.cli.main"])
+def test_where_nobody_tells_of_a_hang_up_the_app_notices_it(tmp_path: Path, program: str) -> None:
+    """Started below `nohup`, or by a job that ignores SIGHUP: reading from the terminal then gives nothing, for ever."""
+    code = f"{_NOHUP}from {program} import main; sys.argv[1:] = {['wizard'] if 'cli' in program else []}; sys.exit(main())"
+    with Terminal(tmp_path, command=(sys.executable, "-c", code)) as terminal:
+        terminal.says("? keys")
+        terminal.vanish()
+        assert terminal.ends() == 0
+
+
+_GONE_BEFORE = """
+import os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from humigence_tui import app as app_module
+before = app_module.HumigenceApp.on_mount
+def on_mount(self):
+    while not self.tty.gone:
+        time.sleep(0.01)
+    before(self)
+app_module.HumigenceApp.on_mount = on_mount
+from humigence_tui.__main__ import main
+print("mounting", flush=True)
+sys.exit(main([]))
+"""
+
+
+def test_a_terminal_that_goes_before_the_first_screen_ends_the_app_too(tmp_path: Path) -> None:
+    with Terminal(tmp_path, command=(sys.executable, "-c", _GONE_BEFORE)) as terminal:
+        terminal.wait(lambda: b"\x1b[?1049h" in terminal.received)
+        terminal.vanish()
+        terminal.ends()
+
+
+_STUCK = """
+import sys
+from humigence_tui.terminal import last_resort
+last_resort.PATIENCE_S = 0.5
+from humigence_tui import app as app_module
+def for_ever(self):
+    while True:
+        pass
+app_module.HumigenceApp.action_next_theme = for_ever
+from humigence_tui.__main__ import main
+sys.exit(main([]))
+"""
+
+
+@pytest.mark.parametrize("by", ["hang-up", "SIGTERM"])
+def test_an_app_whose_loop_no_longer_answers_ends_all_the_same_and_gives_the_terminal_back(tmp_path: Path, by: str) -> None:
+    with Terminal(tmp_path, command=(sys.executable, "-c", _STUCK)) as terminal:
+        terminal.says("No runs in this folder yet.")
+        terminal.press("\x14")
+        terminal.rests(0.3)
+        terminal.vanish() if by == "hang-up" else terminal.process.terminate()
+        assert terminal.ends() == 1
+        if by == "SIGTERM":
+            terminal.wait(lambda: b"\x1b[?1049l" in terminal.received and b"\x1b[?25h" in terminal.received)
+    assert "for_ever" in (tmp_path / ".cache" / "humigence" / "app.log").read_text()  # what kept it
