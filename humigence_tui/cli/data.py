@@ -86,11 +86,11 @@ def _with_options(settings: Config, rows: int | None, topics: str | None, seed: 
 
 def _known_topics(topics: str | None) -> None:
     known = get_args(Topic)
-    for topic in topics.split(",") if topics is not None else ():
-        if topic.strip() not in known:
-            close = difflib.get_close_matches(topic.strip(), known, n=1)
+    for topic in config_file.list_of(topics) if topics is not None else ():
+        if topic not in known:
+            close = difflib.get_close_matches(topic, known, n=1)
             meant = f", did you mean {close[0]}?" if close else ""
-            raise BadInput(f"--topics: there is no topic {topic.strip()!r}{meant}", f"there are {', '.join(known)}")
+            raise BadInput(f"--topics: there is no topic {topic!r}{meant}", f"there are {', '.join(known)}")
 
 
 def _write(target: Path, content: bytes, force: bool) -> bool:
@@ -135,12 +135,7 @@ def _next_commands(target: Path, here: Workspace, settings: Config, config: str)
     shown = with_config("data show", config)
     if here.resolve(settings.data.raw_path) == target:
         return [shown]
-    setting = with_config(f"config set data.raw_path {shlex.quote(str(target))}", config)
-    return (
-        [setting, shown]
-        if settings.data.source != "bundled"
-        else [with_config("config set data.source local", config), setting, shown]
-    )
+    return [with_config(f"config set data.raw_path {shlex.quote(str(target))}", config), shown]
 
 
 # -------------------------------------------------------------------------------------------------------- download

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pipeline.base_model.architecture import UNCALLED, Architecture
+from pipeline.base_model.families import FAMILIES
 from pipeline.base_model.shape import ModelShape, linear_layers
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import ALL_LINEAR, LoraSection
@@ -30,13 +33,26 @@ def require_targets(facts: Architecture, lora: LoraSection) -> None:
     if apart := next((layer.name for layer in facts.linears if layer.unusable == UNCALLED), None):
         message = f"{facts.class_name} uses the weight of {apart} outside of its layer, which no precision mode allows for"
         raise BadInput(message, "choose another base model")
+    _require_names(lora, facts.target_names, {layer.name: layer.unusable for layer in facts.linears})
+
+
+def require_known_targets(lora: LoraSection, shape: ModelShape) -> None:
+    """The same as far as it is known: of a model whose class was not asked yet by the names of its family, where we know that."""
+    if shape.architecture:
+        require_targets(shape.architecture, lora)
+    elif shape.model_type in FAMILIES:
+        _require_names(lora, tuple(linear_layers(shape)), {})
+
+
+def _require_names(lora: LoraSection, there: tuple[str, ...], unusable: Mapping[str, str]) -> None:
     if lora.target_modules == ALL_LINEAR:
         return
-    why = {layer.name: layer.unusable for layer in facts.linears}
     for name in lora.target_modules:
-        if name not in facts.target_names:
-            reason = f"no adapter can go on {name!r} ({why[name]})" if name in why else f"there is no linear layer {name!r}"
+        if name not in there:
+            reason = (
+                f"no adapter can go on {name!r} ({unusable[name]})" if name in unusable else f"there is no linear layer {name!r}"
+            )
             raise BadInput(
-                f"train.lora.target_modules: {reason}; the model has {', '.join(sorted(facts.target_names))}",
+                f"train.lora.target_modules: {reason}; the model has {', '.join(sorted(there))}",
                 f"humigence config set train.lora.target_modules {ALL_LINEAR}",
             )

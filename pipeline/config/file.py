@@ -20,8 +20,8 @@ from pydantic import BaseModel, ValidationError
 from pipeline.common.errors import BadInput
 from pipeline.common.files import write_json
 from pipeline.common.strict_json import DuplicateKey, keys_once
-from pipeline.config import legacy
-from pipeline.config.keys import allowed_values, every_key, field_at, section_at
+from pipeline.config import follows, legacy
+from pipeline.config.keys import allowed_values, every_key, field_at, section_at, takes_a_list
 from pipeline.config.schema import Config
 
 DEFAULT_CONFIG = "configs/humigence.basic.json"
@@ -29,6 +29,7 @@ DEFAULT_CONFIG = "configs/humigence.basic.json"
 _MAX_BYTES = 1 << 20
 # A key as people write it: where it really is.
 SHORT_KEYS = {"lora": "train.lora", "early_stopping": "train.early_stopping"}
+_SPLIT, _SPLIT_NAMES = "data.split", ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,17 @@ def _checked(document: dict[str, Any]) -> tuple[Config | None, tuple[str, ...], 
     try:
         config = Config.model_validate(reading.document)
     except ValidationError as error:
-        return None, (), (*_problems(error), *found)
+        wrong = _problems(error)
+        named = {problem.key for problem in wrong}
+        return None, (), (*wrong, *(problem for problem in found if problem.key not in named))
     return None if found else config, tuple(reading.notes), found
 
 
 def _problems(error: ValidationError) -> tuple[Problem, ...]:
-    return tuple(dict.fromkeys(_problem(dict(detail)) for detail in error.errors(include_url=False)))
+    details = error.errors(include_url=False)
+    # Of a list whose parts are wrong pydantic says so of the whole too.
+    inside = {detail["loc"][:end] for detail in details for end in range(1, len(detail["loc"]))}
+    return tuple(dict.fromkeys(_problem(dict(detail)) for detail in details if detail["loc"] not in inside))
 
 
 def _with_short_keys(document: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +176,9 @@ def _problem(detail: dict[str, Any]) -> Problem:
     allowed = allowed_values(field) if field else ""
     if detail["type"] == "value_error" or not allowed:
         message = detail["msg"].removeprefix("Value error, ")
+        name, colon, rest = message.partition(": ")
+        if colon and name.isidentifier() and field_at(f"{location}.{name}"):  # a section that says which of its settings
+            return Problem(f"{location}.{name}", rest)
         return Problem(location, f"{message[:1].lower()}{message[1:]}")
     return Problem(location, f"must be {with_article(allowed)}{found}")
 
@@ -246,19 +255,21 @@ def with_value(config: Config, name: str, text: str, where: str = "config set") 
 
 
 def with_value_noted(config: Config, name: str, text: str, where: str = "config set") -> Loaded:
-    """A new config with one setting changed; `notes` say what an older name or value became.
+    """A new config with one setting changed and what follows from it; `notes` say that, and what an older name or value became.
 
     Args:
-        text: the value as typed: JSON, or plain text; a comma-separated text for a list; for a section an object of the keys
-            to change together (`data.split '{"train": 0.9, "val": 0.05, "test": 0.05}'`).
+        text: the value as typed: JSON, or plain text; for a list also its parts with commas or spaces between them; for a
+            section an object of the keys to change together (`data.split '{"train": 0.9, "val": 0.05, "test": 0.05}'`), for
+            `data.split` three numbers too.
     """
     key = full_key(name)
     get(config, key)  # or there is no such key
     problems = []
-    for value in _readings(text, _takes_a_list(key)):
+    for value in _readings(text, key):
         try:
-            changed = _parsed(_replaced(config, key, _todays_value(name, value)), where)
-            return Loaded(changed.config, tuple(filter(None, (renamed(name), *changed.notes))))
+            document, followed = _replaced(config, key, _todays_value(name, value))
+            changed = _parsed(document, where)
+            return Loaded(changed.config, tuple(filter(None, (renamed(name), *followed, *changed.notes))))
         except BadInput as error:
             problems.append(error)
     raise problems[0]
@@ -275,26 +286,67 @@ def _todays_value(name: str, value: Any) -> Any:
 
 def _takes_a_list(key: str) -> bool:
     field = field_at(key)
-    return field is not None and "list of" in allowed_values(field)
+    return field is not None and takes_a_list(field)
 
 
-def _readings(text: str, is_list: bool) -> Iterator[Any]:
+def _readings(text: str, key: str) -> Iterator[Any]:
     """What a typed value may mean, the likelier first: JSON, a list, plain text (`data.raw_path 7` names a file)."""
     with contextlib.suppress(json.JSONDecodeError, RecursionError):
         yield json.loads(text)
-    if is_list:
-        yield [part.strip() for part in text.split(",")]
+    if _takes_a_list(key):
+        yield list_of(text)
+        yield [text.strip()]
+    if key == _SPLIT and (shares := _shares(text)):
+        yield shares
     yield text
 
 
-def _replaced(config: Config, key: str, value: Any) -> dict[str, Any]:
+def list_of(text: str) -> list[str]:
+    """A list as people type it: `a,b`, `a b`, `[a, b]`, `["a", "b"]`, `['a', 'b']`; of no text none."""
+    with contextlib.suppress(json.JSONDecodeError, RecursionError):
+        read = json.loads(text)
+        if isinstance(read, list) and all(isinstance(part, str) for part in read):
+            return read
+    bare = text.strip()
+    if bare[:1] + bare[-1:] in ("[]", "()"):
+        bare = bare[1:-1]
+    parts = bare.split(",") if "," in bare else bare.split()
+    return [part.strip().strip("\"'").strip() for part in parts]
+
+
+def _shares(text: str) -> dict[str, float] | None:
+    """`0.7,0.2,0.1`, `80/10/10` or `8 1 1` as shares of train, val and test; None where it is no three numbers."""
+    parts = text.replace("/", " ").replace(",", " ").split()
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        return None
+    if len(numbers) != len(_SPLIT_NAMES):
+        return None
+    whole = sum(numbers) if sum(numbers) > 1 + 1e-6 and all(number == int(number) for number in numbers) else 1
+    return dict(zip(_SPLIT_NAMES, (number / whole for number in numbers), strict=True))
+
+
+def _replaced(config: Config, key: str, value: Any) -> tuple[dict[str, Any], list[str]]:
+    """The config's document with a value set and with what follows from it, and what that was, fit to be shown."""
     document = config.to_json()
-    *sections, last = key.split(".")
-    inner = document
-    for section in sections:
-        inner = inner[section]
-    inner[last] = {**inner[last], **value} if isinstance(inner[last], dict) and isinstance(value, dict) else value
-    return document
+    in_section = isinstance(_at(document, key), dict) and isinstance(value, dict)
+    entries = {f"{key}.{name}": each for name, each in value.items()} if in_section else {key: value}
+    now = {each: _at(document, each) for each in (follows.SOURCE, follows.RAW_PATH, *follows.SHARES)}
+    told = []
+    for each, new in follows.with_what_follows(entries, now).items():
+        if each not in entries and new != now[each]:
+            told.append(f"{each} follows: {_short(now[each])} → {_short(new)}")
+        section, _, last = each.rpartition(".")
+        _at(document, section)[last] = new
+    return document, told
+
+
+def _at(document: dict[str, Any], key: str) -> Any:
+    inner: Any = document
+    for part in filter(None, key.split(".")):
+        inner = inner[part]
+    return inner
 
 
 def save(config: Config, path: str, root: Path | None = None) -> Path:

@@ -73,6 +73,15 @@ def every_key() -> Iterator[Key]:
         )
 
 
+def takes_a_list(field: FieldInfo) -> bool:
+    """Whether a field takes several values, or may."""
+    return any(schema.get("type") == "array" for schema in _branches(TypeAdapter(_annotated(field)).json_schema()))
+
+
+def _branches(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(schema.get("anyOf", [schema]))
+
+
 def allowed_values(field: FieldInfo) -> str:
     """What a field takes, as text: choices, or the type with its bounds."""
     if _is_section(field):

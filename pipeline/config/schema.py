@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.config.repository import is_repository, repository_named
+
 Level = Literal["basic", "advanced"]
 Auto = Literal["auto"]
 AllLinear = Literal["all-linear"]
@@ -104,6 +106,17 @@ class ModelSection(Section):
         affects=("speed", "package"),
         level="basic",
     )
+
+    @field_validator("repo", mode="before")
+    @classmethod
+    def _address_as_name(cls, value: Any) -> Any:
+        return repository_named(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_a_repository(self) -> ModelSection:
+        if not self.local_path and not is_repository(self.repo):
+            raise ValueError(f"repo: {self.repo!r} is not a repository name (owner/name)")
+        return self
 
     @field_validator("revision")
     @classmethod
@@ -214,7 +227,7 @@ class DataSection(Section):
     source: Literal["bundled", "generated", "local", "hub"] = setting(
         "local",
         "Local: the file at raw_path. Hub: the data set of data.hub. Bundled: the 12-row demo, generated: what data.generate"
-        " says; both are written to raw_path where there is no file yet.",
+        " says; both are written below data/raw, to a place of their own, where no file is yet. Setting raw_path sets local.",
         affects=_PACKAGE,
         level="basic",
     )
@@ -332,6 +345,8 @@ class LoraSection(Section):
             return ALL_LINEAR
         if any(not name.strip() for name in names):
             raise ValueError("a module name is empty")
+        if wrong := next((name for name in names if not re.fullmatch(r"[\w.-]+", name)), None):
+            raise ValueError(f"{wrong!r} is no name of a layer (q_proj, v_proj)")
         if len(set(names)) != len(names):
             raise ValueError("a module is named twice")
         return names

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pipeline.common.files import fingerprint, read_json, sha256_file
 from pipeline.config.affects import settings_of
 from pipeline.config.file import shipped
+from pipeline.config.follows import origin
 from pipeline.config.schema import Config
 from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.loss_weights import LossWeights
@@ -159,7 +160,7 @@ def raw_file(config: Config, workspace: Workspace) -> Path:
     if config.data.source == "hub":
         return hub_rows.path_of(config.data.hub)
     path = workspace.resolve(config.data.raw_path)
-    return shipped(BUNDLED_DEMO) if config.data.source == "bundled" and not path.exists() else path
+    return shipped(BUNDLED_DEMO) if origin(config.data) == "bundled" and not path.exists() else path
 
 
 def is_resumed() -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import write_atomic
 from pipeline.config.file import shipped
+from pipeline.config.follows import origin
 from pipeline.config.schema import Config
 from pipeline.dataset import generate
 from pipeline.dataset.hub import rows as hub_rows
@@ -24,10 +25,10 @@ def made(config: Config) -> bytes | None:
     Raises:
         BadInput: more rows are asked for than the topics hold.
     """
-    data = config.data
-    if data.source == "bundled":
+    made_as, wanted = origin(config.data), config.data.generate
+    if made_as == "bundled":
         return shipped(BUNDLED_DEMO).read_bytes()
-    return generate.content(data.generate.topics, data.generate.rows, config.seed) if data.source == "generated" else None
+    return generate.content(wanted.topics, wanted.rows, config.seed) if made_as == "generated" else None
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def as_file(config: Config, workspace: Workspace) -> Iterator[Path]:
         yield hub_rows.require_here(config.data.hub).path
         return
     path = raw_file(config, workspace)
-    if config.data.source != "generated" or path.exists():
+    if origin(config.data) != "generated" or path.exists():
         yield path
         return
     with tempfile.TemporaryFile() as file:  # gone with the process, however it ends
@@ -84,6 +85,8 @@ def name_of(config: Config) -> str:
 def another_file(config: Config, workspace: Workspace) -> str:
     """What to tell where other rows stand at `data.raw_path` than `data.source` would put there; else empty."""
     path = workspace.resolve(config.data.raw_path)
+    if config.data.source != origin(config.data):
+        return f"data.source {config.data.source} means nothing for {path}, a file of your own: its rows are used"
     rows = made(config) if config.data.source != "hub" and path.is_file() else None
     if rows is None or (path.stat().st_size == len(rows) and path.read_bytes() == rows):
         return ""

@@ -13,6 +13,7 @@ from pipeline.base_model.architecture import source_of
 from pipeline.base_model.footprint import read_footprints
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape, from_config, read_shape, shape_of_config
+from pipeline.base_model.targets import require_known_targets
 from pipeline.common.errors import BadInput
 from pipeline.common.files import fingerprint, read_json
 from pipeline.config.affects import in_order, settings_of
@@ -41,9 +42,10 @@ def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: De
         shape: of the base model, see `known_shape`.
 
     Raises:
-        BadInput: a setting does not work on this device.
+        BadInput: a setting does not work on this device, or names a layer that the model does not have.
         EnvironmentFault: the smallest micro-batch does not fit.
     """
+    require_known_targets(config.train.lora, shape)
     refused = read_refused(workspace.project(config.project), inputs_of(config, shape, device))
     figures = _figures(config, workspace)
     fused = fused_works(config, shape, device, figures.row_tokens) and not refused.fused

@@ -20,6 +20,7 @@ from pipeline.planning.plan import banner, read_plan, write_plan
 from pipeline.planning.planner import PLAN_FILE, exact_figures, known_shape, model_config, plan_for, plan_inputs
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
+from pipeline.steps.validate import require_sound
 from pipeline.system.gpu import Device, choose_device
 
 
@@ -29,8 +30,11 @@ def run(ctx: StepContext) -> StepResult:
     Raises:
         MissingArtifact: the model's sizes, or the rows, are not known before they are downloaded (only when the step runs by
             itself; in a run the plan is then made after preprocess).
+        BadInput: what `validate` refuses of the config (only when the step runs by itself).
         EnvironmentFault: the device is not there, can't do the precision mode, or has no memory for the training.
     """
+    if ctx.run is None:  # in a run the first step has refused it
+        require_sound(ctx)
     shape = known_shape(ctx.config, ctx.workspace)
     if shape is None or not source.is_here(ctx.config):
         return _later(ctx, shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -54,16 +54,25 @@ def run(ctx: StepContext) -> StepResult:
     Raises:
         BadInput, EnvironmentFault, MissingArtifact: the one problem there is, or all of them together.
     """
-    problems = {problem.message: problem for check in _CHECKS for problem in _problems(check, ctx)}  # several may run into one
-    if problems:
-        raise _all_of(list(problems.values()))
+    _require(_CHECKS, ctx)
     _judge_again(ctx)
     return StepResult("done", "config, paths, disk, model, data, prompts and precision are in order")
+
+
+def require_sound(ctx: StepContext) -> None:
+    """What makes no sense however the machine is: refused by a plan too, whose figures would mean nothing. Raises as `run`."""
+    _require(_OF_THE_CONFIG, ctx)
 
 
 def is_unchanged(ctx: StepContext) -> bool:
     """Never: the machine may be another than a minute ago, and looking is quick."""
     return False
+
+
+def _require(checks: Sequence[Callable[[StepContext], Iterator[HumigenceError]]], ctx: StepContext) -> None:
+    problems = {problem.message: problem for check in checks for problem in _problems(check, ctx)}  # several may run into one
+    if problems:
+        raise _all_of(list(problems.values()))
 
 
 def _problems(check: Callable[[StepContext], Iterator[HumigenceError]], ctx: StepContext) -> list[HumigenceError]:
@@ -318,6 +327,13 @@ def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
         except EnvironmentFault as fault:
             _note_unknown(ctx, hub_rows.repository_of(hub), fault)
         return
+    yield from _check_data_here(ctx)
+
+
+def _check_data_here(ctx: StepContext) -> Iterator[HumigenceError]:
+    """The same without the network: nothing of rows that are on the hub and not here yet."""
+    if not source.is_here(ctx.config):
+        return
     if note := source.another_file(ctx.config, ctx.workspace):
         ctx.emit(Note(note, "warning"))
     with source.as_file(ctx.config, ctx.workspace) as path:
@@ -388,6 +404,7 @@ def _check_precision(ctx: StepContext) -> Iterator[HumigenceError]:
         yield fault
 
 
+_OF_THE_CONFIG = (_check_settings, _check_architecture, _check_template, _check_data_here, _check_prompts)
 _CHECKS = (
     _check_settings,
     _check_places,

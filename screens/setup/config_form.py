@@ -283,7 +283,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def enter(self, entries: Mapping[str, Any]) -> None:
         """Put entries into the draft; every row of these settings follows."""
-        changed = frozenset(key for key, entry in entries.items() if self.draft.enter(key, entry))
+        changed = frozenset(key for key, entry in self.draft.with_what_follows(entries).items() if self.draft.enter(key, entry))
         for row in self.rows:
             if not changed.isdisjoint(row.follows.union(row.keys)):
                 row.show(self.draft)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 from pipeline.config import file as config_file
+from pipeline.config import follows
 from pipeline.config import keys as config_keys
 from pipeline.config.schema import Config, Level
 
@@ -143,7 +144,7 @@ def as_value(field: Field, entry: Any) -> Any:
     if field.optional and not text:
         return None
     if field.kind == "list" and text not in field.options:
-        return [part.strip() for part in text.split(",")] if text else []
+        return config_file.list_of(text)
     return _number(text) if field.kind == "number" else text
 
 
@@ -177,6 +178,14 @@ class ConfigDraft:
             return False
         self.entries[key] = entry
         return True
+
+    def with_what_follows(self, entries: Mapping[str, Any]) -> dict[str, Any]:
+        """Entries, and those that follow for the settings they stand for (`pipeline.config.follows`) where they differ."""
+        listed = fields()
+        values = {key: as_value(listed[key], entry) for key, entry in entries.items() if entry != self.entries[key]}
+        now = {key: self.value(key) for key in (follows.SOURCE, follows.RAW_PATH, *follows.SHARES)}
+        found = follows.with_what_follows(values, now)
+        return {**entries, **{key: as_entry(listed[key], found[key]) for key in found if key not in entries}}
 
     def value(self, key: str) -> Any:
         """What the entry means, right or wrong."""

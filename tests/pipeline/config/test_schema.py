@@ -173,9 +173,17 @@ def test_lora_r_means_train_lora_r_in_files_and_on_the_command_line() -> None:
         ("train.lora.target_modules", "all-linear", "all-linear"),
         ("train.lora.target_modules", '["all-linear"]', "all-linear"),
         ("train.lora.target_modules", '["q_proj"]', ["q_proj"]),
+        ("train.lora.target_modules", "[q_proj,v_proj]", ["q_proj", "v_proj"]),
+        ("train.lora.target_modules", "['q_proj', 'v_proj']", ["q_proj", "v_proj"]),
+        ("train.lora.target_modules", "q_proj v_proj", ["q_proj", "v_proj"]),
+        ("data.generate.topics", "animals units", ["animals", "units"]),
+        ("data.columns", "prompt=my question", ["prompt=my question"]),
         ("train.micro_batch", "auto", "auto"),
         ("train.gradient_checkpointing", "true", True),
         ("data.split", '{"train": 0.6, "val": 0.3}', {"train": 0.6, "val": 0.3, "test": 0.1}),
+        ("data.split", "0.7,0.2,0.1", {"train": 0.7, "val": 0.2, "test": 0.1}),
+        ("data.split", "80/10/10", {"train": 0.8, "val": 0.1, "test": 0.1}),
+        ("model.repo", "https://huggingface.co/owner/name/tree/main", "owner/name"),
         ("compute.gpu", "0", "0"),
         ("data.raw_path", "a, b.jsonl", "a, b.jsonl"),
     ],
@@ -185,7 +193,16 @@ def test_set_takes_values_as_people_type_them(key: str, typed: str, value: objec
 
 
 @pytest.mark.parametrize(
-    ("key", "typed"), [("train.lr", "fast"), ("train.lora.r", "0"), ("data.split.train", "0.9"), ("nothing", "1")]
+    ("key", "typed"),
+    [
+        ("train.lr", "fast"),
+        ("train.lora.r", "0"),
+        ("data.split.train", "1.1"),
+        ("nothing", "1"),
+        ("model.repo", "x y z"),
+        ("train.lora.target_modules", "q proj*"),
+        ("data.split", "0.7 0.2 0.2"),
+    ],
 )
 def test_set_refuses_what_would_not_load(key: str, typed: str) -> None:
     with pytest.raises(BadInput):
@@ -242,3 +259,51 @@ def test_a_shipped_file_is_copied_out_before_it_is_changed(workspace: Path) -> N
     saved = config_file.save(config_file.load(config_file.DEFAULT_CONFIG), config_file.DEFAULT_CONFIG)
     assert saved == workspace / config_file.DEFAULT_CONFIG
     assert config_file.shipped(config_file.DEFAULT_CONFIG).read_bytes() == before
+
+
+@pytest.mark.parametrize("repo", ["../etc", "a/b/c", "x y z", "https://huggingface.co/datasets/owner/rows", ""])
+def test_a_malformed_repository_is_told_as_soon_as_it_is_written(repo: str) -> None:
+    assert f"model.repo: {repo!r} is not a repository name (owner/name)" in problems({"model": {"repo": repo}})
+
+
+def test_a_value_that_is_wrong_is_one_problem() -> None:
+    assert problems({"export": {"formats": ["gguf"]}}).startswith("my.json: 1 problem\n")
+    assert problems({"model": {"repo": "x y"}}).count("model.repo: 'x y' is not a repository name") == 1
+
+
+# ------------------------------------------------------------------------------------- settings that stand for each other
+
+
+def test_a_path_that_is_set_means_the_persons_own_file_and_is_said() -> None:
+    shipped = config_file.load(config_file.DEFAULT_CONFIG)
+    assert shipped.data.source == "bundled"
+    changed = config_file.with_value_noted(shipped, "data.raw_path", "data/custom.jsonl")
+    assert (changed.config.data.source, changed.config.data.raw_path) == ("local", "data/custom.jsonl")
+    assert changed.notes == ('data.source follows: "bundled" → "local"',)
+    both = config_file.with_value(shipped, "data", '{"raw_path": "data/custom.jsonl"}')
+    assert both.data.source == "local"
+
+
+def test_rows_that_are_made_never_take_the_place_of_others() -> None:
+    shipped = config_file.load(config_file.DEFAULT_CONFIG)
+    generated = config_file.with_value(shipped, "data.source", "generated")
+    assert generated.data.raw_path == "data/raw/generated.jsonl"  # where the demo lies they would be taken for made already
+    own = config_file.with_value(shipped, "data.raw_path", "data/custom.jsonl")
+    assert config_file.with_value(own, "data.source", "bundled").data.raw_path == "data/raw/oa_demo.jsonl"
+    assert config_file.with_value(own, "data.source", "local").data.raw_path == "data/custom.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "shares"),
+    [
+        ("data.split.train", "0.9", (0.9, 0.05, 0.05)),
+        ("data.split.train", "1", (1, 0, 0)),
+        ("data.split.val", "0.2", (0.7, 0.2, 0.1)),
+        ("data.split.test", "0", (0.9, 0.1, 0)),
+    ],
+)
+def test_of_one_share_of_the_rows_the_others_follow(key: str, typed: str, shares: tuple[float, ...]) -> None:
+    changed = config_file.with_value_noted(Config(), key, typed)
+    split = changed.config.data.split
+    assert (split.train, split.val, split.test) == pytest.approx(shares)
+    assert changed.notes and all(" follows: " in note for note in changed.notes)

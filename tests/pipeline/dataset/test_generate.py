@@ -140,3 +140,17 @@ def test_rows_that_stand_there_already_are_kept_and_told(workspace: Path, kind: 
     path.write_text('{"messages": []}\n')
     assert "was there already" in source.another_file(config, here)
     assert source.put_in_place(config, here).read_text() == '{"messages": []}\n'
+
+
+@pytest.mark.parametrize("kind", ["bundled", "generated"])
+def test_a_misspelt_path_is_a_missing_file_and_never_filled_with_made_rows(workspace: Path, kind: Any) -> None:
+    from pipeline.dataset import source
+    from pipeline.dataset.processed import raw_file
+    from pipeline.runs.folders import Workspace
+
+    here = Workspace(workspace)
+    config = Config(data={"source": kind, "raw_path": "data/costum.jsonl"})  # type: ignore[arg-type]
+    assert source.made(config) is None
+    assert not source.put_in_place(config, here).exists()
+    assert raw_file(config, here) == workspace / "data/costum.jsonl"
+    assert "a file of your own" in source.another_file(config, here)

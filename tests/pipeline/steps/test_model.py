@@ -245,7 +245,7 @@ TOLD_APART = {
     "owner/busy": (4, "too many requests", "wait a few minutes"),
     "owner/broken": (4, "the hub failed on owner/broken", "try again"),
     "owner/firewall": (4, "a web page (Guest network: please log in) came", "proxy"),
-    "not a name": (2, "not a repository name", "model.repo"),
+    "owner/not--a-name": (2, "not a repository name", "model.repo"),
 }
 
 

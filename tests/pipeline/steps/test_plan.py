@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.base_model.locate import base_model_at
 from pipeline.base_model.shape import read_shape
-from pipeline.common.errors import BadInput, MissingArtifact
+from pipeline.common.errors import BadInput, HumigenceError, MissingArtifact
 from pipeline.config.schema import Config
 from pipeline.dataset.estimate import estimate_figures
 from pipeline.modeling import measure_footprint
@@ -184,3 +184,29 @@ def test_time_comes_from_a_finished_run_of_the_same_kind_only(config: Config, wo
     finished("qlora_nf4")
     tokens = planner.plan_for(config, Workspace(workspace), shape, device).train_tokens
     assert seconds() == pytest.approx(tokens / 250)
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"train": {"lora": {"target_modules": ["q_proj", "v_porj"]}}}, "there is no linear layer 'v_porj'"),
+        ({"data": {"raw_path": "rows.jsonl", "max_seq_len": 65_536}}, "data.max_seq_len: 65,536 is longer"),
+        ({"data": {"raw_path": "row.jsonl"}}, "row.jsonl: no such file"),
+        ({"eval": {"curated_prompts_path": "prompts.jsonl"}}, "prompts.jsonl"),
+    ],
+)
+def test_a_config_that_validate_refuses_gets_no_plan(
+    config: Config, workspace: Path, section: dict[str, dict[str, object]], told: str
+) -> None:
+    wrong = Config.model_validate(config.to_json() | section)
+    with pytest.raises(HumigenceError) as refused:
+        plan.run(context(wrong, workspace))
+    assert told in str(refused.value)
+    assert not (workspace / "runs").exists()
+
+
+def test_layers_a_curated_model_does_not_have_are_refused_before_it_is_here(config: Config, workspace: Path) -> None:
+    """Their plan would say that 0 M parameters are trained."""
+    changes = {"model": {"repo": "TinyLlama/TinyLlama-1.1B-Chat-v1.0"}, "train": {"lora": {"target_modules": ["query"]}}}
+    with pytest.raises(BadInput, match="there is no linear layer 'query'"):
+        plan.run(context(Config.model_validate(config.to_json() | changes), workspace))

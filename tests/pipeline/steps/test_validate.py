@@ -97,11 +97,6 @@ def test_a_broken_model_folder_is_told(settings: dict[str, Any], workspace: Path
     assert "no weights" in refused({**settings, "model": {"local_path": "broken"}}, workspace).message
 
 
-@pytest.mark.parametrize(("repo", "word"), [("../etc", "not a repository name"), ("a/b/c", "not a repository name")])
-def test_a_malformed_repository_is_told(settings: dict[str, Any], workspace: Path, repo: str, word: str) -> None:
-    assert word in refused({**settings, "model": {"repo": repo}}, workspace).message
-
-
 def test_a_gated_model_without_a_token_is_told(
     settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,12 +228,18 @@ def test_a_model_without_a_chat_template_is_told_before_anything_is_loaded(setti
 def test_rows_that_are_still_to_be_made_are_in_order_and_others_in_their_place_are_told(
     settings: dict[str, Any], workspace: Path
 ) -> None:
-    made = settings | {"data": {"source": "generated", "raw_path": "made.jsonl"}}
-    assert check(made, workspace) == [] and not (workspace / "made.jsonl").exists()
-    taken = settings | {"data": {"source": "generated", "raw_path": "rows.jsonl"}}
-    assert "rows.jsonl was there already and is not what data.generate would make" in check(taken, workspace)[0]
-    many = settings | {"data": {"source": "generated", "raw_path": "made.jsonl", "generate": {"rows": 90_000}}}
+    place = "data/raw/generated.jsonl"
+    made = settings | {"data": {"source": "generated", "raw_path": place}}
+    assert check(made, workspace) == [] and not (workspace / place).exists()
+    many = settings | {"data": {"source": "generated", "raw_path": place, "generate": {"rows": 90_000}}}
     assert "data.generate.rows" in refused(many, workspace).message
+    (workspace / place).parent.mkdir(parents=True)
+    shutil.copy(workspace / "rows.jsonl", workspace / place)
+    assert f"{place} was there already and is not what data.generate would make" in check(made, workspace)[0]
+    own = settings | {"data": {"source": "generated", "raw_path": "rows.jsonl"}}
+    assert "a file of your own: its rows are used" in check(own, workspace)[0]
+    misspelt = settings | {"data": {"source": "bundled", "raw_path": "row.jsonl"}}
+    assert "row.jsonl: no such file" in refused(misspelt, workspace).message
 
 
 def test_a_problem_that_several_checks_run_into_is_told_once(settings: dict[str, Any], workspace: Path, tiny_model: Path) -> None:

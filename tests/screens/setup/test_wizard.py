@@ -395,3 +395,15 @@ async def test_no_model_at_all_is_told_in_words(rows: Path) -> None:
         screen.form.enter({"model.repo": "", "model.local_path": ""})
         await until(lambda: screen.outlook.problem)
         assert "of  " not in screen.outlook.problem and '""' not in screen.outlook.problem
+
+
+async def test_settings_that_stand_for_each_other_follow_in_the_form(rows: Path) -> None:
+    async with wizard(rows, config=config_of({"data.source": "bundled"}), advanced=True) as (screen, pilot):
+        entries = screen.draft.entries
+        screen.form.enter({"data.split.train": "0.9"})
+        assert (entries["data.split.val"], entries["data.split.test"]) == ("0.05", "0.05") and not screen.draft.problems()
+        screen.form.enter({"data.raw_path": "rows.jsonl"})
+        assert entries["data.source"] == "local"  # a path that is set is a file of the person's own
+        await pilot.pause()
+        screen.form.enter({"train.lora.target_modules": "[q_proj, v_proj]"})
+        assert screen.draft.value("train.lora.target_modules") == ["q_proj", "v_proj"]

@@ -1,0 +1,75 @@
+"""Settings that stand for each other: what follows for the others where a person sets one of them.
+
+Where the rows come from is `data.source` and `data.raw_path` together, and three shares of `data.split` are one. Both the command
+line and the form set what follows in the same moment and say so.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pipeline.config.schema import DataSection
+
+Origin = Literal["bundled", "generated", "local", "hub"]
+
+SOURCE, RAW_PATH = "data.source", "data.raw_path"
+SHARES = ("data.split.train", "data.split.val", "data.split.test")
+USUAL_PLACE = str(DataSection.model_fields["raw_path"].default)
+# Where rows that are made are written when the usual place may be taken.
+OWN_PLACES: dict[str, str] = {"bundled": "data/raw/oa_demo.jsonl", "generated": "data/raw/generated.jsonl"}
+_DECIMALS = 9  # 1 − 0.9 is 0.1
+
+
+def origin(data: DataSection) -> Origin:
+    """Where the rows really come from: a path that a person chose is a file of theirs, whatever `data.source` says.
+
+    Rows are made at the places that are for it and nowhere else: a name that is misspelt is never filled with them.
+    """
+    if data.source == "hub":
+        return "hub"
+    places = (USUAL_PLACE, *OWN_PLACES.values())
+    return data.source if posixpath.normpath(data.raw_path) in places else "local"
+
+
+def with_what_follows(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person sets, and what that makes of the settings it stands for.
+
+    Args:
+        entries: dotted key to value, as they are set together.
+        now: the values of `SOURCE`, `RAW_PATH` and `SHARES` before.
+    """
+    return {**entries, **_of_rows(entries, now), **_of_shares(entries, now)}
+
+
+def _of_rows(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    if RAW_PATH in entries:
+        return {} if SOURCE in entries or now[SOURCE] == "local" else {SOURCE: "local"}
+    source, place = entries.get(SOURCE), str(now[RAW_PATH])
+    if source not in OWN_PLACES or posixpath.normpath(place) == OWN_PLACES[source]:
+        return {}
+    # The demo's usual place is the default one; rows of another origin may lie there.
+    usual = source == now[SOURCE] or source == "bundled"
+    return {} if usual and posixpath.normpath(place) == USUAL_PLACE else {RAW_PATH: OWN_PLACES[source]}
+
+
+def _of_shares(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The rest of one: of a new share of train divided between val and test as it was, else train's."""
+    given = [key for key in SHARES if key in entries]
+    if len(given) != 1 or not _is_share(entries[given[0]]):
+        return {}
+    train, val, test = SHARES
+    if not all(_is_share(now[key]) for key in SHARES):
+        return {}
+    if given == [train]:
+        rest, before = 1 - entries[train], now[val] + now[test]
+        of_val = now[val] / before if before else 0.5
+        return {val: round(rest * of_val, _DECIMALS), test: round(rest - round(rest * of_val, _DECIMALS), _DECIMALS)}
+    other = test if given == [val] else val
+    left = round(1 - entries[given[0]] - now[other], _DECIMALS)
+    return {train: left} if left > 0 else {}
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
