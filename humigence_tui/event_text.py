@@ -17,6 +17,7 @@ _NAME_WIDTH = max(map(len, ev.STEP_NAMES))
 _TIME_WIDTH = len("13 m 42 s")
 # Without a terminal that can be redrawn: a line about something that goes on at most this often.
 _EVERY_S = 10.0
+_SILENT_S = 30.0
 
 
 class OutputLine(NamedTuple):
@@ -42,6 +43,17 @@ class LineWriter:
             return [OutputLine(f"▶ {event.step}")] if self._progress else []
         formatter = _FORMATTERS.get(type(event))
         return formatter(event) if formatter else []
+
+    def meanwhile(self, now: float, state: RunState) -> list[OutputLine]:
+        """That something goes on still, where nothing was written for long: a minute without a word looks like a hang."""
+        name = state.current
+        if not self._progress or name is None or now - self._progress_time < _SILENT_S:
+            return []
+        self._progress_time = now
+        step = state.steps[name]
+        since = step.progress_since or (state.train["time"][-1] if name == "train" and len(state.train) else step.started)
+        what = progress_text(state) or name
+        return [OutputLine(f"  {what}   for {duration(now - since)}" if since else f"  {what}", "dim")]
 
     def _now_and_then(self, time: float, state: RunState) -> list[OutputLine]:
         if not self._progress or time - self._progress_time < _EVERY_S:
@@ -71,10 +83,11 @@ def progress_text(state: RunState) -> str:
     name = state.current
     if name is None:
         return ""
-    if name == "train" and len(state.train):
-        return _training_progress(state)
     progress = state.steps[name].progress
-    return _step_progress(progress) if progress else ""
+    if name == "train" and len(state.train) and progress is None:
+        return _training_progress(state)
+    at = f"step {counted(state.step)} of {counted(state.total_steps)}   " if name == "train" and len(state.train) else ""
+    return at + step_progress_text(progress) if progress else ""
 
 
 def _training_progress(state: RunState) -> str:
@@ -91,8 +104,10 @@ def _training_progress(state: RunState) -> str:
     return "   ".join(parts)
 
 
-def _step_progress(progress: ev.StepProgress) -> str:
-    return f"{progress.what}  {amount(progress.done, progress.total, progress.unit)}".strip()
+def step_progress_text(progress: ev.StepProgress) -> str:
+    """`evaluating  120 of 256 held-out rows`; a phase with nothing to count is its words alone."""
+    counts = progress.done or progress.total
+    return f"{progress.what}  {amount(progress.done, progress.total, progress.unit)}".strip() if counts else progress.what
 
 
 # ----------------------------------------------------------------------------------------------- the lines of an event

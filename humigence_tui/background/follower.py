@@ -19,6 +19,7 @@ from humigence_tui.background.post import Post
 from pipeline.common.errors import HumigenceError
 from pipeline.runs import control, fold_cache, post_mortem
 from pipeline.runs.event_log import EventReader
+from pipeline.runs.events import StopMode
 from pipeline.runs.fold import fold_lines
 from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState
@@ -159,6 +160,12 @@ class Following:
                 self._state, self._reader = RunState(), EventReader(self.run)
         return self._state, self._reader
 
+    def _asked(self) -> StopMode | None:
+        try:
+            return control.stop_requested(self.run)
+        except OSError:
+            return None
+
     def snapshot(self) -> Snapshot:
         """What the run looks like after the newest `read_log`."""
         assert self._state is not None
@@ -170,4 +177,5 @@ class Following:
         return self._freezer.freeze(
             self._state, summary, status, time.time(), self._log, self._output.lines, whole=self.whole,
             gone=post_mortem.why(self.run) if status == "crashed" and self.whole else "",
+            asked=self._asked() if status in ("starting", "running") else None,
         )  # fmt: skip

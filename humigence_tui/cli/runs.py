@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from humigence_tui.cli.shared import run_report
-from humigence_tui.cli.shared.follow import ask_to_stop, follow_elsewhere
+from humigence_tui.cli.shared.follow import follow_elsewhere
 from humigence_tui.cli.shared.options import AsJson, workspace
 from humigence_tui.cli.shared.output import Colour, out, out_json, print_message, print_next_commands, table
 from humigence_tui.cli.shared.remove import prune, rm
@@ -131,7 +131,7 @@ def stop(
     name = run_report.run_name(found)
     if not control.is_alive(found):
         raise BadInput(f"run {name} is not on", "humigence runs lists the runs and their states")
-    ask_to_stop(found, "abort" if abort else "save")
+    control.request_stop(found, "abort" if abort else "save")
     print_message(f"{name}: {'aborting' if abort else 'stopping after this step, then saving'}")
     print_next_commands(f"humigence runs follow {name}", run_report.resume_command(found))
 

@@ -73,6 +73,13 @@ class Stopped(HumigenceError):
     exit_code = EXIT_STOPPED
 
 
+class Interrupted(KeyboardInterrupt):
+    """The person asked to stop at once, and a signal's handler raises it wherever the work is.
+
+    Not an `Exception`: no library, and no line of ours, takes it for a fault of what it interrupts.
+    """
+
+
 def first_line(error: BaseException) -> str:
     """What an exception says, as much of it as a person reads."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -33,6 +33,7 @@ def generate_batch(
     seed: int = 0,
     *,
     keep_special: bool = False,
+    on_token: Callable[[int], object] = lambda _: None,
 ) -> list[str]:
     """Answer every prompt; texts in the order of the prompts, without the token that ended them.
 
@@ -43,6 +44,7 @@ def generate_batch(
         temperature: the logits are divided by it; 0 always takes the likeliest token.
         seed: with a temperature, the same seed and prompt give the same draws whatever else is in the batch.
         keep_special: write control tokens that the model produced in mid-answer instead of hiding them.
+        on_token: called at each token with how many answers are whole; may raise to end them all.
 
     Raises:
         OutOfMemory: there is no room to answer one prompt alone; fewer together are tried first.
@@ -50,12 +52,17 @@ def generate_batch(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # neighbours in length pad each other least
     answers = [""] * len(prompts)
 
+    whole = 0  # answers
+
     def ids_of(batch: Sequence[int]) -> list[list[int]]:
+        nonlocal whole
         ids: list[list[int]] = [[] for _ in batch]
         for column in _tokens(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, seed):
+            on_token(whole + column.count(None))
             for row, token in enumerate(column):
                 if token is not None:
                     ids[row].append(token)
+        whole += len(batch)
         return ids
 
     most = _most_at_once(model, prompts)

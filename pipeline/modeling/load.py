@@ -35,8 +35,10 @@ from pipeline.modeling import quantized_copy
 from pipeline.modeling.gguf_config import gguf_config, require_every_tensor
 from pipeline.modeling.import_bitsandbytes import import_bitsandbytes
 from pipeline.modeling.inspect_architecture import architecture_of
+from pipeline.modeling.loading_progress import Progress, loading_told
 from pipeline.modeling.rotary import rotate_by_own_length
 from pipeline.modeling.widened_linear import WidenedLinear
+from pipeline.runs.progress import no_phase
 from pipeline.system.gpu import Device
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, is_out_of_memory, unless_short
 
@@ -57,12 +59,14 @@ def load_base(
     *,
     compute_dtype: str | None = None,
     attention: str = "sdpa",
+    progress: Progress = no_phase,
 ) -> PreTrainedModel:
     """The base model on `device`, every weight frozen, its key-value cache off.
 
     Args:
         compute_dtype: "float32", "bfloat16" or "float16"; None for what a plan would choose here.
         attention: transformers' name of the attention implementation; sdpa stands for the best that the model's class has.
+        progress: told how far the weights are.
 
     Raises:
         BadInput: the files are damaged, incomplete, already quantized or of an architecture that can't be trained.
@@ -74,7 +78,8 @@ def load_base(
     checked_shape(base)  # the model is made as its config says, so what that says has to be true
     compute = getattr(torch, compute_dtype or compute_dtype_for(precision_mode, device))
     for _ in range(2):  # the model that trained may still be lying about
-        model = unless_short(lambda: _loaded(base, precision_mode, device, compute, attention))
+        with loading_told(progress, f"reading {'and quantizing ' * PRECISIONS[precision_mode].quantized}weights"):
+            model = unless_short(lambda: _loaded(base, precision_mode, device, compute, attention))
         if model is not NO_ROOM:
             return model
     raise _does_not_fit(base, precision_mode, device, compute_dtype_for(precision_mode, device))

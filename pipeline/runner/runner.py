@@ -107,17 +107,27 @@ def execute(run: RunFolder, request: Request, switch: StopSwitch, emit: Callable
         with _attempt(run, request, switch, emit) as ctx:
             failed = _run_steps(ctx, request)
     except Stopped:
-        mode: StopMode = "abort" if switch.asked() == "abort" else "save"
-        return _ended(emit, run, ev.RunStopped(mode, _newest_checkpoint(run)), EXIT_STOPPED)
+        return _stopped(run, "abort" if switch.asked() == "abort" else "save", emit)
+    except KeyboardInterrupt:
+        return _stopped(run, "abort", emit)
     except HumigenceError as error:
+        if switch.asked() == "abort":
+            return _stopped(run, "abort", emit)
         return _ended(emit, run, ev.RunFailed(error.message, error.hint, error.exit_code), error.exit_code)
     except Exception as error:  # noqa: BLE001  the run's end must be in its log, whatever ended it
+        if switch.asked() == "abort":
+            return _stopped(run, "abort", emit)
         fault = _as_fault(error, run)
         with contextlib.suppress(OSError):  # the log of what is printed may be on the full disk
             traceback.print_exc()
         return _ended(emit, run, ev.RunFailed(fault.message, fault.hint, fault.exit_code), fault.exit_code)
     code = GatesFailed.exit_code if failed else EXIT_OK
     return _ended(emit, run, ev.RunFinished(code), code)
+
+
+def _stopped(run: RunFolder, mode: StopMode, emit: Callable[[Event], None]) -> int:
+    """As it was asked to: also where a library told the interrupt as a fault of its own."""
+    return _ended(emit, run, ev.RunStopped(mode, _newest_checkpoint(run)), EXIT_STOPPED)
 
 
 def _ended(emit: Callable[[Event], None], run: RunFolder, event: Event, code: int) -> int:
@@ -219,9 +229,10 @@ def run_step(name: StepName, ctx: StepContext, work: Callable[[], StepResult]) -
     try:
         result = work()
     except BaseException as error:
-        outcome: ev.StepOutcome = "stopped" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
+        was_stopped = isinstance(error, (Stopped, KeyboardInterrupt)) or ctx.stop() == "abort"
+        outcome: ev.StepOutcome = "stopped" if was_stopped else "failed"
         ctx.emit(ev.StepFinished(name, outcome, time.monotonic() - began))
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) and not was_stopped:
             raise step_fault(name, error) from error
         raise
     ctx.emit(ev.StepFinished(name, result.outcome, time.monotonic() - began, result.summary))

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from pipeline.common.errors import EnvironmentFault, HumigenceError, Stopped
+from pipeline.common.errors import EnvironmentFault, HumigenceError, Interrupted
 from pipeline.common.files import read_json
 from pipeline.common.redact import hide_in
 from pipeline.runner.runner import StopSwitch, execute
@@ -105,7 +105,7 @@ def _listen_to_signals(run: RunFolder, switch: StopSwitch) -> None:
         seen += 1
         if seen > 1 or stop_requested(run) == "abort":
             switch.signalled("abort")
-            raise Stopped("aborted")
+            raise Interrupted("aborted")
         switch.signalled("save")
 
     signal.signal(signal.SIGTERM, on_signal)

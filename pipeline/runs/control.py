@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -25,9 +26,10 @@ def status_of(run: RunFolder, state: RunState) -> Status:
 
 
 def request_stop(run: RunFolder, mode: StopMode) -> None:
-    """Ask the run to stop; it answers with a `StopAcknowledged` event at the end of the optimizer step.
+    """Ask the run to stop; it answers with a `StopAcknowledged` event as soon as it looks: between two micro-batches.
 
-    Where the request can't be left in the folder, its process gets it as signals.
+    An abort also wakes its process, which may be far from there. Where the request can't be left in the folder, the process gets
+    it as signals.
 
     Args:
         mode: "save" writes a checkpoint first, "abort" does not.
@@ -44,6 +46,12 @@ def request_stop(run: RunFolder, mode: StopMode) -> None:
         # The first saves, the second aborts; two of the same kind could become one.
         for number in (signal.SIGTERM, signal.SIGINT)[: 2 if mode == "abort" else 1]:
             os.kill(pid, number)
+        return
+    if mode == "abort":
+        pid = locks.holder(run.lock)
+        if pid not in (None, os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM)
 
 
 def stop_requested(run: RunFolder) -> StopMode | None:

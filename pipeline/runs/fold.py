@@ -71,6 +71,7 @@ def _fold_steps(lines: list[bytes], state: RunState) -> bool:
     state.train.extend(columns)
     state.last_seq, state.last_event, state.total_steps = numbers[-1], last_event, total
     state.peak_memory_bytes = max(state.peak_memory_bytes, peak)
+    state.end_phase("train")
     return True
 
 

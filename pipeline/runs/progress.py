@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 from pipeline.common.errors import Stopped
 from pipeline.runs.context import StepContext
-from pipeline.runs.events import StepName, StepProgress
+from pipeline.runs.events import Event, StepName, StepProgress
 
 EVERY_S = 0.5
 
@@ -24,6 +25,32 @@ class Throttle:
             return False
         self._last = now
         return True
+
+
+class Phases:
+    """What a step is doing now: `StepProgress` events, which the next optimizer step or the step's end takes back.
+
+    A phase is an event as it begins; how far it is, one a few times a second at most, and its end.
+
+    Args:
+        step: whose phases they are.
+    """
+
+    def __init__(self, emit: Callable[[Event], None], step: StepName) -> None:
+        self._emit, self._step = emit, step
+        self._what = ""
+        self._throttle = Throttle()
+
+    def say(self, what: str, done: int = 0, total: int = 0, unit: str = "") -> None:
+        """`what` is being done, `done` of `total`; 0 where there is nothing to count."""
+        began = what != self._what
+        self._what = what
+        if self._throttle.is_due() or began or (total and done >= total):
+            self._emit(StepProgress(self._step, done, total, unit, what))
+
+
+def no_phase(what: str, done: int = 0, total: int = 0, unit: str = "") -> None:
+    """For work that nobody watches, in place of `Phases.say`."""
 
 
 class Progress:

@@ -28,7 +28,8 @@ class StepState:
     outcome: StepOutcome | None = None
     seconds: float = 0.0
     summary: str = ""
-    progress: ev.StepProgress | None = None
+    progress: ev.StepProgress | None = None  # the phase it is in; in training none between two evaluations
+    progress_since: float | None = None  # when that phase began
 
     @property
     def running(self) -> bool:
@@ -36,7 +37,7 @@ class StepState:
 
 
 def _train_curve() -> Curve:
-    return Curve("step", "loss", "lr", "grad_norm", "tokens", "trained_tokens", "seconds", "counted")
+    return Curve("step", "loss", "lr", "grad_norm", "tokens", "trained_tokens", "seconds", "counted", "time")
 
 
 @dataclass
@@ -132,6 +133,10 @@ class RunState:
         recent = list(self.train["seconds"][-20:])
         return steps_left * sum(recent) / len(recent)
 
+    def end_phase(self, step: StepName) -> None:
+        """Whatever it was doing, it has gone on."""
+        self.steps[step].progress = self.steps[step].progress_since = None
+
     # ---------------------------------------------------------------------------------------- the fold
 
     def apply(self, envelope: Envelope) -> None:
@@ -204,14 +209,18 @@ def _step_started(state: RunState, event: ev.StepStarted, envelope: Envelope) ->
         state.gates = []
 
 
-def _step_progress(state: RunState, event: ev.StepProgress, _: Envelope) -> None:
-    state.steps[event.step].progress = event
+def _step_progress(state: RunState, event: ev.StepProgress, envelope: Envelope) -> None:
+    step = state.steps[event.step]
+    if step.progress is None or step.progress.what != event.what:
+        step.progress_since = envelope.time
+    step.progress = event
 
 
 def _step_finished(state: RunState, event: ev.StepFinished, envelope: Envelope) -> None:
     step = state.steps[event.step]
     step.started = step.started if step.started is not None else envelope.time
-    step.outcome, step.seconds, step.summary, step.progress = event.outcome, event.seconds, event.summary, None
+    step.outcome, step.seconds, step.summary = event.outcome, event.seconds, event.summary
+    step.progress = step.progress_since = None
 
 
 def _plan_made(state: RunState, event: ev.PlanMade, _: Envelope) -> None:
@@ -233,13 +242,15 @@ def _resumed(state: RunState, event: ev.Resumed, _: Envelope) -> None:
     state.saved_step = event.from_step or None
 
 
-def _train_step(state: RunState, event: ev.TrainStep, _: Envelope) -> None:
+def _train_step(state: RunState, event: ev.TrainStep, envelope: Envelope) -> None:
     state.train.append(
         step=event.step, loss=event.loss, lr=event.lr, grad_norm=event.grad_norm, tokens=event.tokens,
         trained_tokens=event.trained_tokens, seconds=event.seconds, counted=event.counted,
+        time=envelope.time,
     )  # fmt: skip
     state.total_steps = event.total_steps
     state.peak_memory_bytes = max(state.peak_memory_bytes, event.peak_memory_bytes)
+    state.end_phase("train")
 
 
 def _evaluated(state: RunState, event: ev.Evaluated, _: Envelope) -> None:

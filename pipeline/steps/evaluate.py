@@ -23,8 +23,9 @@ from pipeline.evaluation import answer_checks
 from pipeline.evaluation.answer_checks import CuratedPrompt
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext, StepResult
-from pipeline.runs.events import Answered, HeldOut, Note, StepProgress
+from pipeline.runs.events import Answered, HeldOut, Note
 from pipeline.runs.headline import headline
+from pipeline.runs.progress import Phases
 from pipeline.runs.store import read_report
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def run(ctx: StepContext) -> StepResult:
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
     prompts = answer_checks.read_prompts(_prompts_file(ctx))
-    model, tokenizer = _load(ctx, result.checkpoint)
+    phases = Phases(ctx.emit, "evaluate")
+    model, tokenizer = _load(ctx, result.checkpoint, phases)
     report: dict[str, Any] = {
         "version": VERSION,
         "fingerprint": fingerprint(ctx),
@@ -109,7 +111,8 @@ def _prompts_file(ctx: StepContext) -> Path:
     return answer_checks.find_prompts(ctx.config.eval.curated_prompts_path, ctx.workspace.root)
 
 
-def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
+def _load(ctx: StepContext, checkpoint: Path, phases: Phases) -> tuple[Any, ChatTokenizer]:
+    phases.say("importing libraries")
     from pipeline.modeling.adapter import load_adapter
     from pipeline.modeling.load import load_base
     from pipeline.planning.plan import read_plan
@@ -122,7 +125,7 @@ def _load(ctx: StepContext, checkpoint: Path) -> tuple[Any, ChatTokenizer]:
     # What the run decided: the same arithmetic as in training.
     plan = read_plan(ctx.run.plan)
     device = choose_device(ctx.config.compute.gpu)
-    model = load_base(base, ctx.config.train.precision_mode, device, compute_dtype=plan.compute_dtype)
+    model = load_base(base, ctx.config.train.precision_mode, device, compute_dtype=plan.compute_dtype, progress=phases.say)
     return load_adapter(model, checkpoint), ChatTokenizer.load(base)
 
 
@@ -156,7 +159,7 @@ def _held_out(
         return None
     # As many tokens as the shortest forward pass of training had: without gradients they always fit.
     rows, most, owners = _SplitRows(data, split), ctx.config.data.max_seq_len, data.owners(split)
-    base, tuned = compare(model, rows, lengths, most, _progress(ctx, len(lengths), split), template_ids)
+    base, tuned = compare(model, rows, lengths, most, _progress(ctx, len(lengths), f"evaluating {split}"), template_ids)
     figures = {
         "rows": len(lengths),
         "tokens": base.tokens,
@@ -175,12 +178,19 @@ def _held_out(
 
 
 def _progress(ctx: StepContext, rows: int, what: str) -> Callable[[int], None]:
-    def progress(done: int) -> None:
-        if ctx.stop():
-            raise Stopped("stopped while evaluating", "humigence eval starts the evaluation over")
-        ctx.emit(StepProgress("evaluate", done, rows, "rows", what))
+    phases = Phases(ctx.emit, "evaluate")
 
+    def progress(done: int) -> None:
+        _look(ctx)
+        phases.say(what, done, rows, "rows")
+
+    progress(0)
     return progress
+
+
+def _look(ctx: StepContext) -> None:
+    if ctx.stop():
+        raise Stopped("stopped while evaluating", "humigence eval starts the evaluation over")
 
 
 def _control(
@@ -264,13 +274,17 @@ def _answered(row: dict[str, Any]) -> Answered:
 def _generate(ctx: StepContext, model: Any, tokenizer: ChatTokenizer, prompts: list[CuratedPrompt], what: str) -> list[str]:
     from pipeline.modeling.generate import generate_batch, user_prompt
 
-    if ctx.stop():
-        raise Stopped("stopped while evaluating", "humigence eval starts the evaluation over")
-    ctx.emit(StepProgress("evaluate", 0, len(prompts), "answers", what))
+    phases = Phases(ctx.emit, "evaluate")
+
+    def on_token(done: int) -> None:
+        _look(ctx)
+        phases.say(what, done, len(prompts), "prompts")
+
+    on_token(0)
     ids = [user_prompt(tokenizer, each.prompt) for each in prompts]
     section = ctx.config.eval
     answers = generate_batch(
-        model, tokenizer, ids, section.max_new_tokens, section.temperature, ctx.config.seed, keep_special=True
+        model, tokenizer, ids, section.max_new_tokens, section.temperature, ctx.config.seed, keep_special=True, on_token=on_token
     )
-    ctx.emit(StepProgress("evaluate", len(prompts), len(prompts), "answers", what))
+    on_token(len(prompts))
     return answers

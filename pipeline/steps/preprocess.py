@@ -23,7 +23,7 @@ from pipeline.dataset.sniff import with_schema
 from pipeline.dataset.split import Grouped
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
-from pipeline.runs.progress import Progress
+from pipeline.runs.progress import Phases, Progress
 from pipeline.system import disk
 from pipeline.system import faults as machine_faults
 from pipeline.tokenization.read_back import ReadBack
@@ -94,6 +94,8 @@ def _raw_in_place(ctx: StepContext) -> Path:
 
 def _make(ctx: StepContext, base: BaseModel, raw: Path, digest: str) -> ProcessedData:
     from pipeline.dataset.prepare import prepare
+
+    Phases(ctx.emit, "preprocess").say("importing libraries")
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     reader = reader_of(raw)

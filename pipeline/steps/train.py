@@ -14,6 +14,7 @@ from pipeline.dataset import processed
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.runs.checkpoint_folders import damage
 from pipeline.runs.context import StepContext, StepResult
+from pipeline.runs.progress import Phases
 from pipeline.runs.store import read_report
 
 # Raised when the same config, model and data would train another adapter.
@@ -43,6 +44,7 @@ def run(ctx: StepContext, resume: bool = False) -> StepResult:
         same_base.require_same(ctx.run, base)
     else:
         same_base.note(ctx.run, base)
+    Phases(ctx.emit, "train").say("importing libraries")
     from pipeline.modeling.import_bitsandbytes import import_bitsandbytes
 
     import_bitsandbytes()  # before the trainer is imported

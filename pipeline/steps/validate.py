@@ -38,6 +38,7 @@ from pipeline.planning.micro_batch import memory_fault
 from pipeline.planning.planner import known_shape
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
+from pipeline.runs.progress import Phases
 from pipeline.runs.store import read_report, runs_of
 from pipeline.system import disk
 from pipeline.system.gpu import GIB, choose_device, read_gpus, torch_cuda_build
@@ -122,6 +123,7 @@ def _check_architecture(ctx: StepContext) -> Iterator[HumigenceError]:
         return
     facts = read_architecture(source)
     if facts is None:
+        Phases(ctx.emit, "validate").say("asking the model's class what it is made of")
         from pipeline.modeling.inspect_architecture import architecture_of
 
         base = locate(ctx.config, ctx.workspace)
@@ -287,6 +289,7 @@ def _check_tokenizer(ctx: StepContext) -> Iterator[HumigenceError]:
     texts = _first_texts(ctx)
     if tokenizer_verdicts.is_in_order(base, texts):
         return
+    Phases(ctx.emit, "validate").say("reading the tokenizer")
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
     tokenizer = ChatTokenizer.load(base)

@@ -15,11 +15,13 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.modeling.adapter import add_adapter
 from pipeline.modeling.load import load_base
+from pipeline.modeling.loading_progress import Progress
 from pipeline.planning.compute import Isolation
 from pipeline.planning.memory_plain import CONTEXT_BYTES
 from pipeline.planning.plan import Plan
 from pipeline.planning.proved import Refused, libraries
 from pipeline.runs.events import LayersProved
+from pipeline.runs.progress import no_phase
 from pipeline.system.gpu import GIB, Device
 from pipeline.system.out_of_memory import NO_ROOM, free, unless_short
 from pipeline.training import attention
@@ -79,6 +81,7 @@ def build_proved(
     limits: Limits,
     documents: Sequence[Document],
     replan: Replan,
+    progress: Progress = no_phase,
 ) -> Built:
     """Load the model of a plan and prove on it what the plan rests on; where that fails, build what `replan` gives instead.
 
@@ -86,6 +89,7 @@ def build_proved(
         limits: what the run has learned about memory: whether activations are recomputed whatever the plan says.
         documents: some of the run's, the longest among them.
         replan: called with everything that was refused so far.
+        progress: told what is being done, and how far it is.
 
     Raises:
         BadInput: the plan names something this version or this model doesn't have; fused layers that were set by hand don't hold.
@@ -94,12 +98,13 @@ def build_proved(
     """
     refused = Refused()
     while True:
-        model = _loaded(config, base, plan, device, limits)
+        model = _loaded(config, base, plan, device, limits, progress)
         # What need not be asked is not built: the fused layers may not know what to do with such a model.
         problem = fused_problem(model.get_base_model(), plan.row_tokens) if plan.kernels == "fused" else ""
         fused = _fused(config, model, plan, limits) if plan.kernels == "fused" and not problem else None
         if plan.proved.get("libraries") == libraries() and not problem:
             return Built(model, fused, plan, None)
+        progress("proving that the layers compute what they should")
         proof = Proof(no_fused=problem) if problem else _proof(config, model, fused, plan, documents)
         refused = replace(refused, fused=refused.fused or proof.no_fused, packing=refused.packing or proof.no_packing)
         if config.train.kernels == "fused" and refused.fused:
@@ -129,7 +134,7 @@ def _as_proved(model: Any, fused: FusedStep | None, plan: Plan, event: LayersPro
     return Built(model, fused, replace(plan, isolation=how, proved=asdict(event) | {"libraries": libraries()}), event)
 
 
-def _loaded(config: Config, base: BaseModel, plan: Plan, device: Device, limits: Limits) -> Any:
+def _loaded(config: Config, base: BaseModel, plan: Plan, device: Device, limits: Limits, progress: Progress) -> Any:
     require_precision(config.train.precision_mode, device)
     model = load_base(
         base,
@@ -137,6 +142,7 @@ def _loaded(config: Config, base: BaseModel, plan: Plan, device: Device, limits:
         device,
         compute_dtype=plan.compute_dtype,
         attention=attention.implementation(plan.attention),
+        progress=progress,
     )
     if plan.kernels == "plain" and (plan.gradient_checkpointing or limits.checkpointing):
         ModelActivations(model).recompute()

@@ -46,12 +46,15 @@ class HeldOutRows:
     ) -> None:
         self.rows = PackedRows(documents, pack(lengths[:most], row_tokens, packing), weights)
 
-    def loss(self, loss_of: LossOf, micro_batch: int, memory: TrainingMemory) -> tuple[float, int]:
+    def loss(
+        self, loss_of: LossOf, micro_batch: int, memory: TrainingMemory, progress: Callable[[int, int], None] = lambda *_: None
+    ) -> tuple[float, int]:
         """The mean loss over the trained tokens, each by its weight: what training makes smaller.
 
         Args:
             loss_of: see `LossOf`.
             micro_batch: rows of a forward pass, fewer where memory runs out.
+            progress: called before each pass with the rows that are done, and of how many; may raise to end it.
 
         Returns:
             nats a token; the number of trained tokens.
@@ -61,6 +64,7 @@ class HeldOutRows:
         """
         total, weight, tokens = 0.0, 0.0, 0
         for start in range(0, len(self.rows), micro_batch):
+            progress(start, len(self.rows))
             batch = collate([self.rows[i] for i in range(start, min(start + micro_batch, len(self.rows)))])
             total += sum(memory.held_out(batch, loss_of))
             tokens += batch["trained_tokens"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.training.checkpointing import random_state
@@ -27,8 +29,11 @@ class Samples:
         self._ids = [user_prompt(tokenizer, prompt) for prompt in prompts]
         self._most = min(max_new_tokens, MOST_NEW_TOKENS)
 
-    def answers(self, model: Any) -> list[tuple[str, str]]:
+    def answers(self, model: Any, progress: Callable[[int, int], None] = lambda *_: None) -> list[tuple[str, str]]:
         """(prompt, answer) of each; the likeliest token always. Leaves no trace in the model or any generator.
+
+        Args:
+            progress: called at each token with the answers that are whole, and of how many; may raise to end them.
 
         Raises:
             OutOfMemory: there is no room for one answer.
@@ -37,6 +42,11 @@ class Samples:
 
         if not self._prompts:
             return []
+        told = partial(_of_all, progress, len(self._ids))
         with random_state.preserved():
-            answers = generate_batch(model, self._tokenizer, self._ids, self._most)
+            answers = generate_batch(model, self._tokenizer, self._ids, self._most, on_token=told)
         return list(zip(self._prompts, answers, strict=True))
+
+
+def _of_all(progress: Callable[[int, int], None], total: int, done: int) -> None:
+    progress(done, total)

@@ -23,6 +23,7 @@ from pipeline.runs.context import StepContext
 from pipeline.runs.event_log import read_state
 from pipeline.runs.events import Note, Resumed, TrainEnded
 from pipeline.runs.folders import RunFolder
+from pipeline.runs.progress import Phases
 from pipeline.system.gpu import Device, choose_device
 from pipeline.system.out_of_memory import OutOfMemory, free, is_out_of_memory
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -100,6 +101,7 @@ def train(ctx: StepContext, base: BaseModel, data: ProcessedData, plan: Plan, re
         _train(ctx, trainer, start)
         if device.kind == "cuda":
             ctx.emit(_prediction(plan, progress.peak_memory_bytes))
+        Phases(ctx.emit, "train").say("finishing")
         step, ended_early = trainer.state.global_step, trainer.ended_early
         if cadence.stopped and not ended_early:
             raise _stopped(run, cadence, step)
@@ -160,7 +162,9 @@ def _built(
         save_refused(ctx.workspace.project(ctx.config.project), refused)
         return plan_again(ctx.config, shape, device, data, plan, refused)
 
-    built = build_proved(ctx.config, base, plan, device, progress.limits, _documents(data, rows), replan)
+    phases = Phases(ctx.emit, "train")
+    built = build_proved(ctx.config, base, plan, device, progress.limits, _documents(data, rows), replan, phases.say)
+    phases.say("beginning")
     if built.proof is None:
         return built
     if (built.plan.kernels, built.plan.packs(ctx.config)) != (plan.kernels, plan.packs(ctx.config)):

@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from pipeline.common.errors import Stopped
 from pipeline.config.schema import TrainSection
 from pipeline.modeling.adapter import read_adapter
 from pipeline.planning.plan import Plan
 from pipeline.runs import checkpoint_folders
-from pipeline.runs.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled
+from pipeline.runs.events import CheckpointSaved, EarlyStopped, Evaluated, Event, Sampled, StopMode
+from pipeline.runs.progress import Phases
 from pipeline.system.out_of_memory import OutOfMemory
 from pipeline.training import attention
 from pipeline.training.callbacks import Bookkeeping, Cadence, StepBounds
@@ -42,6 +44,8 @@ from pipeline.training.schedule import learning_rate_share
 
 # Below this the gradient scaler of float16 has nothing left to try: the gradients overflow by themselves.
 _LEAST_GRADIENT_SCALE = 1.0
+# An optimizer step that takes longer says how far it is.
+_LONG_STEP_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Parts:
         samples: None where none are wanted.
         checkpoints: the folder they go to.
         emit: appends an event to the run's log.
-        stop: whether the person asked to stop, for when a save has to wait for room on the disk.
+        stop: what the person asked for: looked at between micro-batches, held-out batches and the tokens of samples, and when a
+            save has to wait for room on the disk.
         fused: computes losses and gradients in place of the model; None where the model does it itself.
     """
 
@@ -67,8 +72,21 @@ class Parts:
     checkpoints: Path
     recorder: Recorder
     emit: Callable[[Event], None]
-    stop: Callable[[], object]
+    stop: Callable[[], StopMode | None]
     fused: FusedStep | None = None
+
+
+@dataclass
+class _Window:
+    """The micro-batches of an optimizer step. `began` in seconds."""
+
+    began: float
+    batches: int
+    done: int = 0
+
+
+class _NoSamples(Exception):
+    """The person wants to save and stop: samples, which change nothing, are not waited for."""
 
 
 class HumigenceTrainer(Trainer):  # type: ignore[misc]
@@ -86,6 +104,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, model: Any, parts: Parts, cadence: Cadence) -> None:
         self.parts, self.cadence = parts, cadence
         self.ended_early = False
+        self._is_first = True  # no step of this attempt is done: the one that comes compiles and warms up
         self._sampler = EpochSampler(len(parts.rows), parts.seed)
         self._bookkeeping = Bookkeeping(self._sampler, parts.recorder, parts.plan.steps_per_epoch, self._step_done)
         self._memory = TrainingMemory(
@@ -96,6 +115,8 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             lambda: self.state.global_step,
             parts.recorder.disturbed,
         )
+        self._phases = Phases(parts.emit, "train")
+        self._window = _Window(time.monotonic(), 0)
         self._loss: torch.Tensor | None = None  # () float32, of the step being made, so far: nats a token
         self._grad_norm: Any = math.nan  # before clipping; a tensor of one number on the device
         optimizer, schedule = _optimizer_and_schedule(model, parts)
@@ -137,6 +158,9 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         for batch in batches:
             batch["use_cache"] = False  # with it, packed documents would see each other
         self._loss = None
+        self._window = _Window(time.monotonic(), len(batches))
+        if self._is_first:
+            self._phases.say("compiling, and making the first step" if self.parts.fused else "making the first step")
         if self.parts.fused:
             self.parts.fused.step_begins()
         return batches, max(1, trained)
@@ -158,6 +182,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         Raises:
             OutOfMemory: one document does not fit with its activations recomputed.
         """
+        self._between_micro_batches()
         step, fused, done = super().training_step, self.parts.fused, self.state.global_step
         if fused:
             assert num_items_in_batch is not None
@@ -181,6 +206,15 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         loss = _mean_loss(outputs, labels, num_items_in_batch, weights)
         return (loss, outputs) if return_outputs else loss
 
+    def _between_micro_batches(self) -> None:
+        """Follow an abort, and say how far a step is that takes long."""
+        if self.parts.stop() == "abort":
+            raise Stopped("aborted in the middle of a step")
+        window = self._window
+        if time.monotonic() - window.began > _LONG_STEP_S and not self._is_first:
+            self._phases.say(f"step {self.state.global_step + 1:,}", window.done, window.batches, "micro-batches")
+        window.done += 1
+
     def _clip_grad_norm(self, model: Any) -> Any:
         if self.parts.fused:  # without a walk over every module of the model
             weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
@@ -195,6 +229,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         """Nothing is stored in the trainer's own history, which every checkpoint would repeat: each step goes to the recorder."""
 
     def _step_done(self, learning_rate: float) -> None:
+        self._is_first = False
         state, skipped = self.state, self._step_was_skipped()
         done = StepDone(state.global_step, float(state.epoch or 0.0), self._loss, learning_rate, self._grad_norm, skipped)
         self.parts.recorder.step(done)
@@ -226,7 +261,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
                 if parts.fused
                 else losses_of(self.model, self.args.device, parts.plan.isolation) as loss_of
             ):
-                loss, tokens = parts.held_out.loss(loss_of, parts.plan.micro_batch, self._memory)
+                loss, tokens = parts.held_out.loss(loss_of, parts.plan.micro_batch, self._memory, self._evaluating)
             if not math.isfinite(loss):
                 parts.recorder.diverged(step, "the held-out loss", loss)
             best = parts.recorder.progress.add_evaluation(step, loss)
@@ -236,11 +271,23 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         self.control.should_evaluate = False
         return {"eval_loss": loss}
 
+    def _evaluating(self, done: int, total: int) -> None:
+        if self.parts.stop() == "abort":
+            raise Stopped("aborted while evaluating")
+        self._phases.say("evaluating", done, total, "held-out rows")
+
+    def _answering(self, done: int, total: int) -> None:
+        if mode := self.parts.stop():
+            raise Stopped("aborted while answering samples") if mode == "abort" else _NoSamples
+        self._phases.say("answering samples", done, total, "prompts")
+
     def _answer_samples(self, step: int) -> None:
         try:
-            answers = self.parts.samples.answers(self.model) if self.parts.samples else []
+            answers = self.parts.samples.answers(self.model, self._answering) if self.parts.samples else []
         except OutOfMemory:
             self._memory.samples_left_out()
+            return
+        except _NoSamples:
             return
         for prompt, answer in answers:
             self.parts.emit(Sampled(step, prompt, answer))
@@ -260,6 +307,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         """Whole or not at all, then the older ones are cleared away: the best and the two newest stay."""
         parts, step = self.parts, self.state.global_step
         best = parts.recorder.progress.best
+        self._phases.say("saving")
         with parts.recorder.paused():
             began = time.perf_counter()
             needed = saving.checkpoint_bytes(self.model)

@@ -73,7 +73,8 @@ class StepView:
     started: float | None
     seconds: float
     summary: str
-    progress: ev.StepProgress | None
+    progress: ev.StepProgress | None  # the phase it is in
+    progress_since: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +152,9 @@ class Freezer:
 
     def freeze(
         self, state: RunState, summary: Summary, status: Status, now: float, log: Sequence[LogLine], output: Sequence[LogLine],
-        *, whole: bool = True, gone: str = "",
+        *, whole: bool = True, gone: str = "", asked: ev.StopMode | None = None,
     ) -> Snapshot:  # fmt: skip
-        """The snapshot of `state` at `now`."""
+        """The snapshot of `state` at `now`; `asked` is the request to stop that lies in the run folder, answered or not."""
         train = state.train
         return Snapshot(
             run=self._run, now=now, status=status, whole=whole, state=summary, pid=state.pid, attempt=state.attempt,
@@ -161,7 +162,7 @@ class Freezer:
             layers_proved=state.layers_proved, lr=_last(train["lr"]),
             grad_norm=_last(train["grad_norm"]), columns=self._frozen_columns(state),
             peak_memory_bytes=state.peak_memory_bytes, memory_limit=state.memory_limit,
-            samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=state.stopping, paused=state.paused,
+            samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=_stopping(state, asked), paused=state.paused,
             error=state.error, early_stopped=state.early_stopped, diverged=state.diverged, train_ended=state.train_ended,
             held_out_reports=tuple(state.held_out_reports), answers=tuple(state.answers), packed=tuple(state.packed),
             gates=tuple(state.gates), log=tuple(log), output=tuple(output), gone=gone,
@@ -172,6 +173,10 @@ class Freezer:
         if self._columns is None or version != self._version:
             self._columns, self._version = columns_of(state), version
         return self._columns
+
+
+def _stopping(state: RunState, asked: ev.StopMode | None) -> ev.StopMode | None:
+    return "abort" if "abort" in (state.stopping, asked) else state.stopping or asked
 
 
 def _last(column: Sequence[float]) -> float | None:
@@ -191,7 +196,7 @@ def columns_of(state: RunState) -> Columns:
 
 def _steps(state: RunState) -> tuple[StepView, ...]:
     return tuple(
-        StepView(name, step.outcome, step.running, step.started, step.seconds, step.summary, step.progress)
+        StepView(name, step.outcome, step.running, step.started, step.seconds, step.summary, step.progress, step.progress_since)
         for name, step in state.steps.items()
     )
 

@@ -24,7 +24,7 @@ from screens.run.gpu_panel import GpuPanel
 from screens.run.log_view import LogView
 from screens.run.run_text import banner, state_cells
 from screens.run.samples import SamplesPane
-from screens.run.step_list import StepList, progress_lines
+from screens.run.step_list import StepList, phase_seconds, progress_lines
 from screens.widgets.update import update_text
 
 if TYPE_CHECKING:
@@ -279,7 +279,8 @@ def run_facts(snapshot: Snapshot) -> Content:
     lines: list[tuple[str, str]] = []
     current = snapshot.current
     if current and current.progress:
-        return Content("\n").join([Content(line) for line in progress_lines(current.progress, _FACTS_WIDTH)])
+        lines_of = progress_lines(current.progress, _FACTS_WIDTH, phase_seconds(current, snapshot))
+        return Content("\n").join([Content(line) for line in lines_of])
     if state.train_loss is not None:
         lines.append(("loss", loss(state.train_loss)))
     if state.best_loss is not None and state.best_step is not None:

@@ -25,7 +25,7 @@ def status_cell(snapshot: Snapshot) -> Content:
     """`● training`, `✔ finished`, `✘ gates failed`."""
     symbol, word, style = STATUS_WORDS[snapshot.status]
     if snapshot.live and snapshot.stopping:
-        return Content.styled("● stopping and saving" if snapshot.stopping == "save" else "● aborting", "$warning")
+        return Content.styled("● stopping after this step…" if snapshot.stopping == "save" else "● aborting…", "$warning")
     if snapshot.live and snapshot.paused:
         return Content.styled("● paused", "$warning")
     if snapshot.live and snapshot.current:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from textual.content import Content
@@ -13,6 +14,7 @@ from pipeline.runs.events import StepProgress
 from screens.frame.run_snapshot import Snapshot, StepView
 
 _NAME_WIDTH = 10
+_LONG_PHASE_S = 3.0
 
 
 class StepList(Widget):
@@ -71,6 +73,8 @@ def step_line(snapshot: Snapshot, width: int) -> Content:
         seconds = step_seconds(current, snapshot)
         parts += [(f"  {duration(seconds)}" if seconds is not None else "", "$dim")]
         text = step_progress_text(current.progress) if current.progress else safe(current.summary)
+        if snapshot.live and (long := phase_seconds(current, snapshot)):
+            text = f"{text}   {duration(long)}"
         parts += [("   ", ""), (text, "$dim")]
     return Content.assemble(*parts).truncate(width, ellipsis=True)
 
@@ -90,16 +94,28 @@ def current_step(steps: Sequence[StepView]) -> StepView | None:
 
 def step_progress_text(progress: StepProgress) -> str:
     """`tokenizing 5,200 of 8,412 rows`, `model.safetensors 812.0 MiB of 2.1 GiB`."""
-    return f"{safe(progress.what)} {_amount(progress)}".strip()
+    return f"{safe(progress.what)} {_amount(progress)}".strip() if progress.done or progress.total else safe(progress.what)
 
 
 def _amount(progress: StepProgress) -> str:
     return amount(progress.done, progress.total, progress.unit)
 
 
-def progress_lines(progress: StepProgress, width: int) -> list[str]:
-    """What is being worked on, how far, and a bar of `width` cells with its share."""
-    lines = [safe(progress.what)[:width], f"{_amount(progress):>{width}}"]
+def phase_seconds(step: StepView, snapshot: Snapshot) -> float | None:
+    """How long the phase takes already, where that is long."""
+    if step.progress is None or step.progress_since is None:
+        return None
+    seconds = snapshot.now - step.progress_since
+    return seconds if seconds >= _LONG_PHASE_S else None
+
+
+def progress_lines(progress: StepProgress, width: int, seconds: float | None = None) -> list[str]:
+    """What is being worked on, how far, how long where `seconds` are given, and a bar of `width` cells with its share."""
+    lines = textwrap.wrap(safe(progress.what), width)[:2]
+    if progress.done or progress.total:
+        lines.append(f"{_amount(progress):>{width}}")
+    if seconds is not None:
+        lines.append(f"{duration(seconds):>{width}}")
     if progress.total:
         share = min(1.0, progress.done / progress.total)
         filled = round(share * (width - 6))

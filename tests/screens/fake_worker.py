@@ -6,6 +6,7 @@ In a session of its own it takes the run's lock and writes optimizer steps until
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ STEPS = 10_000
 
 
 def main(folder: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a worker takes it for a request to stop
     run = RunFolder(Path(folder))
     lock = locks.try_lock(run.lock)
     assert lock is not None

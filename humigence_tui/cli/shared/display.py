@@ -19,6 +19,7 @@ from pipeline.runs.state import RunState
 
 _REDRAW_S = 0.25
 _BAR_WIDTH = 20
+_LONG_S = 3.0  # a phase that takes longer says how long
 
 
 class Display(Protocol):
@@ -69,7 +70,8 @@ class PlainDisplay:
         self.print_lines(self._writer.lines(envelope, state))
 
     def tick(self, state: RunState) -> None:
-        """Nothing to redraw."""
+        """Nothing to redraw; what takes long is said again."""
+        self.print_lines(self._writer.meanwhile(time.time(), state))
 
 
 class LiveDisplay:
@@ -124,14 +126,17 @@ def _status(state: RunState, now: float) -> Any:
         text.append("─" * (_BAR_WIDTH - filled) + "  ", style="dim")
     progress = progress_text(state)
     started = state.steps[name].started
+    since = state.steps[name].progress_since
     text.append(safe(progress) if progress or started is None else duration(now - started))
+    if progress and since is not None and now - since >= _LONG_S:
+        text.append(f"   {duration(now - since)}", style="dim")
     return text
 
 
 def _share(state: RunState) -> float | None:
     """How much of the step that runs now is done, between 0 and 1; None where that can't be known."""
     name = state.current
-    if name == "train" and len(state.train) and state.total_steps:
+    if name == "train" and len(state.train) and state.total_steps and not state.steps["train"].progress:
         return min(1.0, state.step / state.total_steps)
     progress = state.steps[name].progress if name else None
     return min(1.0, progress.done / progress.total) if progress and progress.total else None

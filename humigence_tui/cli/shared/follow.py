@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
@@ -19,7 +18,6 @@ from pipeline.runs import control, event_log
 from pipeline.runs.events import StopMode
 from pipeline.runs.folders import RunFolder
 from pipeline.runs.state import RunState
-from pipeline.system import locks
 
 
 class Watched(Protocol):
@@ -97,16 +95,7 @@ def _counting_interrupts(run: RunFolder) -> Iterator[Watched]:
 
 
 def _asked_to_stop(run: RunFolder, mode: StopMode) -> OutputLine:
-    ask_to_stop(run, mode)
+    control.request_stop(run, mode)
     if mode == "abort":
         return OutputLine("aborting; what was saved before stays")
     return OutputLine("stopping after this step, then saving; Ctrl-C again aborts")
-
-
-def ask_to_stop(run: RunFolder, mode: StopMode) -> None:
-    """Leave the request in the run folder; an abort also wakes the process, which may be far from the end of a step."""
-    control.request_stop(run, mode)
-    pid = locks.holder(run.lock)
-    if mode == "abort" and pid not in (None, os.getpid()):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)

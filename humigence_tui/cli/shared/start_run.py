@@ -12,7 +12,7 @@ from humigence_tui.cli.shared.display import PlainDisplay, shown_in
 from humigence_tui.cli.shared.follow import follow_started
 from humigence_tui.cli.shared.options import DEFAULT_CONFIG, open_project, switch, workspace
 from humigence_tui.cli.shared.output import print_message
-from pipeline.common.errors import BadInput, Stopped
+from pipeline.common.errors import BadInput, Interrupted
 from pipeline.config.schema import Config
 from pipeline.runner import launch
 from pipeline.runner.launch import Started
@@ -102,7 +102,7 @@ def _interrupts_ask_to_stop(here: Workspace, project: str) -> Iterator[None]:
             raise KeyboardInterrupt
         control.request_stop(run, "save" if pressed == 1 else "abort")
         if pressed > 1:
-            raise Stopped("aborted")
+            raise Interrupted("aborted")
         print_message("stopping after this step, then saving; Ctrl-C again aborts")
 
     before = signal.signal(signal.SIGINT, on_signal)

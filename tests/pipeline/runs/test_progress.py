@@ -12,7 +12,7 @@ from pipeline.runs import progress
 from pipeline.runs.context import StepContext
 from pipeline.runs.events import Event, StepProgress
 from pipeline.runs.folders import Workspace
-from pipeline.runs.progress import Progress, Throttle
+from pipeline.runs.progress import Phases, Progress, Throttle
 
 
 @pytest.fixture
@@ -73,3 +73,18 @@ def test_a_throttle_lets_the_first_through(clock: list[float]) -> None:
     assert throttle.is_due() and not throttle.is_due()
     clock[0] += progress.EVERY_S
     assert throttle.is_due()
+
+
+def test_a_phase_is_told_as_it_begins_and_no_more_than_a_few_times_a_second(clock: list[float]) -> None:
+    events: list[Event] = []
+    phases = Phases(events.append, "train")
+    for done in range(100):
+        phases.say("evaluating", done, 100, "rows")
+    phases.say("saving")
+    clock[0] += progress.EVERY_S
+    phases.say("saving")
+    assert [(event.what, event.done) for event in events if isinstance(event, StepProgress)] == [
+        ("evaluating", 0),
+        ("saving", 0),
+        ("saving", 0),
+    ]

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.runs import events as ev
-from pipeline.runs.events import Envelope, Event
+from pipeline.runs.events import Envelope, Event, to_line
+from pipeline.runs.fold import fold_lines
 from pipeline.runs.state import RunState
 from tests.folding import fold
 from tests.pipeline.runs.event_strategies import logs
@@ -115,3 +116,17 @@ def test_the_time_left_after_a_resume_follows_this_attempts_pace() -> None:
     fast = [train_step(step, seconds=1.0, total=300) for step in range(201, 251)]
     state = fold(log(STARTED, *slow) + log(STARTED, ev.Resumed(200), *fast, first=202, attempt=2))
     assert state.seconds_left() == 50.0
+
+
+def test_a_phase_of_training_lasts_until_the_next_step_whichever_way_the_log_is_folded() -> None:
+    saving = ev.StepProgress("train", 0, 0, "", "saving")
+    evaluating = [ev.StepProgress("train", done, 8, "rows", "evaluating") for done in (0, 4)]
+    begun = log(STARTED, ev.StepStarted("train"), train_step(1), *evaluating)
+    in_it = fold(begun)
+    assert in_it.steps["train"].progress == evaluating[-1]
+    assert in_it.steps["train"].progress_since == begun[-2].time  # of the phase, not of its newest figure
+    gone_on = log(STARTED, ev.StepStarted("train"), train_step(1), *evaluating, saving, train_step(2))
+    together = RunState()
+    fold_lines([to_line(each).encode() for each in gone_on], together)
+    assert together == fold(gone_on)
+    assert together.steps["train"].progress is None and together.steps["train"].progress_since is None
