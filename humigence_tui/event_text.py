@@ -9,6 +9,7 @@ from humigence_tui.cli.shared.output import Colour
 from pipeline.common.text import amount, counted, duration, loss, size
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, StepOutcome
+from pipeline.runs.forecast import expect
 from pipeline.runs.state import RunState
 
 MARKS: dict[StepOutcome, str] = {"done": "✔", "unchanged": "✔", "skipped": "·", "failed": "✘", "stopped": "·"}
@@ -78,29 +79,33 @@ def standing_lines(state: RunState) -> list[OutputLine]:
     return [outcome_line(name, step.outcome or "done", step.seconds, step.summary) for name, step in ended]
 
 
-def progress_text(state: RunState) -> str:
-    """How far the step that runs now is; empty when it has reported none."""
+def progress_text(state: RunState, now: float | None = None) -> str:
+    """How far the step that runs now is; empty when it has reported none.
+
+    Args:
+        now: seconds since 1970; None for when the newest event was written.
+    """
     name = state.current
     if name is None:
         return ""
     progress = state.steps[name].progress
     if name == "train" and len(state.train) and progress is None:
-        return _training_progress(state)
+        return _training_progress(state, now if now is not None else state.last_event or 0.0)
     at = f"step {counted(state.step)} of {counted(state.total_steps)}   " if name == "train" and len(state.train) else ""
     return at + step_progress_text(progress) if progress else ""
 
 
-def _training_progress(state: RunState) -> str:
+def _training_progress(state: RunState, now: float) -> str:
     total, done = state.total_steps, state.step
     parts = [f"step {done:>{len(counted(total))},} of {counted(total)}"]
     if total:
         parts.append(f"{100 * done / total:>3.0f} %")
     parts.append(f"loss {loss(state.train_loss)}")
-    rate, left = state.tokens_per_second(), state.seconds_left()
+    rate, expected = state.tokens_per_second(), expect(state)
     if rate is not None:
         parts.append(f"{counted(rate):>7} tok/s")
-    if left is not None:
-        parts.append(f"{duration(left)} left")
+    if expected is not None:
+        parts += filter(None, (expected.left_text(now), expected.done_text(now), expected.late_text(now)))
     return "   ".join(parts)
 
 

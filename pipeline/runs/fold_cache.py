@@ -24,6 +24,7 @@ from pipeline.runs.event_log import EventReader
 from pipeline.runs.events import Envelope, Event, from_line, to_line
 from pipeline.runs.fold import fold_lines
 from pipeline.runs.folders import RunFolder
+from pipeline.runs.forecast import Expectation, expect
 from pipeline.runs.state import RunState, Status, StepState
 
 _MARK_BYTES = 4096
@@ -52,7 +53,11 @@ class Summary:
     best_step: int | None = None
     best_loss: float | None = None
     tokens_per_second: float | None = None
-    seconds_left: float | None = None
+    next_by: float | None = None  # these five: see `forecast.Expectation`
+    rest_s: float = 0.0
+    at_least: bool = False
+    last_step: float | None = None
+    late_from: float | None = None
     saved_step: int | None = None
     exit_code: int | None = None
     error: str = ""
@@ -62,17 +67,25 @@ class Summary:
     gates_failed: int = 0
     gates_open: int = 0
 
+    @property
+    def expected(self) -> Expectation | None:
+        """When it will be done; None where there is nothing to go by."""
+        if self.next_by is None:
+            return None
+        return Expectation(self.next_by, self.rest_s, self.at_least, self.last_step, self.late_from)
+
 
 def summarize(state: RunState) -> Summary:
     """The list's view of a fold."""
-    best = state.best
+    best, expected = state.best, expect(state)
     verdicts = [gate.verdict for gate in state.gates]
     return Summary(
         status=state.status, model=state.model, precision_mode=state.precision_mode, device=state.device,
         training=state.training, started=state.started, ended=state.ended, last_event=state.last_event,
         busy_seconds=busy_seconds(state), current=state.current or "", step=state.step, total_steps=state.total_steps,
         train_loss=state.train_loss, val_loss=state.val_loss, best_step=best[0] if best else None,
-        best_loss=best[1] if best else None, tokens_per_second=state.tokens_per_second(), seconds_left=state.seconds_left(),
+        best_loss=best[1] if best else None, tokens_per_second=state.tokens_per_second(),
+        **(dataclasses.asdict(expected) if expected else {}),
         saved_step=state.saved_step, exit_code=state.exit_code, error=state.error.message if state.error else "",
         diverged=state.diverged is not None, stopped_early=state.early_stopped is not None,
         gates_passed=verdicts.count("passed"), gates_failed=verdicts.count("failed"), gates_open=verdicts.count("not judged"),

@@ -67,6 +67,8 @@ class RunState:
     layers_proved: ev.LayersProved | None = None
     train: Curve = field(default_factory=_train_curve)
     held_out: Curve = field(default_factory=lambda: Curve("step", "loss"))
+    attempt_points: int = 0  # steps of the curve that earlier attempts made
+    attempt_evaluations: int = 0
     total_steps: int = 0
     samples: list[ev.Sampled] = field(default_factory=list)
     checkpoints: list[ev.CheckpointSaved] = field(default_factory=list)
@@ -125,14 +127,6 @@ class RunState:
         seconds = sum(self.train["seconds"][i] for i in rows)
         return sum(self.train["tokens"][i] for i in rows) / seconds if seconds > 0 else None
 
-    def seconds_left(self) -> float | None:
-        """Estimated from the newest steps of this attempt, so it is right after a resume; None before the first."""
-        steps_left = self.total_steps - self.step
-        if not len(self.train) or self.train_ended:
-            return None
-        recent = list(self.train["seconds"][-20:])
-        return steps_left * sum(recent) / len(recent)
-
     def end_phase(self, step: StepName) -> None:
         """Whatever it was doing, it has gone on."""
         self.steps[step].progress = self.steps[step].progress_since = None
@@ -159,6 +153,7 @@ def _attempt_started(state: RunState, event: ev.AttemptStarted, envelope: Envelo
     state.attempt_started = envelope.time
     state.ended = state.exit_code = state.error = state.stopping = None
     state.paused = ""
+    state.attempt_points, state.attempt_evaluations = len(state.train), len(state.held_out)
     for step in state.steps.values():
         if step.running:  # the attempt before died in it
             step.started = None
@@ -235,6 +230,7 @@ def _layers_proved(state: RunState, event: ev.LayersProved, _: Envelope) -> None
 def _resumed(state: RunState, event: ev.Resumed, _: Envelope) -> None:
     state.train.cut_after(event.from_step)
     state.held_out.cut_after(event.from_step)
+    state.attempt_points, state.attempt_evaluations = len(state.train), len(state.held_out)
     state.samples = [sample for sample in state.samples if sample.step <= event.from_step]
     state.checkpoints = [saved for saved in state.checkpoints if saved.step <= event.from_step]
     state.memory_ran_out = [short for short in state.memory_ran_out if short.step <= event.from_step]

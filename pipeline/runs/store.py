@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pipeline.common.files import disk_bytes, fsync_folder, make_folder, read_js
 from pipeline.runs.control import status_of
 from pipeline.runs.event_log import read_state
 from pipeline.runs.folders import RunFolder, Workspace
+from pipeline.runs.forecast import expect
 
 if TYPE_CHECKING:  # pydantic is a fifth of a second, and a list of runs needs none of it
     from pipeline.config.schema import Config
@@ -114,13 +116,17 @@ def _at(workspace: Workspace, path: Path) -> RunFolder:
 def summary(run: RunFolder) -> dict[str, Any]:
     """One row of `humigence runs --json`. Times are ISO 8601; absent values are None."""
     state = read_state(run)
+    status, now = status_of(run, state), time.time()
+    left_s = expected.left_s(now) if status == "running" and (expected := expect(state)) else None
     return {
         "project": run.project,
         "run_id": run.run_id,
-        "state": status_of(run, state),
+        "state": status,
         "path": str(run.path),
         "started": _iso(state.started),
         "finished": _iso(state.ended),
+        "seconds_left": left_s and round(left_s, 1),
+        "done_about": _iso(now + left_s) if left_s is not None else None,
         "model": state.model,
         "precision_mode": state.precision_mode,
         "step": state.step,

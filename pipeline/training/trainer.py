@@ -85,10 +85,6 @@ class _Window:
     done: int = 0
 
 
-class _NoSamples(Exception):
-    """The person wants to save and stop: samples, which change nothing, are not waited for."""
-
-
 class HumigenceTrainer(Trainer):  # type: ignore[misc]
     """Trains the adapter of `model` as the plan says.
 
@@ -104,6 +100,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, model: Any, parts: Parts, cadence: Cadence) -> None:
         self.parts, self.cadence = parts, cadence
         self.ended_early = False
+        self._was_paused = False  # something was told since the newest step: what comes now is told too
         self._is_first = True  # no step of this attempt is done: the one that comes compiles and warms up
         self._sampler = EpochSampler(len(parts.rows), parts.seed)
         self._bookkeeping = Bookkeeping(self._sampler, parts.recorder, parts.plan.steps_per_epoch, self._step_done)
@@ -159,6 +156,9 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             batch["use_cache"] = False  # with it, packed documents would see each other
         self._loss = None
         self._window = _Window(time.monotonic(), len(batches))
+        if self._was_paused:
+            self._was_paused = False
+            self._phases.say(f"step {self.state.global_step + 1:,}", 0, len(batches), "micro-batches")
         if self._is_first:
             self._phases.say("compiling, and making the first step" if self.parts.fused else "making the first step")
         if self.parts.fused:
@@ -254,6 +254,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         assert parts.held_out is not None
         if parts.fused:
             parts.fused.release()
+        self._was_paused = True
         with parts.recorder.paused():
             began = time.perf_counter()
             with (
@@ -277,8 +278,8 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         self._phases.say("evaluating", done, total, "held-out rows")
 
     def _answering(self, done: int, total: int) -> None:
-        if mode := self.parts.stop():
-            raise Stopped("aborted while answering samples") if mode == "abort" else _NoSamples
+        if self.parts.stop() == "abort":  # who saves and resumes finds the samples that an untroubled run has
+            raise Stopped("aborted while answering samples")
         self._phases.say("answering samples", done, total, "prompts")
 
     def _answer_samples(self, step: int) -> None:
@@ -286,8 +287,6 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
             answers = self.parts.samples.answers(self.model, self._answering) if self.parts.samples else []
         except OutOfMemory:
             self._memory.samples_left_out()
-            return
-        except _NoSamples:
             return
         for prompt, answer in answers:
             self.parts.emit(Sampled(step, prompt, answer))
@@ -307,6 +306,7 @@ class HumigenceTrainer(Trainer):  # type: ignore[misc]
         """Whole or not at all, then the older ones are cleared away: the best and the two newest stay."""
         parts, step = self.parts, self.state.global_step
         best = parts.recorder.progress.best
+        self._was_paused = True
         self._phases.say("saving")
         with parts.recorder.paused():
             began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -123,9 +124,8 @@ def run_description(row: RunRow) -> Content:
     """One line about the run under the cursor: what matters of it, or what to do."""
     summary = row.summary
     if row.live:
-        left = (
-            f"{duration(summary.seconds_left)} left   " if summary.seconds_left is not None and summary.current == "train" else ""
-        )
+        expected, now = summary.expected, time.time()
+        left = "   ".join([*filter(None, (expected.left_text(now), expected.done_text(now))), ""]) if expected else ""
         rate = f"{counted(summary.tokens_per_second)} tok/s   " if summary.tokens_per_second else ""
         return Content.assemble((" ⏎", "bold"), f" attaches   {left}{rate}", (safe(summary.device), "$dim"))
     if row.status == "crashed":

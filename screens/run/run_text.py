@@ -50,8 +50,12 @@ def _cells(snapshot: Snapshot) -> Iterator[Content]:
     training = snapshot.live and state.total_steps and state.step
     if training:
         yield Content(f"{100 * state.step / state.total_steps:3.0f} %")
-        if state.seconds_left is not None and not snapshot.train_ended:
-            yield Content(f"{duration(state.seconds_left):>9} left")
+        if expected := state.expected:
+            if late := expected.late_text(snapshot.now):
+                yield Content.styled(late, "$warning")
+            yield Content(f"{expected.left_text(snapshot.now):>14}")
+            if done := expected.done_text(snapshot.now):
+                yield Content(f"{done:>16}")
         total = counted(state.total_steps)
         yield Content(f"step {counted(state.step):>{len(total)}} of {total}")
         if state.tokens_per_second is not None:

@@ -124,7 +124,7 @@ def _status(state: RunState, now: float) -> Any:
         filled = round(share * _BAR_WIDTH)
         text.append("━" * filled)
         text.append("─" * (_BAR_WIDTH - filled) + "  ", style="dim")
-    progress = progress_text(state)
+    progress = progress_text(state, now)
     started = state.steps[name].started
     since = state.steps[name].progress_since
     text.append(safe(progress) if progress or started is None else duration(now - started))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, Event, to_line
 from pipeline.runs.fold import fold_lines
+from pipeline.runs.forecast import expect
 from pipeline.runs.state import RunState
 from tests.folding import fold
 from tests.pipeline.runs.event_strategies import logs
@@ -37,7 +38,7 @@ def test_an_event_that_arrives_again_changes_nothing(envelopes: list[Envelope], 
 @given(logs(finite=False))
 def test_no_log_breaks_the_fold_or_what_views_ask_of_it(envelopes: list[Envelope]) -> None:
     state = fold(envelopes)
-    _ = (state.step, state.train_loss, state.val_loss, state.best, state.current, state.tokens_per_second(), state.seconds_left())
+    _ = (state.step, state.train_loss, state.val_loss, state.best, state.current, state.tokens_per_second())
     assert state.last_seq == len(envelopes)
 
 
@@ -115,7 +116,9 @@ def test_the_time_left_after_a_resume_follows_this_attempts_pace() -> None:
     slow = [train_step(step, seconds=10.0, total=300) for step in range(1, 201)]
     fast = [train_step(step, seconds=1.0, total=300) for step in range(201, 251)]
     state = fold(log(STARTED, *slow) + log(STARTED, ev.Resumed(200), *fast, first=202, attempt=2))
-    assert state.seconds_left() == 50.0
+    expected = expect(state)
+    assert expected is not None and state.last_event is not None
+    assert expected.left_s(state.last_event) == pytest.approx(50.0)
 
 
 def test_a_phase_of_training_lasts_until_the_next_step_whichever_way_the_log_is_folded() -> None:
