@@ -30,8 +30,7 @@ from pipeline.config.schema import Config, Topic
 from pipeline.dataset import generate, source
 from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
-from pipeline.dataset.readers.registry import reader_of
-from pipeline.dataset.sniff import with_schema
+from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.runs.context import StepContext
 from pipeline.runs.folders import Workspace
 from pipeline.runs.state import RunState
@@ -188,7 +187,9 @@ def show(
         found = rows.rows_of(path, settings, tokenizer, rows.Wanted(row, rejected, search))
         shown = list(itertools.islice(found, limit + 1))
         if row is not None and not shown:
-            raise BadInput(f"--row: {path} has no row {row:,}", f"it has {sum(1 for _ in reader_of(path).positions(path)):,}")
+            raise BadInput(
+                f"--row: {path} has no row {row:,}", f"it has {sum(1 for _ in reader_for(settings, path).positions(path)):,}"
+            )
     more, shown = len(shown) > limit, shown[:limit]
     if as_json:
         out_json([rows.row_json(each, tokenizer) for each in shown])
@@ -273,7 +274,7 @@ def stats(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
     with source.as_file(settings, here) as path:
         require_readable(path, missing_hint=RAW_PATH_HINT)
-        measured = measure(path, settings, ChatTokenizer.load(base), _progress(reader_of(path).count(path)))
+        measured = measure(path, settings, ChatTokenizer.load(base), _progress(reader_for(settings, path).count(path)))
     if as_json:
         out_json(rows.stats_json(measured, settings))
         return

@@ -177,6 +177,21 @@ class GenerateSection(Section):
         return topics
 
 
+class OasstSection(Section):
+    paths: Literal["best", "all"] = setting(
+        "best",
+        "Of a message tree: the path of the best-ranked replies, or all paths, each answer trained in the first that it is in.",
+        affects=_ROWS,
+        since="0.2.0",
+    )
+    languages: tuple[str, ...] = setting(
+        (),
+        "Messages in these languages only, by the code that a message has (en,de); empty: in all.",
+        affects=_ROWS,
+        since="0.2.0",
+    )
+
+
 # How people name a data set of the hub: the address of its page, or as its file systems do (hf://datasets/owner/name@main).
 _HUB_ADDRESS = re.compile(r"^(?:https://huggingface\.co/|hf://)?datasets/(?P<repo>[^@?#]+?)/?(?:@(?P<revision>[^?#]+))?$")
 
@@ -278,6 +293,7 @@ class DataSection(Section):
         affects=_STEP,
     )
     hub: HubSection = Field(default=HubSection(), description="The data set of the hub.")
+    oasst: OasstSection = Field(default=OasstSection(), description="What is taken of OpenAssistant's message trees.")
     generate: GenerateSection = Field(default=GenerateSection(), description="What source generated makes.")
     split: SplitSection = Field(default=SplitSection(), description="How the rows are divided.")
     over_long: Literal["window", "drop"] = setting(

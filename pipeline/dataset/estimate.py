@@ -18,9 +18,8 @@ from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import row_capacity
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.reader import RawRow
-from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.schemas.read import read
-from pipeline.dataset.sniff import with_schema
+from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.runs.folders import Workspace
 from pipeline.tokenization.messages import Message
 
@@ -51,7 +50,7 @@ def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
 def _estimated(path: Path, config: Config) -> DataFigures:
     require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
-        reader = reader_of(path)
+        reader = reader_for(config, path)
         rows = list(islice(reader.rows(path), SAMPLE_ROWS))
         total = rows[-1].number if len(rows) < SAMPLE_ROWS else reader.count(path)
     except IndexError as error:

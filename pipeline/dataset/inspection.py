@@ -15,12 +15,11 @@ from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.readers.reader import RawRow
-from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.row_view import texts_of
 from pipeline.dataset.schemas.registry import FITS_NONE, fitting, schema
-from pipeline.dataset.sniff import with_schema
+from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.tokenization.messages import Conversation
 
 # What looks as if nobody meant to hand it in. Counted with its rows, never shown.
@@ -102,7 +101,7 @@ def inspect(path: Path, config: Config) -> Inspection:
 
 def begin(path: Path, config: Config) -> tuple[Inspection, Iterator[Conversation]]:
     """The inspection, and the conversations that can be used: it is filled as they are taken."""
-    reader, found = reader_of(path), with_schema(config, path)
+    reader, found = reader_for(config, path), with_schema(config, path)
     inspection = Inspection(
         path, reader.name, reader.unit, reader.notice(path), found.data.row_schema, config.data.row_schema != "auto"
     )

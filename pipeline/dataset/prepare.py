@@ -24,10 +24,9 @@ from pipeline.dataset.grouping import Grouping, trained_stretches
 from pipeline.dataset.loss_weights import Collected, Stretch, stretches, within
 from pipeline.dataset.ordered_threads import in_order
 from pipeline.dataset.processed import SPLITS, packed_rows
-from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import Drafted, drafted, labelled_documents
-from pipeline.dataset.sniff import with_schema
+from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.dataset.split import Grouped, divided
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
@@ -95,7 +94,7 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
         BadInput: no row of the file can be used; says why, with line numbers.
     """
     config = with_schema(config, raw)
-    unit = reader_of(raw).unit
+    unit = reader_for(config, raw).unit
     counts, kept = Counts(rejected=Tally(unit), left_out=Tally(unit), tokenizer_class=tokenizer.kind), Kept()
     conversations, documents = folder / "kept.jsonl", folder / "kept.arrow"
     with (
@@ -136,7 +135,7 @@ class Measured:
 def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progress) -> Measured:
     """All that `prepare` would do but writing. Raises as it does."""
     config = with_schema(config, raw)
-    unit = reader_of(raw).unit
+    unit = reader_for(config, raw).unit
     counts, kept = Counts(rejected=Tally(unit), left_out=Tally(unit), tokenizer_class=tokenizer.kind), Kept()
     with closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good:
         for _ in good:
@@ -187,7 +186,7 @@ def _good_rows(
 def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[Drafted]:
     """Every row of the file, all done but the tokens."""
     met: set[bytes] = set()
-    for raw_row in reader_of(raw).rows(raw):
+    for raw_row in reader_for(config, raw).rows(raw):
         row = drafted(raw_row, config, tokenizer, met)
         if row.drafts:
             met.add(row.name)

@@ -12,10 +12,10 @@ from pathlib import Path
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, FoundSchema
 from pipeline.dataset.readers.file_check import require_readable
-from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.reader import RawRow, Reader
 from pipeline.dataset.readers.registry import parts_of, reader_of
 from pipeline.dataset.schemas.read import renamed
-from pipeline.dataset.schemas.registry import FITS_NONE, fitting
+from pipeline.dataset.schemas.registry import FITS_NONE, fitting, schema
 
 LOOKED_AT = 100
 # Rows by which `data.schema` auto is found out.
@@ -87,6 +87,13 @@ def with_schema(config: Config, path: Path) -> Config:
         return config
     data = config.data.model_copy(update={"row_schema": found_schema(path, config.data.columns)})
     return config.model_copy(update={"data": data})
+
+
+def reader_for(config: Config, path: Path) -> Reader:
+    """The reader of what is at `path`, which gives a row a conversation whatever the schema's rows are. Raises as `reader_of`."""
+    reader, found = reader_of(path), with_schema(config, path).data
+    assert found.row_schema != "auto"
+    return schema(found.row_schema).gathered(reader, path, found)
 
 
 def found_schema(path: Path, columns: tuple[str, ...] = ()) -> FoundSchema:

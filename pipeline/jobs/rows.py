@@ -30,7 +30,6 @@ from pipeline.dataset.grouping import Grouping, trained_stretches
 from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.reader import RawRow, RowAccess
-from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.row_view import (
@@ -43,7 +42,7 @@ from pipeline.dataset.row_view import (
     turns_of,
     weights_in_words,
 )
-from pipeline.dataset.sniff import with_schema
+from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.dataset.split import Grouped, divided
 from pipeline.jobs.server import Handler, Request
 from pipeline.runs.folders import Workspace
@@ -94,8 +93,8 @@ class RowBrowser:
         here = Workspace(Path(workspace))
         self._path = self._files.enter_context(source.as_file(self._config, here))
         require_readable(self._path, missing_hint="choose the file in the wizard, or humigence config set data.raw_path PATH")
-        self._reader = reader_of(self._path)
         self._config = with_schema(self._config, self._path)
+        self._reader = reader_for(self._config, self._path)
         self._rejected = Tally(self._reader.unit)
         self._request = request
         index = threading.Thread(target=self._index, name="index", daemon=True)

@@ -16,10 +16,9 @@ from pipeline.dataset import processed, source
 from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
-from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.reason_counts import counted_rows
 from pipeline.dataset.schemas.registry import schema
-from pipeline.dataset.sniff import with_schema
+from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.dataset.split import Grouped
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
@@ -98,7 +97,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, digest: str) -> Processe
     Phases(ctx.emit, "preprocess").say("importing libraries")
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-    reader = reader_of(raw)
+    reader = reader_for(ctx.config, raw)
     rows = reader.count(raw)  # first: a file that can't be read is reported before anybody has waited for the tokenizer
     tokenizer = ChatTokenizer.load(base)
     stopped = Stopped("stopped while preparing the data", "start it again; the rows are prepared from the first")
@@ -125,7 +124,7 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, digest: str) -> Processe
 
 
 def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
-    data, reader = ctx.config.data, reader_of(raw)
+    data, reader = ctx.config.data, reader_for(ctx.config, raw)
     return {
         "fingerprint": folder.name,
         "raw_path": source.name_of(ctx.config),

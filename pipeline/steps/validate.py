@@ -23,11 +23,10 @@ from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.processed import prepared_bytes, raw_file
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.reader import RawRow
-from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.row_view import texts_of
 from pipeline.dataset.schemas.registry import fitting
-from pipeline.dataset.sniff import with_schema
+from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.evaluation.evidence import evidence_of
@@ -313,7 +312,7 @@ def _first_texts(ctx: StepContext) -> list[str]:
     with suppress(HumigenceError, OSError), source.as_file(ctx.config, ctx.workspace) as path:
         require_readable(path)  # opening a pipe would wait for whoever writes into it
         config = with_schema(ctx.config, path)
-        for raw in islice(reader_of(path).rows(path), ROWS_LOOKED_AT):
+        for raw in islice(reader_for(config, path).rows(path), ROWS_LOOKED_AT):
             with suppress(BadInput):
                 texts += texts_of(conversation_of(raw, config).conversation)
     return [text for text in texts if not _LONE_SURROGATE.search(text)]  # no tokenizer takes them
@@ -346,7 +345,7 @@ def _check_data_here(ctx: StepContext) -> Iterator[HumigenceError]:
 def _check_rows(path: Path, ctx: StepContext) -> Iterator[HumigenceError]:
     require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
-        reader = reader_of(path)
+        reader = reader_for(ctx.config, path)
         rows = list(islice(reader.rows(path), ROWS_LOOKED_AT))
     except OSError as error:
         yield EnvironmentFault(f"data.raw_path: {path} cannot be read ({error.strerror})", "humigence doctor looks at the disk")

@@ -13,9 +13,9 @@ from pipeline.common.text import counted
 from pipeline.config.schema import Config
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.readers.reader import RawRow
-from pipeline.dataset.readers.registry import reader_of
 from pipeline.dataset.row import Look, look_at
 from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of, weights_in_words
+from pipeline.dataset.sniff import reader_for
 from pipeline.dataset.split import Grouped
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def rows_of(path: Path, config: Config, tokenizer: ChatTokenizer | None, wanted:
     """The rows that are wanted, in the order of the file. Only those that may be shown are tokenized."""
     seen: set[bytes] = set()
     needle = wanted.search.casefold()
-    for number, raw in enumerate(reader_of(path).rows(path), start=1):
+    for number, raw in enumerate(reader_for(config, path).rows(path), start=1):
         quick = look_at(raw, config, None)
         name = digest(quick.conversation) if not quick.reason else b""
         is_twin = bool(name) and name in seen

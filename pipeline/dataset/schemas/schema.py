@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config.schema import FoundSchema
+from pipeline.config.schema import DataSection, FoundSchema
+from pipeline.dataset.readers.reader import DataFile, Reader
 from pipeline.tokenization.messages import Conversation
 
 
@@ -26,6 +27,7 @@ class Schema:
         used: keys of a row that `conversation` uses. Any other that says something is reported as left out.
         lists: those of them that are lists of messages, whose keys `turns.USED` names.
         left_out: what else of a row is not used, by a name for the report.
+        gathered: the reader of a file whose rows are not conversations but parts of one, or several: it gives one a conversation.
     """
 
     name: FoundSchema
@@ -38,6 +40,7 @@ class Schema:
     used: frozenset[str]
     lists: tuple[str, ...] = ()
     left_out: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda _row: ()
+    gathered: Callable[[Reader, DataFile, DataSection], Reader] = lambda reader, _file, _data: reader
 
     @property
     def outline(self) -> str:

@@ -200,8 +200,8 @@ def test_stats_without_the_base_model_or_without_rows_say_what_is_missing(run: A
 
 
 def test_rows_that_are_still_to_be_made_can_be_looked_at(run: Any, messy: Path) -> None:
+    run("config", "set", "data.raw_path", "made.jsonl")  # first: a path that is set is taken for a person's own file
     run("config", "set", "data.source", "generated")
-    run("config", "set", "data.raw_path", "made.jsonl")
     assert len(run("data", "show", "--limit", 5, "--json").json) == 5
     assert run("data", "stats", "--json").json["kept"] == 240
     assert not (messy / "made.jsonl").exists()

@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
     "data.processed_dir": "data/p", "data.max_seq_len": 512, "data.packing": False,
     "data.generate.rows": 20, "data.generate.topics": ["animals", "units"],
     "data.split.train": 0.6, "data.split.val": 0.3, "data.split.test": 0.3,
+    "data.oasst.paths": "all", "data.oasst.languages": ["en"],
     "data.over_long": "drop", "data.window_overlap": 64, "data.columns": ["prompt=question"], "data.train_on": "last",
     "train.precision_mode": "lora_bf16", "train.lr": 0.001, "train.scheduler": "linear", "train.warmup_ratio": 0.1,
     "train.weight_decay": 0.01, "train.grad_clip": 0.5, "train.epochs": 2.5, "train.max_steps": 40,
@@ -51,7 +52,7 @@ LATER = (
     "data.thinking", "data.columns", "data.train_on", "train.lora.rslora", "train.lora.dora",
     "acceptance.least_rows", "acceptance.least_tokens",
     "acceptance.moved_answers", "acceptance.jitter",
-    "data.hub.repo", "data.hub.revision", "data.hub.subset", "data.hub.split",
+    "data.hub.repo", "data.hub.revision", "data.hub.subset", "data.hub.split", "data.oasst.paths", "data.oasst.languages",
 )  # fmt: skip
 FOUR = ["q_proj", "k_proj", "v_proj", "o_proj"]  # the default then: a config that has them has the same results
 
