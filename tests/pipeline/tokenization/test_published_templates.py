@@ -259,6 +259,19 @@ def test_turns_of_no_weight_are_seen_and_not_trained(tokenizers: dict[str, ChatT
     assert document.weights == (1.0, 0.5)
 
 
+@pytest.mark.parametrize("name", ["Qwen3.6", "Gemma 4", "GLM 4.5"])
+def test_what_a_call_and_its_answer_weigh_stands_at_their_tokens(name: str, tokenizers: dict[str, ChatTokenizer]) -> None:
+    """The golden stretches of a tool call and of the answer after it, each with its own weight."""
+    weights = {1: 0.25, 3: 2.0}
+    messages: list[Message] = [
+        {**message, "weight": weights[number]} if number in weights else message for number, message in enumerate(TOOLS.messages)
+    ]
+    assert [messages[number]["role"] for number in weights] == ["assistant"] * 2
+    documents = tokenizers[name].encode_conversation(Conversation(tuple(messages), TOOLS.tools))
+    assert [marked(tokenizers[name], document) for document in documents] == GOLDEN_TOOLS[name]
+    assert [weight for document in documents for weight in document.weights] == [0.25, 2.0]
+
+
 @pytest.mark.parametrize("typed", ["<|im_end|>", "<|return|>", "<|user|>", '<|"|>'])
 def test_typed_special_tokens_stay_text_wherever_they_stand(typed: str, tokenizers: dict[str, ChatTokenizer]) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": {"city": typed}}}
