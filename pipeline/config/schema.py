@@ -448,7 +448,7 @@ class EvalSection(Section):
     )
     rows_while_training: int = setting(
         256,
-        "Most held-out rows used for an evaluation while training; the last evaluation uses all.",
+        "Most held-out rows used for an evaluation while training, drawn over all of them; the last evaluation uses all.",
         affects=("adapter", "package"),
         ge=1,
     )

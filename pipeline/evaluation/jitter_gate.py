@@ -27,7 +27,8 @@ def judge_jitter(evidence: Evidence, acceptance: AcceptanceSection) -> GateJudge
     if len(steps) < LEAST_WINDOWS:
         return GateJudged(
             JITTER, "not judged", None, 100 * threshold, _UNIT,
-            f"{sum(evidence.seconds):.0f} s of counted optimizer steps, {WINDOW_SECONDS * LEAST_WINDOWS:.0f} s are needed",
+            f"{len(steps)} window{'s' * (len(steps) != 1)} of {WINDOW_SECONDS:.0f} s (a step that takes longer is one),"
+            f" {LEAST_WINDOWS} are needed",
             "only longer training says more; nothing is wrong with a short one", at_most=True,
         )  # fmt: skip
     spread = spread_over_median(steps, tokens)

@@ -52,6 +52,8 @@ class Plan:
         isolation: how documents are kept apart, see `compute.Isolation`; empty in a plan of a version that did not say it.
         proved: what the proof at load found (fields of `events.LayersProved`), and with which libraries; empty before it.
         target_modules: names of the linear layers that get an adapter.
+        held_out: how the rows that are judged while training are chosen (`held_out.drawn`); empty in a plan of a version that
+            took the first ones.
     """
 
     exact: bool
@@ -86,6 +88,7 @@ class Plan:
     package: dict[str, int] = field(default_factory=dict)
     isolation: Isolation | Literal[""] = ""
     proved: dict[str, Any] = field(default_factory=dict)
+    held_out: Literal["drawn", ""] = ""
 
     def packs(self, config: Config) -> bool:
         """Whether several documents share a row; `config` decides for a plan of a version that did not say it."""
@@ -186,6 +189,7 @@ def make_plan(
         keep_dequantized=batch.keep_dequantized,
         trained_parameters=adapter_parameters(shape, train.lora.r, target_names(train.lora, shape), dora=train.lora.dora),
         target_modules=target_names(train.lora, shape),
+        held_out="drawn",
     )
 
 

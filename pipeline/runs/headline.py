@@ -7,9 +7,14 @@ from typing import Literal
 
 from pipeline.runs.events import Answered, HeldOut
 
+# Of fewer rows even all the better ones are no more than chance at 5 % (the sign test, two-sided: 2 / 2⁵ is 0.06).
+FEWEST_ROWS = 6
+
 
 def headline(held_out: Sequence[HeldOut], answers: Sequence[Answered]) -> str:
     """ "better on 41 of 60 test rows (p = 0.006), 2 answers better, 3 worse"; empty where there is nothing to say.
+
+    Rows that no outcome could make more than chance of are called too few.
 
     Of `test` where it was measured: `val` chose the checkpoint.
     """
@@ -25,10 +30,12 @@ def headline(held_out: Sequence[HeldOut], answers: Sequence[Answered]) -> str:
 
 
 def _rows(measured: HeldOut) -> str:
-    better, worse, count = measured.better or 0, measured.worse or 0, measured.conversations
+    better, worse, count = int(measured.better or 0), int(measured.worse or 0), measured.conversations
     rows = f"{count} {measured.split} {'row' if count == 1 else 'rows'}"
     if not better and not worse:
         return f"no difference on {rows}"
+    if count < FEWEST_ROWS:
+        return f"{rows} {'is' if count == 1 else 'are'} too few to judge: better on {better}, worse on {worse}"
     chance = f" ({p_value(measured.p_value)})" if measured.p_value is not None else ""
     return f"worse on {worse} of {rows}{chance}" if worse > better else f"better on {better} of {rows}{chance}"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.dataset.loss_weights import LossWeights
 from pipeline.dataset.packing import pack
@@ -23,12 +24,24 @@ LossOf = Callable[[dict[str, Any]], float]
 """The sum of the losses of a collated micro-batch, each times its weight, in nats."""
 
 
+def drawn(count: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Numbers of the held-out documents that are judged while training: at most `most`, spread over all of them.
+
+    One is drawn from each of `most` stretches of equal length. Documents lie in the order of their files, so that every source
+    has its share, whether one follows another or they take turns.
+    """
+    if count <= most:
+        return np.arange(count)
+    bounds = np.arange(most + 1) * count // most
+    return np.random.default_rng(seed).integers(bounds[:-1], bounds[1:])
+
+
 class HeldOutRows:
-    """The held-out split, or the beginning of it, in packed rows.
+    """Some of the held-out split, in packed rows.
 
     Args:
         lengths: (documents,), tokens of each.
-        most: documents that are taken, the first ones.
+        chosen: numbers of the documents that are taken.
         row_tokens: capacity of a row.
         packing: several documents to a row; else one.
         weights: of the documents' labels in the loss; None where all weigh one.
@@ -38,13 +51,14 @@ class HeldOutRows:
         self,
         documents: Documents,
         lengths: np.ndarray[Any, Any],
+        chosen: NDArray[np.int64],
         *,
-        most: int,
         row_tokens: int,
         packing: bool,
         weights: LossWeights | None = None,
     ) -> None:
-        self.rows = PackedRows(documents, pack(lengths[:most], row_tokens, packing), weights)
+        rows = [chosen[row] for row in pack(lengths[chosen], row_tokens, packing)]
+        self.rows = PackedRows(documents, rows, weights)
 
     def loss(
         self, loss_of: LossOf, micro_batch: int, memory: TrainingMemory, progress: Callable[[int, int], None] = lambda *_: None

@@ -32,7 +32,7 @@ from pipeline.training.callbacks import Cadence
 from pipeline.training.checkpointing import contents as checkpoints
 from pipeline.training.checkpointing.progress import Progress
 from pipeline.training.early_stopping import should_stop
-from pipeline.training.held_out import HeldOutRows
+from pipeline.training.held_out import HeldOutRows, drawn
 from pipeline.training.memory_recovery.faults import training_fault
 from pipeline.training.packed_rows import Document, PackedRows
 from pipeline.training.recorder import Recorder
@@ -200,11 +200,13 @@ def _held_out(ctx: StepContext, data: ProcessedData, plan: Plan) -> HeldOutRows 
         ctx.emit(Note("no held-out rows: nothing is evaluated while training, and the last checkpoint counts as the best"))
         return None
     most = ctx.config.eval.rows_while_training
+    # What is judged by other rows from some step on would choose its checkpoint by two measures.
+    chosen = drawn(len(lengths), most, ctx.config.seed) if plan.held_out == "drawn" else np.arange(min(most, len(lengths)))
     capacity = ctx.config.data.max_seq_len
     return HeldOutRows(
         data.dataset("val"),
         lengths,
-        most=most,
+        chosen,
         row_tokens=capacity,
         packing=plan.packs(ctx.config),
         weights=data.loss_weights("val"),

@@ -12,7 +12,7 @@ from pipeline.evaluation.answers_gate import CURATED
 from pipeline.evaluation.evidence import Evidence
 from pipeline.evaluation.gates import judge, passed, ships, summary
 from pipeline.evaluation.held_out_gate import HELD_OUT
-from pipeline.evaluation.jitter_gate import JITTER, LEAST_WINDOWS, WINDOW_SECONDS, spread_over_median
+from pipeline.evaluation.jitter_gate import JITTER, LEAST_WINDOWS, WINDOW_SECONDS, spread_over_median, windows
 from pipeline.runs.events import GateJudged
 from tests.pipeline.evaluation.made_up import figures
 
@@ -127,6 +127,14 @@ def test_throughput_is_not_judged_below_ten_windows_of_seconds() -> None:
     steady = [WINDOW_SECONDS / 4] * 4 * LEAST_WINDOWS
     assert judged(JITTER, Evidence(None, [], steady[1:])).verdict == "not judged"
     assert judged(JITTER, Evidence(None, [], steady)).verdict == "passed"
+
+
+@pytest.mark.parametrize(("step", "count"), [(0.1, 19), (0.1, 195), (5.5, 9), (3.0, 1)])
+def test_what_is_too_short_to_judge_says_how_much_is_missing_in_what_is_counted(step: float, count: int) -> None:
+    gate = judged(JITTER, Evidence(None, [], [step] * count), THRESHOLDS)
+    assert gate.verdict == "not judged"
+    has, needed = (int(part.split()[0]) for part in gate.explanation.split(", "))
+    assert has == len(windows([step] * count, ())[0]) < needed == LEAST_WINDOWS
 
 
 def test_steps_of_milliseconds_that_jitter_are_steady_by_the_second() -> None:

@@ -79,6 +79,7 @@ def test_steps_are_counted_as_the_trainer_counts_them(tmp_path: Path) -> None:
     for rows, micro, accumulation, epochs in cases:
         wanted = {"epochs": epochs, "micro_batch": micro, "tokens_per_step_target": micro * accumulation * 1024}
         plan = make_plan(config(**wanted), SMOLLM2, gpu(80), figures(rows))
+        assert plan.held_out == "drawn"
         assert (plan.micro_batch, plan.accumulation) == (micro, accumulation)
         assert plan.total_steps == trainers_count(rows, micro, accumulation, epochs, tmp_path), (
             rows,

@@ -25,6 +25,15 @@ def answered(base: bool, tuned: bool) -> Answered:
         ([replace(MEASURED, better=0, worse=0, p_value=1.0)], "no difference on 60 test rows"),
         ([replace(MEASURED, split="val", p_value=1e-9)], "better on 41 of 60 val rows (p < 0.001)"),
         ([replace(MEASURED, split="val", better=1), MEASURED], "better on 41 of 60 test rows (p = 0.006)"),
+        (
+            [replace(MEASURED, conversations=1, better=1, worse=0, p_value=1.0)],
+            "1 test row is too few to judge: better on 1, worse on 0",
+        ),
+        (
+            [replace(MEASURED, conversations=5, better=3, worse=2, p_value=1.0)],
+            "5 test rows are too few to judge: better on 3, worse on 2",
+        ),
+        ([replace(MEASURED, conversations=6, better=6, worse=0, p_value=0.03125)], "better on 6 of 6 test rows (p = 0.031)"),
         ([OLDER], ""),
         ([], ""),
     ],
