@@ -30,7 +30,7 @@ def headline(held_out: Sequence[HeldOut], answers: Sequence[Answered]) -> str:
 
 
 def _rows(measured: HeldOut) -> str:
-    better, worse, count = int(measured.better or 0), int(measured.worse or 0), measured.conversations
+    better, worse, count = measured.better or 0, measured.worse or 0, measured.conversations or 0
     rows = f"{count} {measured.split} {'row' if count == 1 else 'rows'}"
     if not better and not worse:
         return f"no difference on {rows}"
