@@ -10,6 +10,7 @@ from pipeline.common.text import amount, counted, duration, loss, size
 from pipeline.runs import events as ev
 from pipeline.runs.events import Envelope, StepOutcome
 from pipeline.runs.forecast import expect
+from pipeline.runs.headline import suite_title, suite_value
 from pipeline.runs.state import RunState
 
 MARKS: dict[StepOutcome, str] = {"done": "✔", "unchanged": "✔", "skipped": "·", "failed": "✘", "stopped": "·"}
@@ -206,6 +207,13 @@ def _held_out(event: ev.HeldOut) -> list[OutputLine]:
     ]
 
 
+def _suite_measured(event: ev.SuiteMeasured) -> list[OutputLine]:
+    change = f"{suite_value(event, event.base)} → {suite_value(event, event.tuned)}"
+    lost = f"{counted(event.lost)} lost, {counted(event.won)} won of {counted(event.items)}"
+    colour: Colour | None = "amber" if event.verdict == "fell" else None
+    return [OutputLine(f"  suite {suite_title(event.suite)}: {change}   {lost}   {event.verdict}", colour)]
+
+
 def _packed(event: ev.Packed) -> list[OutputLine]:
     return [OutputLine(f"  {event.format} in {event.folder}   {size(event.size_bytes)}")]
 
@@ -224,5 +232,6 @@ _FORMATTERS: dict[type[ev.Event], Callable[[Any], list[OutputLine]]] = {
     ev.Paused: _paused,
     ev.Continued: _continued,
     ev.HeldOut: _held_out,
+    ev.SuiteMeasured: _suite_measured,
     ev.Packed: _packed,
 }

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from humigence_tui.cli import config
 from pipeline.dataset.schemas import registry as schemas
 from pipeline.evaluation import prompt_checks
+from pipeline.evaluation.suites import registry as suites
 from pipeline.troubleshooting import catalogue
 from tests.benchmarks import performance
 from tests.models import table
@@ -69,6 +70,7 @@ PARTS = (
     Part("docs/data.md", "schemas", schemas.markdown_table),
     Part("docs/settings.md", "settings", config.markdown_table),
     Part("docs/verdict.md", "checks", prompt_checks.markdown_table),
+    Part("docs/verdict.md", "suites", suites.markdown_table),
     Part("docs/troubleshooting.md", "troubles", catalogue.markdown_table),
     Part("docs/performance.md", "performance", performance.table),
     Part("docs/architecture.md", "layout", layout),

@@ -26,7 +26,17 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "humigence_tui", "screens", "pipeline", "configs", "data/demo")
+_SOURCES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "humigence_tui",
+    "screens",
+    "pipeline",
+    "configs",
+    "data/demo",
+    "data/suites",
+)
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +68,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_carries_the_shipped_configs_and_rows_as_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        for folder, shipped in (("configs", ROOT / "configs"), ("demo", ROOT / "data" / "demo")):
+        for folder, shipped in (
+            ("configs", ROOT / "configs"),
+            ("demo", ROOT / "data" / "demo"),
+            ("suites", ROOT / "data" / "suites"),
+        ):
             for file in shipped.iterdir():
                 assert archive.read(f"pipeline/shipped/{folder}/{file.name}") == file.read_bytes()
 

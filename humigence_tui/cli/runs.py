@@ -75,7 +75,7 @@ def show(run: RunArgument = None, as_json: AsJson = False) -> None:
     out()
     for step in standing_lines(state):
         out(*step)
-    if state.gates or state.held_out_reports or state.answers:
+    if state.gates or state.held_out_reports or state.answers or state.suites:
         out()
         run_report.print_verdict(state)
         run_report.print_answers(state.answers)

@@ -38,7 +38,7 @@ def ship(
         state.gates = gates
         out_json({"run": run_report.run_name(found), "ship": shipped, "why": _why(gates)} | run_report.results_json(state))
     else:
-        out(headline(state.held_out_reports, state.answers), "bold")
+        out(headline(state.held_out_reports, state.answers, evidence.suites), "bold")
         run_report.print_gates(gates)
         print_message(f"{'✔ ship' if shipped else '✘ do not ship'} {run_report.run_name(found)}: {_why(gates)}")
     return EXIT_OK if shipped else GatesFailed.exit_code
@@ -51,5 +51,8 @@ def _why(gates: list[GateJudged]) -> str:
     held_out = next(gate for gate in gates if gate.gate == HELD_OUT)
     if held_out.verdict != "passed":
         return f"{HELD_OUT} {held_out.verdict}: {held_out.next_action}"
-    open_ = [gate.gate for gate in gates if gate.verdict == "not judged"]
-    return f"{HELD_OUT} passed" + (f"; not judged: {', '.join(open_)}" if open_ else "")
+    parts = [f"{HELD_OUT} passed"]
+    for verdict in ("not judged", "warning"):
+        if open_ := [gate.gate for gate in gates if gate.verdict == verdict]:
+            parts.append(f"{verdict}: {', '.join(open_)}")
+    return "; ".join(parts)

@@ -104,11 +104,11 @@ def gate_value(value: float | None, unit: str) -> str:
     """What a gate measured, `13.8 %`; a dash where there was no evidence.
 
     Args:
-        unit: what follows the number: "%".
+        unit: what follows the number: "%", or what is counted.
     """
     if value is None:
         return "–"
-    return f"{value:.1f} {unit}" if math.isfinite(value) else "not finite"
+    return f"{value:{'.1f' if unit.startswith('%') else 'g'}} {unit}" if math.isfinite(value) else "not finite"
 
 
 def gate_needs(threshold: float, unit: str, at_most: bool) -> str:

@@ -29,6 +29,11 @@ ExportFormat = Literal["peft_adapter", "merged", "merged_bf16", "merged_fp16"]
 ChatTemplate = Literal["auto", "chatml", "llama-3", "gemma", "zephyr", "alpaca"]
 TemplateFile = Annotated[str, Field(pattern=r"[./]", max_length=4096)]  # a path, told from a name by its dot or slash
 Thinking = Literal["auto", "on", "off"]
+SuiteName = Literal[
+    "facts", "arithmetic", "common_sense", "reading", "instructions", "json", "refusals", "tool_calls",
+]  # fmt: skip
+LM_EVAL = "lm-eval:"  # before the name of one of lm-eval's tasks
+_SUITES_ALLOWED = f"auto, off, all, or a list of {', '.join(get_args(SuiteName))} and {LM_EVAL}TASK"
 Topic = Literal[
     "animals", "arithmetic", "astronomy", "chemistry", "computing", "cooking", "geography", "health", "history", "home",
     "language", "units",
@@ -452,6 +457,34 @@ class EvalSection(Section):
         affects=("adapter", "package"),
         ge=1,
     )
+    suites: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto", "off", "all"] = setting(
+        "auto",
+        "Suites that show what the model has forgotten; auto: all on a GPU (minutes), off on a CPU.",
+        affects=(),
+        since="0.2.0",
+        allowed=_SUITES_ALLOWED,
+    )
+    lm_eval_tasks: str | None = setting(
+        None, f"Folder with lm-eval task files of your own, for suites {LM_EVAL}TASK.", affects=(), since="0.2.0"
+    )
+
+    @field_validator("suites", mode="before")
+    @classmethod
+    def _one_word(cls, suites: Any) -> Any:
+        words = [suites] if isinstance(suites, str) else suites
+        return words[0] if isinstance(words, list | tuple) and len(words) == 1 and words[0] in ("auto", "off", "all") else words
+
+    @field_validator("suites")
+    @classmethod
+    def _suites_once(cls, suites: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if isinstance(suites, str):
+            return suites
+        for name in suites:
+            if name not in get_args(SuiteName) and not re.fullmatch(rf"{LM_EVAL}[\w./+-]{{1,200}}", name):
+                raise ValueError(f"knows no suite {name!r}; there are {', '.join(get_args(SuiteName))} and {LM_EVAL}TASK")
+        if len(set(suites)) != len(suites):
+            raise ValueError("a suite is named twice")
+        return suites
 
 
 class AcceptanceSection(Section):
@@ -484,6 +517,12 @@ class AcceptanceSection(Section):
     jitter: Literal["warning", "gate"] = setting(
         "warning",
         "What an unsteady speed is: a warning, or a gate that fails the run (exit code 3).",
+        affects=_GATES,
+        since="0.2.0",
+    )
+    forgetting: Literal["warning", "gate"] = setting(
+        "warning",
+        "What a suite is that fell: a warning, or a gate that fails the run (exit code 3).",
         affects=_GATES,
         since="0.2.0",
     )

@@ -10,21 +10,23 @@ from collections.abc import Sequence
 from pipeline.config.schema import AcceptanceSection
 from pipeline.evaluation.answers_gate import judge_answers
 from pipeline.evaluation.evidence import Evidence
+from pipeline.evaluation.forgetting_gate import judge_forgetting
 from pipeline.evaluation.held_out_gate import HELD_OUT, judge_held_out
 from pipeline.evaluation.jitter_gate import judge_jitter
 from pipeline.runs.events import GateJudged
 
-GATES = (judge_held_out, judge_jitter, judge_answers)
+GATES = (judge_held_out, judge_jitter, judge_answers, judge_forgetting)
 """In the order in which they are shown."""
 
 
 def judge(evidence: Evidence, acceptance: AcceptanceSection) -> list[GateJudged]:
-    """Every gate's verdict, in a fixed order. Too little evidence is "not judged", never "passed".
+    """Every gate's verdict, in a fixed order. Too little evidence is "not judged", never "passed"; what nobody asked to be
+    measured is no gate.
 
     Args:
         acceptance: today's thresholds; those of the run may have been others.
     """
-    return [gate(evidence, acceptance) for gate in GATES]
+    return [verdict for gate in GATES if (verdict := gate(evidence, acceptance)) is not None]
 
 
 def passed(gates: Sequence[GateJudged]) -> bool:

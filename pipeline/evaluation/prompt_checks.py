@@ -89,18 +89,90 @@ def _bare(text: str) -> str:
     return folded(text).strip(" .!*\"'`")
 
 
+def _count(value: Any) -> tuple[int, int]:
+    """Least and most, of a number or two."""
+    least, most = value if isinstance(value, list) and len(value) == 2 else (value, value)
+    if not all(type(number) is int for number in (least, most)) or not 0 < least <= most:
+        raise ValueError("is a whole number above 0, or the least and the most of it")
+    return least, most
+
+
+def _miscounted(counted: Callable[[str], int], what: str) -> Callable[[tuple[int, int], str], str]:
+    def fault(bounds: tuple[int, int], answer: str) -> str:
+        least, most = bounds
+        found = counted(answer)
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        return "" if least <= found <= most else f"it has {found} {what}, not {wanted}"
+
+    return fault
+
+
+def _words(answer: str) -> int:
+    return sum(any(character.isalnum() for character in word) for word in answer.split())
+
+
+def _lines(answer: str) -> int:
+    return sum(bool(line.strip()) for line in answer.splitlines())
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("is a number")
+    return float(value)
+
+
+_NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+
+
+def _another_number(wanted: float, answer: str) -> str:
+    found = _NUMBER.findall(answer)
+    if not found:
+        return "it has no number"
+    last = float(found[-1].replace(",", "").replace("−", "-"))
+    return "" if abs(last - wanted) <= 1e-9 * max(1.0, abs(wanted)) else f"its last number is {found[-1]}, not {wanted:g}"
+
+
 _FENCED = re.compile(r"\A```\w*\s*\n(.*?)\n?```\Z", re.DOTALL)
 
 
-def _no_json(keys: tuple[str, ...], answer: str) -> str:
+def _as_json(answer: str) -> Any:
+    """What the answer says, in a fence or without. Raises ValueError."""
     text = answer.strip()
     fenced = _FENCED.match(text)
     try:
-        value = json.loads(fenced.group(1) if fenced else text)
-    except (ValueError, RecursionError):
+        return json.loads(fenced.group(1) if fenced else text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _no_json(keys: tuple[str, ...], answer: str) -> str:
+    try:
+        value = _as_json(answer)
+    except ValueError:
         return "it is no JSON"
     missing = [key for key in keys if not isinstance(value, dict) or key not in value]
     return f"its JSON has no {missing[0]!r}" if missing else ""
+
+
+def _any_json(value: Any) -> Any:
+    return value
+
+
+def _other_json(wanted: Any, answer: str) -> str:
+    try:
+        value = _as_json(answer)
+    except ValueError:
+        return "it is no JSON"
+    return "" if _plain(value) == _plain(wanted) else f"its JSON is not {json.dumps(wanted, ensure_ascii=False)}"
+
+
+def _plain(value: Any) -> Any:
+    """For comparing: texts whatever their case, truth values told from numbers, 3 and 3.0 alike."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return ("truth", value) if isinstance(value, bool) else folded(value) if isinstance(value, str) else value
 
 
 CHECKS = (
@@ -111,6 +183,22 @@ CHECKS = (
     PromptCheck(
         "equals", "it is this text or one of these, whatever case and full stop", _text_or_texts, _equals_none, form=True
     ),
+    PromptCheck(
+        "words",
+        "it has so many words, or from the least to the most of `[least, most]`",
+        _count,
+        _miscounted(_words, "words"),
+        form=True,
+    ),
+    PromptCheck(
+        "lines",
+        "it has so many lines with something in them, or from the least to the most",
+        _count,
+        _miscounted(_lines, "lines"),
+        form=True,
+    ),
+    PromptCheck("number", "the last number in it is this one", _number, _another_number, form=True),
+    PromptCheck("json_is", "it is JSON that says this, whatever the case of its texts", _any_json, _other_json, form=True),
 )
 BY_KEY = {check.key: check for check in CHECKS}
 

@@ -86,3 +86,32 @@ def sign_test(better: int, worse: int) -> float:
         term = term * (count - k) // (k + 1)
         total += term
     return min(1.0, 2 * total / (1 << count)) if count else 1.0
+
+
+def at_least(right: int, count: int, chance: float) -> float:
+    """How likely `right` or more of `count` are, where each is right with probability `chance`: exact."""
+    if right <= 0:
+        return 1.0
+    if not 0 < chance < 1:
+        return float(chance >= 1)
+    each = (
+        math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+        + k * math.log(chance) + (count - k) * math.log1p(-chance)
+        for k in range(right, count + 1)
+    )  # fmt: skip
+    return min(1.0, math.fsum(map(math.exp, each)))
+
+
+def not_worse(won: int, lost: int, count: int, margin: float) -> float:
+    """How likely so good a result, or a better one, is where the share right has fallen by `margin`: Tango's score test.
+
+    Args:
+        won, lost: of `count` pairs, those that only the second or only the first of a pair got right.
+        margin: a share, above 0.
+    """
+    fall = -margin
+    a, c = 2 * count, -lost * fall * (1 - fall)
+    b = -won - lost + (2 * count - won + lost) * fall
+    likely_lost = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)  # its share, most likely at that fall
+    spread = math.sqrt(count * (2 * likely_lost + fall * (1 - fall)))
+    return 1 - NormalDist().cdf((won - lost + count * margin) / spread) if spread > 0 else float(won - lost + count * margin <= 0)

@@ -21,12 +21,14 @@ from pipeline.base_model.precision import PRECISIONS
 from pipeline.common.redact import redact
 from pipeline.common.text import gate_needs, gate_value
 from pipeline.config.schema import ALL_LINEAR, AllLinear, Config
+from pipeline.evaluation.evidence import suites_of
 from pipeline.export.card_use import MERGED_USE, adapter_use
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
 from pipeline.planning.export_formats import EXPORT_FORMATS
-from pipeline.runs.events import LayersProved
+from pipeline.runs.events import LayersProved, SuiteMeasured
+from pipeline.runs.headline import suite_chance, suite_title, suite_value
 from pipeline.runs.provenance import publishable
 
 __all__ = ["dataset_card", "merged_card", "model_card", "write_card"]
@@ -65,6 +67,7 @@ def _evidence(package: Package, note: str = "") -> list[str]:
         note,
         _results(package.evaluation),
         _curated(package.evaluation["curated"]),
+        *_suites(suites_of(package.evaluation)),
         "### Acceptance gates",
         _gates(package),
         "## Training",
@@ -197,6 +200,21 @@ def _curated(answers: Sequence[dict[str, Any]]) -> str:
     reasons = Counter(reason for answer in answers for reason in answer["tuned_reasons"])
     items = [f"- {plain(reason)}" + (f" ({count} answers)" if count > 1 else "") for reason, count in reasons.most_common(10)]
     return text + ("\n\nWhat was wrong with the others:\n\n" + "\n".join(items) if items else "")
+
+
+def _suites(suites: Sequence[SuiteMeasured]) -> list[str]:
+    """What was asked beside, to see whether it is forgotten; nothing where nothing was."""
+    if not suites:
+        return []
+    rows = [
+        [
+            plain(suite_title(each.suite)) + (f" ({plain(each.measure)})" if each.measure else ""), f"{each.items:,}",
+            suite_value(each, each.base), suite_value(each, each.tuned), str(each.won), str(each.lost), suite_chance(each),
+            each.verdict,
+        ]
+        for each in suites
+    ]  # fmt: skip
+    return ["### Forgetting", table(["suite", "items", "base", "tuned", "won", "lost", "chance", "verdict"], rows)]
 
 
 def _gates(package: Package) -> str:

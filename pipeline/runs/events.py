@@ -24,6 +24,7 @@ StepOutcome = Literal["done", "unchanged", "skipped", "failed", "stopped"]
 StopMode = Literal["save", "abort"]
 # A warning says what was found and leaves the exit code alone.
 Verdict = Literal["passed", "failed", "not judged", "warning"]
+SuiteVerdict = Literal["fell", "held", "not enough evidence", "not informative"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +318,26 @@ class Answered(Event):
     tuned: str
     base_reasons: tuple[str, ...]
     tuned_reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteMeasured(Event):
+    """A suite of questions answered by both.
+
+    `base` and `tuned` are means over its items: shares of right answers where `measure` is empty, else what it names. `won` and
+    `lost`: items that are better or worse with the adapter, with McNemar's `p_value`.
+    """
+
+    suite: str
+    items: int
+    base: float
+    tuned: float
+    won: int
+    lost: int
+    p_value: float
+    verdict: SuiteVerdict
+    chance: float | None = None  # share right without knowing anything; None where that is not known
+    measure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pipeline.runs.events import Answered, HeldOut
+from pipeline.runs.events import Answered, HeldOut, SuiteMeasured, SuiteVerdict
 
 # Of fewer rows even all the better ones are no more than chance at 5 % (the sign test, two-sided: 2 / 2⁵ is 0.06).
 FEWEST_ROWS = 6
 
 
-def headline(held_out: Sequence[HeldOut], answers: Sequence[Answered]) -> str:
-    """ "better on 41 of 60 test rows (p = 0.006), 2 answers better, 3 worse"; empty where there is nothing to say.
+def headline(held_out: Sequence[HeldOut], answers: Sequence[Answered], suites: Sequence[SuiteMeasured] = ()) -> str:
+    """ "better on 41 of 60 test rows (p = 0.006), 2 answers better, 3 worse; arithmetic fell"; empty where nothing was measured.
 
     Rows that no outcome could make more than chance of are called too few.
 
@@ -26,7 +26,33 @@ def headline(held_out: Sequence[HeldOut], answers: Sequence[Answered]) -> str:
             break
     if answers:
         parts.append(_answers(answers))
-    return ", ".join(parts)
+    return "; ".join(filter(None, [", ".join(parts), forgetting(suites)]))
+
+
+def forgetting(suites: Sequence[SuiteMeasured]) -> str:
+    """ "arithmetic fell", "6 of 8 suites held"; empty where none was measured."""
+    if fell := [suite_title(each.suite) for each in suites if each.verdict == "fell"]:
+        return f"{' and '.join(filter(None, [', '.join(fell[:-1]), fell[-1]]))} fell"
+    held = sum(each.verdict == "held" for each in suites)
+    return f"{held} of {len(suites)} {'suite' if len(suites) == 1 else 'suites'} held" if suites else ""
+
+
+def suite_title(name: str) -> str:
+    """A suite's name as people read it: `common sense`, `JSON`."""
+    return "JSON" if name == "json" else name.replace("_", " ") if name.isidentifier() else name
+
+
+SUITE_MARKS: dict[SuiteVerdict, str] = {"fell": "✘", "held": "✔", "not enough evidence": "·", "not informative": "·"}
+
+
+def suite_value(suite: SuiteMeasured, value: float) -> str:
+    """`60.2 %` of the answers right; else what the suite measures, in four digits."""
+    return f"{value:.4g}" if suite.measure else f"{100 * value:.1f} %"
+
+
+def suite_chance(suite: SuiteMeasured) -> str:
+    """What somebody gets right who knows nothing: `25 %`; a dash where that is not known."""
+    return "–" if suite.chance is None else f"{100 * suite.chance:.0f} %"
 
 
 def _rows(measured: HeldOut) -> str:

@@ -79,6 +79,7 @@ class RunState:
     peak_memory_bytes: int = 0
     held_out_reports: list[ev.HeldOut] = field(default_factory=list)
     answers: list[ev.Answered] = field(default_factory=list)
+    suites: list[ev.SuiteMeasured] = field(default_factory=list)
     packed: list[ev.Packed] = field(default_factory=list)
     gates: list[ev.GateJudged] = field(default_factory=list)
     notes: deque[tuple[float, ev.Note]] = field(default_factory=lambda: deque(maxlen=_NOTES_KEPT))
@@ -197,7 +198,7 @@ def _note(state: RunState, event: ev.Note, envelope: Envelope) -> None:
 def _step_started(state: RunState, event: ev.StepStarted, envelope: Envelope) -> None:
     state.steps[event.step] = StepState(started=envelope.time)
     if event.step == "evaluate":
-        state.held_out_reports, state.answers = [], []
+        state.held_out_reports, state.answers, state.suites = [], [], []
     elif event.step == "pack":
         state.packed = []
     elif event.step == "gates":
@@ -287,6 +288,10 @@ def _answered(state: RunState, event: ev.Answered, _: Envelope) -> None:
     state.answers.append(event)
 
 
+def _suite_measured(state: RunState, event: ev.SuiteMeasured, _: Envelope) -> None:
+    state.suites = [each for each in state.suites if each.suite != event.suite] + [event]
+
+
 def _packed(state: RunState, event: ev.Packed, _: Envelope) -> None:
     state.packed.append(event)
 
@@ -320,6 +325,7 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any, Envelope], None]] = {
     ev.TrainEnded: _train_ended,
     ev.HeldOut: _held_out,
     ev.Answered: _answered,
+    ev.SuiteMeasured: _suite_measured,
     ev.Packed: _packed,
     ev.GateJudged: _gate_judged,
 }

@@ -2,7 +2,7 @@
 
 Held-out loss, perplexity and token accuracy of the base and the tuned model on all of `val`, once on `test`, conversation by
 conversation; the answers under other questions, as a control; the curated prompts answered by both, with the reasons why an
-answer is unreasonable. Writes `eval_report.json`.
+answer is unreasonable; the suites that show what was forgotten. Writes `eval_report.json`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from pipeline.base_model import locate, same_base
 from pipeline.common.errors import MissingArtifact, Stopped
@@ -21,9 +21,12 @@ from pipeline.config.affects import in_order, settings_of
 from pipeline.dataset import processed
 from pipeline.evaluation import answer_checks
 from pipeline.evaluation.answer_checks import CuratedPrompt
+from pipeline.evaluation.evidence import suites_of
+from pipeline.evaluation.suites import reported
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Answered, HeldOut, Note
+from pipeline.runs.folders import RunFolder
 from pipeline.runs.headline import headline
 from pipeline.runs.progress import Phases
 from pipeline.runs.store import read_report
@@ -53,9 +56,13 @@ def fingerprint(ctx: StepContext) -> str | None:
 
 
 def is_unchanged(ctx: StepContext) -> bool:
-    """Whether the run's report still answers for its adapter, its data and its prompts."""
+    """Whether the run's report still answers for its adapter, its data and its prompts, and has the suites that are named."""
     report = read_report(ctx.run.eval_report) if ctx.run else None
-    return report is not None and report["fingerprint"] == fingerprint(ctx)
+    return _answers_for(report, fingerprint(ctx)) and not reported.missing(ctx, report, reported.named(ctx.config))
+
+
+def _answers_for(report: dict[str, Any] | None, fingerprint: str | None) -> TypeGuard[dict[str, Any]]:
+    return report is not None and report["fingerprint"] == fingerprint
 
 
 def run(ctx: StepContext) -> StepResult:
@@ -67,26 +74,55 @@ def run(ctx: StepContext) -> StepResult:
         Stopped: the person asked to; nothing is written, the next evaluation starts over.
     """
     result = trained.require_trained(ctx)
-    standing = read_report(result.run.eval_report)
-    if standing is not None and standing.get("version", 1) == VERSION and is_unchanged(ctx):
+    standing, suites = read_report(result.run.eval_report), reported.wanted(ctx)
+    current = _answers_for(standing, fingerprint(ctx)) and standing.get("version", 1) == VERSION
+    missing = reported.missing(ctx, standing, suites)
+    if standing is not None and current and not missing:
         return _emitted_again(ctx, standing)
     data = processed.find_processed(ctx.config, ctx.workspace)
     if data is None:
         raise MissingArtifact("the data is not prepared, or its settings have changed since", "humigence preprocess")
     prompts = answer_checks.read_prompts(_prompts_file(ctx))
-    phases = Phases(ctx.emit, "evaluate")
-    model, tokenizer = _load(ctx, result.checkpoint, phases)
-    report: dict[str, Any] = {
+    reported.check(ctx, missing)
+    model, tokenizer = _load(ctx, result.checkpoint, Phases(ctx.emit, "evaluate"))
+    if standing is not None and current:
+        report = standing
+        _emit_measured(ctx, report)
+    else:
+        report = _measured_anew(ctx, model, tokenizer, data, prompts, result.report["best_step"])
+        report["suites"] = reported.kept(ctx, standing)
+    for suite in suites_of(report):
+        ctx.emit(suite)
+    _write(result.run, report)  # a person may stop between suites
+    for name in missing:
+        report["suites"] = reported.in_order([*report.get("suites", ()), reported.measure(ctx, name, model, tokenizer)])
+        _write(result.run, report)
+    return StepResult("done", summary(report))
+
+
+def _measured_anew(
+    ctx: StepContext,
+    model: Any,
+    tokenizer: ChatTokenizer,
+    data: processed.ProcessedData,
+    prompts: list[CuratedPrompt],
+    step: int,
+) -> dict[str, Any]:
+    return {
         "version": VERSION,
         "fingerprint": fingerprint(ctx),
-        "step": result.report["best_step"],
+        "step": step,
         "val": _held_out(ctx, model, data, "val", tokenizer.template_ids),
         "test": _held_out(ctx, model, data, "test", tokenizer.template_ids),
         "curated": _answers(ctx, model, tokenizer, prompts),
     }
-    report = {"verdict": headline(_measured_splits(report), [_answered(row) for row in report["curated"]]), **report}
-    write_json(result.run.eval_report, report)
-    return StepResult("done", summary(report))
+
+
+def _write(run: RunFolder, report: dict[str, Any]) -> None:
+    """With the verdict first, in one line."""
+    suites = suites_of(report)
+    report["verdict"] = headline(_measured_splits(report), [_answered(row) for row in report["curated"]], suites)
+    write_json(run.eval_report, {"verdict": report["verdict"], **report})
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -230,11 +266,17 @@ def _measured_splits(report: dict[str, Any]) -> list[HeldOut]:
 
 def _emitted_again(ctx: StepContext, report: dict[str, Any]) -> StepResult:
     """The events of a report that stands: a run that did only some steps again shows all of its results."""
+    _emit_measured(ctx, report)
+    for suite in suites_of(report):
+        ctx.emit(suite)
+    return StepResult("unchanged", summary(report))
+
+
+def _emit_measured(ctx: StepContext, report: dict[str, Any]) -> None:
     for measured in _measured_splits(report):
         ctx.emit(measured)
     for row in report["curated"]:
         ctx.emit(_answered(row))
-    return StepResult("unchanged", summary(report))
 
 
 def _finite(value: float) -> float | None:

@@ -31,6 +31,7 @@ from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.evaluation.evidence import evidence_of
 from pipeline.evaluation.held_out_gate import HELD_OUT
+from pipeline.evaluation.suites import reported as suites
 from pipeline.hub.repository import Repository, require_name
 from pipeline.planning.export_formats import EXPORT_FORMATS, format_bytes
 from pipeline.planning.micro_batch import memory_fault
@@ -381,8 +382,9 @@ def _other_schema(raw: RawRow, config: Config) -> str:
 
 
 def _check_prompts(ctx: StepContext) -> Iterator[HumigenceError]:
-    """The curated prompts can be read."""
+    """The curated prompts can be read, and the suites that are named can be measured."""
     read_prompts(find_prompts(ctx.config.eval.curated_prompts_path, ctx.workspace.root))
+    suites.check(ctx, suites.named(ctx.config))
     yield from ()
 
 

@@ -228,6 +228,11 @@ class ChatTokenizer:
         return str(text)
 
     @property
+    def plain(self) -> Any:
+        """The tokenizer of transformers, for a library that takes one: it writes typed special tokens as control tokens."""
+        return self._tokenizer
+
+    @property
     def chat_template(self) -> str:
         """The template in force, as Jinja."""
         return str(self._tokenizer.get_chat_template())

@@ -25,6 +25,26 @@ TROUBLES = (
         "`humigence eval`.",
     ),
     Trouble(
+        ("a suite of lm-eval is asked for, and lm-eval is not installed",),
+        "Tasks of lm-eval are an extra: it brings many libraries.",
+        '`pip install "humigence[lm-eval]"`, or take the suite out of `eval.suites`.',
+    ),
+    Trouble(
+        (
+            "lm-eval:…: lm-eval … has no such task",
+            "lm-eval:…: its data can't be had: …",
+            "lm-eval:…: it can't be run here: …",
+            "eval.lm_eval_tasks: no folder …",
+        ),
+        "The task has another name, its data set is not on this machine and can't be fetched, or it asks for what is not here.",
+        "`lm-eval ls tasks` lists the tasks; look at the network, `HF_HUB_OFFLINE` and `HF_TOKEN`, and into lm-eval's own guide.",
+    ),
+    Trouble(
+        ("memory ran out while one sequence of … was scored",),
+        "A single sequence of the task is longer than what fits beside the model.",
+        "Free memory on this device, set `compute.gpu` to `cpu`, or leave the suite out.",
+    ),
+    Trouble(
         (
             "… is a file, and the package goes into a folder of that name",
             "… is not empty and is no package of Humigence's (humigence.json is missing)",

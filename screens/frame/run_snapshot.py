@@ -118,6 +118,7 @@ class Snapshot:
     train_ended: ev.TrainEnded | None
     held_out_reports: tuple[ev.HeldOut, ...]
     answers: tuple[ev.Answered, ...]
+    suites: tuple[ev.SuiteMeasured, ...]
     packed: tuple[ev.Packed, ...]
     gates: tuple[ev.GateJudged, ...]
     log: tuple[LogLine, ...]
@@ -134,7 +135,7 @@ class Snapshot:
 
     @property
     def has_results(self) -> bool:
-        return bool(self.gates or self.answers or self.held_out_reports or self.packed)
+        return bool(self.gates or self.answers or self.held_out_reports or self.suites or self.packed)
 
     @property
     def resumable(self) -> bool:
@@ -164,7 +165,8 @@ class Freezer:
             peak_memory_bytes=state.peak_memory_bytes, memory_limit=state.memory_limit,
             samples=tuple(state.samples[-_SAMPLES_SHOWN:]), stopping=_stopping(state, asked), paused=state.paused,
             error=state.error, early_stopped=state.early_stopped, diverged=state.diverged, train_ended=state.train_ended,
-            held_out_reports=tuple(state.held_out_reports), answers=tuple(state.answers), packed=tuple(state.packed),
+            held_out_reports=tuple(state.held_out_reports), answers=tuple(state.answers), suites=tuple(state.suites),
+            packed=tuple(state.packed),
             gates=tuple(state.gates), log=tuple(log), output=tuple(output), gone=gone,
         )  # fmt: skip
 

@@ -16,9 +16,9 @@ from textual.reactive import var
 from textual.widgets import Static
 
 from pipeline.common.text import counted, loss, safe, size
-from pipeline.runs.events import Answered, GateJudged, HeldOut, Packed
+from pipeline.runs.events import Answered, GateJudged, HeldOut, Packed, SuiteMeasured
 from pipeline.runs.folders import RunFolder
-from pipeline.runs.headline import change, headline
+from pipeline.runs.headline import SUITE_MARKS, change, headline, suite_chance, suite_title, suite_value
 from screens.frame.messages import Follow
 from screens.frame.page import Page
 from screens.run.gates_text import MARKS, measured, needed
@@ -30,6 +30,10 @@ from screens.widgets.update import update_text
 if TYPE_CHECKING:
     from screens.frame.copying import Copyable
     from screens.frame.run_snapshot import Snapshot
+
+
+_TALL = 36  # rows of a terminal with room for a line a suite
+_LEAST_PROMPTS, _BESIDE_PROMPTS = 3, 18  # lines
 
 
 class AnswerPane(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
@@ -49,12 +53,19 @@ class AnswerPane(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False
         self.scroll_home(animate=False)
 
 
+class Findings(Scrolls, VerticalScroll, can_focus=True, inherit_bindings=False):
+    """Verdict, gates, suites, losses: where they are long they scroll, and leave the answers their place."""
+
+    BINDINGS: ClassVar[list[BindingType]] = SCROLL_BINDINGS
+
+
 class ResultsScreen(Page):
+    AUTO_FOCUS = "#base"
     CSS_PATH = "results.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l", "answer(1)", "answers", key_display="← →", tooltip="next answer"),
         Binding("left,h", "answer(-1)", "previous answer", show=False),
-        Binding("tab", "other_pane", "base, tuned", show=False, tooltip="to the other answer, to scroll it"),
+        Binding("tab", "other_pane", "base, tuned", show=False, tooltip="to the other answer or what was found, to scroll it"),
         Binding("y", "copy", "copy", tooltip="copy the tuned answer"),
         Binding("t", "chat", "chat"),
         Binding("c", "compare", "compare", tooltip="compare with other runs"),
@@ -71,11 +82,12 @@ class ResultsScreen(Page):
         self.trail = (run.project, when(run.run_id), "results")
 
     def body(self) -> ComposeResult:
-        yield Static(id="verdict")
-        yield Static(id="gates")
-        yield Static(id="held-out")
-        yield Static(id="marks")
-        yield Static(id="prompt")
+        with Findings(id="findings"):
+            yield Static(id="verdict")
+            yield Static(id="gates")
+            yield Static(id="suites")
+            yield Static(id="held-out")
+        yield Static(id="prompts")
         with Horizontal(id="answers"):
             yield AnswerPane(id="base")
             yield AnswerPane(id="tuned")
@@ -105,15 +117,17 @@ class ResultsScreen(Page):
         self.cells = state_cells(snapshot)[:1]
         verdict = self.query_one("#verdict", Static)
         update_text(
-            verdict, Content.styled(headline(snapshot.held_out_reports, snapshot.answers), "bold").truncate(width, ellipsis=True)
+            verdict,
+            Content.styled(headline(snapshot.held_out_reports, snapshot.answers, snapshot.suites), "bold"),
         )
-        verdict.display = bool(snapshot.held_out_reports or snapshot.answers)
+        verdict.display = bool(snapshot.held_out_reports or snapshot.answers or snapshot.suites)
         update_text(self.query_one("#gates", Static), gates_table(snapshot.gates, width))
         held_out = self.query_one("#held-out", Static)
         update_text(held_out, held_out_table(snapshot.held_out_reports))
         held_out.display = bool(snapshot.held_out_reports)
-        update_text(self.query_one("#marks", Static), marks(snapshot.answers, width))
-        self.query_one("#marks").display = len(snapshot.answers) > 1
+        suites = self.query_one("#suites", Static)
+        update_text(suites, suites_table(snapshot.suites, width, whole=self.size.height >= _TALL))
+        suites.display = bool(snapshot.suites)
         update_text(self.query_one("#package", Static), package(snapshot.packed, self._workspace, self.run_folder.project, width))
         self._show_answer()
         self.refresh_bindings()
@@ -126,7 +140,9 @@ class ResultsScreen(Page):
         if self.snapshot is None or not self.ready:
             return
         answers = self.snapshot.answers
-        update_text(self.query_one("#prompt", Static), prompt_line(answers, self.number, self.size.width - 2))
+        # What is shown of the list goes off what is shown of the answers.
+        rows = max(_LEAST_PROMPTS, (self.size.height - _BESIDE_PROMPTS) // 3)
+        update_text(self.query_one("#prompts", Static), prompts_table(answers, self.number, self.size.width - 2, rows))
         self.query_one("#answers").display = bool(answers)
         if answers:
             answer = answers[min(self.number, len(answers) - 1)]
@@ -151,8 +167,9 @@ class ResultsScreen(Page):
             self.number = (self.number + by) % len(self.snapshot.answers)
 
     def action_other_pane(self) -> None:
-        base, tuned = self.query_one("#base"), self.query_one("#tuned")
-        self.set_focus(base if self.focused is tuned else tuned)
+        findings = self.query_one(Findings)
+        panes = [self.query_one("#base"), self.query_one("#tuned"), *([findings] if findings.max_scroll_y else [])]
+        self.set_focus(panes[(panes.index(self.focused) + 1) % len(panes)] if self.focused in panes else panes[0])
 
     def action_copy(self) -> None:
         if self.snapshot and self.snapshot.answers:
@@ -246,31 +263,62 @@ def held_out_table(reports: Sequence[HeldOut]) -> Content:
     return Content("\n").join(lines)
 
 
-def marks(answers: Sequence[Answered], width: int) -> Content:
-    """Which prompts base and tuned model answer well: a mark each, in their order; what has changed stands out."""
-    lines = []
-    for name, reasons in (("base", [each.base_reasons for each in answers]), ("tuned", [each.tuned_reasons for each in answers])):
-        signs = [
-            ("✘" if why else "✔", _CHANGED[change(each)] if name == "tuned" else "$dim")
-            for each, why in zip(answers, reasons, strict=True)
+def suites_table(suites: Sequence[SuiteMeasured], width: int, *, whole: bool) -> Content:
+    """What base and tuned model got right of each suite; in one line where there is no room for more."""
+    if not suites:
+        return Content("")
+    if not whole:
+        told = [f"{suite_title(each.suite)} {_change(each)}" for each in suites if each.verdict == "fell"]
+        counts = [
+            f"{sum(each.verdict == verdict for each in suites)} {verdict}"
+            for verdict in ("held", "not enough evidence", "not informative")
+            if any(each.verdict == verdict for each in suites)
         ]
-        lines.append(Content.assemble((f"{name:<10}", "$dim"), *signs).truncate(width, ellipsis=True))
+        sign, style = ("✘ ", "$error") if told else ("  ", "")
+        text = Content("   ").join([*(Content.styled(safe(each), "bold") for each in told), *map(Content, counts)])
+        return Content.assemble((f"{'forgetting':<10}", "$dim"), (sign, style), text).truncate(width, ellipsis=True)
+    lines = [Content.styled(f"{'forgetting':<20}{'base':>9}{'tuned':>9}{'won':>7}{'lost':>7}{'chance':>9}   verdict", "$dim")]
+    for each in suites:
+        name = Content(f"{SUITE_MARKS[each.verdict]} {safe(suite_title(each.suite))}").truncate(20, ellipsis=True, pad=True)
+        figures = f"{suite_value(each, each.base):>9}{suite_value(each, each.tuned):>9}{each.won:>7,}{each.lost:>7,}"
+        verdict = (each.verdict, _SUITE_STYLES.get(each.verdict, "$dim"))
+        lines.append(Content.assemble(name, figures, f"{suite_chance(each):>9}   ", verdict).truncate(width, ellipsis=True))
     return Content("\n").join(lines)
 
 
-_CHANGED = {"better": "$success", "worse": "$error", "": "$dim"}
+_SUITE_STYLES = {"fell": "$error", "held": ""}
 
 
-def prompt_line(answers: Sequence[Answered], number: int, width: int) -> Content:
-    """The prompt, and which of how many."""
+def _change(suite: SuiteMeasured) -> str:
+    return f"{suite_value(suite, suite.base)} → {suite_value(suite, suite.tuned)}"
+
+
+def prompts_table(answers: Sequence[Answered], number: int, width: int, rows: int) -> Content:
+    """A line a prompt: whether base and tuned model answer it well, and what has changed; those around the chosen one."""
     if not answers:
         return Content.styled("No curated answers yet.", "$dim")
     number = min(number, len(answers) - 1)
     good = sum(not answer.tuned_reasons for answer in answers)
-    right = Content.styled(f"{number + 1} of {len(answers)}   {good} of {len(answers)} reasonable", "$dim")
-    prompt = Content.styled(" ".join(safe(answers[number].prompt, lines=True).split()), "bold")
-    prompt = prompt.truncate(max(10, width - right.cell_length - 3), ellipsis=True)
-    return Content.assemble(prompt, " " * max(1, width - prompt.cell_length - right.cell_length), right)
+    right = f"{number + 1} of {len(answers)}   {good} of {len(answers)} reasonable"
+    head = f"base tuned  {'prompt':<{max(6, width - 12 - len(right))}}{right}"
+    first = max(0, min(number - rows // 2, len(answers) - rows))
+    shown = answers[first : first + rows]
+    lines = [_prompt_line(each, width, chosen=first + place == number) for place, each in enumerate(shown)]
+    return Content("\n").join([Content.styled(head, "$dim").truncate(width), *lines])
+
+
+def _prompt_line(answer: Answered, width: int, *, chosen: bool) -> Content:
+    changed = change(answer)
+    marks = Content.assemble(
+        (f" {'✘' if answer.base_reasons else '✔'}", "$dim"), "   ",
+        (f"{'✘' if answer.tuned_reasons else '✔'}", _CHANGED[changed]), "    ", ("▸ " if chosen else "  ", "$accent"),
+    )  # fmt: skip
+    room = max(10, width - marks.cell_length - len("  better"))
+    text = Content(" ".join(safe(answer.prompt, lines=True).split())).truncate(room, ellipsis=True, pad=True)
+    return Content.assemble(marks, text.stylize("bold") if chosen else text, "  ", (changed, _CHANGED[changed]))
+
+
+_CHANGED = {"better": "$success", "worse": "$error", "": "$dim"}
 
 
 def package(packed: Sequence[Packed], workspace: Path, project: str, width: int) -> Content:

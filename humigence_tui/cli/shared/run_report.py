@@ -10,14 +10,15 @@ from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
 from pipeline.common.text import counted, gate_needs, gate_value, loss
 from pipeline.runs import post_mortem, provenance
 from pipeline.runs.control import status_of
-from pipeline.runs.events import Answered, GateJudged, Verdict
+from pipeline.runs.events import Answered, GateJudged, SuiteMeasured, SuiteVerdict, Verdict
 from pipeline.runs.folders import RunFolder
-from pipeline.runs.headline import change, headline
+from pipeline.runs.headline import SUITE_MARKS, change, headline, suite_chance, suite_title, suite_value
 from pipeline.runs.state import RunState
 from pipeline.runs.store import summary
 
 _VERDICT_COLOURS: dict[Verdict, Colour] = {"passed": "green", "failed": "red", "not judged": "amber", "warning": "amber"}
 _CHANGE_COLOURS: dict[str, Colour] = {"better": "green", "worse": "red"}
+_SUITE_COLOURS: dict[SuiteVerdict, Colour] = {"fell": "red", "held": "green"}
 _VERDICT_MARKS: dict[Verdict, str] = {"passed": "✔", "failed": "✘", "not judged": "·", "warning": "!"}
 
 
@@ -48,10 +49,11 @@ def gate_rows(gates: list[GateJudged]) -> list[list[str]]:
 
 
 def print_verdict(state: RunState) -> None:
-    """What came out on standard output: the verdict in one line, then the gates."""
-    if verdict := headline(state.held_out_reports, state.answers):
+    """What came out on standard output: the verdict in one line, then the gates and the suites."""
+    if verdict := headline(state.held_out_reports, state.answers, state.suites):
         out(verdict, "bold")
     print_gates(state.gates)
+    print_suites(state.suites)
 
 
 def print_gates(gates: list[GateJudged]) -> None:
@@ -79,6 +81,26 @@ def _gates_headline(gates: list[GateJudged]) -> tuple[str, Colour]:
     if passed < len(gates):
         return f"✔ {passed} of {len(gates)} gates passed, with a warning", "green"
     return "✔ all gates passed", "green"
+
+
+def print_suites(suites: list[SuiteMeasured]) -> None:
+    """A line a suite: what base and tuned model got right, what was won and lost, whether that is a fall."""
+    if not suites:
+        return
+    out()
+    rows = [
+        [
+            SUITE_MARKS[each.verdict], suite_title(each.suite), counted(each.items) if each.items else "–",
+            suite_value(each, each.base), suite_value(each, each.tuned), counted(each.won), counted(each.lost),
+            suite_chance(each), each.verdict + (f" ({each.measure})" if each.measure else ""),
+        ]
+        for each in suites
+    ]  # fmt: skip
+    head = ["", "suite", "items", "base", "tuned", "won", "lost", "chance", "verdict"]
+    first, *lines = table(rows, right=(2, 3, 4, 5, 6, 7), head=head)
+    out(f"  {first}", "dim")
+    for each, line in zip(suites, lines, strict=True):
+        out(f"  {line}", _SUITE_COLOURS.get(each.verdict))
 
 
 def print_answers(answers: list[Answered]) -> None:
@@ -213,6 +235,7 @@ def as_json(run: RunFolder, state: RunState) -> dict[str, Any]:
 _HELD_OUT = (
     "rows", "tokens", "base_loss", "tuned_loss", "base_accuracy", "tuned_accuracy", "conversations", "better", "worse", "p_value",
 )  # fmt: skip
+_SUITE = ("suite", "items", "base", "tuned", "won", "lost", "p_value", "verdict", "chance", "measure")
 _ANSWER = ("prompt", "base", "tuned", "base_reasons", "tuned_reasons")
 _MEMORY = ("step", "place", "answer", "tokens", "limit")
 _PROVED = ("isolated", "how", "fused", "isolation_difference", "fused_difference", "reason", "seconds")
@@ -222,9 +245,10 @@ _GATE = ("gate", "verdict", "value", "threshold", "unit", "at_most", "explanatio
 def results_json(state: RunState) -> dict[str, Any]:
     """What evaluation, packing and gates found."""
     return {
-        "verdict": headline(state.held_out_reports, state.answers),
+        "verdict": headline(state.held_out_reports, state.answers, state.suites),
         "held_out": {report.split: _fields(report, *_HELD_OUT) for report in state.held_out_reports},
         "answers": [_fields(answer, *_ANSWER) for answer in state.answers],
+        "suites": [_fields(suite, *_SUITE) for suite in state.suites],
         "gate_reports": [_fields(gate, *_GATE) for gate in state.gates],
         "packed": [_fields(packed, "folder", "format", "size_bytes") for packed in state.packed],
     }

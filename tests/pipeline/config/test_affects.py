@@ -38,6 +38,7 @@ OTHER: dict[str, Any] = {
     "eval.rows_while_training": 32,
     "acceptance.min_val_improvement_pct": 2.0, "acceptance.jitter_threshold": 0.5, "acceptance.curated_threshold": 0.5,
     "acceptance.least_rows": 10, "acceptance.least_tokens": 100, "acceptance.moved_answers": False, "acceptance.jitter": "gate",
+    "acceptance.forgetting": "gate", "eval.suites": ["facts", "lm-eval:arc_easy"], "eval.lm_eval_tasks": "tasks",
     "export.artifacts_dir": "out", "export.formats": ["peft_adapter", "merged"],
 }  # fmt: skip
 # The three shares of a split are 1 together.
@@ -51,7 +52,7 @@ _WITH: dict[str, dict[str, Any]] = {
 LATER = (
     "data.thinking", "data.columns", "data.train_on", "train.lora.rslora", "train.lora.dora",
     "acceptance.least_rows", "acceptance.least_tokens",
-    "acceptance.moved_answers", "acceptance.jitter",
+    "acceptance.moved_answers", "acceptance.jitter", "acceptance.forgetting", "eval.suites", "eval.lm_eval_tasks",
     "data.hub.repo", "data.hub.revision", "data.hub.subset", "data.hub.split", "data.oasst.paths", "data.oasst.languages",
 )  # fmt: skip
 FOUR = ["q_proj", "k_proj", "v_proj", "o_proj"]  # the default then: a config that has them has the same results

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.runs.events import Answered, HeldOut
+from pipeline.runs.events import Answered, HeldOut, SuiteMeasured, SuiteVerdict
 from pipeline.runs.headline import headline
 
 OLDER = HeldOut("test", 60, 6000, 2.0, 1.8, 0.5, 0.6)
@@ -46,3 +46,26 @@ def test_answers_are_better_or_worse_than_the_base_models() -> None:
     answers = [answered(False, True), answered(True, False), answered(True, False), answered(True, True), answered(False, False)]
     assert headline([], answers) == "1 answer better, 2 worse"
     assert headline([MEASURED], answers[3:]).endswith(", no answer of 2 better or worse")
+
+
+def suite(name: str, verdict: SuiteVerdict) -> SuiteMeasured:
+    return SuiteMeasured(name, 100, 0.62, 0.41, 3, 24, 0.001, verdict)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "line"),
+    [
+        ({"arithmetic": "fell", "facts": "held"}, "arithmetic fell"),
+        ({"arithmetic": "fell", "facts": "held", "json": "fell", "tool_calls": "fell"}, "arithmetic, JSON and tool calls fell"),
+        ({"facts": "held", "reading": "held", "json": "not informative"}, "2 of 3 suites held"),
+        ({"lm-eval:arc_easy": "fell"}, "lm-eval:arc_easy fell"),
+        ({"facts": "not enough evidence"}, "0 of 1 suite held"),
+        ({}, ""),
+    ],
+)
+def test_suites_that_fell_are_named_last_and_those_that_held_are_counted(verdicts: dict[str, SuiteVerdict], line: str) -> None:
+    suites = [suite(name, verdict) for name, verdict in verdicts.items()]
+    assert headline([], [], suites) == line
+    answers = [answered(False, True), answered(True, False)]
+    whole = "better on 41 of 60 test rows (p = 0.006), 1 answer better, 1 worse"
+    assert headline([MEASURED], answers, suites) == (f"{whole}; {line}" if line else whole)

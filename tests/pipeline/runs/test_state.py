@@ -93,6 +93,14 @@ def test_doing_a_step_again_replaces_what_it_found() -> None:
     assert state.gates == [again]
 
 
+def test_a_suite_measured_again_replaces_what_it_found_and_a_new_evaluation_begins_with_none() -> None:
+    first = ev.SuiteMeasured("facts", 100, 0.8, 0.5, 0, 30, 1e-9, "fell")
+    again = ev.SuiteMeasured("facts", 100, 0.8, 0.8, 0, 0, 1.0, "held")
+    other = ev.SuiteMeasured("reading", 100, 0.7, 0.7, 1, 1, 1.0, "held")
+    assert fold(log(STARTED, first, other, again)).suites == [other, again]
+    assert fold(log(STARTED, first, ev.StepStarted("evaluate"), other)).suites == [other]
+
+
 def test_a_gate_judged_again_by_validate_replaces_what_was_found_before() -> None:
     other = ev.GateJudged("held-out loss", "passed", 10.0, 1.0, "%", "fell")
     first, second = (ev.GateJudged("curated answers", verdict, 0.5, 0.7, "", "") for verdict in ("failed", "passed"))

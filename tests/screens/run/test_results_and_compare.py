@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import keys as config_keys
-from pipeline.runs.events import GateJudged, Packed
+from pipeline.runs.event_log import EventWriter
+from pipeline.runs.events import Answered, GateJudged, Packed, SuiteMeasured
 from screens.run.compare import difference_rows
 from screens.run.gates_text import measured, needed
-from screens.run.results import package
+from screens.run.results import package, prompts_table, suites_table
 from tests.pilot import SIZES, Records, shown, text_of, until
 
 
@@ -43,6 +44,56 @@ async def test_base_and_tuned_answers_stand_side_by_side_and_their_faults_are_na
         assert "tuned  ✔" in text
         line = next(line for line in text.splitlines() if "Sorry, sorry" in line)
         assert "We are sorry your refund is late" in line
+
+
+FELL = SuiteMeasured("arithmetic", 103, 0.62, 0.41, 3, 24, 5e-5, "fell", 0.02)
+HELD = SuiteMeasured("facts", 103, 0.83, 0.8, 2, 5, 0.45, "held", 0.25)
+OPEN = SuiteMeasured("lm-eval:wikitext", 0, 21.4, 19.75, 0, 0, 1.0, "not enough evidence", None, "word_perplexity")
+
+
+def test_a_suite_has_a_line_where_there_is_room_and_those_that_fell_are_named_where_there_is_none() -> None:
+    head, fell, held, open_ = suites_table([FELL, HELD, OPEN], 118, whole=True).plain.splitlines()
+    assert head.split() == ["forgetting", "base", "tuned", "won", "lost", "chance", "verdict"]
+    assert fell.split() == ["✘", "arithmetic", "62.0", "%", "41.0", "%", "3", "24", "2", "%", "fell"]
+    assert held.split()[:2] == ["✔", "facts"] and open_.split()[2:4] == ["21.4", "19.75"]
+    line = suites_table([FELL, HELD, OPEN], 78, whole=False).plain
+    assert "✘ arithmetic 62.0 % → 41.0 %" in line and "1 held   1 not enough evidence" in line and len(line) <= 78
+    assert suites_table([HELD], 78, whole=False).plain.split() == ["forgetting", "1", "held"]
+
+
+@pytest.mark.parametrize(("number", "shown"), [(0, [0, 1, 2]), (4, [3, 4, 5]), (9, [7, 8, 9])])
+def test_the_prompts_are_a_table_around_the_chosen_one_with_what_has_changed(number: int, shown: list[int]) -> None:
+    bad = ("it is empty",)
+    answers = [Answered(f"prompt {n}", "b", "t", bad if n % 2 else (), bad if n % 3 else ()) for n in range(10)]
+    head, *lines = prompts_table(answers, number, 78, 3).plain.splitlines()
+    assert f"{number + 1} of 10" in head and "4 of 10 reasonable" in head and max(map(len, (head, *lines))) <= 78
+    for n, line in zip(shown, lines, strict=True):
+        assert line.split()[:2] == ["✘" if n % 2 else "✔", "✘" if n % 3 else "✔"] and f"prompt {n}" in line
+        changed = {(True, False): "better", (False, True): "worse"}.get((bool(n % 2), bool(n % 3)), "")
+        assert line.endswith(changed or f"prompt {n}") or not changed
+        assert ("▸" in line) is (n == number)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=str)
+async def test_a_long_finding_leaves_the_answers_and_the_package_in_sight(records: Records, size: tuple[int, int]) -> None:
+    run = records.write("gate_failed")
+    log = EventWriter(run)
+    for suite in (FELL, HELD, OPEN):
+        log.emit(suite)
+    log.close()
+    app = records.app("results", run=run)
+    async with app.run_test(size=size) as pilot:
+        screen = await shown(pilot)
+        text = text_of(app)
+        assert "arithmetic fell" in text and "tuned  ✔" in text and "next  humigence infer" in text, text
+        for _ in range(3):
+            await pilot.press("tab")
+        findings = screen.query_one("#findings")
+        assert size[1] > 24 or (findings.max_scroll_y > 0 and screen.focused is screen.query_one("#base"))
+        if findings.max_scroll_y:
+            await pilot.press("tab", "tab", "end")
+            await until(pilot, lambda: findings.scroll_y == findings.max_scroll_y)
+            assert "held-out" in text_of(app)
 
 
 def test_each_format_that_was_packaged_has_a_line_and_the_next_command_stays_in_sight(tmp_path: Path) -> None:
