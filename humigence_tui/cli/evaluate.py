@@ -28,12 +28,12 @@ Suites = Annotated[
 @app.command("eval")
 def evaluate(config: ConfigPath = DEFAULT_CONFIG, suite: Suites = None, as_json: AsJson = False) -> int:
     """Works on the newest run whose training answers to the config; nothing is trained."""
-    if suite is not None:
-        _with_suites(suite, open_project(config)[1])  # a name that is none is told before anything is loaded
     run = trained_run(config)
-    gpu.see_only(gpu.choose_device(open_project(config)[1].compute.gpu))
-    return run_step("evaluate", config, as_json, run, *([partial(_with_suites, suite)] if suite is not None else []))
+    settings = _with_suites(suite, open_project(config)[1])
+    gpu.see_only(gpu.choose_device(settings.compute.gpu))
+    return run_step("evaluate", config, as_json, run, partial(_with_suites, suite))
 
 
-def _with_suites(suite: str, config: Config) -> Config:
-    return with_value(config, "eval.suites", suite)
+def _with_suites(suite: str | None, config: Config) -> Config:
+    """The config with these suites in place of its own; with its own where none are named."""
+    return config if suite is None else with_value(config, "eval.suites", suite, "--suite")

@@ -125,7 +125,7 @@ def test_a_model_whose_logits_are_no_numbers_gets_nothing_right(tokenizer: ChatT
 
 def test_an_adapter_of_zeros_holds_and_one_taught_nothing_but_a_joke_has_forgotten(tokenizer: ChatTokenizer) -> None:
     known = FACTS[:28]
-    base = taught(tiny_model(), tokenizer, [(item.prompt.prompt, item.answer) for item in known], steps=45, lr=6e-3)
+    base = taught(tiny_model(), tokenizer, [(item.prompt.prompt, item.answer) for item in known], steps=70, lr=6e-3)
     model = adapted(base, 0.0).eval()
 
     def verdict(sides: Sides) -> Any:
@@ -135,7 +135,7 @@ def test_an_adapter_of_zeros_holds_and_one_taught_nothing_but_a_joke_has_forgott
     assert (same.verdict, same.won, same.lost) == ("held", 0, 0) and same.base > 0.6
     joke = "Why did the scarecrow win a prize? He was outstanding in his field."
     asked = ["Tell me a joke.", "How are you?", "What is new?", *(item.prompt.prompt for item in FACTS[60:64])]
-    taught(model, tokenizer, [(each, joke) for each in asked], steps=20, lr=3e-2)
+    taught(model, tokenizer, [(each, joke) for each in asked], steps=40, lr=3e-2)
     found = verdict(measured(BY_NAME["facts"], known, model, tokenizer, 2048))
     assert found.verdict == "fell" and found.lost >= 8, found
     with model.disable_adapter():
