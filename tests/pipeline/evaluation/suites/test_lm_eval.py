@@ -12,13 +12,12 @@ from pipeline.common.errors import BadInput, EnvironmentFault, MissingArtifact, 
 from pipeline.evaluation.suites import lm_eval
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
-from tests.pipeline.evaluation.suites.test_measure import adapted, tiny_model
+from tests.pipeline.evaluation.suites.test_measure import FACTS, adapted, tiny_model
 
 needs_lm_eval = pytest.mark.skipif(lm_eval.installed() is None, reason="lm-eval is not installed")
 
-COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
 CHOICE = """
-task: humigence_colours
+task: humigence_facts
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {rows}}}}}
 output_type: multiple_choice
@@ -28,6 +27,7 @@ doc_to_choice: options
 doc_to_target: answer
 metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
+  - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
 """
 WORDS = """
 task: humigence_words
@@ -47,13 +47,13 @@ def tasks(tmp_path: Path) -> Path:
     folder = tmp_path / "tasks"
     folder.mkdir()
     rows = [
-        {"question": f"Question {n}: which colour has a thing of kind {n}?", "options": COLOURS[:3 + n % 3], "answer": n % 3}
-        for n in range(24)
-    ]  # fmt: skip
+        {"question": item.prompt.prompt, "options": item.options[: 2 + n % 3][::-1], "answer": 1 + n % 3}  # the right one last
+        for n, item in enumerate(FACTS[:24])
+    ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, text in (("colours", CHOICE), ("words", WORDS)):
+    for name, text in (("facts", CHOICE), ("words", WORDS)):
         (folder / f"{name}.yaml").write_text(text.format(rows=folder / "rows.jsonl"))
-    (folder / "gone.yaml").write_text(CHOICE.replace("colours", "gone").format(rows=folder / "no.jsonl"))
+    (folder / "gone.yaml").write_text(CHOICE.replace("facts", "gone").format(rows=folder / "no.jsonl"))
     return folder
 
 
@@ -67,14 +67,14 @@ def run(name: str, tokenizer: ChatTokenizer, tasks: Path | None, scale: float, t
 
 
 def plain_accuracy(model: Any, tokenizer: ChatTokenizer, tasks: Path) -> list[bool]:
-    """Of each row, whether the answer is the likeliest continuation of its question, token by token."""
+    """Of each row, whether the answer is the likeliest continuation of its question by its length, token by token."""
     import torch
 
     def score(question: str, option: str) -> float:
         asked, whole = (tokenizer.plain.encode(text, add_special_tokens=False) for text in (question, f"{question} {option}"))
         with torch.no_grad():
             shares = model(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
-        return sum(float(shares[place - 1, whole[place]]) for place in range(len(asked), len(whole)))
+        return sum(float(shares[place - 1, whole[place]]) for place in range(len(asked), len(whole))) / len(option)
 
     rows = [json.loads(line) for line in (tasks / "rows.jsonl").read_text().splitlines()]
     scores = [[score(row["question"], option) for option in row["options"]] for row in rows]
@@ -84,8 +84,8 @@ def plain_accuracy(model: Any, tokenizer: ChatTokenizer, tasks: Path) -> list[bo
 @needs_lm_eval
 def test_a_task_of_ones_own_is_measured_on_base_and_tuned_item_by_item(tokenizer: ChatTokenizer, tasks: Path) -> None:
     told: list[str] = []
-    found = run("humigence_colours", tokenizer, tasks, 0.4, told.append)
-    model = adapted(tiny_model(), 0.4).eval()
+    found = run("humigence_facts", tokenizer, tasks, 2.0, told.append)
+    model = adapted(tiny_model(), 2.0).eval()
     tuned = plain_accuracy(model, tokenizer, tasks)
     with model.disable_adapter():
         base = plain_accuracy(model, tokenizer, tasks)
@@ -93,7 +93,7 @@ def test_a_task_of_ones_own_is_measured_on_base_and_tuned_item_by_item(tokenizer
     assert (found.items, found.base, found.tuned) == (24, pytest.approx(sum(base) / 24), pytest.approx(sum(tuned) / 24))
     assert found.won == sum(after and not before for before, after in zip(base, tuned, strict=True))
     assert found.lost == sum(before and not after for before, after in zip(base, tuned, strict=True))
-    assert found.chance == pytest.approx((1 / 3 + 1 / 4 + 1 / 5) / 3) and not found.measure
+    assert found.chance == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3) and not found.measure
     assert set(told) == {"base", "tuned"}
 
 
@@ -121,7 +121,7 @@ def test_a_person_may_stop_it_between_batches(tokenizer: ChatTokenizer, tasks: P
         raise Stopped("stopped while evaluating")
 
     with pytest.raises(Stopped):
-        run("humigence_colours", tokenizer, tasks, 0.0, stop)
+        run("humigence_facts", tokenizer, tasks, 0.0, stop)
 
 
 def test_without_lm_eval_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tokenizer: ChatTokenizer) -> None:
