@@ -31,9 +31,9 @@ TROUBLES = (
     ),
     Trouble(
         (
-            "lm-eval:…: lm-eval … has no such task",
-            "lm-eval:…: its data can't be had: …",
-            "lm-eval:…: it can't be run here: …",
+            "…: lm-eval … has no such task",
+            "…: its data can't be had: …",
+            "…: it can't be run here: …",
             "eval.lm_eval_tasks: no folder …",
         ),
         "The task has another name, its data set is not on this machine and can't be fetched, or it asks for what is not here.",

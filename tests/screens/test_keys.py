@@ -111,6 +111,7 @@ CASES = [
     *scroll_cases("LogLines", lambda app: part(app, LogLines), ["tab"]),
     *scroll_cases("SamplesPane", lambda app: part(app, SamplesPane), []),
     *scroll_cases("AnswerPane", lambda app: app.screen.query_one("#tuned"), ["right", "tab"], size=(40, 16), **DONE),
+    *scroll_cases("Findings", lambda app: app.screen.query_one("#findings"), ["tab", "tab"], size=(40, 16), **DONE),
     # the frame
     Case("Page", "escape", ["escape"], lambda app: on(app) == "HomeScreen"),
     Case("Page", "question_mark", ["question_mark"], lambda app: "logarithmic scale" in text_of(app), size=(160, 48)),
