@@ -459,7 +459,7 @@ class EvalSection(Section):
     )
     suites: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto", "off", "all"] = setting(
         "auto",
-        "Suites that show what the model has forgotten; auto: all on a GPU (minutes), off on a CPU.",
+        "Suites that show what the model has forgotten; auto: all on a GPU, off on a CPU.",
         affects=(),
         since="0.2.0",
         allowed=_SUITES_ALLOWED,
