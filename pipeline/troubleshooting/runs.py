@@ -76,7 +76,9 @@ TROUBLES = (
     ),
     Trouble(
         (
-            "aborted",
+            "aborted in the middle of a step",
+            "aborted while evaluating",
+            "aborted while answering samples",
             "stopped before …",
             "stopped while preparing the data",
             "stopped while downloading",
