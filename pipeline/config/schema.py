@@ -33,7 +33,7 @@ SuiteName = Literal[
     "facts", "arithmetic", "common_sense", "reading", "instructions", "json", "refusals", "tool_calls",
 ]  # fmt: skip
 LM_EVAL = "lm-eval:"  # before the name of one of lm-eval's tasks
-_SUITES_ALLOWED = f"auto, off, all, or a list of {', '.join(get_args(SuiteName))} and {LM_EVAL}TASK"
+_SUITES_ALLOWED = f"auto, off, all or {', '.join(get_args(SuiteName))}, {LM_EVAL}TASK"
 Topic = Literal[
     "animals", "arithmetic", "astronomy", "chemistry", "computing", "cooking", "geography", "health", "history", "home",
     "language", "units",
@@ -459,7 +459,7 @@ class EvalSection(Section):
     )
     suites: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto", "off", "all"] = setting(
         "auto",
-        "Suites that show what the model has forgotten; auto: all on a GPU, off on a CPU.",
+        "Suites that show what was forgotten; auto: all on a GPU, none on a CPU.",
         affects=(),
         since="0.2.0",
         allowed=_SUITES_ALLOWED,

@@ -21,13 +21,13 @@ from pathlib import Path
 from pipeline.config.schema import Config
 from pipeline.runs.context import StepContext
 from pipeline.common.errors import HumigenceError
-from pipeline.hub import fetch
+from pipeline.hub import download, fetch
 from pipeline.runs.folders import Workspace
 from pipeline.steps import model
 fetch.WAITS_S = fetch.FIRST_WAITS_S = (0.0,) * 3
 if sys.argv[1] == "while":
-    model.disk.require_free = lambda *_: None  # there was room when it was looked for
-model._ROOM_TO_SPARE = 1 << 20
+    download.disk.require_free = lambda *_: None  # there was room when it was looked for
+download._ROOM_TO_SPARE = 1 << 20
 ctx = StepContext(Config.model_validate({"model": {"repo": "owner/name"}}), Workspace(Path.cwd()))
 try:
     print(json.dumps({"outcome": model.run(ctx).outcome}))

@@ -20,7 +20,14 @@ _CONFIG = {
     "vocab_size": 64, "max_position_embeddings": 64, "pad_token_id": 0,
 }  # fmt: skip
 # Curated models say which family they are of; a chat template is called Gemma's; older libraries call some settings otherwise.
-_MAY_NAME_ONE = {"families.py", "catalogue.py", "templates.py", "schema.py", "portable.py"}
+_MAY_NAME_ONE = {
+    "families.py",
+    "catalogue.py",
+    "templates.py",
+    "schema.py",
+    "portable.py",
+    "axolotl.py",
+}
 EXACT = [name for name, family in FAMILIES.items() if not family.variants and name in CONFIG_MAPPING]
 
 

@@ -226,13 +226,13 @@ async def test_any_of_a_hundred_thousand_rows_is_there_before_all_are_read(works
 
 
 async def test_rows_that_are_still_to_be_made_are_shown_and_not_written(workspace: Path, tiny_model: Path) -> None:
-    made = settings(tiny_model).data.model_copy(update={"source": "generated", "raw_path": "made.jsonl"})
+    made = settings(tiny_model).data.model_copy(update={"source": "generated", "raw_path": "data/raw/generated.jsonl"})
     app = stage(workspace, tiny_model, data=made)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await screen_of(pilot)
         assert screen.counted is not None and screen.counted["rows"] == 240 and screen.counted["kept"] > 200
         assert screen.row is not None and screen.row["documents"]
-    assert not (workspace / "made.jsonl").exists()
+    assert not (workspace / "data" / "raw" / "generated.jsonl").exists()
 
 
 async def test_the_template_that_is_named_is_the_one_the_rows_are_written_by(rows: Path, tiny_model: Path) -> None:

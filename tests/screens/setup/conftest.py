@@ -135,6 +135,7 @@ def _candidates(field: Field) -> Iterator[Any]:
     if field.kind == "list":
         names = field.default if isinstance(field.default, list) else []
         yield [*names, "gate_proj"]
+        yield ["facts", "json"]
         yield [*names, "prompt=frage"]
     if field.kind == "text":
         yield f"{field.default or ''}x"

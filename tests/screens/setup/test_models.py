@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.hub import access
+from pipeline.hub.repository import Repository
 from screens.widgets.choices import Choices
 from tests.hub import use_hub_home
 from tests.screens.setup.conftest import until, wizard
@@ -67,10 +68,10 @@ async def test_a_gated_model_is_asked_about_when_it_is_chosen_and_nothing_waits(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     answer, asked = threading.Event(), []
 
-    def slow(repo: str, revision: str | None = None) -> None:
-        asked.append(repo)
+    def slow(repository: Repository) -> None:
+        asked.append(repository.name)
         answer.wait(PATIENCE_S)
-        raise BadInput(f"model.repo: the licence of {repo} is not accepted by HF_TOKEN's account", "accept it")
+        raise BadInput(f"model.repo: the licence of {repository.name} is not accepted by HF_TOKEN's account", "accept it")
 
     monkeypatch.setattr(access, "require_access", slow)
     async with wizard(rows, config=Config()) as (screen, pilot):
