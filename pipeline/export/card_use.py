@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.gguf_rope import rope_scaling
 from pipeline.export.package import Package
+from pipeline.export.proof.proof import Proof
 
 _ASK = """\
     messages = [{"role": "user", "content": "What can you do?"}]
@@ -37,6 +38,28 @@ As a GGUF file, with llama.cpp's own script:
     python convert_hf_to_gguf.py . --outfile model.gguf
 
 `sha256sum -c checksums.sha256`, one folder up, verifies the files."""
+
+
+def gguf_use(file: str) -> str:
+    """How a GGUF file is asked something."""
+    return f"""With llama.cpp, in this folder; the chat template and what ends an answer are in the file:
+
+    llama-cli -m {file} -cnv
+    llama-server -m {file}
+
+With LM Studio, or any other program that reads GGUF: open the file.
+
+The same greedy question may be answered in other words than by transformers, and both be right: sums in another order, and
+weights in fewer bits, move log-probabilities a little, and where two words are nearly as likely the other one is written.
+
+`sha256sum -c checksums.sha256`, one folder up, verifies the file."""
+
+
+def gguf_proof(proof: Proof) -> str:
+    """What was compared, and what it says."""
+    if not proof.is_proved:
+        return f"This file was written and not opened by llama.cpp: {proof.reason}."
+    return f"{proof.sentence()[0].upper()}{proof.sentence()[1:]}. The answer tokens are {proof.of}."
 
 
 def adapter_use(package: Package) -> str:

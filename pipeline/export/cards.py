@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline import __version__
@@ -22,16 +23,17 @@ from pipeline.common.redact import redact
 from pipeline.common.text import gate_needs, gate_value
 from pipeline.config.schema import ALL_LINEAR, AllLinear, Config
 from pipeline.evaluation.evidence import suites_of
-from pipeline.export.card_use import MERGED_USE, adapter_use
+from pipeline.export.card_use import MERGED_USE, adapter_use, gguf_proof, gguf_use
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package, versions
+from pipeline.export.proof.proof import Proof
 from pipeline.planning.export_formats import EXPORT_FORMATS
 from pipeline.runs.events import LayersProved, SuiteMeasured
 from pipeline.runs.headline import suite_chance, suite_title, suite_value
 from pipeline.runs.provenance import publishable
 
-__all__ = ["dataset_card", "merged_card", "model_card", "write_card"]
+__all__ = ["dataset_card", "gguf_card", "merged_card", "model_card", "write_card"]
 
 _PROMPTS_SHOWN = 50
 _HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
@@ -44,13 +46,18 @@ def write_card(path: Path, text: str) -> None:
     path.write_text(redact(text), encoding="utf-8")
 
 
-def model_card(package: Package) -> str:
-    """Markdown with the hub's YAML front matter."""
+def model_card(package: Package, manifest: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Markdown with the hub's YAML front matter.
+
+    Args:
+        manifest: `humigence.json`, with what is recorded of each format.
+    """
     parts = [
         front_matter(_metadata(package)),
         f"# {package.config.project}",
         _opening(package),
         *_evidence(package),
+        *_proofs(package, manifest),
         "## Use",
         adapter_use(package),
         "## Limits",
@@ -99,6 +106,39 @@ def merged_card(package: Package, dtype: str, kept: float, licences: Sequence[st
         "## Limits",
         _limits(package.evaluation),
     ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _proofs(package: Package, manifest: Mapping[str, Any]) -> list[str]:
+    """What was found when the formats beside the adapter were opened by the programs they are for."""
+    records = {name: record for name in package.formats if isinstance(record := manifest.get(name), dict) and "proof" in record}
+    if not records:
+        return []
+    lines = [f"- `{name}`: {plain(Proof.from_json(record['proof']).sentence())}." for name, record in records.items()]
+    return ["## Exports", "\n".join(lines)]
+
+
+def gguf_card(package: Package, file: str, kind: str, proof: Proof, licences: Sequence[str]) -> str:
+    """The card of a GGUF file.
+
+    Args:
+        file: its name.
+        kind: how its matrices are held: `q8_0`.
+        licences: names of the base model's licence files that lie beside it.
+    """
+    licence = licence_of(package.base)
+    what = {"pipeline_tag": "text-generation", "tags": ["gguf", *_tags(package)]}
+    metadata = {"library_name": "gguf", **_base_named(package, "quantized"), **_licence_named(licence), **what}
+    opening = (
+        f"{plain(package.base.name)} with a LoRA adapter merged into it, as one GGUF file ({kind}). {_origin(package)}\n\n"
+        "The adapter was added to the base model's own weights in 32 bits, and each sum was rounded once, to what the file holds."
+    )
+    parts = [
+        front_matter(metadata), f"# {package.config.project}", opening,
+        "## Licence", _licence_sentence(package, licence, licences),
+        "## Proof", gguf_proof(proof), *_evidence(package, "Measured with the adapter on its base model, not with this file."),
+        "## Use", gguf_use(file), "## Limits", _limits(package.evaluation),
+    ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -17,6 +17,7 @@ from pipeline.common.errors import MissingArtifact
 from pipeline.common.files import fingerprint, read_json
 from pipeline.config.affects import settings_of
 from pipeline.config.schema import Config, ExportFormat
+from pipeline.dataset.processed import ProcessedData, find_processed
 from pipeline.evaluation import gates as acceptance
 from pipeline.evaluation.evidence import evidence_of
 from pipeline.runs import provenance, trained
@@ -37,6 +38,7 @@ class Package:
 
     Attributes:
         reference: how the package names the base model.
+        processed: the prepared rows, of which some prove an export; None where they are gone.
         base_from_here: the way from the package's folder to the base model's, where both lie in the workspace; else empty.
         evaluation: `eval_report.json`.
         data: the run's report of preprocess; None where it has none.
@@ -56,6 +58,7 @@ class Package:
     fingerprint: str
     made_with: dict[str, Any] = field(default_factory=dict)
     formats: tuple[ExportFormat, ...] = ("peft_adapter",)
+    processed: ProcessedData | None = None
     base_from_here: str = ""
 
     def only(self, *formats: ExportFormat) -> Package:
@@ -131,6 +134,7 @@ def find_package(ctx: StepContext) -> Package | None:
         fingerprint=fingerprint(*sources),
         made_with=made_with,
         formats=ctx.config.export.formats,
+        processed=find_processed(ctx.config, ctx.workspace),
         base_from_here=seen_from(folder_of(ctx), base, ctx.workspace.root),
     )
 

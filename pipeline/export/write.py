@@ -42,7 +42,7 @@ def write_package(folder: Path, package: Package, watch: Watch, old: Path, reuse
     write_tokenizer(folder, package.base, tokenizer)
     write_generation_config(folder, package.base, _config_of(package.base), tokenizer.stop_ids)
     for card in ("model_card.md", "README.md"):  # the hub shows the second
-        cards.write_card(folder / card, cards.model_card(package))
+        cards.write_card(folder / card, cards.model_card(package, manifest))
     if package.data is not None:
         cards.write_card(folder / "dataset_card.md", cards.dataset_card(package, package.data))
     write_json(folder / MANIFEST, manifest)

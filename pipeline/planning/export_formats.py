@@ -9,14 +9,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pipeline.base_model.gguf_families import gguf_refusal
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.locate import BaseModel
-from pipeline.base_model.shape import ModelShape, adapter_parameters
+from pipeline.base_model.shape import ModelShape, adapter_parameters, read_shape
 from pipeline.base_model.targets import target_names
 from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.config.choice import Choice
 from pipeline.config.schema import Config, ExportFormat
 from pipeline.runs.folders import ADAPTER_WEIGHTS, MERGED
+from pipeline.tokenization.gguf_vocabulary import vocabulary_refusal
 
 _BESIDE_WEIGHTS = 16 << 20  # tokenizer, cards, manifest
 
@@ -31,6 +33,7 @@ class FormatOutline:
         weights: its large files there, as a glob.
         card: a sentence of the model card about it, where it lies beside the adapter.
         bytes: (config, base model's sizes, base model where it is on this machine) -> bytes of all its files.
+        refusal: of a base model, why it is not made of one, in a sentence; empty where it is.
     """
 
     what: str
@@ -38,6 +41,7 @@ class FormatOutline:
     weights: str
     card: str
     bytes: Callable[[Config, ModelShape, BaseModel | None], int]
+    refusal: Callable[[BaseModel], str] = lambda base: ""
 
 
 def _adapter_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> int:
@@ -78,6 +82,55 @@ def _weights(base: BaseModel) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
+# Bytes of a block of 32 weights, its scales included; embeddings and head are held in 8 bits where the others have fewer.
+_BLOCK_BYTES = {"f16": 64, "bf16": 64, "q8_0": 34, "q5_1": 24, "q5_0": 22, "q4_1": 20, "q4_0": 18}
+_VOCABULARY_BYTES = 16 << 20
+_FEWER_BITS = {
+    "f16": "in 16 bits (float16)", "bf16": "in 16 bits (bfloat16)", "q8_0": "in 8 bits: half the size, and next to nothing lost",
+    "q5_1": "in 5 bits, two scales a block", "q5_0": "in 5 bits", "q4_1": "in 4 bits, two scales a block",
+    "q4_0": "in 4 bits: the smallest, and the most is lost",
+}  # fmt: skip
+
+
+def gguf_bytes(kind: str, base: BaseModel) -> int:
+    """A GGUF file's weights and vocabulary.
+
+    Args:
+        kind: how its matrices are held: `q8_0`.
+    """
+    shape = read_shape(base)
+    in_embeddings = (1 if shape.tied_embeddings else 2) * shape.vocabulary * shape.hidden
+    return _gguf_bytes_of(kind, _weights(base), in_embeddings)
+
+
+def _gguf_bytes_of(kind: str, weights: int, in_embeddings: int) -> int:
+    few, most = _BLOCK_BYTES[kind], max(_BLOCK_BYTES[kind], _BLOCK_BYTES["q8_0"])
+    rest = max(0, weights - in_embeddings)
+    return (rest * few + min(weights, in_embeddings) * most) // 32 + _VOCABULARY_BYTES
+
+
+def _gguf_outline(name: str) -> FormatOutline:
+    kind = name.removeprefix("gguf_")
+
+    def of(config: Config, shape: ModelShape, base: BaseModel | None) -> int:
+        if base:
+            return gguf_bytes(kind, base) + _BESIDE_WEIGHTS
+        return _gguf_bytes_of(kind, shape.parameters, shape.vocabulary * shape.hidden) + _BESIDE_WEIGHTS
+
+    return FormatOutline(
+        what=f"one GGUF file for llama.cpp, Ollama, LM Studio, {_FEWER_BITS[kind]}; opened by llama.cpp before it is packaged",
+        folder=name,
+        weights="*.gguf",
+        card=f"`{name}/` holds the model it makes of its base as a GGUF file, {_FEWER_BITS[kind].partition(':')[0]}.",
+        bytes=of,
+        refusal=_gguf_refusal,
+    )
+
+
+def _gguf_refusal(base: BaseModel) -> str:
+    return gguf_refusal(base) or (vocabulary_refusal(base.path) if base.kind == "folder" else "")
+
+
 EXPORT_FORMATS: Mapping[ExportFormat, FormatOutline] = {
     "peft_adapter": FormatOutline(
         what="the LoRA adapter, its tokenizer and cards; loads with peft. Always made: infer and chat ask it",
@@ -107,6 +160,13 @@ EXPORT_FORMATS: Mapping[ExportFormat, FormatOutline] = {
         card="`merged_fp16/` holds the model it makes of its base, in float16.",
         bytes=_halved_bytes,
     ),
+    "gguf_f16": _gguf_outline("gguf_f16"),
+    "gguf_bf16": _gguf_outline("gguf_bf16"),
+    "gguf_q8_0": _gguf_outline("gguf_q8_0"),
+    "gguf_q5_1": _gguf_outline("gguf_q5_1"),
+    "gguf_q5_0": _gguf_outline("gguf_q5_0"),
+    "gguf_q4_1": _gguf_outline("gguf_q4_1"),
+    "gguf_q4_0": _gguf_outline("gguf_q4_0"),
 }
 FORMAT_CHOICES = (
     *(Choice(name, outline.what) for name, outline in EXPORT_FORMATS.items()),

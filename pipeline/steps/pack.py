@@ -19,6 +19,7 @@ from pipeline.export.formats.format import Format
 from pipeline.export.formats.registry import FORMATS
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, carry_over, check_target, differing, read_checksums
+from pipeline.export.proof.proof import NotProved
 from pipeline.export.write import write_package
 from pipeline.planning.export_formats import EXPORT_FORMATS
 from pipeline.runs.context import StepContext, StepResult
@@ -40,7 +41,8 @@ def _stands(folder: Path, package: Package) -> bool:
     if not read_checksums(folder) or differing(folder):
         return False
     manifest = _manifest(folder)
-    return manifest.get("fingerprint") == package.fingerprint and set(package.formats) <= set(manifest["formats"])
+    same = manifest.get("fingerprint") == package.fingerprint and set(package.formats) <= set(manifest["formats"])
+    return same and all(FORMATS[name].is_current(manifest.get(name) or {}) for name in package.formats)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def run(ctx: StepContext) -> StepResult:
         MissingArtifact: not trained, not evaluated, or the base model is gone.
         BadInput: the target holds something that is no package; adapter and base don't fit each other.
         EnvironmentFault: there is no room on the disk, or no memory.
+        NotProved: a format is another model than base and adapter to the program it is for; everything else is packaged.
         Stopped: the person asked to while a format was written.
     """
     folder = packages.folder_of(ctx)
@@ -90,13 +93,20 @@ def _pack(ctx: StepContext, folder: Path, package: Package) -> None:
     if not _stands(folder, made):
         _write(ctx, folder, made)
     _report(ctx, folder, made.formats)
+    failed: list[NotProved] = []
     for name in package.formats:
         if name not in made.formats:
+            try:
+                _write(ctx, folder, package.only(*made.formats, name), FORMATS[name])
+            except NotProved as error:  # the others are made first
+                failed.append(error)
+                continue
             made = package.only(*made.formats, name)
-            _write(ctx, folder, made, FORMATS[name])
             _report(ctx, folder, [name])
             if warning := FORMATS[name].warning(_manifest(folder)[name]):
                 ctx.emit(Note(warning, "warning"))
+    if failed:
+        raise NotProved("\n".join(error.message for error in failed), failed[0].hint)
 
 
 def _write(ctx: StepContext, folder: Path, package: Package, added: Format | None = None) -> None:

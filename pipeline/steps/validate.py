@@ -265,6 +265,18 @@ def _note_unknown(ctx: StepContext, repository: Repository, fault: EnvironmentFa
     ctx.emit(Note(text, "warning"))
 
 
+def _check_exports(ctx: StepContext) -> Iterator[HumigenceError]:
+    """What is to be packaged can be made of this base model."""
+    base = locate(ctx.config, ctx.workspace)
+    refusals: dict[str, list[str]] = {}
+    for name in ctx.config.export.formats if base else ():
+        if base and (why := EXPORT_FORMATS[name].refusal(base)):
+            refusals.setdefault(why, []).append(name)
+    for why, names in refusals.items():
+        kept = ",".join(each for each in ctx.config.export.formats if each not in names)
+        yield BadInput(f"export.formats: {', '.join(names)}: {why}", f"humigence config set export.formats {kept}")
+
+
 def _check_template(ctx: StepContext) -> Iterator[HumigenceError]:
     """There is a chat template, and the vocabulary has what it writes. Whether it can be masked is known once it is loaded."""
     base = locate(ctx.config, ctx.workspace)
@@ -420,6 +432,7 @@ _CHECKS = (
     _check_data,
     _check_prompts,
     _check_precision,
+    _check_exports,
 )
 
 

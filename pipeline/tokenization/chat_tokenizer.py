@@ -12,6 +12,7 @@ Not covered: images, and training on anything but the assistant.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -236,6 +237,27 @@ class ChatTokenizer:
     def chat_template(self) -> str:
         """The template in force, as Jinja."""
         return str(self._tokenizer.get_chat_template())
+
+    def document(self) -> dict[str, Any]:
+        """The tokenizer as `tokenizer.json` has it."""
+        found: dict[str, Any] = json.loads(self._tokenizer.backend_tokenizer.to_str())
+        return found
+
+    def named_ids(self) -> dict[str, int]:
+        """`bos`, `eos`, `unk`, `pad` -> id, of those it has."""
+        named = {name: getattr(self._tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "unk", "pad")}
+        return {name: number for name, number in named.items() if number is not None}
+
+    @property
+    def begins_with_bos(self) -> bool:
+        """Whether a text gets the token that begins one of itself, without a template."""
+        return bool(self._around_text[0])
+
+    def render(self, said: Said) -> str:
+        """The text whose ids are `encode_prompt`'s. Raises `BadInput` as that does."""
+        conversation = self._prepared(as_conversation(said))
+        (prompt,) = self._render_all(conversation, [(len(conversation.messages), True)])
+        return self._special.unmarked(prompt.text)
 
     def reads_as(self, vocabulary: Path) -> bool:
         """Whether a `tokenizer.json` makes the tokens that this tokenizer makes: its class may have built another from it."""

@@ -54,6 +54,7 @@ class Format:
         reuse: how it is taken over; None for a format that is written each time.
         summary: of its record, a phrase for the end of the step.
         warning: of its record, a sentence a person should read; empty for none.
+        is_current: of its record, whether making it again would find out no more.
     """
 
     name: ExportFormat
@@ -65,3 +66,4 @@ class Format:
     reuse: Reuse | None = None
     summary: Callable[[dict[str, Any]], str] = lambda record: ""
     warning: Callable[[dict[str, Any]], str] = lambda record: ""
+    is_current: Callable[[dict[str, Any]], bool] = lambda record: True

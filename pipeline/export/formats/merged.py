@@ -23,6 +23,7 @@ from pipeline.config.schema import ExportFormat
 from pipeline.export import cards, portable
 from pipeline.export.formats.format import Format, Reuse, Watch, Written
 from pipeline.export.generation_config import write_generation_config
+from pipeline.export.licences import licence_files
 from pipeline.export.merge.bfloat16 import NAMES
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Tally, merge_files
@@ -35,8 +36,6 @@ from pipeline.planning.export_formats import EXPORT_FORMATS, merged_weight_bytes
 _VERSION = 1
 _CONFIG = "config.json"
 _SENTENCEPIECE = "tokenizer.model"
-_LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
-_MOST_LICENCE_BYTES = 1 << 20
 # Below it a person is warned: half of what was taught is lost to rounding.
 _LEAST_KEPT = 0.5
 
@@ -198,14 +197,6 @@ def files_along(base: BaseModel) -> list[Path]:
         return []
     found = [base.path / _SENTENCEPIECE, *licence_files(base)]
     return [path for path in found if path.is_file() and not untrusted_files.leads_out(path, base.path)]
-
-
-def licence_files(base: BaseModel) -> list[Path]:
-    """Licences that lie beside a base model's weights."""
-    if base.kind == "gguf":
-        return []
-    found = sorted(path for pattern in _LICENCES for path in base.path.glob(pattern))
-    return [path for path in found if path.is_file() and path.stat().st_size <= _MOST_LICENCE_BYTES]
 
 
 def _warning(record: dict[str, Any]) -> str:
