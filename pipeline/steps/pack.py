@@ -105,8 +105,11 @@ def _pack(ctx: StepContext, folder: Path, package: Package) -> None:
             _report(ctx, folder, [name])
             if warning := FORMATS[name].warning(_manifest(folder)[name]):
                 ctx.emit(Note(warning, "warning"))
+    if len(failed) == 1:
+        raise failed[0]
     if failed:
-        raise NotProved("\n".join(error.message for error in failed), failed[0].hint)
+        reasons = "\n".join(error.message for error in failed)
+        raise NotProved(f"{len(failed)} formats were made and are not packaged\n{reasons}", failed[0].hint)
 
 
 def _write(ctx: StepContext, folder: Path, package: Package, added: Format | None = None) -> None:

@@ -68,6 +68,55 @@ TROUBLES = (
         "`humigence model check`; merge into the model that was trained on.",
     ),
     Trouble(
+        (
+            "…: llama.cpp goes on after …, which ends an answer",
+            "…: llama.cpp makes another prompt of a conversation",
+            "…: it could not be asked: …",
+            "…: it gives no finite log-probabilities",
+            "…: its log-probabilities of … answer tokens are … nat from base and adapter's on average (… is allowed), its loss "
+            "is … and theirs … (+… is allowed)",
+            "… formats were made and are not packaged",
+        ),
+        "The export was opened by the program it is for, and what that computes is not what base and adapter compute: the "
+        "message says what differs.",
+        "It is not packaged; the adapter and the other formats are. A format of more bits loses less; `merged` holds the same "
+        "model for other programs.",
+    ),
+    Trouble(
+        (
+            "export.formats: …: …",
+            "…: no GGUF file is made of it: …",
+            "…: its tokenizer can't be written as GGUF: …",
+            "…: llama.cpp has no place for …",
+            "its rotary embedding is a YaRN that llama.cpp has no settings for",
+            "its attention is scaled as llama.cpp does not scale that of Gemma 3",
+        ),
+        "llama.cpp has nothing that computes, or cuts texts, as this base model does, or this version does not write its family.",
+        "Take the GGUF formats out of `export.formats`; `merged` is made of every family.",
+    ),
+    Trouble(
+        (
+            "writing …: a weight is no finite number of type …",
+            "writing …: it is of type …",
+            "… has another size than its file says",
+            "the rows of a query's or key's weight make no whole heads",
+            "config.json has … …s for … pairs of features",
+            "… does not say how many layers and heads it has",
+        ),
+        "The base model's files contradict themselves, or a number does not fit the type it is to be held in.",
+        "`humigence model check`; where it is float16 that is too small, `gguf_bf16`.",
+    ),
+    Trouble(
+        ("… is no format…", "… is no format; did you mean …?", "no format is named"),
+        "`humigence export` takes the formats that `export.formats` takes, several with commas.",
+        "`humigence export --help` lists them.",
+    ),
+    Trouble(
+        ("… names no run",),
+        "The folder is a package whose `humigence.json` was changed, or was made before packages named their run.",
+        "`humigence export FORMAT RUN`, with a run that `humigence runs` lists.",
+    ),
+    Trouble(
         ("the base model … is not at … any more", "the base model … is not on this machine"),
         "An adapter needs the base model it was trained on.",
         "Put it back, set `base.path` in the package's `humigence.json`, or `humigence model download`.",

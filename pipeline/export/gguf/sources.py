@@ -110,7 +110,7 @@ class _Stored:
     def rows(self, begin: int, end: int) -> NDArray[np.float32]:
         dtype = self.entry["dtype"]
         if dtype not in NAMES:
-            raise BadInput(f"{self.name} is of type {dtype}", f"choose a base model in {', '.join(NAMES.values())}")
+            raise BadInput(f"writing {self.name}: it is of type {dtype}", f"choose a base model in {', '.join(NAMES.values())}")
         inputs = math.prod(self.shape[1:])
         size = inputs * BYTES[dtype]
         self.file.seek(self.start + self.entry["data_offsets"][0] + begin * size)

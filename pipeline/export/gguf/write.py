@@ -60,7 +60,7 @@ def write_gguf(
     family, tally = family_for(base), Tally()
     refusal = gguf_refusal(base)
     if family is None or refusal:
-        raise BadInput(f"{base.name}: {refusal}", "take gguf out of export.formats")
+        raise BadInput(f"{base.name}: no GGUF file is made of it: {refusal}", "take gguf out of export.formats")
     with ExitStack() as files:
         writer, tensors = (_from_gguf if base.kind == "gguf" else _from_folder)(base, adapter, family, tokenizer, tally, files)
         writer.add_name(redact(made.name))

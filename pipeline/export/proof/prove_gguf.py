@@ -129,7 +129,9 @@ def _answers(
     try:
         return llama_cpp.ask(questions, seconds)
     except llama_cpp.DidNotOpen as error:
-        raise NotProved(f"{what}: {error}", "it is not packaged; the adapter and the other formats are") from error
+        raise NotProved(
+            f"{what}: it could not be asked: {error}", "it is not packaged; the adapter and the other formats are"
+        ) from error
 
 
 def _same_prompt(what: str, tokenizer: ChatTokenizer, messages: Sequence[Message], ids: list[int], found: dict[str, Any]) -> None:
