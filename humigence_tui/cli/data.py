@@ -147,20 +147,24 @@ def download(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> No
     A run fetches what is not here by itself; what is here stays as it is until this command is given.
     """
     here, settings = open_project(config)
-    if settings.data.source != "hub":
+    wanted = source.on_the_hub(settings)
+    if not wanted:
         hint = with_config("config set data.source hub", config)
         raise BadInput(f"data.source is {settings.data.source}: there is nothing to download", hint)
-    before = hub_rows.find(settings.data.hub)
+    before = [hub_rows.find(hub) for hub in wanted]
     with display() as view:
-        found = hub_rows.fetch(StepContext(settings, here, emit=shown_in(view, RunState())))
+        ctx = StepContext(settings, here, emit=shown_in(view, RunState()))
+        fetched = [hub_rows.fetch(ctx, hub) for hub in wanted]
     if as_json:
-        out_json({**found.to_json(), "path": str(found.path)})
+        told = [{**found.to_json(), "path": str(found.path)} for found in fetched]
+        out_json(told if settings.data.source == "several" else told[0])
         return
-    out(f"{found.name}  {hub_rows.size_in_words(found)}")
-    if before and before.commit != found.commit:
-        print_message(f"before it was at {before.commit[:12]}: rows prepared from that are prepared anew")
-    if found.beside:
-        print_message(f"not used: {found.beside}")
+    for found, was in zip(fetched, before, strict=True):
+        out(f"{found.name}  {hub_rows.size_in_words(found)}")
+        if was and was.commit != found.commit:
+            print_message(f"before it was at {was.commit[:12]}: rows prepared from that are prepared anew")
+        if found.beside:
+            print_message(f"not used: {found.beside}")
     print_next_commands(with_config("data inspect", config), with_config("data show", config))
 
 

@@ -1,7 +1,7 @@
 """Settings that stand for each other: what follows for the others where a person sets one of them.
 
-Where the rows come from is `data.source` and `data.raw_path` together, and three shares of `data.split` are one. Both the command
-line and the form set what follows in the same moment and say so.
+Where the rows come from is `data.source` together with `data.raw_path`, `data.hub` or `data.sources`, and three shares of
+`data.split` are one. Both the command line and the form set what follows in the same moment and say so.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from pipeline.config.schema import DataSection
 
-Origin = Literal["bundled", "generated", "local", "hub"]
+Origin = Literal["bundled", "generated", "local", "hub", "several"]
 
 SOURCE, RAW_PATH = "data.source", "data.raw_path"
+HUB_REPO, SOURCES = "data.hub.repo", "data.sources"
 SHARES = ("data.split.train", "data.split.val", "data.split.test")
 USUAL_PLACE = str(DataSection.model_fields["raw_path"].default)
 # Where rows that are made are written when the usual place may be taken.
@@ -27,8 +28,8 @@ def origin(data: DataSection) -> Origin:
 
     Rows are made at the places that are for it and nowhere else: a name that is misspelt is never filled with them.
     """
-    if data.source == "hub":
-        return "hub"
+    if data.source in ("hub", "several"):
+        return data.source
     places = (USUAL_PLACE, *OWN_PLACES.values())
     return data.source if posixpath.normpath(data.raw_path) in places else "local"
 
@@ -46,12 +47,23 @@ def with_what_follows(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dic
 def _of_rows(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     if RAW_PATH in entries:
         return {} if SOURCE in entries or now[SOURCE] == "local" else {SOURCE: "local"}
+    if SOURCE not in entries and (named := _named_by(entries, str(now[SOURCE]))):
+        return {SOURCE: named} if named != now[SOURCE] else {}
     source, place = entries.get(SOURCE), str(now[RAW_PATH])
     if source not in OWN_PLACES or posixpath.normpath(place) == OWN_PLACES[source]:
         return {}
     # The demo's usual place is the default one; rows of another origin may lie there.
     usual = source == now[SOURCE] or source == "bundled"
     return {} if usual and posixpath.normpath(place) == USUAL_PLACE else {RAW_PATH: OWN_PLACES[source]}
+
+
+def _named_by(entries: Mapping[str, Any], source: str) -> str:
+    """Where rows come from by a data set of the hub, or several sources, that a person names; "" where none is."""
+    if entries.get(SOURCES):
+        return "several"
+    if SOURCES in entries and source == "several":
+        return "local"
+    return "hub" if entries.get(HUB_REPO) else ""
 
 
 def _of_shares(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

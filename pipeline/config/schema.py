@@ -8,6 +8,7 @@ these fields: type, bounds, default, one-line help, choices, level, and which re
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -246,11 +247,58 @@ class HubSection(Section):
         return value or None
 
 
+class SourceItem(Section):
+    """One of `data.sources`: a path or a data set of the hub, how its rows are written, and how much of it is taken."""
+
+    name: str = Field("", max_length=64)
+    path: str = Field("", max_length=4096)
+    repo: str = Field("", max_length=200)
+    revision: str | None = Field(None, max_length=200)
+    subset: str | None = Field(None, max_length=200)
+    split: str | None = Field(None, max_length=200)
+    row_schema: RowSchema = Field("auto", alias="schema")
+    columns: tuple[str, ...] = ()
+    weight: float = Field(1.0, gt=0, le=100)
+    rows: int | None = Field(None, ge=1)
+
+    @property
+    def hub(self) -> HubSection:
+        """Its data set of the hub; without a name where it is a path."""
+        return HubSection(repo=self.repo, revision=self.revision, subset=self.subset, split=self.split)
+
+    @property
+    def title(self) -> str:
+        """What it is called for a person."""
+        return self.name or self.repo or PurePath(self.path).name
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_named_once(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        return columns_named_once(columns)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SourceItem:
+        if bool(self.path) == bool(self.repo):
+            raise ValueError("each source has a path, or the repo of a data set of the hub")
+        return self
+
+
+def columns_named_once(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """`NAME=COLUMN`, each name once. Raises `ValueError`."""
+    pairs = [each.partition("=") for each in columns]
+    if not all(name and column for name, _, column in pairs):
+        raise ValueError("must be NAME=COLUMN, each name once (prompt=question)")
+    if len({name for name, _, _ in pairs}) != len(pairs):
+        raise ValueError("a name is given twice")
+    return columns
+
+
 class DataSection(Section):
-    source: Literal["bundled", "generated", "local", "hub"] = setting(
+    source: Literal["bundled", "generated", "local", "hub", "several"] = setting(
         "local",
-        "Local: the file at raw_path. Hub: the data set of data.hub. Bundled: the 12-row demo, generated: what data.generate"
-        " says; both are written below data/raw, to a place of their own, where no file is yet. Setting raw_path sets local.",
+        "Local: the file at raw_path. Hub: the data set of data.hub. Several: those of data.sources. Bundled: the 12-row demo,"
+        " generated: what data.generate says; both are written below data/raw, to a place of their own, where no file is yet."
+        " Setting raw_path sets local, data.hub hub, data.sources several.",
         affects=_PACKAGE,
         level="basic",
     )
@@ -302,6 +350,14 @@ class DataSection(Section):
     )
     hub: HubSection = Field(default=HubSection(), description="The data set of the hub.")
     oasst: OasstSection = Field(default=OasstSection(), description="What is taken of OpenAssistant's message trees.")
+    sources: tuple[SourceItem, ...] = setting(
+        (),
+        "Several sources, each with path or repo, and name, schema, columns, weight, rows, subset, split as it needs them.",
+        affects=_PACKAGE,
+        since="0.2.0",
+        allowed='JSON: [{"path": "a.jsonl"}, {"repo": "owner/name", "weight": 2}]',
+        max_length=64,
+    )
     generate: GenerateSection = Field(default=GenerateSection(), description="What source generated makes.")
     split: SplitSection = Field(default=SplitSection(), description="How the rows are divided.")
     over_long: Literal["window", "drop"] = setting(
@@ -323,12 +379,21 @@ class DataSection(Section):
     @field_validator("columns")
     @classmethod
     def _columns_named_once(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
-        pairs = [each.partition("=") for each in columns]
-        if not all(name and column for name, _, column in pairs):
-            raise ValueError("must be NAME=COLUMN, each name once (prompt=question)")
-        if len({name for name, _, _ in pairs}) != len(pairs):
-            raise ValueError("a name is given twice")
-        return columns
+        return columns_named_once(columns)
+
+    @field_validator("sources")
+    @classmethod
+    def _sources_told_apart(cls, sources: tuple[SourceItem, ...]) -> tuple[SourceItem, ...]:
+        titles = [each.title for each in sources]
+        if twice := next((title for title in titles if titles.count(title) > 1), None):
+            raise ValueError(f"two are called {twice}: give each a name")
+        return sources
+
+    @model_validator(mode="after")
+    def _sources_are_named(self) -> DataSection:
+        if self.source == "several" and not self.sources:
+            raise ValueError("source several takes the rows of sources, and there are none")
+        return self
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> DataSection:

@@ -18,6 +18,7 @@ from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import row_capacity
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.row import data_of
 from pipeline.dataset.schemas.read import read
 from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.runs.folders import Workspace
@@ -69,7 +70,7 @@ def _measure(rows: Iterable[RawRow], data: DataSection) -> _Sample:
     sample = _Sample([], [])
     for raw in rows:
         try:
-            said = read(raw.row, data).conversation
+            said = read(raw.row, data_of(raw, data)).conversation
         except BadInput:
             continue
         messages = said.messages or (Message(role="assistant", content=said.text),)

@@ -59,17 +59,22 @@ class Collected:
         """Write those of the documents `mine`, numbered as they stand there; nothing where none has any.
 
         Args:
-            mine: numbers of documents, ascending.
+            mine: numbers of documents, in the order in which they are written; one that is written more than once comes as often.
         """
         documents = np.array(self._documents, dtype=np.int64)
         chosen = np.flatnonzero(np.isin(documents, mine))
         if not chosen.size:
             return
-        table = np.zeros(chosen.size, dtype=_COLUMNS)
-        table["document"] = np.searchsorted(mine, documents[chosen])
+        by_number = np.argsort(mine, kind="stable")
+        first, last = (np.searchsorted(mine, documents[chosen], side=side, sorter=by_number) for side in ("left", "right"))
+        often = last - first
+        # Of a stretch its places one after the other: the first, and so many behind it.
+        behind = np.arange(often.sum()) - np.repeat(np.cumsum(often) - often, often)
+        table = np.zeros(int(often.sum()), dtype=_COLUMNS)
+        table["document"] = by_number[np.repeat(first, often) + behind]
         for name, column in (("begin", self._begins), ("end", self._ends), ("weight", self._weights)):
-            table[name] = np.array(column)[chosen]
-        np.save(path, table)
+            table[name] = np.array(column)[np.repeat(chosen, often)]
+        np.save(path, table[np.argsort(table["document"], kind="stable")])
 
 
 class LossWeights:

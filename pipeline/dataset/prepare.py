@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
+from pipeline.dataset import sources
 from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.grouping import Grouping, trained_stretches
 from pipeline.dataset.loss_weights import Collected, Stretch, stretches, within
 from pipeline.dataset.ordered_threads import in_order
 from pipeline.dataset.processed import SPLITS, packed_rows
+from pipeline.dataset.readers.manifest import sources_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import Drafted, drafted, labelled_documents
 from pipeline.dataset.sniff import reader_for, with_schema
-from pipeline.dataset.split import Grouped, divided
+from pipeline.dataset.split import Grouped, Splits, divided
 from pipeline.dataset.windows import Tokens, windows
-from pipeline.dataset.write import DocumentWriter, percentiles, split_figures, write_conversations, write_documents
+from pipeline.dataset.write import DocumentWriter, percentiles, repeated, split_figures, write_conversations, write_documents
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.label_spans import Document, Tokenized
 from pipeline.tokenization.messages import NOT_TRAINED, Conversation
@@ -72,6 +74,7 @@ class Counts:
     tokenizer_class: str = ""
     read_back: ReadBack = field(default_factory=ReadBack)
     other_schema: dict[str, int] = field(default_factory=dict)
+    by_source: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,6 +82,7 @@ class Kept:
     """Good conversations, in the order of the file: parallel columns, by conversation and by document."""
 
     digests: list[bytes] = field(default_factory=list)
+    sources: array[int] = field(default_factory=lambda: array("l"))  # of each conversation, where there are several
     conversation_lengths: array[int] = field(default_factory=lambda: array("l"))  # tokens, before windows
     owners: array[int] = field(default_factory=lambda: array("l"))  # of each document, the number of its conversation
     lengths: array[int] = field(default_factory=lambda: array("l"))
@@ -108,13 +112,34 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
                 tokens.write(piece.ids, piece.labels)
     _check(raw, config, counts, kept)
     progress(counts.rows, "dividing")
-    split_of, grouped = divided(kept.digests, kept.grouping, config)
-    write_conversations(conversations, folder, split_of)
+    split_of, grouped, copies = _divided(raw, config, kept)
+    write_conversations(conversations, folder, split_of, copies)
     columns = [np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained)]
-    splits = write_documents(documents, folder, split_of, *columns, weights=kept.weights)
+    splits = write_documents(documents, folder, split_of, *columns, weights=kept.weights, copies=copies)
     conversations.unlink()
     documents.unlink()
-    return _report(counts, kept, grouped, splits)
+    return _report(counts, kept, grouped, splits) | _of_sources(raw, counts, kept, split_of, copies)
+
+
+def _divided(raw: Path, config: Config, kept: Kept) -> tuple[Splits, Grouped, sources.Copies | None]:
+    """The split of each conversation, what is to be told of it, and of several sources how often each is written."""
+    several = sources_of(raw)
+    if not several:
+        return *divided(kept.digests, kept.grouping, config), None
+    of = np.array(kept.sources, dtype=np.int32)
+    split_of, grouped = divided(kept.digests, kept.grouping, config, of.astype(np.int64))
+    return split_of, grouped, sources.copies_of(kept.digests, of, split_of, several, config.seed)
+
+
+def _of_sources(
+    raw: Path, counts: Counts, kept: Kept, split_of: Splits, copies: sources.Copies | None
+) -> dict[str, list[dict[str, Any]]]:
+    """For the report, where there are several."""
+    if copies is None:
+        return {}
+    several, of = sources_of(raw), np.array(kept.sources, dtype=np.int32)
+    read = [counts.by_source.get(each.form.number, 0) for each in several]
+    return {"sources": sources.figures(several, of, split_of, copies, read)}
 
 
 @dataclass(frozen=True)
@@ -141,12 +166,13 @@ def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progr
         for _ in good:
             pass
     _check(raw, config, counts, kept)
-    split_of, grouped = divided(kept.digests, kept.grouping, config)
+    split_of, grouped, copies = _divided(raw, config, kept)
     owners, lengths, trained = (np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained))
     return Measured(
-        _report(counts, kept, grouped, split_figures(split_of, owners, lengths, trained)),
+        _report(counts, kept, grouped, split_figures(split_of, owners, lengths, trained, copies))
+        | _of_sources(raw, counts, kept, split_of, copies),
         np.array(kept.conversation_lengths, dtype=np.int64),
-        packed_rows(lengths[split_of[owners] == SPLITS.index("train")], config),
+        packed_rows(lengths[repeated(np.flatnonzero(split_of[owners] == SPLITS.index("train")), owners, copies)], config),
     )
 
 
@@ -170,6 +196,7 @@ def _good_rows(
             remaining = iter(in_batch)
             for row in batch:
                 counts.rows += 1
+                counts.by_source[row.source] = counts.by_source.get(row.source, 0) + 1
                 progress(row.number, "tokenizing")
                 tokens = list(islice(remaining, len(row.drafts)))
                 try:
@@ -264,6 +291,7 @@ def _pieces(documents: list[Document], row: Drafted, config: Config, counts: Cou
 def _keep(kept: Kept, row: Drafted, documents: list[Document], pieces: list[Piece]) -> None:
     number = len(kept.digests)
     kept.digests.append(row.name)
+    kept.sources.append(row.source)
     kept.grouping.add(row.conversation, row.origin, trained_stretches(documents))
     kept.conversation_lengths.append(max(len(document.ids) for document in documents))
     for piece in pieces:

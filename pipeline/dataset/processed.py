@@ -26,10 +26,11 @@ from pipeline.config.affects import settings_of
 from pipeline.config.file import shipped
 from pipeline.config.follows import origin
 from pipeline.config.schema import Config
+from pipeline.dataset import sources
 from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.loss_weights import LossWeights
 from pipeline.dataset.packing import pack, row_capacity
-from pipeline.dataset.readers import parquet
+from pipeline.dataset.readers import manifest, parquet
 from pipeline.dataset.readers.compressed import SUFFIXES as PACKED_SUFFIXES
 from pipeline.dataset.readers.files import is_several, sha256_of
 from pipeline.dataset.readers.registry import parts_of
@@ -159,6 +160,8 @@ def raw_file(config: Config, workspace: Workspace) -> Path:
     """The file or the files the rows come from; the shipped demo where the config names it and no copy is there yet."""
     if config.data.source == "hub":
         return hub_rows.path_of(config.data.hub)
+    if config.data.source == "several":
+        return sources.as_one(config, workspace)
     path = workspace.resolve(config.data.raw_path)
     return shipped(BUNDLED_DEMO) if origin(config.data) == "bundled" and not path.exists() else path
 
@@ -223,6 +226,8 @@ def raw_digest(raw: Path) -> str:
 
 def raw_digest_now(raw: Path) -> str:
     """SHA-256 of a raw file as it is; of a folder or a pattern, of what its files are called and hold. Raises `OSError`."""
+    if several := manifest.sources_of(raw):
+        return manifest.digest_of(several, tuple(raw_digest_now(each.path) for each in several))
     if not is_several(raw):
         return _sha256_of(raw)
     return sha256_of([(file, _sha256_of(file)) for file in parts_of(raw)], raw if raw.is_dir() else raw.parent)

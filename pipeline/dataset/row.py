@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import Config, FoundSchema
+from pipeline.config.schema import Config, DataSection, FoundSchema
 from pipeline.dataset.cleaning import clean, clean_text, digest
 from pipeline.dataset.origin import origin_of
-from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.reader import Form, RawRow
 from pipeline.dataset.schemas.read import read
 from pipeline.dataset.schemas.registry import fitting
 from pipeline.tokenization.messages import Conversation
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 
 NOTHING_SAID = Conversation(())
 AnyDocument = TypeVar("AnyDocument", "Encoded", "Document")
+
+
+_forms: dict[Form, tuple[DataSection, DataSection]] = {}
+
+
+def data_of(raw: RawRow, data: DataSection) -> DataSection:
+    """How a row is read: as its source says, where there are several."""
+    if raw.form is None:
+        return data
+    held = _forms.get(raw.form)
+    if held is None or held[0] is not data:
+        own = data.model_copy(update={"row_schema": raw.form.schema, "columns": raw.form.columns})
+        held = _forms[raw.form] = (data, own)
+    return held[1]
 
 
 class Said(NamedTuple):
@@ -40,7 +54,7 @@ def conversation_of(raw: RawRow, config: Config) -> Said:
     """
     if raw.problem:
         raise BadInput(raw.problem)
-    written, left_out = read(raw.row, config.data)
+    written, left_out = read(raw.row, data_of(raw, config.data))
     origin = origin_of(raw.row)
     if written.text:
         text, changes = clean_text(written.text)
@@ -63,19 +77,22 @@ class Drafted:
     drafts: tuple[Draft, ...] = ()
     left_out: frozenset[str] = frozenset()
     origin: str = ""
+    source: int = 0
 
 
 def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Container[bytes]) -> Drafted:
     """The row, all done but the tokens. `met` are the digests of conversations that stand further up."""
+    source = raw.form.number if raw.form else 0
     try:
         conversation, changes, left_out, origin = conversation_of(raw, config)
         name = digest(conversation)
         if name in met:
-            return Drafted(raw.number, None, raw.place, name=name)
+            return Drafted(raw.number, None, raw.place, name=name, source=source)
         drafts = tuple(tokenizer.drafts(conversation))
     except BadInput as problem:
-        return Drafted(raw.number, fitting(raw.row), raw.place, problem.message)
-    return Drafted(raw.number, None, raw.place, "", name, conversation, frozenset(changes), drafts, left_out, origin)
+        other = None if raw.form else fitting(raw.row)
+        return Drafted(raw.number, other, raw.place, problem.message, source=source)
+    return Drafted(raw.number, None, raw.place, "", name, conversation, frozenset(changes), drafts, left_out, origin, source)
 
 
 def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config, tokenizer: ChatTokenizer) -> list[Document]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, FoundSchema
 from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.readers.manifest import Source, sources_of
 from pipeline.dataset.readers.reader import RawRow, Reader
-from pipeline.dataset.readers.registry import parts_of, reader_of
+from pipeline.dataset.readers.registry import parts_of, reader_of, together
 from pipeline.dataset.schemas.read import renamed
 from pipeline.dataset.schemas.registry import FITS_NONE, fitting, schema
 
@@ -91,13 +92,22 @@ def with_schema(config: Config, path: Path) -> Config:
 
 def reader_for(config: Config, path: Path) -> Reader:
     """The reader of what is at `path`, which gives a row a conversation whatever the schema's rows are. Raises as `reader_of`."""
+    if sources := sources_of(path):
+        return together(path, sources, lambda source: _gathered(config, source))
     reader, found = reader_of(path), with_schema(config, path).data
     assert found.row_schema != "auto"
     return schema(found.row_schema).gathered(reader, path, found)
 
 
+def _gathered(config: Config, source: Source) -> Reader:
+    data = config.data.model_copy(update={"row_schema": source.form.schema, "columns": source.form.columns})
+    return schema(source.form.schema).gathered(reader_of(source.path), source.path, data)
+
+
 def found_schema(path: Path, columns: tuple[str, ...] = ()) -> FoundSchema:
-    """The schema that most of the first rows are written in; the usual one where none fits."""
+    """The schema that most of the first rows are written in; the usual one where none fits, or each source has its own."""
+    if sources_of(path):
+        return USUAL
     try:
         status = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in parts_of(path))
     except OSError:

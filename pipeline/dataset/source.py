@@ -11,8 +11,9 @@ from pipeline.common.errors import EnvironmentFault
 from pipeline.common.files import write_atomic
 from pipeline.config.file import shipped
 from pipeline.config.follows import origin
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, HubSection
 from pipeline.dataset import generate
+from pipeline.dataset import sources as several
 from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.processed import BUNDLED_DEMO, raw_file
 from pipeline.runs.folders import Workspace
@@ -40,6 +41,8 @@ def as_file(config: Config, workspace: Workspace) -> Iterator[Path]:
     if config.data.source == "hub":
         yield hub_rows.require_here(config.data.hub).path
         return
+    for each in several.missing(config) if config.data.source == "several" else ():
+        hub_rows.require_here(each.hub)
     path = raw_file(config, workspace)
     if origin(config.data) != "generated" or path.exists():
         yield path
@@ -71,11 +74,22 @@ def put_in_place(config: Config, workspace: Workspace) -> Path:
 
 def is_here(config: Config) -> bool:
     """Whether the rows need no download."""
+    if config.data.source == "several":
+        return not several.missing(config)
     return config.data.source != "hub" or hub_rows.find(config.data.hub) is not None
+
+
+def on_the_hub(config: Config) -> list[HubSection]:
+    """The data sets of the hub that the rows are of."""
+    if config.data.source == "several":
+        return [each.hub for each in config.data.sources if each.repo]
+    return [config.data.hub] if config.data.source == "hub" else []
 
 
 def name_of(config: Config) -> str:
     """What the rows are called for a person: the path of the config, or the data set with split and commit."""
+    if config.data.source == "several":
+        return ", ".join(each.title for each in config.data.sources)
     if config.data.source != "hub":
         return config.data.raw_path
     found = hub_rows.find(config.data.hub)
@@ -87,7 +101,7 @@ def another_file(config: Config, workspace: Workspace) -> str:
     path = workspace.resolve(config.data.raw_path)
     if config.data.source != origin(config.data):
         return f"data.source {config.data.source} means nothing for {path}, a file of your own: its rows are used"
-    rows = made(config) if config.data.source != "hub" and path.is_file() else None
+    rows = made(config) if config.data.source in ("bundled", "generated") and path.is_file() else None
     if rows is None or (path.stat().st_size == len(rows) and path.read_bytes() == rows):
         return ""
     what = "the demo" if config.data.source == "bundled" else "what data.generate would make"

@@ -59,18 +59,26 @@ class Grouped:
         return [f"{counted_rows(rows)} {_TOO_LARGE[why]}" for why, rows in self.too_large.items()]
 
 
-def divided(names: Sequence[bytes], grouping: Grouping, config: Config) -> tuple[Splits, Grouped]:
+def divided(
+    names: Sequence[bytes], grouping: Grouping, config: Config, source_of: Numbers | None = None
+) -> tuple[Splits, Grouped]:
     """The split of each conversation, as `assign` gives it, and what is to be told of it."""
     groups = grouping.groups(names)
-    split_of = assign(names, config.data.split, config.seed, groups.of)
-    drawn, _ = draw(names, config.data.split, config.seed)
+    split_of = assign(names, config.data.split, config.seed, groups.of, source_of)
+    drawn, _, _ = draw_each(names, config.data.split, config.seed, source_of)
     sizes = np.bincount(groups.of)
     shared = sizes[sizes > 1]
     moved = int((split_of != drawn).sum())
     return split_of, Grouped(len(shared), int(shared.sum()), groups.by, moved, groups.too_large)
 
 
-def assign(names: Sequence[bytes], shares: SplitSection, seed: int, groups: Numbers | None = None) -> Splits:
+def assign(
+    names: Sequence[bytes],
+    shares: SplitSection,
+    seed: int,
+    groups: Numbers | None = None,
+    source_of: Numbers | None = None,
+) -> Splits:
     """For each conversation 0 (train), 1 (val) or 2 (test).
 
     It follows from the seed and from what the conversations say, not from their order in the file: a file that was sorted
@@ -79,10 +87,27 @@ def assign(names: Sequence[bytes], shares: SplitSection, seed: int, groups: Numb
     Args:
         names: one a conversation, each different, as `cleaning.digest` gives them.
         groups: of each the number of its group, as `grouping` finds them; by the first question where there is none.
+        source_of: the source of each, where there are several: each is drawn by itself, so that each is held out.
     """
-    drawn, when = draw(names, shares, seed)
+    drawn, when, wanted = draw_each(names, shares, seed, source_of)
     groups = by_question(names).of if groups is None else groups
-    return brought_together(drawn, when, groups, rank_of(names), held_out(len(names), shares))
+    return brought_together(drawn, when, groups, rank_of(names), wanted)
+
+
+def draw_each(
+    names: Sequence[bytes], shares: SplitSection, seed: int, source_of: Numbers | None
+) -> tuple[Splits, Numbers, tuple[int, int]]:
+    """`draw` of each source, and how many conversations val and test should have."""
+    if source_of is None:
+        return *draw(names, shares, seed), held_out(len(names), shares)
+    drawn, when = np.zeros(len(names), dtype=np.int8), np.zeros(len(names), dtype=np.int64)
+    val = test = 0
+    for source in np.unique(source_of):
+        mine = np.flatnonzero(source_of == source)
+        drawn[mine], when[mine] = draw([names[row] for row in mine.tolist()], shares, seed)
+        wanted = held_out(len(mine), shares)
+        val, test = val + wanted[0], test + wanted[1]
+    return drawn, when, (val, test)
 
 
 def draw(names: Sequence[bytes], shares: SplitSection, seed: int) -> tuple[Splits, Numbers]:

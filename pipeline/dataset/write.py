@@ -55,12 +55,14 @@ def _lists(column: list[NDArray[np.int32]]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
-def write_conversations(kept: Path, folder: Path, split_of: NDArray[np.int8]) -> None:
-    """The lines of `kept`, each to the file of its split."""
+def write_conversations(kept: Path, folder: Path, split_of: NDArray[np.int8], copies: NDArray[np.int32] | None = None) -> None:
+    """The lines of `kept`, each to the file of its split, once; those of no copies are left out."""
     files = [(folder / f"{split}.jsonl").open("w", encoding="utf-8") for split in SPLITS]
     try:
         with kept.open(encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines):
+                if copies is not None and not copies[number]:
+                    continue
                 files[split_of[number]].write(line)
     finally:
         for file in files:
@@ -76,6 +78,7 @@ def write_documents(
     trained: NDArray[np.int32],
     *,
     weights: Collected,
+    copies: NDArray[np.int32] | None = None,
 ) -> dict[str, Any]:
     """Arrow folder, lengths and weights of each split; returns what the report says of them.
 
@@ -86,32 +89,45 @@ def write_documents(
         lengths: of each document, in tokens.
         trained: of each document, tokens with a label.
         weights: of the documents' labels in the loss.
+        copies: how often each conversation is written; None for once.
     """
     datasets.disable_progress_bars()
     whole = datasets.Dataset.from_file(str(path))
     split_of_document = split_of[owners]
     for number, split in enumerate(SPLITS):
-        mine = np.flatnonzero(split_of_document == number)
+        mine = repeated(np.flatnonzero(split_of_document == number), owners, copies)
         # An empty split without a shard of its own could not be loaded again.
         whole.select(mine).save_to_disk(str(folder / split), num_shards=None if mine.size else 1)
         np.save(folder / f"{split}.lengths.npy", lengths[mine])
         np.save(folder / f"{split}.trained.npy", trained[mine])
         np.save(folder / f"{split}.owners.npy", owners[mine])
         weights.write(folder / f"{split}.loss_weights.npy", mine)
-    return split_figures(split_of, owners, lengths, trained)
+    return split_figures(split_of, owners, lengths, trained, copies)
+
+
+def repeated(documents: NDArray[np.int64], owners: NDArray[np.int32], copies: NDArray[np.int32] | None) -> NDArray[np.int64]:
+    """The documents as often as their conversations are written: all once, then those that come twice, and so on."""
+    if copies is None:
+        return documents
+    often = copies[owners[documents]]
+    return np.concatenate([documents[often > turn] for turn in range(int(often.max(initial=1)))])
 
 
 def split_figures(
-    split_of: NDArray[np.int8], owners: NDArray[np.int32], lengths: NDArray[np.int32], trained: NDArray[np.int32]
+    split_of: NDArray[np.int8],
+    owners: NDArray[np.int32],
+    lengths: NDArray[np.int32],
+    trained: NDArray[np.int32],
+    copies: NDArray[np.int32] | None = None,
 ) -> dict[str, Any]:
     """What a report says of each split. Columns as `write_documents` takes them."""
     split_of_document = split_of[owners]
-    return {
-        split: _split_figures(
-            int((split_of == number).sum()), *(column[split_of_document == number] for column in (lengths, trained))
-        )
-        for number, split in enumerate(SPLITS)
-    }
+    written = np.ones(len(split_of), dtype=np.int32) if copies is None else copies
+    found: dict[str, Any] = {}
+    for number, split in enumerate(SPLITS):
+        mine = repeated(np.flatnonzero(split_of_document == number), owners, copies)
+        found[split] = _split_figures(int(((split_of == number) & (written > 0)).sum()), lengths[mine], trained[mine])
+    return found
 
 
 def _split_figures(conversations: int, lengths: NDArray[np.int32], trained: NDArray[np.int32]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.base_model.catalogue import HUB
 from pipeline.config.schema import Config
 from pipeline.dataset.source import made as made_rows
+from pipeline.dataset.sources import in_words
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.package import Package
 
@@ -46,6 +47,8 @@ def origin(config: Config, report: dict[str, Any]) -> str:
         f"- sha256: `{report['raw_sha256']}`",
         f"- schema: {report['schema']}",
     ]
+    lines += [f"- source: {plain(in_words(entry))}" for entry in report.get("sources", ())]
+    lines += [f"- {line}" for hub in report.get("hub_sources", ()) for line in _of_hub(hub)]
     if made := _made_by(config, report["raw_sha256"]):
         lines.append(f"- {made}")
     template = report.get("template", "auto")
@@ -57,10 +60,14 @@ def _named(report: dict[str, Any]) -> list[str]:
     """The file by its name, or the data set of the hub with its commit and licence."""
     if (hub := report.get("hub")) is None:
         return [f"- file: {plain(PurePath(report['raw_path']).name)}"]
+    return [f"- {line}" for line in _of_hub(hub)]
+
+
+def _of_hub(hub: dict[str, Any]) -> list[str]:
     page = f"{HUB}/datasets/{hub['repo']}"
-    licence = [f"- licence of the data set: {plain(hub['licence'])}"] if hub["licence"] else []
-    where = f"- data set: [{plain(hub['repo'])}]({page}), subset {plain(hub['subset'])}, split {plain(hub['split'])}"
-    return [where, f"- commit: `{hub['commit']}`", *licence]
+    licence = [f"licence of the data set: {plain(hub['licence'])}"] if hub["licence"] else []
+    where = f"data set: [{plain(hub['repo'])}]({page}), subset {plain(hub['subset'])}, split {plain(hub['split'])}"
+    return [where, f"commit: `{hub['commit']}`", *licence]
 
 
 def _made_by(config: Config, sha256: str) -> str:

@@ -29,6 +29,7 @@ from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.grouping import Grouping, trained_stretches
 from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.readers.manifest import sources_of
 from pipeline.dataset.readers.reader import RawRow, RowAccess
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
@@ -70,6 +71,7 @@ class RowBrowser:
     def __init__(self) -> None:
         self._positions, self._lines = array("q"), array("q")
         self._codes = array("b")
+        self._sources = array("l")  # of each conversation that is kept
         self._lengths = array("l")  # tokens of each conversation that is kept
         self._digests: dict[bytes, None] = {}
         self._grouping, self._grouped = Grouping(), Grouped()
@@ -170,7 +172,7 @@ class RowBrowser:
         for raw in rows:
             try:
                 conversation = conversation_of(raw, self._config).conversation
-                yield self._new_or_twin(digest(conversation))
+                yield self._new_or_twin(digest(conversation), raw.form.number if raw.form else 0)
             except BadInput as problem:
                 yield self._reject(problem.message, raw.number, raw.place)
 
@@ -186,14 +188,19 @@ class RowBrowser:
                     documents = labelled_documents(row, its_tokens, self._config, tokenizer)
                     self._measure(documents)
                     self._grouping.add(row.conversation, row.origin, trained_stretches(documents))
-                yield self._new_or_twin(row.name)
+                yield self._new_or_twin(row.name, row.source)
             except BadInput as problem:
                 yield self._reject(problem.message, row.number, row.place)
 
-    def _new_or_twin(self, name: bytes) -> int:
+    def _source_of(self) -> NDArray[np.int64] | None:
+        """The source of each conversation that is kept, where there are several."""
+        return _copied(self._sources) if sources_of(self._path) else None
+
+    def _new_or_twin(self, name: bytes, source: int) -> int:
         if name in self._digests:
             return TWIN
         self._digests[name] = None
+        self._sources.append(source)
         return KEPT
 
     def _reject(self, reason: str, line: int, place: str) -> int:
@@ -211,7 +218,7 @@ class RowBrowser:
         split_of = np.full(len(self._codes), -1, dtype=np.int8)
         kept = np.flatnonzero(_copied(self._codes) == KEPT)
         if self._tokenizer is not None and len(kept):
-            split_of[kept], self._grouped = divided(list(self._digests), self._grouping, self._config)
+            split_of[kept], self._grouped = divided(list(self._digests), self._grouping, self._config, self._source_of())
         self._split_of = split_of
 
     def _report_counts(self) -> None:

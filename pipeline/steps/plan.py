@@ -87,7 +87,7 @@ def _later(ctx: StepContext, shape: ModelShape | None) -> StepResult:
         name, command = ctx.config.model.local_path or ctx.config.model.repo, "humigence model download"
         reason = f"the sizes of {name} are not known before it is here"
     else:
-        reason, command = f"how many rows {ctx.config.data.hub.repo} has is not known before it is here", hub_rows.DOWNLOAD
+        reason, command = f"how many rows {source.name_of(ctx.config)} has is not known before it is here", hub_rows.DOWNLOAD
     if ctx.run is None:
         raise MissingArtifact(reason, command)
     ctx.emit(Note(f"{reason}: the plan is made after preprocess"))

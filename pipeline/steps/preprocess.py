@@ -19,6 +19,7 @@ from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.reason_counts import counted_rows
 from pipeline.dataset.schemas.registry import schema
 from pipeline.dataset.sniff import reader_for, with_schema
+from pipeline.dataset.sources import in_words
 from pipeline.dataset.split import Grouped
 from pipeline.runs.context import StepContext, StepResult
 from pipeline.runs.events import Note
@@ -84,8 +85,12 @@ def _still_right(ctx: StepContext, found: ProcessedData | None) -> ProcessedData
 
 def _raw_in_place(ctx: StepContext) -> Path:
     """The raw file, what `data.source` makes written to where the config says it is, or what it names fetched from the hub."""
-    if ctx.config.data.source == "hub":
-        return (hub_rows.find(ctx.config.data.hub) or hub_rows.fetch(ctx)).path
+    for hub in source.on_the_hub(ctx.config):
+        hub_rows.find(hub) or hub_rows.fetch(ctx, hub)
+    if ctx.config.data.source in ("hub", "several"):
+        path = processed.raw_file(ctx.config, ctx.workspace)
+        require_readable(path, missing_hint=RAW_PATH_HINT)
+        return path
     path = source.put_in_place(ctx.config, ctx.workspace)
     require_readable(path, missing_hint=RAW_PATH_HINT)
     return path
@@ -132,7 +137,7 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
         "raw_sha256": processed.raw_digest_now(raw),
         "json_array": reader.unit == "row",
         "container": reader.name,
-        "schema": with_schema(ctx.config, raw).data.row_schema,
+        "schema": _schemas(figures) or with_schema(ctx.config, raw).data.row_schema,
         "schema_asked": data.row_schema,
         "model": base.name,
         "template": base.template,
@@ -143,15 +148,22 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
     }
 
 
+def _schemas(figures: dict[str, Any]) -> str:
+    """Of several sources, each schema once."""
+    return ", ".join(dict.fromkeys(each["schema"] for each in figures.get("sources", ())))
+
+
 def _of_hub(ctx: StepContext) -> dict[str, Any]:
-    found = hub_rows.find(ctx.config.data.hub) if ctx.config.data.source == "hub" else None
-    return {"hub": found.to_json()} if found else {}
+    """The data sets of the hub with their commits; under `hub` the one where there is only one source."""
+    found = [each for hub in source.on_the_hub(ctx.config) if (each := hub_rows.find(hub))]
+    if ctx.config.data.source == "hub" and found:
+        return {"hub": found[0].to_json()}
+    return {"hub_sources": [each.to_json() for each in found]} if found else {}
 
 
 def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
     """What a person should know before training on it."""
-    found = hub_rows.find(ctx.config.data.hub) if "hub" in report else None
-    if found:
+    for found in filter(None, map(hub_rows.find, source.on_the_hub(ctx.config))):
         beside = f"; not used: {found.beside}" if found.beside else ""
         ctx.emit(Note(f"rows of {found.repo} at commit {found.commit}: {found.chosen.split}{beside}"))
     if notice:
@@ -169,7 +181,11 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
                 "warning",
             )
         )
-    if report["schema_asked"] == "auto":
+    for entry in report.get("sources", ()):
+        ctx.emit(Note(in_words(entry)))
+        if ctx.config.data.split.val and not entry["val"]:
+            ctx.emit(Note(f"{entry['name']}: too few rows for a val split of its own", "warning"))
+    if report["schema_asked"] == "auto" and "sources" not in report:
         ctx.emit(Note(f"{report['raw_path']}: read as {report['schema']} ({schema(report['schema']).evidence})"))
     if report["weighted"]:
         ctx.emit(Note(f"{counted_rows(report['weighted'])} weigh their answers in the loss otherwise than by 1"))

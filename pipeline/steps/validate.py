@@ -335,12 +335,15 @@ def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
     """The first rows of the raw file. Bad ones among good ones are left out by preprocess, so they are only reported.
 
     Of a data set of the hub that is not here yet: whether the hub has it and gives it."""
-    hub = ctx.config.data.hub
+    if ctx.config.data.sources and ctx.config.data.source != "several":
+        ctx.emit(Note(f"data.sources is not used: data.source is {ctx.config.data.source}", "warning"))
     if not source.is_here(ctx.config):
-        try:
-            hub_rows.require_fetchable(hub)
-        except EnvironmentFault as fault:
-            _note_unknown(ctx, hub_rows.repository_of(hub), fault)
+        for hub in source.on_the_hub(ctx.config):
+            try:
+                if hub_rows.find(hub) is None:
+                    hub_rows.require_fetchable(hub)
+            except EnvironmentFault as fault:
+                _note_unknown(ctx, hub_rows.repository_of(hub), fault)
         return
     yield from _check_data_here(ctx)
 

@@ -107,6 +107,11 @@ TROUBLES = (
         raised_in=("pipeline/dataset/row.py", "pipeline/dataset/prepare.py", "pipeline/jobs/rows.py"),
     ),
     Trouble(
+        ("…: is a list of sources that is damaged",),
+        "The list of `data.sources` that is written for the reader of their rows was changed or cut off.",
+        "Delete it: it is made anew.",
+    ),
+    Trouble(
         ("longer than … tokens (data.max_seq_len)",),
         "With `data.over_long drop` a longer conversation is left out, never cut.",
         "Raise `data.max_seq_len`, or `humigence config set data.over_long window`.",

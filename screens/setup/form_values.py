@@ -6,6 +6,7 @@ in `widgets/config_form` shows a draft and enters into it.
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from pipeline.config import file as config_file
 from pipeline.config import follows
 from pipeline.config import keys as config_keys
-from pipeline.config.schema import Config, Level
+from pipeline.config.schema import Config, Level, SourceItem
 
 # How a setting is entered: one of a few values, several of a few, a list of names, a number, any text.
-ControlKind = Literal["choice", "choices", "list", "number", "text"]
+ControlKind = Literal["choice", "choices", "list", "number", "text", "json"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def _kind(annotation: Any) -> tuple[ControlKind, tuple[Any, ...], bool]:
         return "choices", typing.get_args(items[0]), optional
     if items == [str]:
         return "list", literals, optional
+    if len(items) == 1 and isinstance(items[0], type) and issubclass(items[0], BaseModel):
+        return "json", literals, optional
     raise TypeError(f"no way to enter {annotation}")
 
 
@@ -116,6 +121,8 @@ def as_entry(field: Field, value: Any) -> Any:
         return ""
     if field.kind == "list":
         return value if isinstance(value, str) else ", ".join(value)
+    if field.kind == "json":
+        return json.dumps([_said(each) for each in value], ensure_ascii=False) if value else ""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
@@ -145,7 +152,24 @@ def as_value(field: Field, entry: Any) -> Any:
         return None
     if field.kind == "list" and text not in field.options:
         return config_file.list_of(text)
+    if field.kind == "json":
+        return _json(text)
     return _number(text) if field.kind == "number" else text
+
+
+def _said(value: Any) -> Any:
+    """An object without what stands at its default: as a person would type it."""
+    usual = SourceItem.model_validate({"path": "-"}).model_dump(mode="json", by_alias=True) | {"path": ""}
+    return {key: each for key, each in value.items() if each != usual.get(key)} if isinstance(value, dict) else value
+
+
+def _json(text: str) -> Any:
+    if not text:
+        return []
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _number(text: str) -> Any:
@@ -235,6 +259,10 @@ def _blamed(problem: config_file.Problem) -> list[str]:
     """The settings a problem is shown at: its own, or those of its section that the message names."""
     if problem.key in fields():
         return [problem.key]
+    above = problem.key
+    while above := above.rpartition(".")[0]:  # of one thing in a list: the list
+        if above in fields():
+            return [above]
     prefix = f"{problem.key}." if problem.key else ""
     inside = [field for field in fields().values() if field.key.startswith(prefix)]
     words = set(problem.message.replace(",", " ").split())

@@ -156,6 +156,7 @@ def source_options() -> list[Option]:
     return [
         Option("local", "Local file", about=f"Rows of yours: {NAMES}."),
         Option("hub", "Hub", about="A data set of the Hugging Face hub: owner/name. Advanced has subset, split and revision."),
+        Option("several", "Several", about="Several sources with weights: data.sources in Advanced, a line of JSON."),
         Option("bundled", "Demo, 12 rows", about="OpenAssistant conversations that come with Humigence: enough to try it."),
         Option("generated", "Generate a set", about="Conversations on a dozen topics, made here: data.generate says how many."),
     ]

@@ -250,10 +250,13 @@ class DataQuestion(QuestionRow):
         self.query_one(".file").display = local or hub
         self.picker.display, self.repository.display = local, hub
         self.bundled.display = not (local or hub)
-        self.bundled.update(f"  {self._made(draft)} · {'at' if self._is_there(path) else 'written to'} {path}")
+        where = "" if source == "several" else f" · {'at' if self._is_there(path) else 'written to'} {path}"
+        self.bundled.update(f"  {self._made(draft)}{where}")
 
     def _made(self, draft: ConfigDraft) -> str:
         """How many rows, of what."""
+        if draft.entries["data.source"] == "several":
+            return "data.sources (Advanced)"
         if draft.entries["data.source"] == "bundled":
             return "12 rows"
         topics = len(draft.entries["data.generate.topics"])
@@ -314,6 +317,10 @@ class DataQuestion(QuestionRow):
     def _chosen(self, event: Choices.Changed) -> None:
         event.stop()
         local = event.value == "local"
+        if event.value == "several":
+            self.query_one(".file").display = False
+            self.post_message(self.Entered(self, {"data.source": "several"}))
+            return
         if event.value == "hub":
             self.query_one(".file").display = True
             self.picker.display, self.repository.display = False, True

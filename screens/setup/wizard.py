@@ -230,6 +230,8 @@ class WizardScreen(Page):
         if self.draft.entries["data.source"] == "hub":
             name = self.draft.entries["data.hub.repo"].rstrip("/").rpartition("/")[2]
             return project_name(name, str(fields()["project"].default)) if name else str(self.draft.entries["project"])
+        if self.draft.entries["data.source"] == "several":
+            return str(self.draft.entries["project"])
         if self.draft.entries["data.source"] != "local":
             return str(fields()["project"].default)
         path = self.draft.entries["data.raw_path"]

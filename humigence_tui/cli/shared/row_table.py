@@ -16,6 +16,7 @@ from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.row import Look, look_at
 from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of, weights_in_words
 from pipeline.dataset.sniff import reader_for
+from pipeline.dataset.sources import in_words
 from pipeline.dataset.split import Grouped
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ def stats_lines(measured: Measured, config: Config) -> Iterator[str]:
     ]
     width = max(len(name) for name, _ in facts)
     yield from (f"{name:<{width}}  {value}" for name, value in facts)
+    if sources := report.get("sources"):
+        yield from ("", "sources", *(f"  {in_words(entry)}" for entry in sources))
     if grouped := Grouped(**report["grouped"]).in_words():
         yield from ("", "held out together", *(f"  {line}" for line in grouped))
     if report["rejected_in_words"]:

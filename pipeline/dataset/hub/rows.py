@@ -145,14 +145,13 @@ def _require_network(hub: HubSection) -> None:
         raise MissingArtifact(f"the data set {hub.repo} is not on this machine and HF_HUB_OFFLINE is set", hint)
 
 
-def fetch(ctx: StepContext) -> HubRows:
+def fetch(ctx: StepContext, hub: HubSection) -> HubRows:
     """Fetch the files of the split, of the commit that the revision stands for now; what is here is reused.
 
     Raises:
         BadInput, MissingArtifact, EnvironmentFault: as `require_fetchable`; the disk has no room.
         Stopped: the person asked for it; what came stays.
     """
-    hub = ctx.config.data.hub
     require_named(hub)
     _require_network(hub)
     picked: list[Chosen] = []

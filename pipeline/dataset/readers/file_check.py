@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
+from pipeline.dataset.readers import manifest
 from pipeline.dataset.readers.files import is_several
 from pipeline.dataset.readers.registry import data_file, listed, reader_of
 
@@ -38,6 +39,10 @@ def require_readable(path: Path, key: str = "data.raw_path", missing_hint: str =
     Raises:
         BadInput: says what the path is instead, or what its contents are.
     """
+    if sources := manifest.sources_of(path):
+        for source in sources:
+            require_readable(source.path, "data.sources", f"humigence config set data.sources; {source.title} is not there")
+        return
     if is_several(path):
         for file in _listed(path, key):
             require_allowed(file, key)

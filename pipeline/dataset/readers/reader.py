@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, Protocol
 
+from pipeline.config.schema import FoundSchema
+
 # Half a million words. Longer is no conversation but a file without line ends.
 MAX_ROW_BYTES = 4 << 20
 
@@ -23,6 +25,20 @@ class DataFile(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """How the rows of one of several sources are written.
+
+    Attributes:
+        number: of the source among them, from 0.
+        columns: as `data.columns`.
+    """
+
+    number: int
+    schema: FoundSchema
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RawRow:
     """A row as it is in the file, or why there is none.
 
@@ -31,12 +47,14 @@ class RawRow:
         row: its keys and values; empty where there is a problem.
         problem: why it can't be a row; empty when it is one. Counted in reports, so it holds nothing of the row's text.
         place: where it stands where its number alone does not lead there: the file among several, with line or row.
+        form: of the source it is from, where there are several; None where the config says how rows are written.
     """
 
     number: int
     row: dict[str, Any]
     problem: str = ""
     place: str = ""
+    form: Form | None = None
 
     def where(self, unit: str) -> str:
         """Its place for a person: "line 17", "b.jsonl line 4"."""

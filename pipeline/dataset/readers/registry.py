@@ -6,6 +6,7 @@ To add one: a file beside this one that declares `READER`, and its place in `REA
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
@@ -18,6 +19,7 @@ from pipeline.dataset.readers import (
     json_holder,
     json_objects,
     jsonl,
+    manifest,
     parquet,
     several,
     text,
@@ -52,7 +54,19 @@ def reader_of(path: Path) -> Reader:
     if files.is_several(path):
         listing = listed(path)
         return several.reader(path, listing, [several.Member(file, _reader_of_file(file)) for file in listing.files])
+    if sources := manifest.sources_of(path):
+        return together(path, sources, lambda source: reader_of(source.path))
     return _reader_of_file(path)
+
+
+def together(path: Path, sources: Sequence[manifest.Source], reader: Callable[[manifest.Source], Reader]) -> Reader:
+    """The reader of several sources.
+
+    Args:
+        reader: of each.
+    """
+    members = [several.Member(each.path, reader(each), each.title, each.form) for each in sources]
+    return several.reader(path, files.Listing(()), members, "sources", manifest.PLACE_BITS)
 
 
 def listed(path: Path) -> files.Listing:
@@ -66,6 +80,9 @@ def listed(path: Path) -> files.Listing:
 
 def parts_of(path: Path) -> tuple[Path, ...]:
     """The files that are read for a path; none where nothing is there."""
+    if sources := manifest.sources_of(path):
+        parts = [parts_of(each.path) for each in sources]
+        return tuple(file for each in parts for file in each) if all(parts) else ()
     if not files.is_several(path):
         return (path,) if path.is_file() else ()
     return files.files_of(path, _ROW_SUFFIXES, text.SUFFIXES).files

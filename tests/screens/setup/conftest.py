@@ -137,6 +137,8 @@ def _candidates(field: Field) -> Iterator[Any]:
         yield [*names, "gate_proj"]
         yield ["facts", "json"]
         yield [*names, "prompt=frage"]
+    if field.kind == "json":
+        yield [{"path": "a.jsonl", "weight": 2.0}]
     if field.kind == "text":
         yield f"{field.default or ''}x"
     yield from (7, 0.5, 17, 1.5, 64, 3000)

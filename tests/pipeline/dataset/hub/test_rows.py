@@ -30,7 +30,7 @@ def one(what, hub):
     ctx = StepContext(Config.model_validate({"data": {"source": "hub", "hub": hub}}), Workspace(Path.cwd()))
     try:
         if what == "fetch":
-            found = rows.fetch(ctx)
+            found = rows.fetch(ctx, ctx.config.data.hub)
         elif what == "ask":
             return rows.require_fetchable(ctx.config.data.hub)
         else:
