@@ -157,7 +157,9 @@ def _read_quantized(
     if quantized_copy.is_whole(folder):
         own = {name: value for name, value in options.items() if name != "quantization_config"}  # it stands in the copy
         try:
-            return _read(base, str(folder), use_safetensors=True, **own)
+            model = _read(base, str(folder), use_safetensors=True, **own)
+            quantized_copy.align(folder, model)
+            return model
         except BadInput:  # written by what we take for the same libraries
             quantized_copy.forget(folder)
     started = time.perf_counter()

@@ -33,6 +33,7 @@ WORTH_SECONDS = 2.0
 KEPT_BYTES = 20 << 30
 """Of all copies; the one that was not used for the longest goes first."""
 _LEFT_FREE = 5 << 30  # bytes of the disk
+_ALIGNMENT = 64  # bytes, of torch's own memory
 # Raise it when a copy of the same model would be written otherwise.
 _VERSION = 1
 _WEIGHTS, _SEAL = "model.safetensors", "copy.json"
@@ -99,11 +100,27 @@ def keep(folder: Path, model: PreTrainedModel) -> None:
             model.config.to_json_file(str(made / "config.json"), use_diff=False)
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(made)
-            write_json(made / _SEAL, {"sha256": sha256_file(made / _WEIGHTS)})
+            aligned = [name for name, tensor in _products(model) if not tensor.data_ptr() % _ALIGNMENT]
+            write_json(made / _SEAL, {"sha256": sha256_file(made / _WEIGHTS), "aligned": aligned})
     except Exception as error:
         if not isinstance(error, OSError) and not is_full(error):
             raise
         _log.info("no copy of the quantized weights was kept: %s", error)
+
+
+def align(folder: Path, model: PreTrainedModel) -> None:
+    """Move weights that a copy was read into to where vector units begin, if they began there before: batched products on a CPU
+    add up in another order where they do not, and a resumed run would not go on to the same bits."""
+    before = set(read_json(folder / _SEAL)["aligned"])
+    for name, tensor in _products(model):
+        if name in before and tensor.data_ptr() % _ALIGNMENT:
+            tensor.data = tensor.data.clone()
+
+
+def _products(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
+    """What is multiplied with as it lies in this machine's memory."""
+    on_cpu = (each for each in model.named_parameters() if each[1].device.type == "cpu")
+    return [(name, tensor) for name, tensor in on_cpu if tensor.is_floating_point()]
 
 
 def _tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:

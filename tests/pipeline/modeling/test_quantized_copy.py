@@ -18,7 +18,7 @@ from pipeline.system.gpu import Device
 from tests import families
 
 CPU = Device("cpu", "CPU")
-FEW = ("smollm2", "qwen3-moe", "gemma3", "granite4-hybrid", "gpt2", "phi3-longrope")
+FEW = ("smollm2", "mixtral", "qwen3-moe", "gemma3", "granite4-hybrid", "gpt2", "phi3-longrope")
 
 
 @pytest.fixture(autouse=True)
@@ -91,12 +91,12 @@ def check(name: str, mode: PrecisionMode, dtype: str, folder: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_copy_is_the_model_bit_by_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(name, "qlora_nf4", "bfloat16", tmp_path, monkeypatch)
+    check(name, "qlora_nf4", "float32", tmp_path, monkeypatch)
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(("mode", "dtype"), [("qlora_nf4", "bfloat16"), ("qlora_nf4", "float32"), ("lora_int8", "float32")])
-@pytest.mark.parametrize("name", families.FAMILIES)
+@pytest.mark.parametrize("name", [name for name in families.FAMILIES if name != "mamba"])  # which is refused when it is quantized
 def test_a_copy_is_the_model_bit_by_bit_whatever_the_family(
     name: str, mode: PrecisionMode, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
