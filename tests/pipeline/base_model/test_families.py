@@ -19,15 +19,12 @@ _CONFIG = {
     "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "vocab_size": 64, "max_position_embeddings": 64, "pad_token_id": 0,
 }  # fmt: skip
-# Curated models say which family they are of; a chat template is called Gemma's; older libraries call some settings otherwise.
+# Curated models say which family they are of; a chat template is called Gemma's; older libraries call some settings otherwise;
+# another program's templates have names; and what llama.cpp calls families and their tokenizers is a table of its own.
 _MAY_NAME_ONE = {
-    "families.py",
-    "catalogue.py",
-    "templates.py",
-    "schema.py",
-    "portable.py",
-    "axolotl.py",
-}
+    "families.py", "catalogue.py", "templates.py", "schema.py", "portable.py", "axolotl.py", "gguf_families.py",
+    "gguf_vocabulary.py", "metadata.py",
+}  # fmt: skip
 EXACT = [name for name, family in FAMILIES.items() if not family.variants and name in CONFIG_MAPPING]
 
 
