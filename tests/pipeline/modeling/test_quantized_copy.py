@@ -103,6 +103,7 @@ def test_a_copy_is_the_model_bit_by_bit_whatever_the_family(
     check(name, mode, dtype, tmp_path, monkeypatch)
 
 
+@pytest.mark.matrix  # the first reading takes twenty seconds
 def test_a_copy_of_a_gguf_file_is_the_model_bit_by_bit(
     smollm2: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
