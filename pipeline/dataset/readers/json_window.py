@@ -20,13 +20,23 @@ _LENIENT = json.JSONDecoder(strict=False, parse_int=float)
 _CUT_CHARACTERS = 16
 # Behind a damaged value the next is looked for by its beginning, which may stand across the edge of a buffer.
 _BEGINNING_CHARACTERS = 1 << 12
+# What nests and what un-nests, and texts, in which a bracket is a letter.
+_NESTS = re.compile(r'[\[{]|[\]}]|"(?:[^"\\]|\\.)*"')
+# Less deep than any decoder goes: what stands before is within the value that was too deep, so no row begins there.
+_SURELY_WITHIN = 500
 
 
 class _Damaged(ValueError):
-    """The value that begins here has no end. `line` counts from 1, in the file."""
+    """The value that begins here has no end.
 
-    def __init__(self, line: int, reason: str) -> None:
+    Args:
+        line: of the damage, from 1, in the file.
+        within: characters from the value's beginning that are surely its own.
+    """
+
+    def __init__(self, line: int, reason: str, within: int = 1) -> None:
         super().__init__(f"line {line}: {reason}")
+        self.within = within
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ class Window:
             return self._element()
         except _Damaged as damage:
             problem = str(damage)
-            self._to_the_next()
+            self._to_the_next(damage.within)
             return Element(position, None, problem)
 
     def first_within(self) -> Any:
@@ -116,7 +126,7 @@ class Window:
                     reason = f"the {self._what} breaks off" if self.broke_off else f"not JSON: {complaint(error)}"
                     raise _Damaged(line, reason) from error
             except RecursionError as error:
-                raise _Damaged(self.line, "not JSON: nested too deeply") from error
+                raise _Damaged(self.line, "not JSON: nested too deeply", self._within()) from error
             if len(self._text) - self._at > self._longest:
                 raise _Damaged(self.line, f"an element is longer than {self._longest >> 20} MiB, or its end is missing")
 
@@ -145,10 +155,23 @@ class Window:
 
     # ------------------------------------------------------------------------------------------------ behind damage
 
-    def _to_the_next(self) -> None:
-        """To where an object begins with the key that the others begin with, or to the end of the file."""
+    def _within(self) -> int:
+        """Characters of a value nested too deeply that no row can begin in: else each of them is tried, down to the same depth."""
+        depth = 0
+        for found in _NESTS.finditer(self._text, self._at):
+            depth += (found[0] in "[{") - (found[0] in "]}")
+            if depth == _SURELY_WITHIN:
+                return found.start() - self._at
+        return 1
+
+    def _to_the_next(self, within: int) -> None:
+        """To where an object begins with the key that the others begin with, or to the end of the file.
+
+        Args:
+            within: characters from here in which it can't.
+        """
         begins = self._beginning()
-        self._move(1)
+        self._move(within)
         while not (found := begins.search(self._text, self._at)):
             self._move(max(0, len(self._text) - self._at - _BEGINNING_CHARACTERS))
             if not self._more():

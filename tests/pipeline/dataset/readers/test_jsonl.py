@@ -184,6 +184,14 @@ def test_a_damaged_element_costs_itself_and_says_its_line(tmp_path: Path, text: 
     assert [row.number for row in read_rows(path)] == list(range(1, len(wanted) + 1)) and count(path) == len(wanted)
 
 
+def test_what_is_nested_too_deeply_is_not_tried_from_each_of_its_brackets(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[{"a": 1},\n' + '{"a": [' * 50_000 + '\n{"a": 3}]')
+    rows = list(read_rows(path))
+    assert rows[0].row == {"a": 1} and rows[1].problem == "line 2: not JSON: nested too deeply" and rows[-1].row == {"a": 3}
+    assert len(rows) < 1_000
+
+
 @pytest.mark.parametrize("text", ['[{"id": 1}]\n[{"id": 2}]\n', "[1, 2]\n", '["{"]\n', "[\n", '[{"a": 1}]\n{"b": 2}\n'])
 def test_lines_that_are_lists_are_no_array(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rows.jsonl"
