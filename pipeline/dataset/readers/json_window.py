@@ -156,7 +156,7 @@ class Window:
     # ------------------------------------------------------------------------------------------------ behind damage
 
     def _within(self) -> int:
-        """Characters of a value nested too deeply that no row can begin in: else each of them is tried, down to the same depth."""
+        """Characters of a value nested too deeply that no row begins in: else each is tried, down to the same depth."""
         depth = 0
         for found in _NESTS.finditer(self._text, self._at):
             depth += (found[0] in "[{") - (found[0] in "]}")
