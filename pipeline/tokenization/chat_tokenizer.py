@@ -27,6 +27,7 @@ from pipeline.base_model.embedding_rows import embedding_rows
 from pipeline.base_model.stop_tokens import named_stop_ids, stop_ids_in
 from pipeline.common.errors import BadInput
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
+from pipeline.tokenization.gguf_cutting import digits_apart, set_digits_apart
 from pipeline.tokenization.label_prerender import Outline, outline
 from pipeline.tokenization.label_spans import Document, Draft, Encoded, Endings, Tokenized, drafts, labelled, weighted
 from pipeline.tokenization.messages import Conversation, Message, Said, as_conversation
@@ -446,6 +447,8 @@ def _loaded(base: BaseModel, _fingerprint: str, stop_ids: frozenset[int], rows: 
 
         with read_once():
             tokenizer = _read(base.path.parent, base.name, gguf_file=base.path.name)
+            if digits_apart(base):
+                set_digits_apart(tokenizer)
             return ChatTokenizer(tokenizer, base.name, chosen_for(base), stop_ids, rows)
     return ChatTokenizer.from_folder(base.path, base.name, chosen_for(base), rows=rows)
 

@@ -132,9 +132,9 @@ def _from_gguf(
     writer = gguf.GGUFWriter(None, family.architecture)
     with read_once():
         fields = gguf.GGUFReader(str(base.path)).fields
-    stops = [f"tokenizer.ggml.{name}_token_id" for name in _STOPS]
+    written_anew = [f"tokenizer.ggml.{name}_token_id" for name in _STOPS] + ["general.license"]
     for key, field in fields.items():
-        if not key.startswith((*_OF_THE_FILE, "tokenizer.chat_template")) and key not in stops:
+        if not key.startswith((*_OF_THE_FILE, "tokenizer.chat_template")) and key not in written_anew:
             inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
             writer.add_key_value(key, field.contents(), field.types[0], sub_type=inner)
     return writer, tensors
