@@ -55,6 +55,30 @@ weights in fewer bits, move log-probabilities a little, and where two words are 
 `sha256sum -c checksums.sha256`, one folder up, verifies the file."""
 
 
+def ollama_use(name: str, *, dated: bool) -> str:
+    """How Ollama takes a Modelfile.
+
+    Args:
+        name: what the model may be called there.
+        dated: the template holds the day of the export.
+    """
+    day = (
+        "\n\nThe model's own template writes the day into each prompt, which Ollama's language can't: it is that of the export."
+        if dated
+        else ""
+    )
+    return f"""With Ollama, in this folder:
+
+    ollama create {name} -f Modelfile
+    ollama run {name}
+
+`Modelfile` says how the model is spoken to, where an answer ends, and the sampling it was evaluated with. Its `TEMPLATE` writes
+what the model's own chat template writes of system messages, questions and answers; tools are not in it, and white space at both
+ends of a text stays where some templates cut it. What the model's own template refuses is refused with the reason.{day}
+
+`sha256sum -c checksums.sha256`, one folder up, verifies the files."""
+
+
 def gguf_proof(proof: Proof) -> str:
     """What was compared, and what it says."""
     if not proof.is_proved:

@@ -23,9 +23,10 @@ from pipeline.common.redact import redact
 from pipeline.common.text import gate_needs, gate_value
 from pipeline.config.schema import ALL_LINEAR, AllLinear, Config
 from pipeline.evaluation.evidence import suites_of
-from pipeline.export.card_use import MERGED_USE, adapter_use, gguf_proof, gguf_use
+from pipeline.export.card_use import MERGED_USE, adapter_use, gguf_proof, gguf_use, ollama_use
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
+from pipeline.export.ollama.modelfile import model_name
 from pipeline.export.package import Package, versions
 from pipeline.export.proof.proof import Proof
 from pipeline.planning.export_formats import EXPORT_FORMATS
@@ -33,7 +34,7 @@ from pipeline.runs.events import LayersProved, SuiteMeasured
 from pipeline.runs.headline import suite_chance, suite_title, suite_value
 from pipeline.runs.provenance import publishable
 
-__all__ = ["dataset_card", "gguf_card", "merged_card", "model_card", "write_card"]
+__all__ = ["dataset_card", "gguf_card", "merged_card", "model_card", "ollama_card", "write_card"]
 
 _PROMPTS_SHOWN = 50
 _HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
@@ -126,6 +127,10 @@ def gguf_card(package: Package, file: str, kind: str, proof: Proof, licences: Se
         kind: how its matrices are held: `q8_0`.
         licences: names of the base model's licence files that lie beside it.
     """
+    return _gguf_card(package, kind, proof, licences, gguf_use(file))
+
+
+def _gguf_card(package: Package, kind: str, proof: Proof, licences: Sequence[str], use: str) -> str:
     licence = licence_of(package.base)
     what = {"pipeline_tag": "text-generation", "tags": ["gguf", *_tags(package)]}
     metadata = {"library_name": "gguf", **_base_named(package, "quantized"), **_licence_named(licence), **what}
@@ -137,9 +142,14 @@ def gguf_card(package: Package, file: str, kind: str, proof: Proof, licences: Se
         front_matter(metadata), f"# {package.config.project}", opening,
         "## Licence", _licence_sentence(package, licence, licences),
         "## Proof", gguf_proof(proof), *_evidence(package, "Measured with the adapter on its base model, not with this file."),
-        "## Use", gguf_use(file), "## Limits", _limits(package.evaluation),
+        "## Use", use, "## Limits", _limits(package.evaluation),
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def ollama_card(package: Package, kind: str, proof: Proof, licences: Sequence[str], *, dated: bool) -> str:
+    """The card of a model for Ollama; arguments as for `gguf_card` and `ollama_use`."""
+    return _gguf_card(package, kind, proof, licences, ollama_use(model_name(package.config.project), dated=dated))
 
 
 def _metadata(package: Package) -> dict[str, Any]:

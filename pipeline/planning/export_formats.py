@@ -127,6 +127,21 @@ def _gguf_outline(name: str) -> FormatOutline:
     )
 
 
+OLLAMA_KIND = "q8_0"
+
+
+def _ollama_outline() -> FormatOutline:
+    file = _gguf_outline(f"gguf_{OLLAMA_KIND}")
+    return FormatOutline(
+        what="a GGUF file in 8 bits and the Modelfile that ollama create takes: its chat template in Ollama's own language",
+        folder="ollama",
+        weights="*.gguf",
+        card="`ollama/` holds the model it makes of its base for Ollama: a GGUF file and its Modelfile.",
+        bytes=file.bytes,
+        refusal=_gguf_refusal,
+    )
+
+
 def _gguf_refusal(base: BaseModel) -> str:
     return gguf_refusal(base) or (vocabulary_refusal(base.path) if base.kind == "folder" else "")
 
@@ -167,6 +182,7 @@ EXPORT_FORMATS: Mapping[ExportFormat, FormatOutline] = {
     "gguf_q5_0": _gguf_outline("gguf_q5_0"),
     "gguf_q4_1": _gguf_outline("gguf_q4_1"),
     "gguf_q4_0": _gguf_outline("gguf_q4_0"),
+    "ollama": _ollama_outline(),
 }
 FORMAT_CHOICES = (
     *(Choice(name, outline.what) for name, outline in EXPORT_FORMATS.items()),

@@ -254,6 +254,22 @@ class ChatTokenizer:
         """Whether a text gets the token that begins one of itself, without a template."""
         return bool(self._around_text[0])
 
+    @property
+    def bos_of_prompts(self) -> str:
+        """The token that a text gets by itself and that the chat template writes too; empty where it is not both.
+
+        llama.cpp puts it before a prompt in place of the template's.
+        """
+        bos: str | None = self._tokenizer.bos_token
+        (prompt,) = self._render_all(Conversation(_PROBE[:1]), [(1, True)])
+        return bos if bos and self.begins_with_bos and self._special.unmarked(prompt.text).startswith(bos) else ""
+
+    @property
+    def writes_the_time(self) -> bool:
+        """Whether the chat template asks for the time."""
+        found = self._skeletons.find(("user",), answer=True)
+        return bool(found.clock) if found else "strftime_now" in self.chat_template
+
     def render(self, said: Said) -> str:
         """The text whose ids are `encode_prompt`'s. Raises `BadInput` as that does."""
         conversation = self._prepared(as_conversation(said))

@@ -70,6 +70,7 @@ TROUBLES = (
     Trouble(
         (
             "…: llama.cpp goes on after …, which ends an answer",
+            "…: its template writes another prompt of a conversation",
             "…: llama.cpp makes another prompt of a conversation",
             "…: it could not be asked: …",
             "…: it gives no finite log-probabilities",
@@ -105,6 +106,12 @@ TROUBLES = (
         ),
         "The base model's files contradict themselves, or a number does not fit the type it is to be held in.",
         "`humigence model check`; where it is float16 that is too small, `gguf_bf16`.",
+    ),
+    Trouble(
+        ("…: its chat template can't be said in Ollama's language: …",),
+        "Ollama's `TEMPLATE` knows who speaks and who spoke before. A chat template that counts turns, or writes a question twice, "
+        "asks for more, and a Modelfile with another one would have the model answer nonsense.",
+        "Take `ollama` out of `export.formats`. A `gguf_…` file carries the template itself: for llama.cpp and LM Studio.",
     ),
     Trouble(
         ("… is no format…", "… is no format; did you mean …?", "no format is named"),

@@ -6,34 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.files import fingerprint
 from pipeline.config.schema import ExportFormat
 from pipeline.export import cards
 from pipeline.export.formats.format import Format, Reuse, Watch, Written
-from pipeline.export.gguf.write import Made, write_gguf
+from pipeline.export.gguf import packaged
+from pipeline.export.gguf.packaged import file_name, is_current, write_model
 from pipeline.export.licences import copy_licences
-from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.package import Package
-from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
-from pipeline.export.proof import llama_cpp
 from pipeline.export.proof.proof import LIMITS, Proof
 from pipeline.export.proof.prove_gguf import prove_gguf
 from pipeline.planning.export_formats import EXPORT_FORMATS, gguf_bytes
-from pipeline.tokenization.fingerprint import tokenizer_fingerprint
-
-# Raise it when the same adapter and base would make another file.
-_VERSION = 1
-
-
-def file_name(package: Package, kind: str) -> str:
-    """Of the file in its folder: people move it out of there."""
-    return f"{package.config.project}-{kind}.gguf"
-
-
-def gguf_fingerprint(package: Package, kind: str) -> str:
-    """Changes when the file would."""
-    made_from = [package.trained.adapter_sha256(), package.base.weights_fingerprint(), tokenizer_fingerprint(package.base)]
-    return fingerprint("gguf", _VERSION, kind, *made_from)
 
 
 def write(name: ExportFormat, folder: Path, package: Package, watch: Watch) -> Written:
@@ -49,59 +31,29 @@ def write(name: ExportFormat, folder: Path, package: Package, watch: Watch) -> W
     kind, into = kind_of(name), folder / EXPORT_FORMATS[name].folder
     into.mkdir()
     path, tokenizer = into / file_name(package, kind), ChatTokenizer.load(package.base)
-    made = Made(package.config.project, cards.licence_of(package.base))
-    write_gguf(path, package.base, Adapter(package.trained.checkpoint), tokenizer, made, kind, watch)
-    proof = prove_gguf(path, package, tokenizer, LIMITS[kind], name)
-    return _with_card(into, package, name, proof)
+    write_model(path, package, tokenizer, kind, watch)
+    return _with_card(into, package, kind, prove_gguf(path, package, tokenizer, LIMITS[kind], name), {})
 
 
 def kind_of(name: ExportFormat) -> str:
     return name.removeprefix("gguf_")
 
 
-def _with_card(into: Path, package: Package, name: ExportFormat, proof: Proof) -> Written:
+def _with_card(into: Path, package: Package, kind: str, proof: Proof, digests: dict[str, str]) -> Written:
     licences = copy_licences(package.base, into)
-    kind = kind_of(name)
     cards.write_card(into / "README.md", cards.gguf_card(package, file_name(package, kind), kind, proof, licences))
-    return Written({"fingerprint": gguf_fingerprint(package, kind), "proof": proof.to_json()})
-
-
-def ready(name: ExportFormat, old: Path, manifest: dict[str, Any], package: Package) -> bool:
-    """Whether the file in the package at `old` is the one that would be made, and as well proved as it can be here."""
-    record, kind = manifest.get(name), kind_of(name)
-    if not isinstance(record, dict) or record.get("fingerprint") != gguf_fingerprint(package, kind) or not is_current(record):
-        return False
-    inside = f"{EXPORT_FORMATS[name].folder}/{file_name(package, kind)}"
-    return inside in read_checksums(old) and not differing(old, [inside]) and not (old / inside).is_symlink()
-
-
-def is_current(record: dict[str, Any]) -> bool:
-    """Whether there is nothing to prove that could not be proved before."""
-    try:
-        return Proof.from_json(record["proof"]).is_proved or not llama_cpp.is_there()
-    except (KeyError, TypeError):
-        return False
+    return Written(packaged.record_of(package, kind, proof), digests)
 
 
 def take(name: ExportFormat, folder: Path, package: Package, old: Path) -> Written:
     """As `write`, the file taken over from the package at `old`, where it is `ready`."""
-    from pipeline.common.files import read_json
-
-    into, file = folder / EXPORT_FORMATS[name].folder, file_name(package, kind_of(name))
+    into = folder / EXPORT_FORMATS[name].folder
     into.mkdir()
-    link(old / into.name / file, into / file)
-    inside = f"{into.name}/{file}"
-    written = _with_card(into, package, name, Proof.from_json(read_json(old / MANIFEST)[name]["proof"]))
-    return Written(written.record, {inside: read_checksums(old)[inside]})
+    return _with_card(into, package, kind_of(name), *packaged.take_file(name, kind_of(name), into, package, old))
 
 
 def summary(name: ExportFormat, record: dict[str, Any]) -> str:
     return f"GGUF {kind_of(name)} ({Proof.from_json(record['proof']).sentence()})"
-
-
-def warning(name: ExportFormat, record: dict[str, Any]) -> str:
-    proof = Proof.from_json(record["proof"])
-    return "" if proof.is_proved else f"{name} is written and {proof.sentence()}"
 
 
 def _format(name: ExportFormat) -> Format:
@@ -112,9 +64,9 @@ def _format(name: ExportFormat) -> Format:
         command=f"humigence export {name}",
         needs_bytes=lambda package: gguf_bytes(kind_of(name), package.base),
         write=partial(write, name),
-        reuse=Reuse(partial(ready, name), partial(take, name)),
+        reuse=Reuse(partial(packaged.ready, name, kind_of(name)), partial(take, name)),
         summary=partial(summary, name),
-        warning=partial(warning, name),
+        warning=partial(packaged.warning, name),
         is_current=is_current,
     )
 

@@ -67,6 +67,8 @@ def write_gguf(
         if made.licence:
             writer.add_license(made.licence)
         _write_stops(writer, tokenizer)
+        # Before a prompt whose template writes none, llama.cpp would put one that was never trained.
+        writer.add_add_bos_token(bool(tokenizer.bos_of_prompts))
         writer.add_chat_template(tokenizer.chat_template)
         write_file(path, writer, tensors, kind, watch)
     return tally
@@ -101,7 +103,6 @@ def _write_vocabulary(writer: Any, vocabulary: Vocabulary, tokenizer: ChatTokeni
     for name, add in (("bos", writer.add_bos_token_id), ("unk", writer.add_unk_token_id), ("pad", writer.add_pad_token_id)):
         if name in named:
             add(named[name])
-    writer.add_add_bos_token(tokenizer.begins_with_bos)
     writer.add_add_eos_token(False)
 
 
@@ -116,7 +117,7 @@ def _write_stops(writer: Any, tokenizer: ChatTokenizer) -> None:
         add[place](int(number))
 
 
-_EOM = "tokenizer.ggml.eom_token_id"
+_EOM, _ADD_BOS = "tokenizer.ggml.eom_token_id", "tokenizer.ggml.add_bos_token"
 
 
 def _from_gguf(
@@ -132,7 +133,7 @@ def _from_gguf(
     writer = gguf.GGUFWriter(None, family.architecture)
     with read_once():
         fields = gguf.GGUFReader(str(base.path)).fields
-    written_anew = [f"tokenizer.ggml.{name}_token_id" for name in _STOPS] + ["general.license"]
+    written_anew = [f"tokenizer.ggml.{name}_token_id" for name in _STOPS] + [_ADD_BOS, "general.license"]
     for key, field in fields.items():
         if not key.startswith((*_OF_THE_FILE, "tokenizer.chat_template")) and key not in written_anew:
             inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None

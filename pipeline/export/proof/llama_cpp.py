@@ -43,12 +43,13 @@ def ask(questions: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
     Args:
         questions: `model`, the file; `lora`, an adapter's file or null; `context` tokens; `threads`; `conversations`, each a
-            list of messages; `rows`, each `ids` and the `places` that are scored; `stops`, ids after which it should stop.
+            list of messages; `texts`, prompts as they are; `rows`, each `ids` and the `places` that are scored; `stops`, ids
+            after which it should stop.
         seconds: until it is ended.
 
     Returns:
-        `prompts`: for each conversation `text` and `ids`, or `refused`; `rows`: log-probabilities in nats, a list a row, null for
-        none; `stops`: for each id whether it stopped.
+        `prompts`: for each conversation `text` and `ids`, or `refused`; `texts`: the ids of each; `rows`: log-probabilities in
+        nats, a list a row, null for none; `stops`: for each id whether it stopped.
 
     Raises:
         DidNotOpen: it ended without an answer, or not in time.
@@ -89,6 +90,7 @@ def main(asked: str, answered: str) -> int:
     model = _Opened(questions)
     answers = {
         "prompts": [model.prompt(each) for each in questions["conversations"]],
+        "texts": [model.ids_of(each) for each in questions.get("texts", ())],
         "rows": [model.log_probabilities(row["ids"], row["places"]) for row in questions["rows"]],
         "stops": [model.stops_at(each, questions["rows"][0]["ids"][:1]) for each in questions["stops"]],
     }
@@ -120,8 +122,13 @@ class _Opened:
             text = self._post("/apply-template", {"messages": messages})["prompt"]
         except urllib.error.HTTPError as error:
             return {"refused": error.read().decode("utf-8", "replace")[:300]}
-        ids = self._post("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
-        return {"text": text, "ids": ids}
+        return {"text": text, "ids": self.ids_of(text)}
+
+    def ids_of(self, text: str) -> list[int]:
+        """Of a prompt, with what llama.cpp puts before it."""
+        asked = {"content": text, "add_special": True, "parse_special": True}
+        found: list[int] = self._post("/tokenize", asked)["tokens"]
+        return found
 
     def log_probabilities(self, ids: list[int], places: list[int]) -> list[float | None]:
         """Of `ids[place]` after those before it, in nats; None of one that ends inside a character."""

@@ -17,6 +17,7 @@ from pipeline.export.proof.reference import HeldOutRows, expected, held_out_rows
 from pipeline.system.host import read_host
 
 if TYPE_CHECKING:
+    from pipeline.export.ollama.modelfile import Spoken
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
     from pipeline.tokenization.messages import Message
 
@@ -51,13 +52,20 @@ def conversations() -> list[list[Message]]:
 
 
 def prove_gguf(
-    path: Path, package: Package, tokenizer: ChatTokenizer, limits: Limits, what: str, lora: Path | None = None
+    path: Path,
+    package: Package,
+    tokenizer: ChatTokenizer,
+    limits: Limits,
+    what: str,
+    lora: Path | None = None,
+    spoken: Spoken | None = None,
 ) -> Proof:
     """What llama.cpp makes of the file.
 
     Args:
         what: a person calls the export.
         lora: an adapter's file that is loaded beside it.
+        spoken: how another program speaks to the file, whose prompts have to be the same ids.
 
     Returns:
         The proof; one that says why there is none, where llama.cpp is not here or finds no memory.
@@ -74,9 +82,12 @@ def prove_gguf(
     rows = held_out_rows(package.processed) if package.processed is not None else HeldOutRows((), "")
     if not rows.rows:
         rows = _without_data(tokenizer)
-    found = _answers(path, lora, package, tokenizer, [each for each, _ in asked], rows, what)
+    texts = _texts(what, spoken, tokenizer, [messages for messages, _ in asked]) if spoken else []
+    found = _answers(path, lora, tokenizer, [each for each, _ in asked], texts, rows, what)
     for (messages, ids), prompt in zip(asked, found["prompts"], strict=True):
         _same_prompt(what, tokenizer, messages, ids, prompt)
+    for (messages, ids), text, other in zip(asked, texts, found["texts"], strict=False):
+        _same_prompt(what, tokenizer, messages, ids, {"text": text, "ids": other})
     if going_on := [number for number, stopped in zip(_stops(tokenizer), found["stops"], strict=True) if not stopped]:
         names = ", ".join(repr(tokenizer.decode([number], keep_special=True)) for number in going_on)
         raise NotProved(f"{what}: llama.cpp goes on after {names}, which ends an answer", "it is not packaged")
@@ -115,14 +126,38 @@ def _stops(tokenizer: ChatTokenizer) -> list[int]:
     return sorted(tokenizer.stop_ids)
 
 
+def _texts(what: str, spoken: Spoken, tokenizer: ChatTokenizer, asked: Sequence[Sequence[Message]]) -> list[str]:
+    """Conversations as the other program writes them, with the contents as the model's template shows them.
+
+    Some templates cut white space from both ends of a text, which Go's can't.
+    """
+    texts = []
+    for messages in asked:
+        text, expected = spoken.text(messages), tokenizer.render(list(messages)).removeprefix(spoken.bos)
+        if text != expected:
+            text = spoken.text([{"role": each["role"], "content": each["content"].strip()} for each in messages])
+        if text != expected:
+            lines = f"  trained: {safe(expected[:400])!r}\n  written: {safe(text[:400])!r}"
+            raise NotProved(f"{what}: its template writes another prompt of a conversation\n{lines}", "it is not packaged")
+        texts.append(text)
+    return texts
+
+
 def _answers(
-    path: Path, lora: Path | None, package: Package, tokenizer: ChatTokenizer, asked: Sequence[Any], rows: HeldOutRows, what: str
+    path: Path,
+    lora: Path | None,
+    tokenizer: ChatTokenizer,
+    asked: Sequence[Any],
+    texts: Sequence[str],
+    rows: HeldOutRows,
+    what: str,
 ) -> dict[str, Any]:
     tokens = sum(len(row.places) for row in rows.rows)
     seconds = _OPENING_S + path.stat().st_size / (1 << 30) * _S_A_GIB + tokens * _S_A_TOKEN * max(1, path.stat().st_size >> 30)
     longest = max(len(row.ids) for row in rows.rows) + 8
     questions = {
         "model": str(path), "lora": str(lora) if lora else None, "context": max(256, longest), "conversations": list(asked),
+        "texts": list(texts),
         "rows": [{"ids": row.ids, "places": row.places} for row in rows.rows], "stops": _stops(tokenizer),
         "threads": len(os.sched_getaffinity(0)) if path.stat().st_size > _SMALL else 1,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,24 @@ def test_a_vocabulary_that_llama_cpp_would_cut_otherwise_is_refused(tmp_path: Pa
     tiny.save_tokenizer(base.path, template=tiny.CHATML.replace("<|im_start|>", "<s>").replace("<|im_end|>", "</s>"))
     with pytest.raises(BadInput, match=r"joins .* from some of its parts"):
         write("gguf_f16", tmp_path, package_of(tmp_path, base, adapter, "peft_adapter", "gguf_f16"), lambda _: None)
+
+
+def test_a_template_without_a_beginning_of_text_gets_none_from_llama_cpp_either(tmp_path: Path) -> None:
+    """As TinyLlama's: its tokenizer puts one before a text, its chat template doesn't, and none was trained."""
+    base, adapter = made(tmp_path, "smollm2")
+    document = json.loads((base.path / "tokenizer.json").read_text())
+    begin = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    ids = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}}
+    document["post_processor"] = {
+        "type": "TemplateProcessing", "single": [begin, text], "pair": [begin, text, text], "special_tokens": ids,
+    }  # fmt: skip
+    (base.path / "tokenizer.json").write_text(json.dumps(document))
+    for template, adds in ((tiny.CHATML, False), ("{{ bos_token }}" + tiny.CHATML, True)):
+        (base.path / "chat_template.jinja").write_text(template)
+        folder = tmp_path / str(adds)
+        folder.mkdir()
+        written = write("gguf_f16", folder, package_of(tmp_path, base, adapter, "peft_adapter", "gguf_f16"), lambda _: None)
+        assert Proof.from_json(written.record["proof"]).is_proved
+        reader = gguf.GGUFReader(folder / "gguf_f16" / "made-f16.gguf")
+        assert reader.fields["tokenizer.ggml.add_bos_token"].contents() is adds

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.export.formats import gguf as formats
-from pipeline.export.gguf import sources
+from pipeline.export.gguf import packaged, sources
 from pipeline.export.gguf import write as writing
 from pipeline.export.proof import llama_cpp, prove_gguf
 from pipeline.export.proof.proof import LIMITS, NotProved, Proof, compared, require
@@ -69,7 +69,7 @@ def test_without_llama_cpp_it_is_written_and_said_to_be_unproved(
     monkeypatch.setattr(llama_cpp, "is_there", lambda: False)
     written = formats.write("gguf_f16", tmp_path, exported, lambda _: None)
     assert not Proof.from_json(written.record["proof"]).is_proved
-    assert "pip install 'humigence[gguf]'" in formats.warning("gguf_f16", written.record)
+    assert "pip install 'humigence[gguf]'" in packaged.warning("gguf_f16", written.record)
     assert "not opened by llama.cpp" in (tmp_path / "gguf_f16" / "README.md").read_text()
     assert formats.is_current(written.record)
     monkeypatch.setattr(llama_cpp, "is_there", lambda: True)
