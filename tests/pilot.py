@@ -18,6 +18,8 @@ from tests.recordings.make import RECORDINGS, write
 from tests.waiting import PATIENCE_S
 
 SIZES = [(80, 24), (160, 48)]
+# The larger one, of what takes seconds, is left to `make test-all`.
+LARGER_IN_TEST_ALL = [SIZES[0], pytest.param(SIZES[1], marks=pytest.mark.matrix)]
 
 
 class Records:

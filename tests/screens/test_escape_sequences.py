@@ -23,7 +23,7 @@ from screens.frame import messages
 from screens.setup.saved import SavedScreen
 from tests.conftest import chat_row
 from tests.hostile_text import EVIL, EVIL_NAME, EVIL_TEXT, SEQUENCES, control_characters, poison
-from tests.pilot import SIZES, Records, lines_of, shown, text_of, until
+from tests.pilot import LARGER_IN_TEST_ALL, SIZES, Records, lines_of, shown, text_of, until
 
 RUNS = ["finished", "failed", "crashed", "stopped", "nasty"]
 
@@ -52,7 +52,7 @@ def written(records: Records) -> list[Any]:
 
 
 @pytest.mark.usefixtures("unguarded", "jobs_ahead")
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_every_screen_of_a_hostile_run_shows_its_text_and_obeys_none(records: Records, size: tuple[int, int]) -> None:
     runs = written(records)
     app = records.app("home")
@@ -75,7 +75,7 @@ async def test_every_screen_of_a_hostile_run_shows_its_text_and_obeys_none(recor
 
 
 @pytest.mark.usefixtures("unguarded", "jobs_ahead")
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_every_screen_of_a_hostile_config_shows_its_text_and_obeys_none(records: Records, size: tuple[int, int]) -> None:
     root = records.workspace.root
     (root / EVIL_NAME).write_text("{}\n")
@@ -181,7 +181,7 @@ class HostileModel:
 
 
 @pytest.mark.usefixtures("unguarded", "jobs_ahead")
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_what_a_model_says_is_shown_and_obeyed_by_no_part_of_the_chat(
     records: Records, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from pipeline.runs.event_log import EventWriter
 from pipeline.runs.folders import RunFolder, Workspace
 from screens.frame import registry
 from tests.benchmarks import flood
-from tests.pilot import SIZES, Records, shown, text_of, until
+from tests.pilot import LARGER_IN_TEST_ALL, Records, shown, text_of, until
 from tests.recordings.make import write
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S, in_time
@@ -60,8 +60,8 @@ def _loaded(load):  # type: ignore[no-untyped-def]
     return lambda name: load("doctor" if name in ("data", "chat") else name)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL, ids=str)
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.matrix)])
 async def test_no_key_brings_it_down(records: Records, flooded: RunFolder, size: tuple[int, int], seed: int) -> None:
     draw = random.Random(f"{seed} {size}")
     app = records.app("run", run=flooded)
@@ -92,7 +92,7 @@ ARROWS = ["\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D", "\x1b[5~", "\x1b[6~"]
 SENT = ["\r", "\x1b", "\t", " ", "\x14", *ARROWS, *"cfghjklsvxy?/+-,.0GN"]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL, ids=str)
 def test_after_any_keys_the_terminal_shows_what_a_new_drawing_shows(tmp_path: Path, size: tuple[int, int]) -> None:
     """And nothing has been printed past the screen."""
     workspace = Workspace(tmp_path)

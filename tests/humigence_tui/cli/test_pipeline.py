@@ -68,7 +68,7 @@ def test_validation_only_validates_and_makes_no_run(project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["--wait", "--foreground"])
+@pytest.mark.parametrize("where", ["--wait", pytest.param("--foreground", marks=pytest.mark.matrix)])
 def test_ctrl_c_saves_says_how_to_resume_and_what_it_says_works(project: Path, where: str) -> None:
     pipeline = subprocess.Popen(
         [sys.executable, "-P", "-m", "humigence_tui.cli.main", "train", "--train", "--config", "mine.json", where],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.system.out_of_memory import NO_ROOM, OutOfMemory, in_halves, is_out_of_memory, unless_short
@@ -75,6 +75,7 @@ def test_what_the_failed_attempt_held_is_free_before_the_next() -> None:
     assert kept[0]() is None
 
 
+@settings(max_examples=25)  # each halving collects what the failure left behind, all of the process's objects
 @given(st.lists(st.integers(), min_size=1, max_size=20), st.integers(1, 20))
 def test_halves_give_the_results_of_the_whole_in_its_order(items: list[int], room: int) -> None:
     def work(some: Sequence[int]) -> list[int]:

@@ -16,13 +16,13 @@ from pipeline.runs import store
 from pipeline.runs.folders import Workspace
 from screens.chat.chat import ChatScreen
 from screens.chat.conversation import Answer, Side, Turn, side_content
-from tests.pilot import SIZES, text_of, until
+from tests.pilot import LARGER_IN_TEST_ALL, text_of, until
 from tests.screens.talk import Stage
 from tests.waiting import is_gone
 
 pytestmark = pytest.mark.usefixtures("jobs_ahead")
 
-both_sizes = pytest.mark.parametrize("size", SIZES, ids=str)
+both_sizes = pytest.mark.parametrize("size", LARGER_IN_TEST_ALL, ids=str)
 PROMPT = "What is the capital of France?"
 
 

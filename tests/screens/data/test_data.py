@@ -15,14 +15,14 @@ from pipeline.tokenization.messages import NOT_TRAINED
 from screens.data.data import DataScreen
 from screens.data.row_text import MASKED, TRAINED, facts_line, histogram_lines, panel, reasons_line, row_content
 from tests.conftest import chat_row, write_jsonl
-from tests.pilot import SIZES, text_of, until
+from tests.pilot import LARGER_IN_TEST_ALL, text_of, until
 from tests.screens.talk import ROWS, Stage, settings
 from tests.waiting import is_gone
 
 pytestmark = pytest.mark.usefixtures("jobs_ahead")
 
 TOTAL = len(ROWS) + 1
-both_sizes = pytest.mark.parametrize("size", SIZES, ids=str)
+both_sizes = pytest.mark.parametrize("size", LARGER_IN_TEST_ALL, ids=str)
 
 
 def stage(root: Path, model: Path | str, **changes: Any) -> Stage:

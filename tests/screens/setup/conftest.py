@@ -26,6 +26,8 @@ from tests.conftest import chat_row, write_jsonl
 from tests.waiting import PATIENCE_S
 
 SIZES = [(80, 24), (160, 48)]
+# The larger one, of what takes seconds, is left to `make test-all`.
+LARGER_IN_TEST_ALL = [SIZES[0], pytest.param(SIZES[1], marks=pytest.mark.matrix)]
 
 
 class Stage(HumigenceApp):

@@ -19,7 +19,7 @@ from screens.setup.plan import PlanScreen
 from screens.setup.plan_facts import changed_settings, steps
 from screens.setup.saved import SavedScreen
 from screens.widgets.choices import Choices
-from tests.screens.setup.conftest import SIZES, Stage, stage, until
+from tests.screens.setup.conftest import LARGER_IN_TEST_ALL, SIZES, Stage, stage, until
 
 DEMO = config_file.parse({"data": {"source": "bundled"}}, "test")
 
@@ -31,7 +31,7 @@ async def opened(app: Stage) -> PlanScreen:
     return screen
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_all_eight_steps_stand_on_the_screen(workspace: Path, size: tuple[int, int]) -> None:
     async with stage(workspace, "plan", size, config=DEMO) as (app, pilot):
         screen = await opened(app)
@@ -151,7 +151,7 @@ def test_the_first_line_says_what_it_comes_to(checks: tuple[Check, ...], words: 
     assert words in verdict(checks).plain
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_the_doctor_looks_and_looks_again(workspace: Path, size: tuple[int, int]) -> None:
     async with stage(workspace, "doctor", size) as (app, pilot):
         screen = app.screen

@@ -8,10 +8,10 @@ import pytest
 
 from pipeline.config.schema import Config
 from screens.setup.form_values import fields
-from tests.screens.setup.conftest import SIZES, enter, saved, until, was_saved, wizard
+from tests.screens.setup.conftest import LARGER_IN_TEST_ALL, enter, saved, until, was_saved, wizard
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_a_generated_set_is_the_third_choice_and_says_what_it_will_be(workspace: Path, size: tuple[int, int]) -> None:
     async with wizard(workspace, size, config=Config()) as (screen, pilot):
         await enter(pilot, screen.data.choices, fields()["data.source"], "generated")

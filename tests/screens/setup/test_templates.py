@@ -11,7 +11,7 @@ from pipeline.config.schema import Config
 from screens.setup.config_form import SettingRow
 from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
-from tests.screens.setup.conftest import SIZES, saved, until, was_saved, wizard
+from tests.screens.setup.conftest import LARGER_IN_TEST_ALL, saved, until, was_saved, wizard
 
 
 def template_row(screen: WizardScreen) -> tuple[SettingRow, Choices]:
@@ -32,7 +32,7 @@ def plain(rows: Path, tiny_model: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_a_model_without_one_must_be_given_one_before_it_is_saved(rows: Path, plain: Path, size: tuple[int, int]) -> None:
     async with wizard(rows, size, config=settings(plain)) as (screen, pilot):
         await until(lambda: screen.outlook.templates is not None, "the model's files were read")

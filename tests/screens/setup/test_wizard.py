@@ -19,7 +19,7 @@ from screens.setup.memory_bar import MemoryBar
 from screens.setup.saved import SavedScreen
 from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
-from tests.screens.setup.conftest import SIZES, another_value, enter, saved, until, was_saved, wizard
+from tests.screens.setup.conftest import LARGER_IN_TEST_ALL, another_value, enter, saved, until, was_saved, wizard
 
 # A setting that is entered in the title, or whose question is its only face.
 _BY_QUESTION = {"data.source": "data", "data.schema": "schema", "train.precision_mode": "precision"}
@@ -73,7 +73,7 @@ async def test_every_setting_can_be_entered_and_lands_in_the_file(rows: Path) ->
     assert unchanged <= {"model.local_path", "data.source", "export.formats"}
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_a_config_that_is_loaded_and_saved_is_the_same(rows: Path, size: tuple[int, int]) -> None:
     config = config_of(others())
     async with wizard(rows, size, config=config) as (screen, pilot):
@@ -118,7 +118,7 @@ async def test_advanced_shows_every_section_of_the_model(rows: Path) -> None:
         assert len(screen.query(".heading")) == len(sections())
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_switching_keeps_what_was_entered(rows: Path, size: tuple[int, int]) -> None:
     async with wizard(rows, size, config=Config()) as (screen, pilot):
         await pilot.press("a")

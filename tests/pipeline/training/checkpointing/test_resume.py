@@ -28,6 +28,11 @@ from tests.processes import IMPORT_PATH
 EPOCH = 4  # optimizer steps, of 8; checkpoints after 3, 6 and 8
 
 
+def _all(*case: Any) -> Any:
+    """A moment like another one that `make test` has."""
+    return pytest.param(*case, marks=pytest.mark.matrix)
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Config, Plan]:
     """The shipped defaults: NF4, dropout, packing, early stopping, samples; computing in what a plan chooses here."""
@@ -91,7 +96,7 @@ def in_a_process(root: Path, settings: tuple[Config, Plan], **more: Any) -> RunF
     return runs_of(Workspace(root))[0]
 
 
-@pytest.mark.parametrize("step", [2, EPOCH, EPOCH + 1])
+@pytest.mark.parametrize("step", [_all(2), EPOCH, _all(EPOCH + 1)])
 def test_stopped_by_request_then_resumed_is_the_untroubled_training(
     root: Path, settings: tuple[Config, Plan], untroubled: dict[str, Any], step: int
 ) -> None:
@@ -104,7 +109,9 @@ def test_stopped_by_request_then_resumed_is_the_untroubled_training(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("more", "from_step"), [({"die_at_step": 5}, 3), ({"die_in_save": 6}, 3), ({"die_at_step": 2}, 0)])
+@pytest.mark.parametrize(
+    ("more", "from_step"), [_all({"die_at_step": 5}, 3), ({"die_in_save": 6}, 3), _all({"die_at_step": 2}, 0)]
+)
 def test_killed_then_resumed_is_the_untroubled_training(
     root: Path, settings: tuple[Config, Plan], untroubled: dict[str, Any], more: dict[str, int], from_step: int
 ) -> None:

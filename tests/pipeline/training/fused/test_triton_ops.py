@@ -61,7 +61,9 @@ def test_norms(dropout: Dropout | None, hidden: int) -> None:
         close(triton_ops.rms_norm_backward(*arguments), torch_ops.rms_norm_backward(*arguments))
 
 
-@pytest.mark.parametrize("adapted", ["", "gate", "up", "down", "gate up down"])
+@pytest.mark.parametrize(
+    "adapted", ["", *(pytest.param(name, marks=pytest.mark.matrix) for name in ("gate", "up", "down")), "gate up down"]
+)
 @pytest.mark.parametrize(("rows", "width", "rank"), [(64, 1500, 16), (40, 96, 4), (33, 130, 24)])
 def test_swiglu_with_what_adapters_add(dropout: Dropout | None, adapted: str, rows: int, width: int, rank: int) -> None:
     from pipeline.training.fused import triton_ops
@@ -101,7 +103,15 @@ def test_rotation_dropout_and_loss(dropout: Dropout | None) -> None:
         close(found, wanted)
 
 
-@pytest.mark.parametrize(("query", "key", "dim"), [(6, 2, 32), (9, 3, 64), (32, 4, 64), (4, 4, 128), (8, 2, 128)])
+@pytest.mark.parametrize(
+    ("query", "key", "dim"),
+    [
+        (6, 2, 32),
+        (9, 3, 64),
+        (8, 2, 128),
+        *(pytest.param(*heads, marks=pytest.mark.matrix) for heads in ((32, 4, 64), (4, 4, 128))),
+    ],
+)
 def test_attention_and_its_gradients(query: int, key: int, dim: int) -> None:
     from pipeline.training.fused import triton_attention
 
