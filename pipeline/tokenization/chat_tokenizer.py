@@ -34,7 +34,7 @@ from pipeline.tokenization.messages import Conversation, Message, Said, as_conve
 from pipeline.tokenization.prepared_messages import check_characters, prepared
 from pipeline.tokenization.read_back import ReadBack, total
 from pipeline.tokenization.same_tokens import same_tokens
-from pipeline.tokenization.shown import all_there, answer_of, left_out, not_shown, without_switches
+from pipeline.tokenization.shown import all_there, answer_of, left_out, not_shown, seen_in_some, without_switches
 from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 from pipeline.tokenization.template_form import TemplateForm, hidden
 from pipeline.tokenization.template_prerender import MOST_SHAPES, Skeletons
@@ -167,7 +167,7 @@ class ChatTokenizer:
         answers = [answer_of(messages[turn], self._form) for turn in turns]
         wanted = [(len(messages), False), *((turn, True) for turn in turns), *((turn + 1, False) for turn in turns)]
         whole, *others = self._render_all(conversation, wanted)
-        self._check_all_there(conversation, whole, answer=False)
+        missing = self._missing(conversation, whole, answer=False)
         openings = others[: len(turns)]
         ends = [
             self._closed(end, bool(messages[turn].get("tool_calls")))
@@ -175,11 +175,16 @@ class ChatTokenizer:
         ]
         if turns[-1] == len(messages) - 1:
             whole = ends[-1]
-        found = drafts(self._special, whole, openings, ends, answers, self._endings)
-        if conversation.is_plain:
-            return found
-        missing = not_shown(conversation, self._form, [draft.text for draft in found])
-        return [replace(draft, not_shown=missing) for draft in found]
+        try:
+            found = drafts(self._special, whole, openings, ends, answers, self._endings)
+        except BadInput as error:
+            raise missing or error from None
+        trained = [turn for turn, answer in zip(turns, answers, strict=True) if answer.weight]
+        texts = [draft.text for draft in found]
+        names = seen_in_some(messages, trained, texts, missing) if missing else ()
+        if not conversation.is_plain:
+            names = (*names, *not_shown(conversation, self._form, texts))
+        return [replace(draft, not_shown=names) for draft in found] if names else found
 
     def encode(self, some: Sequence[Draft]) -> list[Tokenized]:
         """The texts of drafts in tokens. Other threads may work meanwhile, also on this."""
@@ -219,7 +224,8 @@ class ChatTokenizer:
         """
         conversation = self._prepared(as_conversation(said))
         (prompt,) = self._render_all(conversation, [(len(conversation.messages), True)])
-        self._check_all_there(conversation, prompt, answer=True)
+        if missing := self._missing(conversation, prompt, answer=True):
+            raise missing
         ids = self._special.encode(prompt.text)
         self._check_ids(ids)
         return ids
@@ -332,7 +338,8 @@ class ChatTokenizer:
         texts = self._filled_in(conversation, wanted) if conversation.is_plain else {}
         asked = [each for each in dict.fromkeys(wanted) if each not in texts]
         if asked:
-            written = [self._form.written(message, self._special.hide) for message in conversation.messages]
+            messages = self._form.with_ids(conversation)
+            written = [self._form.written(message, self._special.hide) for message in messages]
             given = hidden(conversation.arguments, self._special.hide)
             if conversation.tools:
                 given["tools"] = hidden(conversation.tools, self._special.hide)
@@ -384,17 +391,22 @@ class ChatTokenizer:
         token = self._terminators.get(with_call)
         return self._special.found_in(end.text + self._special.marked_name(token)) if token else end
 
-    def _check_all_there(self, conversation: Conversation, rendered: Marked, answer: bool) -> None:
-        """Raise `BadInput` where a message is left out; a switch of thinking is not where it makes a difference."""
+    def _missing(self, conversation: Conversation, rendered: Marked, answer: bool) -> BadInput | None:
+        """The reason where a message is left out; a switch of thinking is not where it makes a difference."""
         messages = conversation.messages
-        for number in all_there(messages, rendered):
+        try:
+            obeyed = all_there(messages, rendered.text)
+        except BadInput as error:
+            return error
+        for number in obeyed:
             without = Message(role=messages[number]["role"], content=without_switches(messages[number]["content"]) or " ")
             others = Conversation(
                 (*messages[:number], without, *messages[number + 1 :]), conversation.tools, conversation.arguments
             )
             (compared,) = self._render_all(others, [(len(messages), answer)])
             if compared.text == rendered.text:
-                raise left_out(messages[number])
+                return left_out(messages[number])
+        return None
 
     def _find_endings(self, named: frozenset[int]) -> None:
         """How answers end: what the model's files name, and the token of the next turn where only that ends one."""

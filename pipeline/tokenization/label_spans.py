@@ -29,12 +29,14 @@ class Answer:
         thought: what was thought before; put where the template opens a thought that it leaves out of what it renders.
         calls: whether it calls tools: then its turn ends where its rendering does, whatever the form of a call is.
         weight: in the loss; 0 is seen and not trained.
+        says: whether it says something, besides calls that it may make: its first piece.
     """
 
     pieces: tuple[tuple[str, ...], ...]
     thought: str = ""
     calls: bool = False
     weight: float = 1.0
+    says: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +221,27 @@ def answered(special: SpecialTokens, opening: Marked, end: Marked, answer: Answe
         before = opening.text[: -len(_marked(special, closed))]
         if end.text.startswith(before) and (rest := end.text[len(before) :]).startswith(answer.pieces[0]):
             return special.found_in(opening.text + rest)
+    if (behind := _behind_the_same(special, opening, end)) is not None:
+        return special.found_in(opening.text + behind)
     if answer.thought:
         raise BadInput("the chat template leaves no room for a thought where an answer begins (data.thinking on)")
     raise BadInput("the chat template rewrites a turn once it is answered")
+
+
+def _behind_the_same(special: SpecialTokens, opening: Marked, end: Marked) -> str | None:
+    """What `end` has behind the place where `opening` ends, where both come to it by the same special tokens.
+
+    The words between them may differ: a template may show a system message only as long as the question has no answer.
+    """
+    count = len(opening.starts)
+    if not count or len(end.starts) <= count:
+        return None
+    names = [[special.name_at(each.text, start) for start in each.starts[:count]] for each in (opening, end)]
+    if names[0] != names[1]:
+        return None
+    before = opening.text[special.after(opening.text, opening.starts[-1]) :]
+    behind = end.text[special.after(end.text, end.starts[count - 1]) :]
+    return behind.removeprefix(before) if behind.startswith(before) else None
 
 
 def _marked(special: SpecialTokens, thought: re.Match[str]) -> str:
@@ -235,7 +255,7 @@ def _turn(special: SpecialTokens, opening: Marked, end: Marked, answer: Answer, 
     begins = [len(opening.text)] + [special.after(end.text, start) for start in end.starts[first:]]
     stops = [*end.starts[first:], len(end.text)]
     stretches = [end.text[begin:stop] for begin, stop in zip(begins, stops, strict=True)]
-    last = max((_last_with(stretches, piece) for piece in answer.pieces), default=0)
+    last = _last_said(stretches, answer)
     if last == len(stretches) - 1:
         raise BadInput("the chat template ends the assistant's turn with no special token, so nothing teaches it to stop")
     header = opening.text[opening.starts[-1] :] if opening.starts else opening.text
@@ -251,11 +271,21 @@ def _turn(special: SpecialTokens, opening: Marked, end: Marked, answer: Answer, 
     return Turn(header, first - 1, terminator, is_last_said, answer.weight)
 
 
-def _last_with(stretches: Sequence[str], piece: Sequence[str]) -> int:
+def _last_said(stretches: Sequence[str], answer: Answer) -> int:
+    """Which of the stretches holds the last of the pieces. Raises `BadInput` where one is nowhere."""
+    places = [_last_with(stretches, piece) for piece in answer.pieces]
+    if answer.says and answer.calls and places[0] is None and None not in places[1:]:
+        raise BadInput("the chat template leaves out what the assistant says beside a tool call")
+    if None in places:
+        raise BadInput("the chat template changes what the assistant says")
+    return max((place for place in places if place is not None), default=0)
+
+
+def _last_with(stretches: Sequence[str], piece: Sequence[str]) -> int | None:
     for number in reversed(range(len(stretches))):
         if any(is_said_in(stretches[number], way) for way in piece):
             return number
-    raise BadInput("the chat template changes what the assistant says")
+    return None
 
 
 def _end_of_turn(special: SpecialTokens, end: Marked, first: int, stretches: Sequence[str], last: int, endings: Endings) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 from pipeline.common.errors import BadInput
 from pipeline.tokenization.label_spans import Answer, is_said_in
 from pipeline.tokenization.messages import Conversation, Message
-from pipeline.tokenization.special_tokens import Marked
 from pipeline.tokenization.template_form import TemplateForm
 
 # What a person writes into a message to switch thinking: a template may take it out and do as it says.
@@ -27,7 +26,8 @@ def answer_of(message: Message, form: TemplateForm) -> Answer:
         calls = ()
     for call in calls:
         pieces += [(text, _as_json(text)) for text in _texts(call["function"])]
-    return Answer(tuple(pieces), message.get("reasoning_content", ""), bool(calls), message.get("weight", 1.0))
+    thought, weight = message.get("reasoning_content", ""), message.get("weight", 1.0)
+    return Answer(tuple(pieces), thought, bool(calls), weight, bool(message["content"]))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -46,7 +46,7 @@ def _as_json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def all_there(messages: Sequence[Message], rendered: Marked) -> list[int]:
+def all_there(messages: Sequence[Message], rendered: str) -> list[int]:
     """Numbers of the messages that are there but for a switch of thinking, which the template may have obeyed.
 
     Raises:
@@ -55,15 +55,45 @@ def all_there(messages: Sequence[Message], rendered: Marked) -> list[int]:
     without_switch = []
     for number, message in enumerate(messages):
         content = message["content"]
-        if message["role"] == "assistant" or is_said_in(rendered.text, content):
+        if message["role"] == "assistant" or is_said_in(rendered, content):
             continue
-        if message["role"] == "tool" and is_said_in(rendered.text, _as_json(content)):
+        if message["role"] == "tool" and is_said_in(rendered, _as_json(content)):
             continue
         rest = without_switches(content)
-        if rest == content or not is_said_in(rendered.text, rest):
+        if rest == content or not is_said_in(rendered, rest):
             raise left_out(message)
         without_switch.append(number)
     return without_switch
+
+
+def seen_in_some(
+    messages: Sequence[Message], trained: Sequence[int], documents: Sequence[str], missing: BadInput
+) -> tuple[str, ...]:
+    """Names of messages that only some of the documents hold, where the whole conversation, rendered at once, lacks one.
+
+    Mistral's published templates write the system message into the last question, and only as long as that has no answer: so each
+    answer is behind it but one that follows a tool's result.
+
+    Args:
+        trained: numbers of the answers that are trained; each document ends with one, the last with the last.
+        missing: raised where a message is in no document.
+    """
+    names = set()
+    ends = trained[-len(documents) :]
+    for number in range(ends[-1]):
+        there = [_is_there(messages[number], text) for turn, text in zip(ends, documents, strict=True) if turn > number]
+        if not any(there):
+            raise missing
+        if not all(there):
+            names.add(f"message of the {messages[number]['role']} before some answers (the chat template leaves it out there)")
+    return tuple(sorted(names))
+
+
+def _is_there(message: Message, rendered: str) -> bool:
+    try:
+        return not all_there([message], rendered)
+    except BadInput:
+        return False
 
 
 def left_out(message: Message) -> BadInput:
@@ -93,6 +123,8 @@ def not_shown(conversation: Conversation, form: TemplateForm, documents: Sequenc
                 names.add(f"{key} of the {message['role']}")
     if not form.shows_calls and any(message.get("tool_calls") for message in conversation.messages):
         names.add("tool_calls")
+    if form.replaces_ids(conversation):
+        names.add("ids of tool calls (the chat template wants nine letters and digits)")
     for message in conversation.messages:
         thought = message.get("reasoning_content", "") if message.get("weight", 1) else ""
         if thought and not any(is_said_in(text, thought) for text in documents):

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
-from pipeline.tokenization.messages import Message
+from pipeline.tokenization.call_ids import LENGTH, fits, with_ids
+from pipeline.tokenization.messages import Conversation, Message
 
 Rendered = Callable[[Sequence[Mapping[str, Any]], bool, Mapping[str, Any]], str | None]
 """Messages as a template gets them, whether an answer follows and further arguments, to the rendering; None where it refuses."""
@@ -23,6 +24,7 @@ _THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 # Names under which templates take a switch for thinking.
 _SWITCHES = ("enable_thinking", "thinking", "reasoning")
 THOUGHT_ENDS = "</think>"
+_ANY_ID = "1"
 _NOT_FOR_TEMPLATES = ("weight",)
 _TOOL_SCHEMA = {
     "type": "function",
@@ -128,19 +130,35 @@ class TemplateForm:
         end, whole = self._ask([self._question, answered]), self._ask([self._question, answered, following])
         return whole[len(end) :] if end and whole and whole.startswith(end) else None
 
+    def with_ids(self, conversation: Conversation) -> tuple[Message, ...]:
+        """The messages, with the ids of tool calls that the template asks for where it takes no others."""
+        if conversation.is_plain or self._id_of_calls == _ANY_ID:
+            return conversation.messages
+        return with_ids(conversation.messages)
+
+    def replaces_ids(self, conversation: Conversation) -> bool:
+        """Whether `with_ids` puts others in the place of some that a conversation has."""
+        return self._id_of_calls != _ANY_ID and not fits(conversation.messages)
+
     @property
     def _form_of_calls(self) -> tuple[bool, str | None]:
         """(whether the arguments of a call are JSON text, what stands for no content beside one)."""
-        return self._found_form_of_calls or (False, "")
+        return self._found_form_of_calls[:2] if self._found_form_of_calls else (False, "")
+
+    @property
+    def _id_of_calls(self) -> str:
+        """An id that the template takes."""
+        return self._found_form_of_calls[2] if self._found_form_of_calls else _ANY_ID
 
     @cached_property
-    def _found_form_of_calls(self) -> tuple[bool, str | None] | None:
-        for without_content in ("", None):
-            for as_text in (False, True):
-                call = _call({"id": "1", "type": "function", "function": _MADE_UP}, str, as_text)
-                text = self._ask([self._question, {"role": "assistant", "content": without_content, "tool_calls": [call]}])
-                if _holds(text, _TOOL) and _holds(text, _VALUE):
-                    return as_text, without_content
+    def _found_form_of_calls(self) -> tuple[bool, str | None, str] | None:
+        for call_id in (_ANY_ID, "1" * LENGTH):
+            for without_content in ("", None):
+                for as_text in (False, True):
+                    call = _call({"id": call_id, "type": "function", "function": _MADE_UP}, str, as_text)
+                    text = self._ask([self._question, {"role": "assistant", "content": without_content, "tool_calls": [call]}])
+                    if _holds(text, _TOOL) and _holds(text, _VALUE):
+                        return as_text, without_content, call_id
         return None
 
     @property
@@ -149,7 +167,7 @@ class TemplateForm:
 
     @property
     def _made_up_call(self) -> dict[str, Any]:
-        return _call({"id": "1", "type": "function", "function": _MADE_UP}, str, self._form_of_calls[0])
+        return _call({"id": self._id_of_calls, "type": "function", "function": _MADE_UP}, str, self._form_of_calls[0])
 
     @property
     def _question(self) -> dict[str, Any]:

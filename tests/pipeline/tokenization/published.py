@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
 from tests import tiny
 
 
@@ -22,20 +24,31 @@ class Published:
         special: its special tokens; the first ends a text.
         added: tokens that stand for themselves and may be typed.
         stops: what generation_config.json names as the end of an answer.
+        begin: the token that begins a text; empty for the one that the small tokenizer has.
     """
 
     template: str
     special: Sequence[str]
     added: Sequence[str] = ()
     stops: Sequence[str] = ()
+    begin: str = ""
 
-    def save(self, folder: Path) -> Path:
-        """A tokenizer with the template, and the files beside it that name what ends an answer."""
+    def save(self, folder: Path, *, of_bytes: bool = False) -> Path:
+        """A tokenizer with the template, and the files beside it that name what ends an answer.
+
+        Args:
+            of_bytes: every byte is a token with the byte as its id, and the special tokens follow from 256 on in the order in
+                which they stand here, those that may be typed behind them: what the ids of a text are can be told by hand.
+        """
         tiny.save_tokenizer(folder, template=self.template, llama=False)
         document = json.loads((folder / "tokenizer.json").read_text())
-        # As in their vocabularies two line ends are one token: it would reach over the end of a prompt that opens a thought.
-        document["model"]["vocab"]["ĊĊ"] = 1 + max(document["model"]["vocab"].values())
-        document["model"]["merges"].append(["Ċ", "Ċ"])
+        if of_bytes:
+            document["model"] |= {"vocab": {character: byte for byte, character in bytes_to_unicode().items()}, "merges": []}
+            document["added_tokens"] = []
+        else:
+            # As in their vocabularies two line ends are one token: it would reach over the end of a prompt that opens a thought.
+            document["model"]["vocab"]["ĊĊ"] = 1 + max(document["model"]["vocab"].values())
+            document["model"]["merges"].append(["Ċ", "Ċ"])
         ids = {token["content"]: token["id"] for token in document["added_tokens"]}
         following = 1 + max(document["model"]["vocab"].values())
         for token in (*self.special, *self.added):
@@ -47,6 +60,8 @@ class Published:
         (folder / "tokenizer.json").write_text(json.dumps(document))
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         settings |= {"eos_token": self.special[0], "pad_token": self.special[0]}
+        if self.begin:
+            settings["bos_token"] = self.begin
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
         stops = [ids[token] for token in self.stops or self.special[:1]]
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stops}))

@@ -230,8 +230,18 @@ def test_rows_without_thoughts_are_one_document_under_the_same_template(tmp_path
     assert len(with_template(tmp_path, FORGETS_THOUGHTS).encode_conversation(CHAT)) == 1
 
 
-def test_a_template_that_rewrites_the_question_once_answered_is_refused(tmp_path: Path) -> None:
+def test_a_template_that_words_a_question_otherwise_once_answered_is_trained_behind_what_is_asked(tmp_path: Path) -> None:
+    """As Mistral's, which show a system message only in a question that has no answer yet."""
     template = tiny.CHATML.replace("message['content'] +", "message['content'] + ('' if loop.last else ' (answered)') +")
+    tokenizer = with_template(tmp_path, template)
+    documents = tokenizer.encode_conversation([*CHAT, *CHAT[1:]])
+    assert [said(tokenizer, each) for each in documents] == [[f"{each['content']}<|im_end|>"] for each in (CHAT[2], CHAT[4])] * 2
+    for turn, document in zip((2, 4, 6, 8), documents, strict=True):
+        assert document.ids[: document.spans[0][0]] == tokenizer.encode_prompt([*CHAT, *CHAT[1:]][:turn])
+
+
+def test_a_template_that_makes_another_turn_of_a_question_once_answered_is_refused(tmp_path: Path) -> None:
+    template = tiny.CHATML.replace("'<|im_end|>' +", "('<|im_end|>' if loop.last or message.role == 'assistant' else '') +")
     with pytest.raises(BadInput, match="rewrites a turn once it is answered"):
         with_template(tmp_path, template)
 
