@@ -171,11 +171,20 @@ def config_of(name: str, **changes: Any) -> Any:
     return AutoConfig.for_model(made.model_type, **settings)
 
 
-def build(name: str, *, std: float = 0.08, seed: int = 0, **changes: Any) -> Any:
+def on_meta(name: str, **changes: Any) -> Any:
+    """A family's tiny model without weights, where torch's default device is "meta"."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    auto = AutoModelForImageTextToText if FAMILIES[name].outer else AutoModelForCausalLM
+    return auto.from_config(config_of(name, **changes))
+
+
+def build(name: str, *, std: float = 0.08, seed: int = 0, attn_implementation: str | None = None, **changes: Any) -> Any:
     """A family's tiny model with random weights, 32 bits, in evaluation mode: what its checkpoint is saved from.
 
     Args:
         std: of the matrices; far from what training begins with, so that a wrong path moves the logits.
+        attn_implementation: transformers' name of how it attends.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
@@ -183,7 +192,8 @@ def build(name: str, *, std: float = 0.08, seed: int = 0, **changes: Any) -> Any
     made = FAMILIES[name]
     torch.manual_seed(seed)
     auto = AutoModelForImageTextToText if made.outer else AutoModelForCausalLM
-    model = auto.from_config(config_of(name, **changes), dtype=torch.float32)
+    attends = {"attn_implementation": attn_implementation} if attn_implementation else {}
+    model = auto.from_config(config_of(name, **changes), dtype=torch.float32, **attends)
     for parameter in model.parameters():
         if parameter.dim() >= 2:
             torch.nn.init.normal_(parameter, std=std)

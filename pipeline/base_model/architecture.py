@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.base_model.described import Described
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.hub_cache import cached_snapshot
 from pipeline.common.files import fingerprint, read_json, write_json
@@ -22,7 +23,7 @@ from pipeline.config.schema import Config
 from pipeline.runs.folders import Workspace
 
 # Raise it when the same model would be described otherwise.
-_VERSION = 1
+_VERSION = 2
 UNCALLED = "not called: its weight is used without it"
 LayerKind = Literal["attention", "convolution", "linear attention", "state space", "recurrence", "attention and state space"]
 
@@ -111,6 +112,7 @@ class Architecture:
         other_parameters: of the language model beside linear layers, experts, embedding and head: norms, convolutions, biases.
         tower_parameters: of the towers.
         parameters: all weights, tied ones once.
+        described: its decoder layers by their parts; None where that was not asked.
     """
 
     model_type: str
@@ -131,6 +133,7 @@ class Architecture:
     other_parameters: int = 0
     tower_parameters: int = 0
     parameters: int = 0
+    described: Described | None = None
 
     @property
     def targets(self) -> tuple[LinearLayers, ...]:
@@ -186,6 +189,7 @@ class Architecture:
                 "layers": tuple(Layer(**each) for each in document["layers"]),
                 "linears": tuple(LinearLayers(**each) for each in document["linears"]),
                 "experts": tuple(Experts(**each) for each in document["experts"]),
+                "described": None if document["described"] is None else Described(**document["described"]),
             }
         )
 

@@ -67,9 +67,11 @@ class Family:
         variants: every `model_type` that begins with this one and has no row of its own belongs here too.
         layers: linear layers of a decoder layer, by the name `train.lora.target_modules` uses.
         plain_attention: proved to be grouped heads under a causal mask, at most with a sliding window.
-        fused_head_dims: sizes of heads for which `pipeline.training.fused` has layers of this family; none: it has not.
+        fused: its layers are known to be described by their parts (`modeling.decoder_parts`), so that `pipeline.training.fused`
+            has layers for them. Of a model whose class was asked, that says it.
         norms: what the norms of a decoder layer read; None where what its layers save is measured on its class, and what a
             formula says of them is an estimate.
+        norms_behind: so many of them read what a block gives, the others what one reads.
         tied_by_default: its configs leave `tie_word_embeddings` out and mean yes.
         config_keys: key of config.json -> other names it may have there.
         gguf_layers: name of a layer in a GGUF file -> its name here.
@@ -80,8 +82,9 @@ class Family:
     variants: bool = False
     layers: Mapping[str, Linear] = field(default_factory=lambda: _LLAMA_LAYERS)
     plain_attention: bool = False
-    fused_head_dims: tuple[int, ...] = ()
+    fused: bool = False
     norms: tuple[Width, ...] | None = None
+    norms_behind: int = 0
     tied_by_default: bool = False
     config_keys: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _OLDER_KEYS)
     gguf_layers: Mapping[str, str] = field(default_factory=lambda: _LLAMA_GGUF)
@@ -92,20 +95,19 @@ class Family:
         return tuple(name for name, layer in self.layers.items() if layer.source in ("attention norm", "attention"))
 
 
-_FUSED = (32, 64, 128)
 _TWO: tuple[Width, ...] = ("hidden", "hidden")
 _OF_HEADS: tuple[Width, ...] = ("query", "key")
 _FAMILIES = (
-    Family("llama", "Llama", plain_attention=True, fused_head_dims=_FUSED, norms=_TWO),
-    Family("mistral", "Mistral", plain_attention=True, fused_head_dims=_FUSED, norms=_TWO),
-    Family("qwen2", "Qwen 2", plain_attention=True, fused_head_dims=_FUSED, norms=_TWO),
-    Family("qwen3", "Qwen 3", plain_attention=True, norms=_TWO + _OF_HEADS),
-    Family("phi3", "Phi 3", layers=_PHI_LAYERS, gguf_layers=_PHI_GGUF, norms=_TWO),
+    Family("llama", "Llama", plain_attention=True, fused=True, norms=_TWO),
+    Family("mistral", "Mistral", plain_attention=True, fused=True, norms=_TWO),
+    Family("qwen2", "Qwen 2", plain_attention=True, fused=True, norms=_TWO),
+    Family("qwen3", "Qwen 3", plain_attention=True, fused=True, norms=_TWO + _OF_HEADS),
+    Family("phi3", "Phi 3", layers=_PHI_LAYERS, gguf_layers=_PHI_GGUF, fused=True, norms=_TWO),
     Family("phi4", "Phi 4", layers=_PHI_LAYERS, gguf_layers=_PHI_GGUF, norms=_TWO),
-    Family("smollm3", "SmolLM 3", norms=_TWO),
-    Family("granite", "Granite 3", norms=_TWO),
-    Family("olmo2", "OLMo 2", norms=_TWO + _OF_HEADS),
-    Family("gemma3_text", "Gemma 3", tied_by_default=True, norms=_TWO + _TWO + _OF_HEADS),
+    Family("smollm3", "SmolLM 3", fused=True, norms=_TWO),
+    Family("granite", "Granite 3", fused=True, norms=_TWO),
+    Family("olmo2", "OLMo 2", fused=True, norms=_TWO + _OF_HEADS, norms_behind=2),
+    Family("gemma3_text", "Gemma 3", fused=True, tied_by_default=True, norms=_TWO + _TWO + _OF_HEADS, norms_behind=2),
     Family("gemma", "Gemma", variants=True, tied_by_default=True),
     Family("gpt2", "GPT-2", variants=True, tied_by_default=True),
     Family("gpt_neo", "GPT-Neo", variants=True, tied_by_default=True),

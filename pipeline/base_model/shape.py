@@ -14,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base_model.architecture import Architecture, read_architecture, source_at
+from pipeline.base_model.described import (
+    ACTIVATIONS,
+    Described,
+    dropout_in_attention,
+    not_written_for,
+    other_activation,
+)
 from pipeline.base_model.experts import experts_of
 from pipeline.base_model.families import SOURCE_WIDTH, Width, family_of, packed_see_each_other
 from pipeline.base_model.footprint import Footprint, key
@@ -75,6 +82,21 @@ class ModelShape:
         """
         found = self.footprints.get(key(device, compute_dtype, attention))
         return found or (self.footprints.get(key(device, compute_dtype, "eager")) if attention == "sdpa" else None)
+
+    @property
+    def described(self) -> Described:
+        """Its decoder layers by their parts: as its class told them, else as its family and its config let know."""
+        if self.architecture and self.architecture.described:
+            return self.architecture.described
+        family = family_of(self.model_type)
+        if not family.fused:
+            return Described(not_written_for(self.model_type))
+        if self.activation not in ACTIVATIONS:
+            return Described(other_activation(self.activation))
+        if self.attention_dropout:
+            return Described(dropout_in_attention(self.attention_dropout))
+        norms = family.norms or ("hidden", "hidden")
+        return Described("", norms.count("hidden") - family.norms_behind, family.norms_behind, "query" in norms)
 
     @property
     def widths(self) -> dict[Width, int]:
@@ -263,7 +285,7 @@ def from_config(config: dict[str, Any], where: str, *, tied: bool | None = None)
         experts_beside_mlp=experts.beside_mlp,
         tower_parameters=sum(_tower_parameters(config.get(name)) for name in ("vision_config", "audio_config")),
         window=_window(config),
-        activation=str(config.get("hidden_act") or "silu"),
+        activation=str(config.get("hidden_act") or config.get("hidden_activation") or "silu"),
         attention_dropout=dropout if isinstance(dropout := config.get("attention_dropout"), float) else 0.0,
         packed_see_each_other=packed_see_each_other(config),
     )

@@ -476,7 +476,7 @@ class TrainSection(Section):
     )
     kernels: Literal["auto", "fused", "plain"] = setting(
         "auto",
-        "Whose layers are trained: our fused ones (several times as fast; Llama, Mistral, Qwen 2; a GPU from 2020 on) or the "
+        "Whose layers are trained: our fused ones (several times as fast; for most dense models; a GPU from 2020 on) or the "
         "model's own.",
         affects=_STEP,
     )

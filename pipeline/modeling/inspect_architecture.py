@@ -33,6 +33,7 @@ from pipeline.base_model.architecture import (
 )
 from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
+from pipeline.modeling.decoder_parts import described
 from pipeline.modeling.gguf_config import gguf_config, require_every_tensor
 from pipeline.modeling.inspect_linear_layers import HEAD, TOWER, is_below, linear_layers, pattern
 
@@ -176,6 +177,7 @@ def inspected(model: Any) -> Architecture:
         - counted.of(embedding.weight, head.weight),
         tower_parameters=counted.towers,
         parameters=counted.language_model + counted.towers,
+        described=described(model),
     )
 
 

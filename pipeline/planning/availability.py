@@ -47,7 +47,7 @@ def planned_memory(model: CuratedModel, device: Device) -> int | None:
     config = Config()
     device = device.within(config.compute.memory_limit_gib)
     row_tokens = min(config.data.max_seq_len, model.context or config.data.max_seq_len)
-    kernels = computing(config, model.shape, device, {}, row_tokens).kernels
+    kernels = computing(config, model.shape, device, {}).kernels
     try:
         chosen = choose_micro_batch(config, model.shape, device, kernels, ROWS_PER_STEP, row_tokens, {})
     except EnvironmentFault:

@@ -23,6 +23,7 @@ one to each."""
 # Libraries with whose kernels a hybrid's layers take the number of each token's document. Whether they do, the proof finds.
 _KEEPERS = ("mamba_ssm", "causal_conv1d", "fla")
 _NOTHING_REFUSED = Refused()
+_HEAD_DIMS = (32, 64, 128, 256)  # those of `training.fused.triton_attention`
 _KERNELS_NEED = "an NVIDIA GPU of capability 8.0 or more"
 
 
@@ -48,7 +49,6 @@ def computing(
     shape: ModelShape,
     device: Device,
     reasons: dict[str, str],
-    row_tokens: int,
     refused: Refused = _NOTHING_REFUSED,
 ) -> Computing:
     """The choices for this device, each with its reason.
@@ -56,14 +56,13 @@ def computing(
     Args:
         shape: of the base model.
         reasons: choice -> why, added to, for a person to read.
-        row_tokens: of the longest row.
         refused: what a proof on the loaded model found.
 
     Raises:
         BadInput: something was set that does not work here.
     """
     dtype = compute_dtype(config.train.precision_mode, device)
-    kernels = _kernels(config, _not_fused(config) or _no_fused(shape, device, dtype, row_tokens) or refused.fused, reasons)
+    kernels = _kernels(config, _not_fused(config) or _no_fused(shape, device, dtype) or refused.fused, reasons)
     if kernels == "fused":
         # Attention is of generation; training has its own.
         return Computing(dtype, kernels, "sdpa", "positions" if config.data.packing else "rows")
@@ -82,16 +81,12 @@ def no_packing(shape: ModelShape, refused: Refused) -> str:
     return f"packed conversations see each other in the layers of {shape.model_type} models"
 
 
-def fused_works(config: Config, shape: ModelShape, device: Device, row_tokens: int) -> bool:
-    """Whether a plan for this model and device would choose the fused kernels. Raises nothing where they can't be.
-
-    Args:
-        row_tokens: of the longest row.
-    """
+def fused_works(config: Config, shape: ModelShape, device: Device) -> bool:
+    """Whether a plan for this model and device would choose the fused kernels. Raises nothing where they can't be."""
     wanted, attention = config.train.kernels, config.train.attention
     dtype = compute_dtype(config.train.precision_mode, device)
     plain = wanted == "plain" or attention != "auto" or _not_fused(config)
-    return not plain and not _no_fused(shape, device, dtype, row_tokens)
+    return not plain and not _no_fused(shape, device, dtype)
 
 
 def _not_fused(config: Config) -> str:
@@ -122,37 +117,17 @@ def _runs_kernels(device: Device) -> bool:
     return device.kind == "cuda" and (device.capability or (0, 0)) >= (8, 0)
 
 
-def _no_fused(shape: ModelShape, device: Device, dtype: ComputeDtype, row_tokens: int) -> str:
+def _no_fused(shape: ModelShape, device: Device, dtype: ComputeDtype) -> str:
     if not _runs_kernels(device):
         return f"the fused ones need {_KERNELS_NEED}"
     if dtype != "bfloat16":
         return f"the fused ones compute in bfloat16, not in {dtype}"
-    head_dims = family_of(shape.model_type).fused_head_dims
-    if not head_dims:
-        return f"the fused ones are not written for {shape.model_type} models"
-    if shape.head_dim not in head_dims:
-        return f"the fused ones have no kernel for heads of {shape.head_dim}"
-    return not_of_llama(shape.activation, shape.attention_dropout, shape.window, row_tokens)
+    return shape.described.problem or no_kernel(shape.head_dim)
 
 
-def not_of_llama(activation: str, attention_dropout: float, window: int, row_tokens: int) -> str:
-    """What a model of a family that the fused layers are written for has and they have not; empty for nothing.
-
-    The plan asks with what config.json says, training with what the loaded model says.
-
-    Args:
-        activation: of the MLP.
-        attention_dropout: share of the attention weights that is dropped.
-        window: tokens that a token sees, itself included; 0 for all before it.
-        row_tokens: of the longest row.
-    """
-    if activation not in ("silu", "swish"):
-        return f"the fused ones compute silu, not the model's {activation}"
-    if attention_dropout:
-        return f"the fused ones have no dropout in attention, the model has {attention_dropout:g}"
-    if 0 < window < row_tokens:
-        return f"the model attends through a window of {window:,} tokens, shorter than a row of {row_tokens:,}"
-    return ""
+def no_kernel(head_dim: int) -> str:
+    """Why the fused layers can't attend with heads of so many features on a GPU; empty where they can."""
+    return "" if head_dim in _HEAD_DIMS else f"the fused ones have no kernel for heads of {head_dim}"
 
 
 def _attention(config: Config, shape: ModelShape, device: Device, reasons: dict[str, str], apart: str) -> str:

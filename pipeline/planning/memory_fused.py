@@ -63,23 +63,43 @@ def estimate_fused(
     # has an adapter.
     holes = 0
     if recomputed_layers:
-        holes = logits_at_once if "down_proj" in target_modules else min(logits_at_once // 2, layer)
+        holes = logits_at_once if _down(shape, target_modules) else min(logits_at_once // 2, layer)
     return with_context(parts, "cuda", holes)
 
 
 def _saved_per_token(shape: ModelShape, rank: int, targets: Collection[str]) -> int:
-    """Bytes of `training.fused.decoder_layer.SavedActivations`, a token: 2 a feature, 4 in `lse` and the two `rstd`."""
-    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    wide = 2 * shape.hidden + (query + 2 * key) + query + 2 * shape.intermediate
-    ranks = rank * sum(name in linear_layers(shape) for name in targets)
-    return ITEM * (wide + ranks) + 4 * (shape.heads + 2)
+    """Bytes of `training.fused.decoder_layer.SavedActivations`, a token: 2 a feature, 4 in `lse` and each `rstd`."""
+    layer, (hidden, query, qkv, intermediate) = shape.described, _widths(shape)
+    wide = (2 + layer.norms_behind) * hidden + qkv + query + 2 * intermediate
+    return ITEM * (wide + rank * len(_adapted(shape, targets))) + 4 * (shape.heads + layer.norms_before + layer.norms_behind)
 
 
 def _passing_per_token(shape: ModelShape, targets: Collection[str], dropout: float) -> int:
-    """Features a token that pass through a layer's backward pass at its widest: the gradients for its output, for the activated
-    gate and for the norm before it."""
-    adapted = "down_proj" in targets and dropout > 0
-    return 2 * shape.hidden + shape.intermediate * (2 if adapted else 1)
+    """Features a token that pass through a layer's backward pass, at the widest of its stages."""
+    layer, (hidden, query, qkv, intermediate) = shape.described, _widths(shape)
+    adapted = _down(shape, targets) and dropout > 0
+    behind = hidden if layer.norms_behind else 0  # the gradient for what a norm behind a block read
+    mlp = 2 * hidden + behind + intermediate * (2 if adapted else 1)
+    # Gradients for the layer's output, its middle, attention's output and input; normed heads are made again.
+    attention = 2 * hidden + query + qkv + (qkv if layer.head_norms else 0)
+    return max(mlp, attention)
+
+
+def _widths(shape: ModelShape) -> tuple[int, int, int, int]:
+    """Features of the residual stream, of all query heads, of these with keys and values, of gate or up."""
+    widths = shape.widths
+    return widths["hidden"], widths["query"], widths["query"] + 2 * widths["key"], widths["intermediate"]
+
+
+def _down(shape: ModelShape, targets: Collection[str]) -> bool:
+    """Whether what reads the activated gate has an adapter."""
+    return bool({"down_proj", "output_linear"} & _adapted(shape, targets))
+
+
+def _adapted(shape: ModelShape, targets: Collection[str]) -> set[str]:
+    """Names of a layer's linear layers that have an adapter."""
+    known = shape.architecture.target_names if shape.architecture else linear_layers(shape)
+    return set(targets) & set(known)
 
 
 def _dequantized_bytes(shape: ModelShape, mode: PrecisionMode, keep: bool) -> int:

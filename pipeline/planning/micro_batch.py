@@ -156,7 +156,7 @@ def memory_of(
         row_tokens: capacity of a row; None for `data.max_seq_len`.
     """
     row_tokens = row_tokens or config.data.max_seq_len
-    kernels: Kernels = "fused" if fused_works(config, shape, device, row_tokens) else "plain"
+    kernels: Kernels = "fused" if fused_works(config, shape, device) else "plain"
     sizes = _Sizes(config, shape, device, kernels, row_tokens)
     return sizes.of(rows, shape.layers if checkpointing else 0).memory
 
@@ -165,7 +165,7 @@ def memory_fault(config: Config, shape: ModelShape, device: Device) -> Environme
     """What a plan would raise where not even one row fits; None where one does, or the size was set by the user."""
     if config.train.micro_batch != "auto":
         return None
-    kernels: Kernels = "fused" if fused_works(config, shape, device, config.data.max_seq_len) else "plain"
+    kernels: Kernels = "fused" if fused_works(config, shape, device) else "plain"
     sizes = _Sizes(config, shape, device, kernels, config.data.max_seq_len)
     smallest = sizes.of(1, shape.layers if config.train.gradient_checkpointing is not False else 0)
     return None if sizes.fits(smallest) else _does_not_fit(smallest, config, shape, device, sizes.row_tokens)

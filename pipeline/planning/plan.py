@@ -152,7 +152,7 @@ def make_plan(
     reasons: dict[str, str] = {}
     device = device.within(config.compute.memory_limit_gib)
     wanted_rows = _rows_per_step(config, figures, reasons)
-    how = computing(config, shape, device, reasons, figures.row_tokens, refused)
+    how = computing(config, shape, device, reasons, refused)
     share = min(1.0, figures.trained_tokens / max(1, figures.tokens))
     batch = choose_micro_batch(config, shape, device, how.kernels, wanted_rows, figures.row_tokens, reasons, share)
     accumulation = math.ceil(wanted_rows / batch.rows)

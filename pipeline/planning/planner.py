@@ -48,7 +48,7 @@ def plan_for(config: Config, workspace: Workspace, shape: ModelShape, device: De
     require_known_targets(config.train.lora, shape)
     refused = read_refused(workspace.project(config.project), inputs_of(config, shape, device))
     figures = _figures(config, workspace)
-    fused = fused_works(config, shape, device, figures.row_tokens) and not refused.fused
+    fused = fused_works(config, shape, device) and not refused.fused
     laid_out = figures if fused or not no_packing(shape, refused) else _figures(unpacked(config), workspace)
     plan = make_plan(config, shape, device, laid_out, measured_tokens_per_second(config, workspace, device), refused)
     package = of_config(config, format_bytes(config, shape, locate(config, workspace)))

@@ -100,7 +100,7 @@ def build_proved(
     while True:
         model = _loaded(config, base, plan, device, limits, progress)
         # What need not be asked is not built: the fused layers may not know what to do with such a model.
-        problem = fused_problem(model.get_base_model(), plan.row_tokens) if plan.kernels == "fused" else ""
+        problem = fused_problem(model.get_base_model(), plan.device) if plan.kernels == "fused" else ""
         fused = _fused(config, model, plan, limits) if plan.kernels == "fused" and not problem else None
         if plan.proved.get("libraries") == libraries() and not problem:
             return Built(model, fused, plan, None)

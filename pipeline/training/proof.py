@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.planning.compute import Isolation, not_of_llama
+from pipeline.modeling.decoder_parts import NotDescribed, describe
+from pipeline.planning.compute import Isolation, no_kernel
 from pipeline.planning.plan import Plan
 from pipeline.runs.events import LayersProved
 from pipeline.tokenization.messages import NOT_TRAINED
@@ -85,21 +86,19 @@ def prove(model: Any, fused: FusedModel | None, plan: Plan, documents: Sequence[
     return Proof(event, no_packing=found.problem if plan.isolation != "rows" else "")
 
 
-def fused_problem(causal: Any, row_tokens: int) -> str:
-    """Why the fused layers need not be asked about a model of a family they are written for; empty where they must.
+def fused_problem(causal: Any, device: str) -> str:
+    """Why the fused layers need not be built over a model and asked; empty where they must.
 
     Args:
         causal: of transformers, without peft around it.
-        row_tokens: of the longest row it will train on.
+        device: "cuda" or "cpu".
     """
-    config = causal.config
-    windows = [window for layer in causal.model.layers if (window := getattr(layer.self_attn, "sliding_window", None))]
-    types = getattr(config, "layer_types", None)  # where they are named, a window belongs to the sliding ones
-    if getattr(config, "sliding_window", None) and (not types or any("sliding" in each for each in types)):
-        windows.append(config.sliding_window)
-    if any(len(getattr(module, "lora_magnitude_vector", ())) for module in causal.modules()):
-        return "the fused ones have no DoRA"
-    return not_of_llama(config.hidden_act, config.attention_dropout or 0.0, min(windows, default=0), row_tokens)
+    try:
+        layers = describe(causal).layers
+    except NotDescribed as reason:
+        return str(reason)
+    without = (no_kernel(layer.head_dim) for layer in layers) if device == "cuda" else ()
+    return next(filter(None, without), "")
 
 
 # ------------------------------------------------------------------------------------------- the model as it trains
@@ -280,7 +279,8 @@ def _fused_difference(model: Any, fused: FusedModel, plan: Plan, documents: Sequ
     The model's own layers get each document alone, the fused ones all in one row: that they keep them apart is part of it.
     """
     cut = _CUT[plan.device]
-    some = [_beginning(each, cut) for each in documents[:_CUT_DOCUMENTS]]
+    longest = max(documents, key=lambda each: len(each.ids))
+    some = [_beginning(each, cut) for each in documents[:_CUT_DOCUMENTS]] + _over_the_window(model, plan, longest)
     most_loss, most_gradient = _FUSED_ROUNDING[plan.compute_dtype]
     with _with_an_adapter_that_does_something(model) as weights:
         own_loss = _own_loss_and_gradients(model, some)
@@ -288,7 +288,6 @@ def _fused_difference(model: Any, fused: FusedModel, plan: Plan, documents: Sequ
         fused_loss = _fused_loss_and_gradients(fused, some)
         gradient = _taken_gradients(weights)
         difference = float((gradient - own).norm() / own.norm().clamp(min=1e-30))
-        longest = max(documents, key=lambda each: len(each.ids))
         losses = [(own_loss, fused_loss), _losses_at_the_end(model, fused, longest.ids[: plan.row_tokens])]
     if not all(math.isfinite(own) for own, _ in losses) or not own.isfinite().all():
         return 0.0, ""  # nothing can be said of a model that computes no numbers; its first step will say it
@@ -307,6 +306,15 @@ def _beginning(document: Document, tokens: int) -> Document:
     ids, labels = document.ids[:tokens].astype(np.int64), document.labels[:tokens].astype(np.int64)
     weights = None if document.weights is None else document.weights[:tokens]
     return Document(ids, labels if (labels != NOT_TRAINED).any() else ids, weights)
+
+
+def _over_the_window(model: Any, plan: Plan, longest: Document) -> list[Document]:
+    """Where the attention's window is short and ends inside the longest document, so much of that, its last tokens labelled."""
+    window, cut = _window(_causal(model).config), _CUT[plan.device]
+    if not 0 < window < len(longest.ids) or window > min(_LONGEST_WINDOW[plan.device], plan.row_tokens):
+        return []
+    ids = longest.ids[: window + _HEAD].astype(np.int64)
+    return [Document(ids, np.where(np.arange(len(ids)) < len(ids) - cut, NOT_TRAINED, ids))]
 
 
 @contextmanager
@@ -331,9 +339,11 @@ def _own_loss_and_gradients(model: Any, documents: Sequence[Document]) -> float:
     total, device = 0.0, next(model.parameters()).device
     for document in documents:
         batch = collate([[document]])
-        logits = model(input_ids=batch["input_ids"].to(device), use_cache=False).logits
-        weights = batch["weights"].to(device) if "weights" in batch else None
-        loss = loss_sum(logits, batch["labels"].to(device), weights)
+        first = int((batch["labels"][0] != NOT_TRAINED).nonzero()[0])
+        keep = len(document.ids) - max(0, first - 1)  # from the token that predicts the first label on
+        logits = model(input_ids=batch["input_ids"].to(device), use_cache=False, logits_to_keep=keep).logits
+        weights = batch["weights"][:, -keep:].to(device) if "weights" in batch else None
+        loss = loss_sum(logits, batch["labels"][:, -keep:].to(device), weights)
         torch.autograd.backward(loss)
         total += float(loss.detach())
     return total

@@ -132,7 +132,7 @@ def _save_base(name: str, folder: Path) -> None:
     import torch
 
     tiny.save_tokenizer(folder, template=tiny.CHATML, llama=False)
-    has_kernels = family_of(families.FAMILIES[name].model_type).fused_head_dims
+    has_kernels = family_of(families.FAMILIES[name].model_type).fused
     wide = {"hidden_size": 128} if has_kernels else {}  # heads that the fused layers have a kernel for
     families.build(name, **wide).to(torch.bfloat16).save_pretrained(folder)
 

@@ -1,2 +1,2 @@
-"""Decoder layers of the Llama family with their backward pass written out: few, large kernels, and nothing saved that is cheap to
-compute again."""
+"""Decoder layers put together from their parts, with their backward pass written out: few, large kernels, nothing saved that is
+cheap to compute again."""

@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True)
 class Operations:
-    """Two modules with the functions of `torch_ops`, in which each is described.
+    """Two modules with the functions of `torch_ops` and `torch_attention`, in which each is described.
 
     Attributes:
         dense: has the operations over tokens and features.
@@ -27,6 +27,6 @@ def operations_for(device: torch.device) -> Operations:
         from pipeline.training.fused import triton_attention, triton_ops
 
         return Operations(triton_ops, triton_attention)
-    from pipeline.training.fused import torch_ops
+    from pipeline.training.fused import torch_attention, torch_ops
 
-    return Operations(torch_ops, torch_ops)
+    return Operations(torch_ops, torch_attention)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
 
 import torch
 
-from pipeline.training.fused.decoder_layer import BatchContext
+from pipeline.training.fused.batch_context import BatchContext
 
 Step = Callable[[torch.Tensor, torch.Tensor, BatchContext, torch.Tensor, torch.Tensor | None], torch.Tensor]
 """`(ids, targets, context, scale, weights) -> loss`: all the work of a micro-batch, nothing of which waits for the device. `ids`
@@ -40,9 +39,9 @@ class StepGraph:
     ) -> None:
         # The graph reads these addresses at each replay: a later micro-batch is copied into them.
         own_weights = None if weights is None else weights.clone()
-        self._inputs = [each.clone() for each in (ids, targets, scale, *_tensors(context))]
+        self._inputs = [each.clone() for each in (ids, targets, scale, *context.tensors())]
         ids, targets, scale, *rest = self._inputs
-        own = _with_tensors(context, rest)
+        own = context.with_tensors(rest)
         if own_weights is not None:
             self._inputs.append(own_weights)
         torch.cuda.synchronize()
@@ -68,20 +67,8 @@ class StepGraph:
 
         It has weights where the recorded one had some: all micro-batches of a run have, or none.
         """
-        given = [ids, targets, scale, *_tensors(context), *([] if weights is None else [weights])]
+        given = [ids, targets, scale, *context.tensors(), *([] if weights is None else [weights])]
         for own, new in zip(self._inputs, given, strict=True):
             own.copy_(new)
         self._graph.replay()
         return self._loss.clone()  # the next replay overwrites it
-
-
-def _tensors(context: BatchContext) -> list[torch.Tensor]:
-    found = [value for field in fields(context) if isinstance(value := getattr(context, field.name), torch.Tensor)]
-    return [*found, context.dropout.key] if context.dropout else found
-
-
-def _with_tensors(context: BatchContext, tensors: list[torch.Tensor]) -> BatchContext:
-    """`context` over the tensors that `_tensors` lists, in its order."""
-    cos, sin, doc_start, doc_end, *key = tensors
-    dropout = replace(context.dropout, key=key[0]) if context.dropout else None
-    return BatchContext(cos, sin, doc_start, doc_end, dropout)

@@ -5,21 +5,23 @@ Built over a `PeftModel`, whose weights it shares: checkpoints, optimizer and ge
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
+from pipeline.modeling.decoder_parts import LayerParts, Norm, describe
 from pipeline.planning.memory_fused import LOGIT_BYTES
 from pipeline.system.out_of_memory import is_out_of_memory
 from pipeline.training.fused.backend import operations_for
+from pipeline.training.fused.batch_context import BatchContext, seen_through
 from pipeline.training.fused.cuda_graph import StepGraph
-from pipeline.training.fused.decoder_layer import BatchContext, FusedLayer, SavedActivations, layer_weights
+from pipeline.training.fused.decoder_layer import FusedLayer, NormWeights, SavedActivations
 from pipeline.training.fused.flat_lora import FlatAdapter
 from pipeline.training.fused.lora_linear import FusedLinear, Scratch
-from pipeline.training.fused.torch_ops import Dropout, Heads
+from pipeline.training.fused.torch_ops import Angles, Dropout, HeadNorms, Heads
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class FlatBatch:
 
 
 class FusedModel:
-    """The decoder of `adapted` (a `peft.PeftModel` of a Llama, Mistral or Qwen 2 model).
+    """The decoder of `adapted` (a `peft.PeftModel`), put together from the parts that it has.
 
     Args:
         compute: the dtype everything but sums is computed in.
@@ -46,20 +48,28 @@ class FusedModel:
     Attributes:
         adapter: the trained weights and their gradients.
         layers: in the order of the model.
+
+    Raises:
+        NotDescribed: its layers have other parts than `modeling.decoder_parts` has words for.
     """
 
     def __init__(
         self, adapted: Any, compute: torch.dtype, *, recomputed_layers: int, keep_dequantized: bool, dropout: float
     ) -> None:
-        causal = adapted.get_base_model()
-        self._decoder, self._head = causal.model, causal.lm_head.weight  # the head: (vocabulary, hidden) compute
+        parts = self._parts = describe(adapted.get_base_model())
+        self._head = parts.head.weight  # (vocabulary, hidden) compute
         self._recomputed, self._dropout = recomputed_layers, dropout
         self._graph: StepGraph | None = None
         self._wants_graph = False
         self.device = self._head.device
         self._operations = operations_for(self.device)
         self._compute = compute
-        groups = [group for layer in self._decoder.layers for group in layer_weights(layer)]
+        # A stream to which layers add their output times m is m times one to which they add it whole, and the norms they read it
+        # through see no difference but in what is added to the mean square.
+        self._stream = parts.layers[0].residual
+        # Logits are linear in the last norm's weight.
+        self._norm = NormWeights(parts.norm.weight() * parts.logit_scale, parts.norm.eps / self._stream**2)
+        groups = [group for layer in parts.layers for group in layer.groups]
         scratch = Scratch()
         fused = [
             FusedLinear([_frozen(m) for m in group], compute, scratch, keep_dequantized=keep_dequantized) for group in groups
@@ -67,16 +77,33 @@ class FusedModel:
         self.adapter = FlatAdapter([_adapted(group, linear) for group, linear in zip(groups, fused, strict=True)], compute)
         for linear, adapters in zip(fused, self.adapter.groups, strict=True):
             linear.adapters = adapters
-        # Four a layer, in the order of `layer_weights`: query-key-value, output, gate-up, down.
         self.layers = [
-            self._layer(number, layer, fused[4 * number : 4 * number + 4]) for number, layer in enumerate(self._decoder.layers)
+            self._layer(number, layer, fused[4 * number : 4 * number + 4]) for number, layer in enumerate(parts.layers)
         ]
 
-    def _layer(self, number: int, layer: Any, linear: list[FusedLinear]) -> FusedLayer:
-        attention, config = layer.self_attn, self._decoder.config
-        heads = Heads(config.num_attention_heads, config.num_key_value_heads, attention.head_dim, attention.scaling)
-        norms = (layer.input_layernorm.weight.data, layer.post_attention_layernorm.weight.data)
-        return FusedLayer(number, self._operations, heads, config.rms_norm_eps, *norms, *linear)
+    def _layer(self, number: int, layer: LayerParts, linear: list[FusedLinear]) -> FusedLayer:
+        """Args: linear: in the order of `LayerParts.groups`."""
+        qkv, o, gate_up, down = linear
+        return FusedLayer(
+            number=number,
+            operations=self._operations,
+            heads=Heads(layer.heads, layer.key_heads, layer.head_dim, layer.scale),
+            before_attention=self._weights_of(layer.before_attention),
+            after_attention=self._weights_of(layer.after_attention),
+            before_mlp=self._weights_of(layer.before_mlp),
+            after_mlp=self._weights_of(layer.after_mlp),
+            head_norms=_head_norms(layer),
+            rotation=layer.rotation,
+            window=layer.window,
+            activation=layer.activation,
+            qkv=qkv,
+            o=o,
+            gate_up=gate_up,
+            down=down,
+        )
+
+    def _weights_of(self, norm: Norm | None) -> NormWeights | None:
+        return None if norm is None else NormWeights(norm.weight(), norm.eps / self._stream**2)
 
     @torch.no_grad()
     def loss_and_gradients(self, batch: FlatBatch, scale: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -182,22 +209,30 @@ class FusedModel:
         return True
 
     def _embedded(self, ids: torch.Tensor) -> torch.Tensor:
-        return functional.embedding(ids, self._decoder.embed_tokens.weight).to(self._compute)  # (T, hidden) compute
+        x: torch.Tensor = self._parts.embedding(ids).to(self._compute)  # (T, hidden) compute
+        scale = self._parts.embedding_scale / self._stream
+        return x if scale == 1 else x * scale
 
     def _context(self, batch: FlatBatch, dropout: Dropout | None) -> BatchContext:
+        rotations = sorted({layer.rotation for layer in self.layers if layer.rotation is not None})
+        angles = {name: self._angles(batch.positions, name) for name in rotations}
+        seen = seen_through((layer.window for layer in self.layers), batch.doc_start, batch.doc_end)
+        return BatchContext(angles, seen, dropout)
+
+    def _angles(self, positions: torch.Tensor, rotation: str) -> Angles:
         like = torch.empty(0, dtype=self._compute, device=self.device)  # rotary_emb reads its dtype and device only
-        cos, sin = self._decoder.rotary_emb(like, batch.positions[None])  # (1, T, head_dim) compute
-        half = cos.shape[-1] // 2  # transformers repeats each angle for the second half of a head's features
-        cos, sin = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()  # (T, head_dim / 2) compute
-        return BatchContext(cos, sin, batch.doc_start, batch.doc_end, dropout)
+        more = (rotation,) if rotation else ()
+        cos, sin = self._parts.rotary(like, positions[None].long(), *more)  # (1, T, features that are turned) compute
+        half = cos.shape[-1] // 2  # transformers repeats each angle for the second of a pair
+        return Angles(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())  # (T, half) compute
 
     def _loss(
         self, x: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, weights: torch.Tensor | None, *, gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted sum of the losses, (1,) float32, and the gradient of `scale` times that for `x` (T, hidden), of its shape;
         without `gradient` the second is never to be read."""
-        dense, norm = self._operations.dense, self._decoder.norm
-        normed, _, rstd = dense.rms_norm(x, norm.weight.data, norm.variance_epsilon)  # (T, hidden) compute, -, (T,) float32
+        dense, norm = self._operations.dense, self._norm
+        normed, _, rstd = dense.rms_norm(x, norm.weight, norm.eps)  # (T, hidden) compute, -, (T,) float32
         losses = []
         for part in split_by_logits(x.shape[0], self._head.shape[0], x.element_size()):
             logits = normed[part] @ self._head.t()  # (part, vocabulary) compute
@@ -207,7 +242,7 @@ class FusedModel:
                 torch.mm(logits, self._head, out=normed[part])
             del logits  # before the next part asks for as much
         total = torch.cat(losses).sum().reshape(1)
-        return total, dense.rms_norm_backward(normed, x, rstd, norm.weight.data, None) if gradient else x
+        return total, dense.rms_norm_backward(normed, x, rstd, norm.weight, None) if gradient else x
 
 
 def split_by_logits(tokens: int, vocabulary: int, item: int) -> list[slice]:
@@ -221,11 +256,20 @@ def split_by_logits(tokens: int, vocabulary: int, item: int) -> list[slice]:
     return [slice(start, min(start + together, tokens)) for start in range(0, tokens, together)]
 
 
+def _head_norms(layer: LayerParts) -> HeadNorms | None:
+    query, key = layer.query_norm, layer.key_norm
+    if query is None or key is None:
+        return None
+    whole = query.features != layer.head_dim
+    weights = torch.cat([query.weight(), key.weight()]).view(-1, layer.head_dim)  # (2 or all heads, head_dim) float32
+    return HeadNorms(weights, query.eps, whole)
+
+
 def _frozen(module: Any) -> nn.Module:
     base: nn.Module = getattr(module, "base_layer", module)
     return base
 
 
-def _adapted(group: list[Any], linear: FusedLinear) -> list[tuple[Any | None, int]]:
+def _adapted(group: Sequence[Any], linear: FusedLinear) -> list[tuple[Any | None, int]]:
     layers = [module if hasattr(module, "lora_A") else None for module in group]
     return list(zip(layers, linear.outputs, strict=True))

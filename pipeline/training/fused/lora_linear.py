@@ -7,7 +7,6 @@ LoRA (Hu et al. 2021): `y = x Wᵀ + b + (drop(x) Aᵀ) Bᵀ`; the scale `alpha 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -83,22 +82,25 @@ class FusedLinear:
         """`xa`, (T, ranks): the layers' input after dropout, (T, inputs), times every A at once; None without adapters."""
         return None if self.adapters is None else dropped @ self.adapters.a.t()
 
-    def deferred(self, xa: torch.Tensor | None) -> list[Product | None]:
-        """What the adapters add to the output of each layer, where it is better added by whoever reads that output.
+    def deferred(self, xa: torch.Tensor | None, parts: int) -> list[Product | None]:
+        """What the adapters add to each of equal parts of the outputs, where it is better added by whoever reads those.
 
         Args:
             xa: (T, ranks), of `times_a`.
+            parts: there are; each lies within one layer.
 
         Returns:
-            one a layer, in order; None where nothing is added, or all where a rank is too large and `forward` adds it.
+            one a part, in order; None where nothing is added, or all where a rank is too large and `forward` adds it.
         """
+        found: list[Product | None] = [None] * parts
         if self.adapters is None or xa is None or max(b.shape[1] for b in self.adapters.b) > _MAX_DEFERRED_RANK:
-            return [None] * len(self.outputs)
-        adapters, found = self.adapters, dict[int, Product]()
-        for b, outputs, ranks in zip(adapters.b, adapters.outputs, adapters.ranks, strict=True):
-            found[outputs.start] = Product(xa[:, ranks], b.t())
-        starts = [0, *accumulate(self.outputs[:-1])]
-        return [found.get(start) for start in starts]
+            return found
+        width = self._shape[0] // parts  # outputs
+        for b, outputs, ranks in zip(self.adapters.b, self.adapters.outputs, self.adapters.ranks, strict=True):
+            for start in range(outputs.start, outputs.stop, width):
+                of_part = b[start - outputs.start : start - outputs.start + width]  # (width, rank)
+                found[start // width] = Product(xa[:, ranks], of_part.t())
+        return found
 
     def forward(self, x: torch.Tensor, xa: torch.Tensor | None, residual: torch.Tensor | None = None) -> torch.Tensor:
         """The layers' outputs side by side.

@@ -1,23 +1,20 @@
-"""The operations of a decoder layer in plain torch, one function a kernel of `triton_ops` and `triton_attention`: what runs
-without a GPU, and what the kernels are held against.
+"""The operations of a decoder layer in plain torch, one function a kernel of `triton_ops`: what runs without a GPU, and what the
+kernels are held against. Attention is in `torch_attention`.
 
-T is the number of tokens of the micro-batch, all documents one after another. `doc_start` and `doc_end` (T,) int32 hold for each
-token the index of its document's first token and the index behind its last. "compute" is the compute dtype, bfloat16 on a GPU.
+T is the number of tokens of the micro-batch, all documents one after another. "compute" is the compute dtype, bfloat16 on a GPU.
 A name that ends in `_` writes over an argument.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from torch.nn import functional
 
 MULTIPLE = 128
 """The tokens of a micro-batch are padded to a multiple of this, so that no tile of the attention kernels is cut off."""
 _UINT32 = 0xFFFFFFFF  # the kernels compute in 32-bit integers that wrap around, torch here in 64
-_LOG2_E = 1.4426950408889634  # from nats to base 2, in which the kernels take exponentials
 
 
 @dataclass(frozen=True)
@@ -133,10 +130,32 @@ def rms_norm_backward(
     return (dx if residual is None else residual.float() + dx).to(x.dtype)
 
 
-def swiglu(
-    gate_up: torch.Tensor, gate: Product | None = None, up: Product | None = None, dropout: Dropout | None = None
+def add_rms_norm(residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """`residual + norm(x)`, (T, hidden) in the compute dtype, and the norm's reciprocal root mean square (T,) in 32 bits.
+
+    Args:
+        residual, x: (T, hidden) in the compute dtype.
+        weight, eps: as for `rms_norm`.
+    """
+    wide = x.float()  # (T, hidden) float32
+    rstd = torch.rsqrt(wide.square().mean(-1) + eps)  # (T,) float32
+    return (residual.float() + wide * rstd[:, None] * weight.float()).to(x.dtype), rstd
+
+
+Activation = Literal["silu", "gelu_tanh"]
+"""Of a gate: `x × sigmoid(x)`, or the approximation of GELU by tanh (Hendrycks and Gimpel 2016), `x × sigmoid(2u)` with
+`u = sqrt(2 / π) × (x + 0.044715 x³)`, since `(1 + tanh(u)) / 2 = sigmoid(2u)`."""
+_GELU, _GELU_CUBE = 1.5957691216057308, 0.044715  # 2 × sqrt(2 / π)
+
+
+def glu(
+    gate_up: torch.Tensor,
+    gate: Product | None = None,
+    up: Product | None = None,
+    dropout: Dropout | None = None,
+    activation: Activation = "silu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`silu(gate) × up` (Shazeer 2020, "GLU variants improve Transformer"), computed in 32 bits.
+    """`activation(gate) × up` (Shazeer 2020, "GLU variants improve Transformer"), computed in 32 bits.
 
     Args:
         gate_up: (T, 2 × intermediate) in the compute dtype, the gate first.
@@ -146,58 +165,53 @@ def swiglu(
         (T, intermediate) in the compute dtype; the same with dropout (the same tensor without).
     """
     wide_gate, wide_up = _gate_and_up(gate_up, gate, up)
-    y = (functional.silu(wide_gate) * wide_up).to(gate_up.dtype)  # (T, intermediate) compute
+    sigmoid, _ = _sigmoid_and_slope(wide_gate, activation)
+    y = (wide_gate * sigmoid * wide_up).to(gate_up.dtype)  # (T, intermediate) compute
     return y, y if dropout is None else dropped(y, dropout)
 
 
-def swiglu_backward_(
+def glu_backward_(
     d: torch.Tensor,
     gate_up: torch.Tensor,
     gate: Product | None = None,
     up: Product | None = None,
     down: Product | None = None,
     dropout: Dropout | None = None,
+    activation: Activation = "silu",
 ) -> torch.Tensor:
     """Writes the gradients for gate and up over `gate_up` and returns it.
 
-    With `s = sigmoid(gate)`: `d × up × s × (1 + gate × (1 - s))` for the gate, `d × gate × s` for up.
+    With `s = sigmoid(z)` of the activation `gate × s`, and `z'` the derivative of `z`: `d × up × s × (1 + gate × (1 - s) × z')`
+    for the gate, `d × gate × s` for up.
 
     Args:
-        d: (T, intermediate), the gradient for `swiglu`'s first result.
-        gate_up: (T, 2 × intermediate), what `swiglu` read.
-        gate, up: as for `swiglu`.
+        d: (T, intermediate), the gradient for `glu`'s first result.
+        gate_up: (T, 2 × intermediate), what `glu` read.
+        gate, up, activation: as for `glu`.
         down: (T, intermediate) once multiplied, the gradient for its second result. With it, that result is written over `d`.
     """
     wide_gate, wide_up = _gate_and_up(gate_up, gate, up)
-    sigmoid, wide = torch.sigmoid(wide_gate), d.float()  # (T, intermediate) float32
+    (sigmoid, slope), wide = _sigmoid_and_slope(wide_gate, activation), d.float()  # (T, intermediate) float32
     if down is not None:
         more = down.left @ down.right  # (T, intermediate) compute
         wide = wide + (more if dropout is None else dropped(more, dropout)).float()
-        d.copy_(swiglu(gate_up, gate, up, dropout)[1])
-    return gate_up.copy_(torch.cat([wide * wide_up * sigmoid * (1 + wide_gate * (1 - sigmoid)), wide * wide_gate * sigmoid], -1))
+        d.copy_(glu(gate_up, gate, up, dropout, activation)[1])
+    dgate = wide * wide_up * sigmoid * (1 + wide_gate * (1 - sigmoid) * slope)  # (T, intermediate) float32
+    return gate_up.copy_(torch.cat([dgate, wide * wide_gate * sigmoid], -1))
+
+
+def _sigmoid_and_slope(gate: torch.Tensor, activation: Activation) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """What the gate is multiplied by to be activated, and the derivative of what that is the sigmoid of."""
+    if activation == "silu":
+        return torch.sigmoid(gate), 1.0
+    square = gate.square()
+    return torch.sigmoid(_GELU * gate * (1 + _GELU_CUBE * square)), _GELU * (1 + 3 * _GELU_CUBE * square)
 
 
 def _gate_and_up(gate_up: torch.Tensor, gate: Product | None, up: Product | None) -> list[torch.Tensor]:
     """Both (T, intermediate) in 32 bits."""
     parts = zip(gate_up.float().chunk(2, -1), (gate, up), strict=True)
     return [x if product is None else x + product.left.float() @ product.right.float() for x, product in parts]
-
-
-def rotate_(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int, *, back: bool = False) -> torch.Tensor:
-    """Rotary position embedding of the first `heads` heads, in place; returns `qkv`.
-
-    Args:
-        qkv: (T, at least heads × head_dim) in the compute dtype.
-        cos, sin: (T, head_dim / 2); features i and i + head_dim / 2 are a pair (Su et al. 2021, as transformers pairs them).
-        heads: of queries and keys together.
-        back: by the negative angles, which undoes it: a rotation's inverse is its transpose, and that its gradient.
-    """
-    half = cos.shape[-1]
-    part = qkv[:, : heads * 2 * half].view(-1, heads, 2, half)
-    a, b = part[:, :, 0].float(), part[:, :, 1].float()  # (T, heads, head_dim / 2) float32
-    c, s = cos.float()[:, None], (-sin if back else sin).float()[:, None]  # (T, 1, head_dim / 2) float32
-    part[:, :, 0], part[:, :, 1] = (a * c - b * s).to(qkv.dtype), (b * c + a * s).to(qkv.dtype)
-    return qkv
 
 
 @dataclass(frozen=True)
@@ -224,62 +238,90 @@ class Heads:
         return q, k.repeat_interleave(self.query // self.key, 0), v.repeat_interleave(self.query // self.key, 0)
 
 
-def attend(qkv: torch.Tensor, heads: Heads, doc_start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Causal attention within each document: `softmax(q kᵀ × scale) v` over the keys from its first token to the query.
+class Angles(NamedTuple):
+    """What turns queries and keys; half is dim / 2, or less where only a head's first features are turned."""
+
+    cos: torch.Tensor  # (T, half) compute
+    sin: torch.Tensor  # (T, half) compute
+
+
+def rotate_(qkv: torch.Tensor, angles: Angles, heads: Heads, *, back: bool = False) -> torch.Tensor:
+    """Rotary position embedding of the queries and keys, in place; returns `qkv`.
+
+    Features i and i + half of a head are a pair (Su et al. 2021, as transformers pairs them), those from 2 × half on stay.
 
     Args:
-        qkv: (T, (query + 2 × key heads) × dim) in the compute dtype, rotated.
-        doc_start: (T,) int32.
-
-    Returns:
-        (T, query heads × dim) in the compute dtype; the logarithm to base 2 of the softmax's denominators (query heads, T) in
-        32 bits.
+        qkv: (T, (query + 2 × key heads) × dim) in the compute dtype.
+        back: by the negative angles, which undoes it: a rotation's inverse is its transpose, and that its gradient.
     """
-    q, k, v = heads.split(qkv)
-    scores = _scores(q, k, heads, doc_start)
-    lse = torch.logsumexp(scores, -1)  # (query heads, T) float32, nats
-    out = (scores - lse[..., None]).exp().to(qkv.dtype) @ v  # (query heads, T, dim) compute
-    return out.transpose(0, 1).reshape(qkv.shape[0], -1), lse * _LOG2_E
+    cos, sin = angles
+    turned, half = heads.query + heads.key, cos.shape[-1]
+    part = qkv[:, : turned * heads.dim].view(-1, turned, heads.dim)
+    a, b = part[..., :half].float(), part[..., half : 2 * half].float()  # (T, heads, half) float32
+    c, s = cos.float()[:, None], (-sin if back else sin).float()[:, None]  # (T, 1, half) float32
+    part[..., :half], part[..., half : 2 * half] = (a * c - b * s).to(qkv.dtype), (b * c + a * s).to(qkv.dtype)
+    return qkv
 
 
-def attend_backward(
-    d: torch.Tensor,
-    qkv: torch.Tensor,
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    heads: Heads,
-    doc_start: torch.Tensor,
-    doc_end: torch.Tensor,
+class HeadNorms(NamedTuple):
+    """RMSNorm of queries and keys.
+
+    Attributes:
+        weights: (2, dim) float32, of each query head and of each key head; or (query + key heads, dim), where the mean is taken
+            over all heads of queries, and over all of keys.
+        eps: added to the mean square.
+        whole: which of the two.
+    """
+
+    weights: torch.Tensor
+    eps: float
+    whole: bool
+
+
+def norm_heads(qkv: torch.Tensor, heads: Heads, norms: HeadNorms, angles: Angles | None) -> torch.Tensor:
+    """Queries and keys normed, then rotated, in a new tensor beside the values: of the shape and dtype of `qkv`.
+
+    Args:
+        qkv: (T, (query + 2 × key heads) × dim) in the compute dtype. Left as it is.
+        angles: of all features of a head; None for no rotation.
+    """
+    out = qkv.clone()
+    for part, x, weight in _query_and_key(qkv, heads, norms):
+        out[:, part] = (x * _rstd(x, norms) * weight).to(qkv.dtype).flatten(1)
+    return out if angles is None else rotate_(out, angles, heads)
+
+
+def norm_heads_backward_(
+    dqkv: torch.Tensor, qkv: torch.Tensor, heads: Heads, norms: HeadNorms, angles: Angles | None
 ) -> torch.Tensor:
-    """The gradient for `qkv`, of its shape and dtype.
-
-    As flash attention computes it (Dao et al. 2022, appendix B): the probabilities again from the denominators, and `delta`, the
-    sum of gradient × output over a head's features, in place of the softmax's own backward pass.
+    """Writes the gradient for `norm_heads`'s input over that for its output, `dqkv`, and returns it.
 
     Args:
-        d: (T, query heads × dim), the gradient for `attend`'s first result.
-        qkv, doc_start: as for `attend`.
-        out, lse: its results.
-        doc_end: (T,) int32, where the kernels' loop over queries ends; not needed here.
+        qkv: the input.
+        heads, norms, angles: as for `norm_heads`.
     """
-    q, k, v = heads.split(qkv)
-    tokens, group = qkv.shape[0], heads.query // heads.key
-    p = (_scores(q, k, heads, doc_start) - lse[..., None] / _LOG2_E).exp()  # (query heads, T, T) float32
-    dout = d.view(tokens, heads.query, heads.dim).transpose(0, 1)  # (query heads, T, dim) compute
-    delta = (d.float() * out.float()).view(tokens, heads.query, heads.dim).sum(-1).transpose(0, 1)  # (query heads, T) float32
-    ds = (p * ((dout @ v.transpose(1, 2)).float() - delta[..., None])).to(qkv.dtype)  # (query heads, T, T) compute
-    # (query heads, T, dim) compute
-    dq, dk, dv = ds @ k * heads.scale, ds.transpose(1, 2) @ q * heads.scale, p.to(qkv.dtype).transpose(1, 2) @ dout
-    # (key heads, T, dim) compute: the query heads that share a key add up
-    dk, dv = (each.view(heads.key, group, tokens, heads.dim).sum(1) for each in (dk, dv))
-    return torch.cat([dq, dk, dv]).transpose(0, 1).reshape(tokens, -1)
+    if angles is not None:
+        rotate_(dqkv, angles, heads, back=True)
+    for part, x, weight in _query_and_key(qkv, heads, norms):
+        rstd, wdy = _rstd(x, norms), dqkv[:, part].view_as(x).float() * weight
+        mean = (wdy * x).mean((1, 2) if norms.whole else 2, keepdim=True)
+        dqkv[:, part] = (rstd * (wdy - x * rstd.square() * mean)).to(dqkv.dtype).flatten(1)
+    return dqkv
 
 
-def _scores(q: torch.Tensor, k: torch.Tensor, heads: Heads, doc_start: torch.Tensor) -> torch.Tensor:
-    """(query heads, T, T) float32, minus infinity where a query does not see a key."""
-    places = torch.arange(doc_start.numel(), device=doc_start.device)  # (T,)
-    seen = (places[None, :] <= places[:, None]) & (places[None, :] >= doc_start[:, None])  # (queries, keys) bool
-    return ((q @ k.transpose(1, 2)).float() * heads.scale).masked_fill(~seen, -torch.inf)
+def _query_and_key(qkv: torch.Tensor, heads: Heads, norms: HeadNorms) -> list[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Of each: where they lie in a row; they themselves, (T, heads, dim) float32; the weights for that."""
+    found, first = [], 0
+    for number, count in enumerate((heads.query, heads.key)):
+        weight = norms.weights[first : first + count] if norms.whole else norms.weights[number]
+        part = slice(first * heads.dim, (first + count) * heads.dim)
+        found.append((part, qkv[:, part].view(-1, count, heads.dim).float(), weight))
+        first += count
+    return found
+
+
+def _rstd(x: torch.Tensor, norms: HeadNorms) -> torch.Tensor:
+    return torch.rsqrt(x.square().mean((1, 2) if norms.whole else 2, keepdim=True) + norms.eps)
 
 
 def cross_entropy_(

@@ -17,7 +17,13 @@ import torch
 import triton
 import triton.language as tl
 
-from pipeline.training.fused.torch_ops import Dropout, Product
+from pipeline.training.fused.torch_ops import Activation, Dropout, Product
+from pipeline.training.fused.triton_heads import norm_heads, norm_heads_backward_, rotate_
+
+__all__ = [
+    "add_dropped_", "add_rms_norm", "cross_entropy_", "dropped", "glu", "glu_backward_", "norm_heads", "norm_heads_backward_",
+    "rms_norm", "rms_norm_again", "rms_norm_backward", "rotate_",
+]  # fmt: skip
 
 _TILE = 1024  # numbers a program, of the kernels without rows
 
@@ -163,7 +169,30 @@ def rms_norm_backward(
     return dx
 
 
-# ------------------------------------------------------------------------------------------------------- SwiGLU
+@triton.jit
+def _add_rms_norm(RESIDUAL, X, W, RSTD, Y, hidden, eps, WIDTH: tl.constexpr):
+    """A program a row."""
+    row = tl.program_id(0)
+    columns = tl.arange(0, WIDTH)
+    inside = columns < hidden
+    offsets = row * hidden + columns
+    x = tl.load(X + offsets, mask=inside, other=0.0).to(tl.float32)
+    rstd = 1 / tl.sqrt(tl.sum(x * x) / hidden + eps)
+    tl.store(RSTD + row, rstd)
+    y = tl.load(RESIDUAL + offsets, mask=inside, other=0.0).to(tl.float32)
+    y += x * rstd * tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)
+    tl.store(Y + offsets, y, mask=inside)
+
+
+def add_rms_norm(residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, hidden = x.shape
+    y, rstd = torch.empty_like(x), torch.empty(rows, dtype=torch.float32, device=x.device)  # (T, hidden) compute, (T,)
+    width = triton.next_power_of_2(hidden)
+    _add_rms_norm[(rows,)](residual, x, weight, rstd, y, hidden, eps, WIDTH=width, num_warps=_warps(width))
+    return y, rstd
+
+
+# -------------------------------------------------------------------------------------------------- gated units
 
 
 @triton.jit
@@ -191,10 +220,23 @@ def _product_arguments(product: Product | None, like: torch.Tensor) -> tuple[Any
     return (left, right, left.stride(0), *right.stride(), left.shape[1])  # pointers, strides in numbers, rank
 
 
+@triton.jit
+def _sigmoid_and_slope(gate, GELU: tl.constexpr):
+    """See `torch_ops._sigmoid_and_slope`, both of the shape of `gate`, float32."""
+    slope = tl.full(gate.shape, 1.0, tl.float32)
+    z = gate
+    if GELU:
+        square = gate * gate
+        z = 1.5957691216057308 * gate * (1 + 0.044715 * square)
+        slope = 1.5957691216057308 * (1 + 0.134145 * square)
+    return tl.sigmoid(z), slope
+
+
 @triton.jit(do_not_specialize=["salt", "threshold"])
-def _swiglu(GATE_UP, Y, YD, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, uc, up_rank,
-            KEY, salt, threshold, scale, height, width, GATE: tl.constexpr, UP: tl.constexpr, DROP: tl.constexpr,
-            RANKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+def _glu(GATE_UP, Y, YD, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, uc, up_rank,
+         KEY, salt, threshold, scale, height, width,
+         GATE: tl.constexpr, UP: tl.constexpr, DROP: tl.constexpr, GELU: tl.constexpr,
+         RANKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     """A program a tile of `Y` (height, width). G and U: the products added to gate and up, left, right and strides."""
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)  # 64 bits: a row times its width may exceed 32
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -207,42 +249,47 @@ def _swiglu(GATE_UP, Y, YD, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, uc, u
         gate = _add_product(gate, GL, GR, gl, gr, gc, gate_rank, rows, columns, height, width, RANKS)
     if UP:
         up = _add_product(up, UL, UR, ul, ur, uc, up_rank, rows, columns, height, width, RANKS)
-    y = (gate * tl.sigmoid(gate) * up).to(Y.dtype.element_ty)
+    sigmoid, _ = _sigmoid_and_slope(gate, GELU)
+    y = (gate * sigmoid * up).to(Y.dtype.element_ty)
     tl.store(Y + offsets, y, mask=inside)
     if DROP:
         tl.store(YD + offsets, y.to(tl.float32) * _dropout_mask(offsets, tl.load(KEY), salt, threshold, scale), mask=inside)
 
 
 # Tiles, tokens × features; the backward kernel holds more of them at once.
-_SWIGLU_ROWS, _SWIGLU_BACKWARD_ROWS, _SWIGLU_COLUMNS = 32, 16, 128
+_GLU_ROWS, _GLU_BACKWARD_ROWS, _GLU_COLUMNS = 32, 16, 128
 
 
 def _tiles(rows: int, height: int, width: int, *products: Product | None) -> tuple[tuple[int, int], dict[str, int]]:
     """The grid, and the tile of a program with how many ranks it takes at once: at least 16, the least that `tl.dot` takes."""
     rank = max((product.left.shape[1] for product in products if product), default=0)
-    tile = {"RANKS": max(16, min(64, triton.next_power_of_2(rank))), "ROWS": rows, "COLUMNS": _SWIGLU_COLUMNS, "num_warps": 4}
-    return (triton.cdiv(height, rows), triton.cdiv(width, _SWIGLU_COLUMNS)), tile
+    tile = {"RANKS": max(16, min(64, triton.next_power_of_2(rank))), "ROWS": rows, "COLUMNS": _GLU_COLUMNS, "num_warps": 4}
+    return (triton.cdiv(height, rows), triton.cdiv(width, _GLU_COLUMNS)), tile
 
 
-def swiglu(
-    gate_up: torch.Tensor, gate: Product | None = None, up: Product | None = None, dropout: Dropout | None = None
+def glu(
+    gate_up: torch.Tensor,
+    gate: Product | None = None,
+    up: Product | None = None,
+    dropout: Dropout | None = None,
+    activation: Activation = "silu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     height, width = gate_up.shape[0], gate_up.shape[1] // 2
     y = gate_up.new_empty(height, width)  # (T, intermediate) compute
     yd = y if dropout is None else torch.empty_like(y)  # (T, intermediate) compute
-    grid, tile = _tiles(_SWIGLU_ROWS, height, width, gate, up)
-    _swiglu[grid](
+    grid, tile = _tiles(_GLU_ROWS, height, width, gate, up)
+    _glu[grid](
         gate_up, y, yd, *_product_arguments(gate, y), *_product_arguments(up, y), *_dropout_arguments(dropout, y), height, width,
-        GATE=gate is not None, UP=up is not None, DROP=dropout is not None, **tile,
+        GATE=gate is not None, UP=up is not None, DROP=dropout is not None, GELU=activation == "gelu_tanh", **tile,
     )  # fmt: skip
     return y, yd
 
 
 @triton.jit(do_not_specialize=["salt", "threshold"])
-def _swiglu_backward(D, GATE_UP, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, uc, up_rank, DL, DR, dl, dr, dc, down_rank,
-                     KEY, salt, threshold, scale, height, width,
-                     GATE: tl.constexpr, UP: tl.constexpr, DOWN: tl.constexpr, DROP: tl.constexpr,
-                     RANKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+def _glu_backward(D, GATE_UP, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, uc, up_rank, DL, DR, dl, dr, dc, down_rank,
+                  KEY, salt, threshold, scale, height, width,
+                  GATE: tl.constexpr, UP: tl.constexpr, DOWN: tl.constexpr, DROP: tl.constexpr, GELU: tl.constexpr,
+                  RANKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     """A program a tile of D (height, width). With DOWN a third product is added to D, and the activated gate written there."""
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -256,7 +303,7 @@ def _swiglu_backward(D, GATE_UP, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, 
         gate = _add_product(gate, GL, GR, gl, gr, gc, gate_rank, rows, columns, height, width, RANKS)
     if UP:
         up = _add_product(up, UL, UR, ul, ur, uc, up_rank, rows, columns, height, width, RANKS)
-    sigmoid = tl.sigmoid(gate)
+    sigmoid, slope = _sigmoid_and_slope(gate, GELU)
     if DOWN:
         more = tl.zeros((ROWS, COLUMNS), tl.float32)
         more = _add_product(more, DL, DR, dl, dr, dc, down_rank, rows, columns, height, width, RANKS)
@@ -267,53 +314,28 @@ def _swiglu_backward(D, GATE_UP, GL, GR, gl, gr, gc, gate_rank, UL, UR, ul, ur, 
             y = y.to(tl.float32) * drop
         d += more
         tl.store(D + offsets, y, mask=inside)
-    tl.store(GATE_UP + gate_offsets, d * up * sigmoid * (1 + gate * (1 - sigmoid)), mask=inside)
+    tl.store(GATE_UP + gate_offsets, d * up * sigmoid * (1 + gate * (1 - sigmoid) * slope), mask=inside)
     tl.store(GATE_UP + gate_offsets + width, d * gate * sigmoid, mask=inside)
 
 
-def swiglu_backward_(
+def glu_backward_(
     d: torch.Tensor,
     gate_up: torch.Tensor,
     gate: Product | None = None,
     up: Product | None = None,
     down: Product | None = None,
     dropout: Dropout | None = None,
+    activation: Activation = "silu",
 ) -> torch.Tensor:
     height, width = d.shape
-    grid, tile = _tiles(_SWIGLU_BACKWARD_ROWS, height, width, gate, up, down)
-    _swiglu_backward[grid](
+    grid, tile = _tiles(_GLU_BACKWARD_ROWS, height, width, gate, up, down)
+    _glu_backward[grid](
         d, gate_up, *_product_arguments(gate, d), *_product_arguments(up, d), *_product_arguments(down, d),
         *_dropout_arguments(dropout, d), height, width,
-        GATE=gate is not None, UP=up is not None, DOWN=down is not None, DROP=dropout is not None, **tile,
+        GATE=gate is not None, UP=up is not None, DOWN=down is not None, DROP=dropout is not None,
+        GELU=activation == "gelu_tanh", **tile,
     )  # fmt: skip
     return gate_up
-
-
-# ------------------------------------------------------------------------------------------- rotary embedding
-
-
-@triton.jit
-def _rotate(QKV, COS, SIN, row_width, heads, sign, HEADS: tl.constexpr, HALF: tl.constexpr):
-    """A program a token and HEADS of its heads. `sign`: 1, or -1 to turn back."""
-    row = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]  # (HEADS, 1)
-    feature = tl.arange(0, HALF)[None, :]  # (1, HALF)
-    offsets = row * row_width + head * (2 * HALF) + feature  # (HEADS, HALF), of the first of each pair
-    inside = head < heads
-    cos = tl.load(COS + row * HALF + feature).to(tl.float32)
-    sin = tl.load(SIN + row * HALF + feature).to(tl.float32) * sign
-    a = tl.load(QKV + offsets, mask=inside, other=0.0).to(tl.float32)
-    b = tl.load(QKV + offsets + HALF, mask=inside, other=0.0).to(tl.float32)
-    tl.store(QKV + offsets, a * cos - b * sin, mask=inside)
-    tl.store(QKV + offsets + HALF, b * cos + a * sin, mask=inside)
-
-
-def rotate_(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int, *, back: bool = False) -> torch.Tensor:
-    rows, half = cos.shape
-    together = min(16, triton.next_power_of_2(heads))
-    grid = (rows, triton.cdiv(heads, together))
-    _rotate[grid](qkv, cos, sin, qkv.shape[1], heads, -1.0 if back else 1.0, HEADS=together, HALF=half)
-    return qkv
 
 
 # ----------------------------------------------------------------------------------------------- cross entropy

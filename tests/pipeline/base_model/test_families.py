@@ -42,7 +42,7 @@ def test_layers_are_called_and_sized_as_transformers_has_them(model_type: str) -
 
 
 def test_what_is_written_here_is_written_for_families_that_are_compared_with_transformers() -> None:
-    assert {name for name, family in FAMILIES.items() if family.fused_head_dims or family.plain_attention} <= set(EXACT)
+    assert {name for name, family in FAMILIES.items() if family.fused or family.plain_attention} <= set(EXACT)
 
 
 @pytest.mark.parametrize("model_type", [*EXACT, "gemma2"])
@@ -59,15 +59,15 @@ def test_layers_of_a_gguf_file_are_called_as_the_gguf_package_writes_them(model_
 @pytest.mark.parametrize(
     ("model_type", "tied", "fused"),
     [
-        ("llama", False, True), ("qwen3", False, False), ("llama4", False, False), ("mistral3", False, False),
-        ("gemma", True, False), ("gemma3_text", True, False), ("cohere2", True, False), ("gpt_neox", True, False),
+        ("llama", False, True), ("qwen3", False, True), ("llama4", False, False), ("mistral3", False, False),
+        ("gemma", True, False), ("gemma3_text", True, True), ("cohere2", True, False), ("gpt_neox", True, False),
         ("homemade", False, False), ("", False, False),
     ],
 )  # fmt: skip
 def test_a_variant_shares_what_its_family_says_and_nothing_is_taken_for_proved(model_type: str, tied: bool, fused: bool) -> None:
     family = family_of(model_type)
-    assert (family.tied_by_default, bool(family.fused_head_dims)) == (tied, fused)
-    assert family.model_type == model_type and (family.plain_attention or not fused)
+    assert (family.tied_by_default, family.fused) == (tied, fused)
+    assert family.model_type == model_type
 
 
 def test_a_config_without_a_word_on_its_head_is_read_as_its_family_means_it() -> None:
@@ -93,5 +93,5 @@ def test_nothing_else_lists_families() -> None:
 
 
 def test_the_page_on_speed_names_the_families_with_layers_of_ours() -> None:
-    titles = ", ".join(family.title for family in FAMILIES.values() if family.fused_head_dims)
+    titles = ", ".join(family.title for family in FAMILIES.values() if family.fused)
     assert f"({titles})" in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")

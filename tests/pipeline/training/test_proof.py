@@ -16,6 +16,7 @@ from pipeline.base_model import locate
 from pipeline.base_model.families import packed_see_each_other
 from pipeline.common.errors import BadInput, Stopped
 from pipeline.dataset.packing import pack
+from pipeline.modeling import decoder_parts
 from pipeline.modeling.inspect_architecture import architecture_of
 from pipeline.modeling.load import load_base
 from pipeline.planning.plan import Plan, read_plan
@@ -40,6 +41,12 @@ def trained(root: Path, model: Path, plan: dict[str, Any] | None = None, **chang
     run = TinyRun(root, config)
     run.train(data, plan_for(config, data, **{"total_steps": 1} | (plan or {})))
     return run
+
+
+def assert_as_alone(model: Path, run: TinyRun) -> None:
+    """The first step's loss is that of its conversations alone, in 32 bits; a plan made anew computes as this CPU does best."""
+    rounding = {"float32": 1e-3, "bfloat16": 1e-2}[read_plan(run.folder.plan).compute_dtype]
+    assert run.of(TrainStep)[0].loss == pytest.approx(loss_alone(model, run), rel=rounding)
 
 
 def loss_alone(model: Path, run: TinyRun) -> float:
@@ -88,7 +95,7 @@ def test_no_conversation_sees_another_or_packing_is_off_and_says_why(tmp_path: P
     (proved,) = run.of(LayersProved)
     assert proved.isolated
     assert (proved.how == "rows") == ("packing is off: packed conversations see each other" in proved.reason)
-    assert run.of(TrainStep)[0].loss == pytest.approx(loss_alone(model, run), rel=1e-3)
+    assert_as_alone(model, run)
     # What a plan knows before there are weights is what the proof finds.
     document = json.loads((model / "config.json").read_text())
     assert packed_see_each_other(document | document.get("text_config", {})) == (proved.how == "rows")
@@ -133,7 +140,7 @@ def test_documents_are_kept_apart_by_their_numbers_where_the_layers_take_them(tm
         (proved,) = run.of(LayersProved)
         assert (proved.how, proved.isolated, proved.reason) == ("indices", True, "")
         assert read_plan(run.folder.plan).isolation == "indices"
-        assert run.of(TrainStep)[0].loss == pytest.approx(loss_alone(model, run), rel=1e-3)
+        assert_as_alone(model, run)
 
 
 # ------------------------------------------------------------------------------------------- fused as the model's own
@@ -144,36 +151,60 @@ def changed(family: str, matrix: bool = False, **settings: Any) -> Any:
     return pytest.param(family, settings, id="-".join([family, *settings]), marks=pytest.mark.matrix if matrix else ())
 
 
-NOT_OF_LLAMA = [
-    changed("mistral-window"),
-    changed("qwen2-window", matrix=True),
-    changed("llama-2", matrix=True, hidden_act="gelu"),
+NOT_DESCRIBED = [
+    changed("llama-2", hidden_act="gelu"),
     changed("llama-2", matrix=True, attention_dropout=0.1),
+    changed("gemma2", matrix=True),
 ]
 
 
-@pytest.mark.parametrize(("family", "settings"), NOT_OF_LLAMA)
-@pytest.mark.parametrize("listed", [True, False], ids=["known", "asked"])
-def test_where_the_fused_layers_compute_something_else_the_models_own_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, settings: dict[str, Any], listed: bool
+def misread(part: str) -> Any:
+    """What reads a model's parts, blind to one of them."""
+
+    def described(causal: Any) -> Any:
+        parts = decoder_parts.describe(causal)
+        blind = {"window": 0} if part == "window" else {"query_norm": None, "key_norm": None}
+        return replace(parts, layers=tuple(replace(layer, **blind) for layer in parts.layers))
+
+    return described
+
+
+@pytest.mark.parametrize(
+    ("family", "part"),
+    [("mistral-window", "window"), pytest.param("qwen3", "norms", marks=pytest.mark.matrix)],
+)
+def test_layers_that_were_misread_are_found_out_and_the_models_own_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, part: str
 ) -> None:
-    """By what its config says, and, were that not read, by the layers themselves."""
-    if not listed:
-        if "attention_dropout" in settings:
-            pytest.skip("dropout is no difference of what is computed without it")
-        monkeypatch.setattr("pipeline.training.build.fused_problem", lambda *_: "")
+    """A window that ends inside the run's longest conversations alone shows in loss and gradient."""
+    monkeypatch.setattr("pipeline.training.fused.decoder.describe", misread(part))
+    model = families.save(family, tmp_path / "model", std=0.15)
+    run = trained(tmp_path, model, {"kernels": "fused"}, train__precision_mode="qlora_nf4")
+    (proved,) = run.of(LayersProved)
+    assert proved.isolated and "the fused ones compute something else than this model's own" in proved.reason
+    assert proved.reason.count("differs by 0 %") == 0
+    assert read_plan(run.folder.plan).kernels == "plain"
+    assert_as_alone(model, run)
+
+
+@pytest.mark.parametrize(("family", "settings"), NOT_DESCRIBED)
+def test_where_the_fused_layers_are_not_written_for_it_the_models_own_train(
+    tmp_path: Path, family: str, settings: dict[str, Any]
+) -> None:
     model = families.save(family, tmp_path / "model", std=0.15, **settings)
     run = trained(tmp_path, model, {"kernels": "fused"}, train__precision_mode="qlora_nf4")
     (proved,) = run.of(LayersProved)
     assert proved.isolated and "the model's own layers are trained: the" in proved.reason
     assert read_plan(run.folder.plan).kernels == "plain"
-    assert ("compute something else" in proved.reason) != listed
     if "attention_dropout" not in settings:  # with it no two steps are alike
-        assert run.of(TrainStep)[0].loss == pytest.approx(loss_alone(model, run), rel=1e-3)
+        assert_as_alone(model, run)
 
 
-FUSED = ["llama-2", "llama-3", "mistral", "qwen2", "smollm2"]
-IN_MAKE_TEST = [("llama-2", "float32"), ("mistral", "bfloat16")]
+FUSED = [
+    "llama-2", "llama-3", "mistral", "mistral-window", "qwen2", "qwen2-window", "qwen3", "smollm2", "smollm3", "phi3",
+    "phi3-longrope", "phi4-mini", "granite", "granite4", "olmo2", "olmo3", "gemma", "gemma3-text", "gemma3",
+]  # fmt: skip
+IN_MAKE_TEST = [("gemma3-text", "float32"), ("mistral", "bfloat16")]
 
 
 @pytest.mark.parametrize(
@@ -190,14 +221,12 @@ def test_fused_layers_that_compute_the_same_are_trained(tmp_path: Path, family: 
     run = trained(tmp_path, model, {"kernels": "fused", "compute_dtype": compute}, **mode)
     (proved,) = run.of(LayersProved)
     assert proved.fused and proved.isolated and not proved.reason
-    assert proved.fused_difference is not None and proved.fused_difference < (1e-4 if compute == "float32" else 0.05)
+    assert proved.fused_difference is not None and proved.fused_difference < (1e-4 if compute == "float32" else 0.1)
 
 
 def test_fused_layers_that_were_set_by_hand_and_do_not_hold_are_refused(tmp_path: Path) -> None:
-    model = families.save("mistral-window", tmp_path / "model")
-    with pytest.raises(
-        BadInput, match=r"train\.kernels: the fused ones do not work here: the model attends through a window"
-    ) as e:
+    model = families.save("llama-2", tmp_path / "model", hidden_act="gelu")
+    with pytest.raises(BadInput, match=r"train\.kernels: the fused ones do not work here: the fused ones compute silu") as e:
         trained(tmp_path, model, {"kernels": "fused"}, train__kernels="fused")
     assert e.value.hint == "humigence config set train.kernels auto"
 
