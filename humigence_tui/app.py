@@ -77,6 +77,7 @@ class HumigenceApp(App[None]):
         self.threads: Threads | None = None
         self._safe_lines = SafeLines()
         self._first, self._arguments = first, arguments or {}
+        self._first_page: Screen[Any] | None = None  # what a command opened the app for
         self._rows: tuple[RunRow, ...] | None = None  # None until the list has been read
         self._machine: Machine | None = None
         self._followed: tuple[RunFolder, ...] = ()
@@ -103,7 +104,7 @@ class HumigenceApp(App[None]):
         if self.tty:
             self._outlive(self.tty)
         if self._first != "home":
-            self.open(self._first, **self._arguments)
+            self._first_page = self.open(self._first, **self._arguments)
         self.call_after_refresh(self._start_threads)
 
     def on_unmount(self) -> None:
@@ -169,17 +170,25 @@ class HumigenceApp(App[None]):
                 break
         return found
 
-    def open(self, name: str, **arguments: Any) -> None:
+    def open(self, name: str, **arguments: Any) -> Screen[Any]:
         """Open a screen on top of this one; home is always the lowest."""
         if name == "home":
             while len(self.screen_stack) > 1:
                 self.pop_screen()
-            return
+            return self.screen
         is_new = not registry.is_loaded(name)
-        screen = registry.load(name)
+        screen = registry.load(name)(**arguments)
         if is_new:
             self._keep_what_is_loaded()
-        self.push_screen(screen(**arguments))
+        self.push_screen(screen)
+        return screen
+
+    def go_back(self) -> None:
+        """Close the page on top. The one that a command opened the app for is the way out, too."""
+        if self.screen is self._first_page:
+            self.exit()
+        else:
+            self.pop_screen()
 
     @on(messages.Ready)
     def _send_known_state(self, message: messages.Ready) -> None:
@@ -241,6 +250,8 @@ class HumigenceApp(App[None]):
         if getattr(here, "run_folder", None) == message.run:
             self.post_message(messages.Follow(message.run))
         else:
+            while isinstance(self.screen, Page) and self.screen.leads_to_a_run:
+                self.pop_screen()  # Esc from the run leads to the runs, not into the form it was made with
             self.open("run", run=message.run)
         if message.standing:
             self.notify("Nothing has changed since this run: its results stand.", markup=False)

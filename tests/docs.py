@@ -17,6 +17,7 @@ from pipeline.dataset.schemas import registry as schemas
 from pipeline.evaluation import prompt_checks
 from pipeline.evaluation.suites import registry as suites
 from pipeline.troubleshooting import catalogue
+from tests import controls
 from tests.benchmarks import performance
 from tests.models import table
 from tests.processes import ROOT
@@ -74,6 +75,8 @@ PARTS = (
     Part("docs/troubleshooting.md", "troubles", catalogue.markdown_table),
     Part("docs/performance.md", "performance", performance.table),
     Part("docs/architecture.md", "layout", layout),
+    Part("docs/ui.md", "controls", controls.settings_table),
+    Part("docs/ui.md", "keys", controls.keys_table),
     Part("docs/models.md", "models", table.models_table),
     Part("docs/models.md", "families", table.families_table),
 )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from humigence_tui.cli.main import ENTRIES
 from pipeline.common import errors
+from pipeline.config.file import with_value
+from pipeline.config.keys import every_key
+from pipeline.config.schema import Config
 from tests import docs
 from tests.processes import ROOT
 
@@ -19,6 +23,13 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 def test_a_generated_part_is_the_generated_one(part: docs.Part) -> None:
     _, shown, _ = docs.marked(part)
     assert shown == part.text(), "make docs writes it"
+
+
+def test_every_command_of_the_table_of_controls_is_taken() -> None:
+    typed = re.findall(r"`humigence config set ([a-z_.]+) (.+?)` \|", _page("ui"))
+    assert {key for key, _ in typed} == {key.name for key in every_key()}
+    for key, value in typed:
+        with_value(Config(), key, " ".join(shlex.split(value)))
 
 
 @pytest.mark.parametrize("name", ENTRIES)

@@ -25,10 +25,10 @@ def train(
     wait: Wait = False,
 ) -> int:
     """Steps before it that have not changed are not done again. Ctrl-C saves and stops, a second one aborts."""
-    if not training_asked(train):
-        raise BadInput("training was not asked for", "humigence train --train, or TRAIN=1; TRAIN=0 forbids it")
     if validation_only():
         return run_step("validate", config, as_json)
+    if not training_asked(train):
+        raise BadInput("training was not asked for", "humigence train --train, or TRAIN=1; TRAIN=0 forbids it")
     here, settings, name = chosen_config(config, resume, run)
     request = Request(train=True, resume=resume, run=name, until="train", wait=wait)
     return run_to_end(here, settings, request, foreground=foreground, as_json=as_json, config_path=config)

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from humigence_tui.__main__ import show, terminal_needed
-from humigence_tui.cli.shared.options import DEFAULT_CONFIG, ConfigPath, TrainFlag, training_asked, with_config, workspace
-from humigence_tui.cli.shared.output import print_message, print_next_commands
+from humigence_tui.cli.shared.after_wizard import print_summary
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, ConfigPath, TrainFlag, training_asked, workspace
+from humigence_tui.cli.shared.output import print_message
 from humigence_tui.cli.shared.start_run import validation_only
 from pipeline.common.errors import EXIT_OK, EnvironmentFault
 from pipeline.config import file as config_file
+from pipeline.runs import store
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -47,7 +49,7 @@ def wizard(
         raise EnvironmentFault(f"the wizard needs {needed}", "humigence config set KEY VALUE changes a setting without one")
     here = workspace()
     config_file.load(config, here.root)  # what is wrong with it is reported here, not in the app
-    before = _signature(here.root / config)
+    before, runs = _signature(here.root / config), set(store.runs_of(here))
 
     code = show(
         here.root, "wizard", {"config_path": config, "advanced": mode is Mode.advanced, "action": action, "train": training}
@@ -57,8 +59,7 @@ def wizard(
     if _signature(here.root / config) == before:
         print_message("nothing was saved")
         return EXIT_OK
-    print_message(f"saved to {config}", "green")
-    print_next_commands(f"{with_config('pipeline', config)} --train")
+    print_summary(here, config_file.load(config, here.root), config, runs)
     return EXIT_OK
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files as package_files
@@ -97,7 +98,7 @@ def read_document(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
-        raise BadInput(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise BadInput(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}", _how_to_mend(path)) from error
     except RecursionError as error:
         raise BadInput(f"{path}: nested too deeply") from error
     except OSError as error:
@@ -109,6 +110,14 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadInput(f"{path}: a config is a JSON object, this is a {type(document).__name__}")
     return document
+
+
+def _how_to_mend(path: Path) -> str:
+    """What to do with a file that is no JSON."""
+    before = path.with_name(f"{path.name}.bak")
+    if before.is_file():
+        return f"mend that line, or take back what was there before: cp {shlex.quote(str(before))} {shlex.quote(str(path))}"
+    return "mend that line, or move the file away: humigence init then writes a new one"
 
 
 def parse(document: dict[str, Any], where: str) -> Config:

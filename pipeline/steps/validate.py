@@ -17,6 +17,7 @@ from pipeline.base_model.precision import precision_fault, require_precision
 from pipeline.base_model.shape import adapter_parameters, checked_shape, shape_of_config
 from pipeline.base_model.targets import require_targets, target_names
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
+from pipeline.common.text import size
 from pipeline.config.schema import Config
 from pipeline.dataset import source
 from pipeline.dataset.hub import rows as hub_rows
@@ -57,7 +58,19 @@ def run(ctx: StepContext) -> StepResult:
     """
     _require(_CHECKS, ctx)
     _judge_again(ctx)
+    if coming := _to_be_downloaded(ctx):
+        return StepResult("done", f"config, paths, disk, data, prompts and precision are in order; {coming}")
     return StepResult("done", "config, paths, disk, model, data, prompts and precision are in order")
+
+
+def _to_be_downloaded(ctx: StepContext) -> str:
+    """Of a base model that is not here: that it comes by the network; empty where it is here."""
+    model = ctx.config.model
+    if model.local_path or locate(ctx.config, ctx.workspace):
+        return ""
+    entry = catalogue.curated_model(model.repo)
+    about = f", about {size(entry.download_bytes)}" if entry else ""
+    return f"{model.repo} is not here and is downloaded in step model{about}"
 
 
 def require_sound(ctx: StepContext) -> None:
@@ -175,14 +188,14 @@ def _check_disk(ctx: StepContext) -> Iterator[HumigenceError]:
     artifacts = ctx.workspace.resolve(ctx.config.export.artifacts_dir)
     needs = [(ctx.workspace.root, _workspace_bytes(ctx)), (hub_cache(), _download_bytes(ctx)), (artifacts, _packaged_bytes(ctx))]
     disks: dict[int, tuple[Path, int]] = {}
-    for path, size in needs:
+    for path, needed in needs:
         device = _device_of(path)
         first, before = disks.get(device, (path, 0))
-        disks[device] = (first, before + size)
-    for path, size in disks.values():
+        disks[device] = (first, before + needed)
+    for path, needed in disks.values():
         free = disk.free_disk_bytes(path)
-        if size > free:
-            message = f"the disk of {path} has {free / GIB:.1f} GiB free, about {size / GIB:.1f} GiB are needed"
+        if needed > free:
+            message = f"the disk of {path} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} GiB are needed"
             yield EnvironmentFault(message, "make room, or set HF_HOME to another disk for the base model")
 
 

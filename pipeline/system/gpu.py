@@ -221,11 +221,14 @@ def torch_cuda_build() -> str | None:
 
 
 def see_only(device: Device) -> None:
-    """Hide every other GPU from this process. Before torch is imported, which reads this once."""
+    """Hide every other GPU from this process, and let its threads wait asleep. Before torch is imported: it reads this once."""
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid if device.kind == "cuda" else ""
     # Micro-batches differ in length: blocks of fixed size would be cut into pieces that fit no other (56 GiB held for 20 used).
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    # A thread that waits by spinning keeps a core from whoever shares it: an answer beside a run on the CPU took minutes, and the
+    # run's steps thirty times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def allowed(gpus: Sequence[GpuReading], environ: Mapping[str, str] | None = None) -> tuple[GpuReading, ...]:

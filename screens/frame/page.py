@@ -63,6 +63,7 @@ class Page(Screen[None]):
         yield KeyLine(id="key-line")
 
     ready: bool = False  # its widgets are there: news may come
+    leads_to_a_run: ClassVar[bool] = False  # closes once the run that it sets up has begun
 
     def on_mount(self) -> None:
         self.ready = True
@@ -92,7 +93,7 @@ class Page(Screen[None]):
     def action_back(self) -> None:
         question = self.question_before_leaving()
         if not question:
-            self.app.pop_screen()
+            self._go_back()
             return
         from screens.frame.question import Answer, Question
 
@@ -101,7 +102,10 @@ class Page(Screen[None]):
 
     def _leave(self, chosen: str | None) -> None:
         if chosen == "leave":
-            self.app.pop_screen()
+            self._go_back()
+
+    def _go_back(self) -> None:
+        cast(Any, self.app).go_back()
 
     def action_keys(self) -> None:
         from screens.frame.keys_help import KeysScreen

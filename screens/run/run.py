@@ -20,6 +20,7 @@ from screens.frame.messages import Follow, ResumeRun, StopRun
 from screens.frame.question import Answer, Question
 from screens.run import curves
 from screens.run.chart_page import ChartPage
+from screens.run.findings import findings, has_no_curve
 from screens.run.gpu_panel import GpuPanel
 from screens.run.log_view import LogView
 from screens.run.run_text import banner, state_cells
@@ -73,6 +74,7 @@ class RunScreen(ChartPage):
                 yield StepList(id="steps")
                 yield Static(id="facts")
             with Vertical(id="middle"):
+                yield Static(id="findings")
                 yield Chart(id="chart")
                 yield Static(id="chart-keys")
             yield GpuPanel(id="gpu")
@@ -121,6 +123,13 @@ class RunScreen(ChartPage):
 
     def draw_chart(self) -> None:
         if self.snapshot is None:
+            return
+        plain = has_no_curve(self.snapshot)
+        self.query_one("#findings").display = plain
+        self.chart.display = self.query_one("#chart-keys").display = not plain
+        if plain:
+            found = self.query_one("#findings", Static)
+            update_text(found, findings(self.snapshot, (found.size.width or self.size.width) - 4))
             return
         self.chart.panels = self._curves.panels(self.snapshot, self.smoothing, self.log_scale, self.metrics)
         self.chart.limits = curves.limits(self.snapshot)

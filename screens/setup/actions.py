@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from typing import Literal
 
 from pipeline.common.errors import BadInput
-from pipeline.common.text import safe
+from pipeline.common.text import counted, duration, safe, size
 from pipeline.config.environment import training_asked
 from pipeline.config.file import DEFAULT_CONFIG
 from pipeline.config.schema import Config
@@ -14,6 +15,7 @@ from pipeline.runs.request import Request
 from screens.frame.messages import StartRun
 from screens.frame.page import Page
 from screens.frame.question import Answer, Question
+from screens.setup.cost_preview import Outlook
 
 Action = Literal["plan", "validate", "pipeline"]
 ACTIONS: dict[Action, str] = {
@@ -35,9 +37,17 @@ def run_action(page: Page, action: Action, config: Config, config_path: str, tra
         ask_before_training(page, config)
 
 
-def ask_before_training(page: Page, config: Config, cost: str = "") -> None:
-    """The question of the pipeline when training was not asked for."""
-    question = f"Training is off unless you ask for it. Train now{cost}?"
+def ask_before_training(
+    page: Page, config: Config, cost: str = "", save: Callable[[], bool] | None = None, note: str = ""
+) -> None:
+    """The question of the pipeline when training was not asked for.
+
+    Args:
+        cost: what training takes, within the question.
+        save: writes the config first; nothing starts when it answers no.
+        note: one more sentence of the question: what starting does besides.
+    """
+    question = " ".join(filter(None, (f"Training is off unless you ask for it. Train now{cost}?", note)))
     answers = (
         Answer("no", "not now"),
         Answer("prepare", "prepare only, skip training"),
@@ -45,10 +55,25 @@ def ask_before_training(page: Page, config: Config, cost: str = "") -> None:
     )
 
     def answered(chosen: str | None) -> None:
-        if chosen in ("prepare", "train"):
+        if chosen in ("prepare", "train") and (save is None or save()):
             page.post_message(StartRun(config, Request(train=chosen == "train")))
 
     page.app.push_screen(Question(question, answers), answered)
+
+
+def cost_text(outlook: Outlook) -> str:
+    """`: 1,204 steps, about 41 m 3 s, 5.1 GiB, after a download of 2.2 GiB`; of what is known, and empty where nothing is."""
+    plan = outlook.plan
+    parts = []
+    if plan is not None:
+        parts.append("1 step" if plan.total_steps == 1 else f"{'' if plan.exact else '≈ '}{counted(plan.total_steps)} steps")
+        if plan.seconds:
+            parts.append(f"about {duration(plan.seconds)}")
+    if outlook.memory:
+        parts.append(f"{size(outlook.total_bytes)} of memory")
+    if outlook.download_bytes:
+        parts.append(f"after a download of {size(outlook.download_bytes)}")
+    return f": {', '.join(parts)}" if parts else ""
 
 
 def next_command(action: Action, config_path: str, train: bool = False) -> str:

@@ -166,6 +166,9 @@ class SettingRow(FormRow):
         elif self.control.value != entry:
             with self.prevent(Input.Changed):
                 self.control.value = entry
+        self.note_default(draft)
+
+    def note_default(self, draft: ConfigDraft) -> None:
         self._note("" if draft.is_default(self.field.key) else f"default {default_text(self.field)}")
 
     def _note(self, text: str) -> None:
@@ -208,6 +211,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         questions: rows with a face of their own, by the section they head.
         covered: settings that need no row of their own: a question, or the screen, enters them completely.
         options: what to offer for a choice where there is more to say than its values.
+        kinds: rows that enter a setting in another way than its type asks for.
     """
 
     class Changed(Message):
@@ -226,9 +230,10 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def __init__(
         self, draft: ConfigDraft, questions: Mapping[str, Sequence[FormRow]], *, covered: frozenset[str],
-        options: Mapping[str, Sequence[Option]], id: str,
+        options: Mapping[str, Sequence[Option]], kinds: Mapping[str, type[SettingRow]], id: str,
     ) -> None:  # fmt: skip
         super().__init__(id=id)
+        self._kinds = kinds
         self._options = options
         self.draft = draft
         self._questions = questions
@@ -242,7 +247,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             yield from self._questions.get(section, ())
             for field in inside:
                 if field.key not in self._covered:
-                    row = SettingRow(field, self.draft, self._options.get(field.key, ()))
+                    row = self._kinds.get(field.key, SettingRow)(field, self.draft, self._options.get(field.key, ()))
                     # A basic setting that no question asks for must not get lost: it is asked as it is.
                     asked = {key for rows in self._questions.values() for each in rows for key in each.keys}
                     row.set_class(field.level == "advanced" or field.key in asked, "advanced")

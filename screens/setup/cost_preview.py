@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from pipeline.base_model.catalogue import curated_model
 from pipeline.base_model.locate import locate
 from pipeline.base_model.shape import ModelShape
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError
@@ -39,6 +40,7 @@ class Outlook:
         model, templates: the base model's name and what it has of chat templates; None while it is not here.
         package: bytes of each format there is, empty where the model's sizes are not known.
         free_disk_bytes: on the disk they go to.
+        download_bytes: about what is fetched before anything else; 0 where nothing is, or nobody knows.
     """
 
     device: Device | None = None
@@ -52,6 +54,7 @@ class Outlook:
     templates: Templates | None = None
     package: dict[ExportFormat, int] = field(default_factory=dict)
     free_disk_bytes: int = 0
+    download_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -83,6 +86,8 @@ def look(config: Config, workspace: Workspace) -> Outlook:
         return replace(outlook, problem=error.message, hint=error.hint)
     if base is not None:
         outlook = replace(outlook, model=base.name, templates=templates.of(base))
+    elif not config.model.local_path and (known := curated_model(config.model.repo)):
+        outlook = replace(outlook, download_bytes=known.download_bytes)
     if shape is None:
         name = config.model.local_path or config.model.repo
         problem = f"the sizes of {name} are known once it is here" if name else "no model is chosen yet"

@@ -151,6 +151,9 @@ def _about(choice: Choice) -> str:
     return f"{choice.value}: {choice.what}. {choice.unavailable}".strip()
 
 
+TINY, TINY_ROWS = "tiny", 12  # generated rows, as few as the demo's
+
+
 def source_options() -> list[Option]:
     """Where the rows come from."""
     return [
@@ -158,6 +161,7 @@ def source_options() -> list[Option]:
         Option("hub", "Hub", about="A data set of the Hugging Face hub: owner/name. Advanced has subset, split and revision."),
         Option("several", "Several", about="Several sources with weights: data.sources in Advanced, a line of JSON."),
         Option("bundled", "Demo, 12 rows", about="OpenAssistant conversations that come with Humigence: enough to try it."),
+        Option(TINY, f"Generate {TINY_ROWS}", about="The smallest set that goes through every step: rows made here."),
         Option("generated", "Generate a set", about="Conversations on a dozen topics, made here: data.generate says how many."),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from pipeline.common.errors import BadInput
-from pipeline.common.text import duration, safe
+from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.planning.plan import write_plan
@@ -24,7 +25,7 @@ from pipeline.runs.request import Request
 from screens.frame.copying import Copyable
 from screens.frame.messages import StartRun
 from screens.frame.page import Page
-from screens.setup.actions import ask_before_training, next_command, training_was_asked
+from screens.setup.actions import ask_before_training, cost_text, next_command, training_was_asked
 from screens.setup.cost_preview import Outlook, look
 from screens.setup.memory_bar import MemoryBar
 from screens.setup.plan_facts import Fact, numbers, plan_headline, steps
@@ -60,11 +61,13 @@ class PlanScreen(Page):
     Args:
         config_path: the file the config was saved to; named in the next command.
         train: training was asked for: starting asks nothing more.
+        save: writes the config, which is not saved yet, and answers whether it could; None where it is saved.
     """
 
     CSS_PATH = "plan.tcss"
+    leads_to_a_run = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,s", "start", "start"),
+        Binding("S,s,enter", "start", "start", key_display="S", tooltip="start: asks first unless training was asked for"),
         Binding("v", "validate", "validate"),
         Binding("r", "again", "look again"),
         Binding("down,j", "scroll(1)", "down", show=False),
@@ -76,8 +79,12 @@ class PlanScreen(Page):
             super().__init__()
             self.findings = findings
 
-    def __init__(self, config: Config, config_path: str = config_file.DEFAULT_CONFIG, *, train: bool = False) -> None:
+    def __init__(
+        self, config: Config, config_path: str = config_file.DEFAULT_CONFIG, *, train: bool = False,
+        save: Callable[[], bool] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self._save = save
         self._config, self._path, self._train = config, config_path, train
         self.findings: Findings | None = None
         self.trail = (config.project, "plan")
@@ -125,6 +132,9 @@ class PlanScreen(Page):
         return Content.assemble("  ", (how, "bold"), "\n  ", (trained, "$dim"))
 
     def _next(self) -> Content:
+        if self._save is not None:
+            unsaved = (f"not saved: starting saves to {safe(self._path)}", "$dim")
+            return Content.assemble(("  ", ""), unsaved)
         command = next_command("pipeline", self._path, train=True)
         return Content.assemble(("  next  ", "$faint"), (safe(command), "$dim"))
 
@@ -133,14 +143,17 @@ class PlanScreen(Page):
     def action_start(self) -> None:
         """Start the run; asks first unless training was asked for."""
         if training_was_asked(self, self._train):
-            self.post_message(StartRun(self._config, Request(train=True)))
+            if self._save is None or self._save():
+                self.post_message(StartRun(self._config, Request(train=True)))
             return
-        plan = self.findings.outlook.plan if self.findings else None
-        ask_before_training(self, self._config, f", about {duration(plan.seconds)}" if plan is not None and plan.seconds else "")
+        note = f"It is saved to {self._path} first." if self._save is not None else ""
+        cost = cost_text(self.findings.outlook) if self.findings else ""
+        ask_before_training(self, self._config, cost, self._save, note)
 
     def action_validate(self) -> None:
         """Check settings, paths, data, model and machine."""
-        self.post_message(StartRun(self._config, Request(train=False, until="validate")))
+        if self._save is None or self._save():
+            self.post_message(StartRun(self._config, Request(train=False, until="validate")))
 
     def copyables(self) -> list[Copyable]:
         outlook = self.findings.outlook if self.findings else Outlook()

@@ -28,7 +28,7 @@ from pipeline.dataset.source import name_of as source_name
 from pipeline.runs.folders import Workspace
 from screens.setup.config_form import FormRow, LineInput
 from screens.setup.form_values import ConfigDraft, fields
-from screens.setup.options import OTHER_MODEL
+from screens.setup.options import OTHER_MODEL, TINY, TINY_ROWS
 from screens.setup.path_picker import PathPicker
 from screens.widgets.choices import Choices, Option
 
@@ -240,7 +240,8 @@ class DataQuestion(QuestionRow):
     def show(self, draft: ConfigDraft) -> None:
         source, path = draft.entries["data.source"], draft.entries["data.raw_path"]
         local, hub = source == "local", source == "hub"
-        self.choices.show(self.choices.options, source)
+        tiny = source == "generated" and draft.entries["data.generate.rows"] == str(TINY_ROWS)
+        self.choices.show(self.choices.options, TINY if tiny else source)
         if not self.repository.has_focus:
             self.repository.value = draft.entries["data.hub.repo"]
         if local:
@@ -327,13 +328,18 @@ class DataQuestion(QuestionRow):
             self.repository.focus()
             self.post_message(self.Entered(self, {"data.source": "hub"}))
             return
-        path = self._local if local else self._free_place(event.value)
+        rows: dict[str, Any] = {}
+        source = event.value
+        if source in (TINY, "generated"):
+            rows = {"data.generate.rows": str(TINY_ROWS if source == TINY else fields()["data.generate.rows"].default)}
+            source = "generated"
+        path = self._local if local else self._free_place(source)
         if local:
             self.picker.display, self.repository.display = True, False
             self.picker.show(path)
             self.query_one(".file").display = True
             self.picker.input.focus()
-        self.post_message(self.Entered(self, {"data.source": event.value, "data.raw_path": path}))
+        self.post_message(self.Entered(self, {"data.source": source, "data.raw_path": path, **rows}))
 
     def about(self) -> str:
         if self.choices.value == "hub":

@@ -27,18 +27,23 @@ class SavedScreen(Page):
     Args:
         train: training was asked for already.
         had_before: an older file was saved as `.bak`.
+        action: what is done now, on top of the summary; None asks.
     """
 
     CSS_PATH = "saved.tcss"
+    leads_to_a_run = True
     AUTO_FOCUS = ""  # the focus below leaves the first lines in view
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "run('plan')", "plan"),
         Binding("v", "run('validate')", "validate"),
-        Binding("r", "run('pipeline')", "run"),
+        Binding("S,s", "run('pipeline')", "start", key_display="S", tooltip="all eight steps: asks before it trains"),
     ]
 
-    def __init__(self, config: Config, config_path: str, *, train: bool = False, had_before: bool = False) -> None:
+    def __init__(
+        self, config: Config, config_path: str, *, train: bool = False, had_before: bool = False, action: Action | None = None
+    ) -> None:
         super().__init__()
+        self._action = action
         self._config, self._path, self._train, self._had_before = config, config_path, train, had_before
         self.trail = ("new run", config.project, "saved")
 
@@ -51,11 +56,14 @@ class SavedScreen(Page):
             yield Static("What now?", classes="ask")
             yield Choices([Option(name, name, what) for name, what in ACTIONS.items()], None, id="actions")
             yield Static("", id="command")
-            yield Static(facts_content([Fact(name, safe(str(value))) for name, value in asked(self._config)]), classes="block")
+            yield Static(facts_content(summary(self._config)), classes="block")
             yield Static(settings_content(changed_settings(self._config)), classes="block")
 
     def on_mount(self) -> None:
         self.query_one(Choices).focus(scroll_visible=False)  # that it is saved stays in view
+        if self._action is not None:
+            self.query_one(Choices).point_at(self._action)
+            self.call_after_refresh(self.action_run, self._action)
 
     @on(Choices.Pointed)
     def _pointed(self, event: Choices.Pointed) -> None:
@@ -75,6 +83,11 @@ class SavedScreen(Page):
     def action_run(self, action: Action) -> None:
         """Do one of the three."""
         run_action(self, action, self._config, self._path, self._train)
+
+
+def summary(config: Config) -> list[Fact]:
+    """The project and the five answers."""
+    return [Fact("Project", config.project), *(Fact(name, str(value)) for name, value in asked(config))]
 
 
 def facts_content(facts: Sequence[Fact], width: int = 14) -> Content:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
@@ -12,7 +14,9 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
+from pipeline.dataset.readers import registry as readers
 from screens.setup.config_form import LineInput
+from screens.setup.form_values import fields
 
 _WHERE = Content.assemble((" humigence", "$dim"), (" ▸ ", "$faint"), ("new run", "$dim"), (" ▸ ", "$faint"))
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
@@ -44,6 +48,22 @@ class TitleLine(Horizontal):
         yield Static(_WHERE, id="where")
         yield self.project
         yield self.modes
+
+
+def name_from_data(entries: Mapping[str, Any]) -> str:
+    """A project's name made from what its rows come from; the default for the bundled demo.
+
+    Args:
+        entries: of the form, by setting.
+    """
+    usual, now = str(fields()["project"].default), str(entries["project"])
+    source, path = entries["data.source"], entries["data.raw_path"]
+    if source == "hub":
+        name = entries["data.hub.repo"].rstrip("/").rpartition("/")[2]
+        return project_name(name, usual) if name else now
+    if source != "local":
+        return now if source == "several" else usual
+    return project_name(path, usual) if path.endswith(readers.SUFFIXES) else now
 
 
 def project_name(data_file: str, otherwise: str) -> str:

@@ -16,12 +16,11 @@ from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.dataset.readers import registry as readers
 from pipeline.dataset.schemas.registry import SCHEMA_CHOICES
 from screens.frame.copying import Copyable
 from screens.frame.key_line import KeyLine
 from screens.frame.page import Page
-from screens.setup.actions import Action, next_command, run_action
+from screens.setup.actions import Action, ask_before_training, cost_text, next_command
 from screens.setup.config_form import ConfigForm, FormRow, LineInput
 from screens.setup.cost_panel import CostPanel
 from screens.setup.cost_preview import Outlook
@@ -45,7 +44,8 @@ from screens.setup.questions import (
     SchemaQuestion,
     covered,
 )
-from screens.setup.title_line import TitleLine, project_name
+from screens.setup.target_modules import TARGET_MODULES, TargetsRow
+from screens.setup.title_line import TitleLine, name_from_data
 
 _MACHINE_EVERY_S = 5.0
 _HUB = frozenset({"data.hub.repo", "data.hub.revision", "data.hub.subset", "data.hub.split"})
@@ -69,11 +69,14 @@ class WizardScreen(Page):
     """
 
     CSS_PATH = "wizard.tcss"
+    leads_to_a_run = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "advanced", "basic/advanced"),
         Binding("f2", "advanced", "basic/advanced", show=False),  # where letters are typed
         Binding("d", "rows", "data"),
         Binding("p", "plan", "plan"),
+        Binding("S,s", "start", "start", key_display="S", tooltip="save and start: asks first, with what it takes"),
+        Binding("f5", "start", "start", show=False),  # where letters are typed
         Binding("ctrl+s", "save", "save"),
         Binding("pagedown,right_square_bracket", "section(1)", "next section", show=False),
         Binding("pageup,left_square_bracket", "section(-1)", "section before", show=False),
@@ -100,7 +103,7 @@ class WizardScreen(Page):
 
     def compose(self) -> ComposeResult:
         self.draft = ConfigDraft(self._given or self._read_config())
-        self._name_is_ours = self.draft.entries["project"] in (fields()["project"].default, self._name_from_data())
+        self._name_is_ours = self.draft.entries["project"] in (fields()["project"].default, name_from_data(self.draft.entries))
         yield TitleLine(self.draft.entries["project"])
         with Vertical(id="body"), Container(id="work"):
             yield self._form()
@@ -139,7 +142,9 @@ class WizardScreen(Page):
             "compute": [self.gpu], "model": [self.model], "data": [self.data, self.schema], "train": [self.precision],
         }  # fmt: skip
         options = {"export.formats": format_options({}, 0), "data.template": template_options("", None)}
-        return ConfigForm(self.draft, questions, covered=covered() | {"project"}, options=options, id="form")
+        return ConfigForm(
+            self.draft, questions, covered=covered() | {"project"}, options=options, kinds={TARGET_MODULES: TargetsRow}, id="form"
+        )
 
     @property
     def outlook(self) -> Outlook:
@@ -225,24 +230,10 @@ class WizardScreen(Page):
         if problem:
             self.costs.explain("project", problem, wrong=True)
 
-    def _name_from_data(self) -> str:
-        """A project name made from the data file's; the default for the bundled demo."""
-        if self.draft.entries["data.source"] == "hub":
-            name = self.draft.entries["data.hub.repo"].rstrip("/").rpartition("/")[2]
-            return project_name(name, str(fields()["project"].default)) if name else str(self.draft.entries["project"])
-        if self.draft.entries["data.source"] == "several":
-            return str(self.draft.entries["project"])
-        if self.draft.entries["data.source"] != "local":
-            return str(fields()["project"].default)
-        path = self.draft.entries["data.raw_path"]
-        if not path.endswith(readers.SUFFIXES):
-            return str(self.draft.entries["project"])
-        return project_name(path, str(fields()["project"].default))
-
     def _follow_data_name(self) -> None:
         if not self._name_is_ours:
             return
-        name = self._name_from_data()
+        name = name_from_data(self.draft.entries)
         self.draft.enter("project", name)
         field = self.query_one("#project", LineInput)
         with self.prevent(Input.Changed):
@@ -283,6 +274,8 @@ class WizardScreen(Page):
         self.precision.offer(precision_options(config, self.outlook.shape, device))
         chosen = self.draft.entries["data.template"]
         self.form.offer("data.template", template_options(self.outlook.model, self.outlook.templates, chosen))
+        for row in self.query(TargetsRow):
+            row.offer_layers(self.outlook.shape)
         self.form.offer("export.formats", format_options(self.outlook.package, self.outlook.free_disk_bytes))
 
     @on(CostPanel.Looked)
@@ -333,18 +326,25 @@ class WizardScreen(Page):
     def action_save(self) -> None:
         """Save, then do what was asked for, or ask."""
         if self._save():
-            if self._action is not None:
-                run_action(self, self._action, self.draft.config(), self.config_path, self._train)
-                return
             from screens.setup.saved import SavedScreen
 
-            saved = SavedScreen(self.draft.config(), self.config_path, train=self._train, had_before=self._had_before)
+            saved = SavedScreen(
+                self.draft.config(), self.config_path, train=self._train, had_before=self._had_before, action=self._action
+            )
             self.app.push_screen(saved)
 
     def action_plan(self) -> None:
-        """Save and see the plan."""
-        if self._save():
-            run_action(self, "plan", self.draft.config(), self.config_path, self._train)
+        """See the plan of what is entered; the file stays as it is."""
+        if self._whole():
+            save = self._save if self.draft.changed else None
+            self.open("plan", config=self.draft.config(), config_path=self.config_path, train=self._train, save=save)
+
+    def action_start(self) -> None:
+        """Save and start, once the question with what it takes is answered."""
+        if self._whole():
+            config = self.draft.config()
+            note = f"It is saved to {self.config_path} first." if self.draft.changed else ""
+            ask_before_training(self, config, cost_text(self.outlook), self._save, note)
 
     def action_rows(self) -> None:
         """The rows as the model will see them."""

@@ -295,6 +295,12 @@ class Choices(Widget, can_focus=True):
             return tuple(each for each in self.value if each != value)
         return tuple(option.value for option in self.options if option.value in self.value or option.value == value)
 
+    def point_at(self, value: Any) -> None:
+        """The cursor on the choice of this value."""
+        for index, option in enumerate(self.options):
+            if option.value == value:
+                self._point(index)
+
     def _point(self, index: int) -> None:
         self.cursor = index
         self.post_message(self.Pointed(self, self.options[index]))

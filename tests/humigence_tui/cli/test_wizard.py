@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pipeline.config import file as config_file
 from tests.humigence_tui.cli.terminals import Terminal
 from tests.processes import humigence
 
-SAVE, QUIT = "\x13", "\x11"
+SAVE, QUIT, ESC = "\x13", "\x11", "\x1b"
 
 
 def test_init_saves_the_config_and_names_the_next_command(workspace: Path) -> None:
@@ -18,14 +19,19 @@ def test_init_saves_the_config_and_names_the_next_command(workspace: Path) -> No
         terminal.until("no such config file")
         assert terminal.end() == 2
     (workspace / "configs").mkdir()
-    config_file.save(config_file.load(config_file.DEFAULT_CONFIG, workspace), "configs/mine.json", workspace)
+    shipped = config_file.load(config_file.DEFAULT_CONFIG, workspace)
+    config_file.save(config_file.with_value_noted(shipped, "train.epochs", "7").config, "configs/mine.json", workspace)
     with Terminal("init", "--config", "configs/mine.json", cwd=workspace) as terminal:
         terminal.until(lambda text: "5  Precision" in text and "humigence ▸ new run" in text)
         terminal.type(SAVE)
         terminal.until("saved to configs/mine.json")
-        terminal.type(QUIT)
-        terminal.until("humigence pipeline --config configs/mine.json --train")
+        terminal.type(ESC)  # back in the form, which init opened the app for
+        terminal.until("5  Precision")
+        terminal.type(ESC)
+        said = terminal.until("humigence pipeline --config configs/mine.json --train")
         assert terminal.end() == 0
+    for row in ("Project +humigence", "Data +demo, 12 rows", "Precision +qlora_nf4", "train.epochs +7 +default"):
+        assert re.search(row, said), said
     assert (workspace / "configs/mine.json.bak").exists()
 
 

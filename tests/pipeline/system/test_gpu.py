@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import pytest
 
 from pipeline.common.errors import EnvironmentFault
 from pipeline.system.gpu import Device, choose_device, read_gpus, survey
 from tests.pipeline.system.nvml import GIB, Card, FakeNvml
+from tests.waiting import PATIENCE_S
 
 A, B, C = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000", "GPU-bbbb3333-0000"
 FIELDS = {
@@ -102,3 +106,11 @@ def test_a_gpu_that_is_not_there_is_an_error_naming_those_that_are() -> None:
     assert B not in str(hidden.value)
     with pytest.raises(EnvironmentFault, match="Driver Not Loaded"):
         choose_device("0", nvml=FakeNvml(driver="Driver Not Loaded"), environ={}, cuda_build=lambda: "13.0")
+
+
+def test_threads_that_share_cores_wait_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the OpenMP of torch says of itself: spinning, two processes on the same cores took thirty times as long."""
+    code = "from pipeline.system.gpu import Device, see_only; see_only(Device('cpu', '')); import torch; torch.ones(9).sum()"
+    shows = {**os.environ, "OMP_DISPLAY_ENV": "TRUE"}
+    done = subprocess.run([sys.executable, "-c", code], env=shows, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0 and "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr, done.stderr

@@ -30,7 +30,12 @@ SAYS: dict[str, list[str]] = {
     "failed": ["✘ failed", "out of GPU memory at step 131", "max_seq_len", "R goes on from step 100"],
     "diverged": ["✘ diverged", "the loss at step 86 is not a number", "lower train.lr", "loss is not finite"],
     "early_stopped": ["✔ finished", "stopped early at step 700", "best, step 400"],
-    "prepared": ["✔ finished", "training was not asked for"],
+    "prepared": [
+        "✔ finished",
+        "training was not asked for",
+        "validate    8,412 rows of chat_messages",
+        "preprocess  6,712 train",
+    ],
     "nasty": ["✘ crashed"],
 }
 

@@ -157,7 +157,7 @@ async def enter(pilot: Pilot[None], control: Choices | Input, field: Field, valu
         control.post_message(events.Paste(entry))
         await until(lambda: control.value == entry)
         return
-    wanted = entry if isinstance(entry, tuple) else (entry,)
+    wanted = entry if isinstance(entry, tuple) else tuple(entry.split(", ")) if control.multiple else (entry,)
     await pilot.press("home")
     for index, option in enumerate(control.options):
         if (option.value in wanted) != control.is_taken(index) and (control.multiple or option.value in wanted):

@@ -12,14 +12,20 @@ from textual.pilot import Pilot
 
 from pipeline.config.schema import Config
 from pipeline.dataset.schemas.registry import SCHEMA_CHOICES
+from pipeline.runs import store
+from pipeline.runs.folders import Workspace
 from screens.doctor.doctor import DoctorScreen
+from screens.frame.messages import RunStarted
+from screens.frame.question import Question
+from screens.run.run import RunScreen
 from screens.setup.config_form import LineInput, SettingRow
 from screens.setup.path_picker import PathInput
 from screens.setup.plan import PlanScreen
 from screens.setup.saved import SavedScreen
 from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
-from tests.screens.setup.conftest import stage, until, wizard
+from tests.pilot import text_of
+from tests.screens.setup.conftest import saved, stage, until, was_saved, wizard
 
 Check = Callable[[WizardScreen, Pilot[None]], Awaitable[None]]
 
@@ -31,9 +37,9 @@ def bound(owner: Any) -> set[str]:
 
 # Tested where what they do is: test_wizard.py, test_models.py, test_plan_and_doctor.py.
 ELSEWHERE: dict[Any, set[str]] = {
-    WizardScreen: {"a", "f2", "ctrl+s"},
-    PlanScreen: {"enter", "s", "v"},
-    SavedScreen: {"p", "v", "r"},
+    WizardScreen: {"a", "f2", "ctrl+s", "S", "f5"},
+    PlanScreen: {"enter", "s", "S", "v"},
+    SavedScreen: {"p", "v", "S", "s"},
     DoctorScreen: {"r"},
     Choices: {"enter", "home", "slash"},
     LineInput: set(),
@@ -159,13 +165,28 @@ async def test_sections_are_a_key_apart(rows: Path) -> None:
         await until(lambda: screen.gpu.choices.has_focus)
 
 
-async def test_p_saves_and_shows_the_plan(rows: Path) -> None:
+async def test_the_plan_leaves_the_file_alone_and_starting_saves_it(rows: Path) -> None:
     async with wizard(rows, config=Config()) as (screen, pilot):
+        app: Any = screen.app
         screen.form.enter({"data.raw_path": "data/raw/support.jsonl"})
         screen.gpu.choices.focus()
         await pilot.press("p")
-        await until(lambda: isinstance(screen.app.screen, PlanScreen))
-        assert not screen.draft.changed
+        await until(lambda: isinstance(app.screen, PlanScreen) and app.screen.findings)
+        assert "not saved: starting saves to configs/humigence.basic.json" in text_of(app)
+        assert screen.draft.changed and not was_saved(rows)
+        await until(lambda: screen.outlook.plan)
+        await pilot.press("escape", "s")  # from the form as well, with what it takes
+        await until(lambda: isinstance(app.screen, Question))
+        asked = " ".join(text_of(app).replace("│", " ").split())
+        assert " steps" in asked and "It is saved to configs/humigence.basic.json first." in asked
+        await pilot.press("right", "enter")
+        await until(lambda: app.started)
+        assert saved(rows) == screen.draft.config() == app.started[0].config and not screen.draft.changed
+        run = store.create(Workspace(rows), saved(rows), {})
+        app.post_message(RunStarted(run, standing=False))
+        await until(lambda: isinstance(app.screen, RunScreen))
+        await pilot.press("escape")
+        await until(lambda: app.screen is app.screen_stack[0], "the runs, not the form that this one was made with")
 
 
 async def test_d_shows_the_rows(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +223,7 @@ async def _scrolls(view: Any, pilot: Pilot[None], *pairs: tuple[str, str]) -> No
 
 
 TESTED: dict[Any, set[str]] = {
-    WizardScreen: {"pagedown", "pageup", "right_square_bracket", "left_square_bracket", "p", "d"},
+    WizardScreen: {"pagedown", "pageup", "right_square_bracket", "left_square_bracket", "p", "d", "s"},
     PlanScreen: {"r", "down", "j", "up", "k"},
     SavedScreen: set(),
     DoctorScreen: {"down", "j", "up", "k", "pagedown", "pageup"},

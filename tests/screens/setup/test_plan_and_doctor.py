@@ -100,7 +100,7 @@ def test_the_summary_lists_what_is_not_at_its_default() -> None:
     assert [tuple(fact) for fact in changed_settings(config)] == [("train.early_stopping.enabled", "no", "default yes")]
 
 
-@pytest.mark.parametrize(("key", "action"), [("p", "plan"), ("v", "validate"), ("r", "pipeline")])
+@pytest.mark.parametrize(("key", "action"), [("p", "plan"), ("v", "validate"), ("S", "pipeline")])
 async def test_what_to_do_after_saving(workspace: Path, key: str, action: str) -> None:
     async with stage(workspace, "doctor", SIZES[0]) as (app, pilot):
         app.push_screen(SavedScreen(DEMO, config_file.DEFAULT_CONFIG))

@@ -17,8 +17,10 @@ from screens.setup.config_form import LineInput, SettingRow, sections
 from screens.setup.form_values import Field, fields
 from screens.setup.memory_bar import MemoryBar
 from screens.setup.saved import SavedScreen
+from screens.setup.target_modules import TARGET_MODULES, TargetsRow
 from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
+from tests.pilot import text_of
 from tests.screens.setup.conftest import LARGER_IN_TEST_ALL, another_value, enter, saved, until, was_saved, wizard
 
 # A setting that is entered in the title, or whose question is its only face.
@@ -140,8 +142,8 @@ def wrong_entries() -> list[tuple[Field, str]]:
         by_question = field.optional or field.key in ("model.repo", "data.raw_path", "data.hub.repo")
         if field.kind in ("number", "json"):
             found.append((field, "many"))
-        elif field.key == "data.oasst.languages":
-            continue  # any word is the code of a language
+        elif field.key in ("data.oasst.languages", TARGET_MODULES):
+            continue  # any word is the code of a language; layers are chosen, not typed
         elif field.kind == "list" and not field.default:  # may be left empty
             found.append((field, "prompt"))
         elif field.kind == "list" or (field.kind == "text" and not by_question):
@@ -312,7 +314,7 @@ async def test_esc_asks_only_when_something_would_be_lost(rows: Path) -> None:
         await until(lambda: app.screen is screen, "the safe answer stays")
         await enter(pilot, screen.precision.choices, fields()["train.precision_mode"], "qlora_nf4")
         await pilot.press("escape")
-        await until(lambda: app.screen is not screen and not isinstance(app.screen, Question), "left without a question")
+        await until(lambda: not app.is_running, "left without a question, and the app with it: a command had opened it here")
 
 
 async def test_what_was_there_is_kept_as_bak(rows: Path) -> None:
@@ -408,5 +410,28 @@ async def test_settings_that_stand_for_each_other_follow_in_the_form(rows: Path)
         screen.form.enter({"data.raw_path": "rows.jsonl"})
         assert entries["data.source"] == "local"  # a path that is set is a file of the person's own
         await pilot.pause()
-        screen.form.enter({"train.lora.target_modules": "[q_proj, v_proj]"})
-        assert screen.draft.value("train.lora.target_modules") == ["q_proj", "v_proj"]
+        screen.form.enter({TARGET_MODULES: "[q_proj, v_proj]"})
+        assert screen.draft.value(TARGET_MODULES) == ["q_proj", "v_proj"]
+
+
+async def test_layers_are_chosen_among_those_of_the_model_and_a_tiny_set_is_a_key_away(rows: Path) -> None:
+    config = config_of({"data.source": "bundled", TARGET_MODULES: ["q_proj", "c_attn"]})
+    async with wizard(rows, config=config, advanced=True) as (screen, pilot):
+        row = screen.query_one(TargetsRow)
+        refused = ("c_attn", "not in this model")
+        await until(lambda: [(each.label, each.reason) for each in row.control.options][-1] == refused, "the layers are known")
+        labels = [option.label for option in row.control.options]
+        assert {"all of them", "q_proj", "down_proj"} <= set(labels)
+        row.control.focus()
+        await pilot.press("home", "enter")
+        await until(lambda: screen.draft.value(TARGET_MODULES) == "all-linear")
+        await pilot.press("right", "enter")  # a single layer takes the place of all
+        await until(lambda: screen.draft.value(TARGET_MODULES) == [labels[1]])
+        await pilot.press("enter")  # none left
+        await until(lambda: screen.draft.value(TARGET_MODULES) == "all-linear")
+        screen.data.choices.focus()
+        while screen.data.choices.pointed.label != "Generate 12":
+            await pilot.press("right")
+        await pilot.press("enter")
+        await until(lambda: screen.draft.value("data.generate.rows") == 12 and screen.draft.value("data.source") == "generated")
+        await until(lambda: "12 rows of 12 topics" in text_of(screen.app))
