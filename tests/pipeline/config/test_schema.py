@@ -252,6 +252,10 @@ def test_saving_keeps_the_file_before_as_bak(workspace: Path) -> None:
         config_file.save(config_file.with_value(Config(), "seed", str(seed)), "my.json")
     assert config_file.load("my.json").seed == 3
     assert config_file.load("my.json.bak").seed == 2
+    (workspace / "my.json").write_text("{")
+    with pytest.raises(BadInput) as caught:
+        config_file.load("my.json")
+    assert caught.value.hint.startswith("mend that line, or take back what was there before: cp ")
 
 
 def test_a_shipped_file_is_copied_out_before_it_is_changed(workspace: Path) -> None:

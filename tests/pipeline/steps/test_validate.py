@@ -107,6 +107,8 @@ def test_a_gated_model_without_a_token_is_told(
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     (note,) = check(settings, workspace)
     assert "whether meta-llama/Llama-3.2-1B-Instruct can be downloaded is not known: no connection to the hub" in note
+    summary = validate.run(StepContext(Config.model_validate(settings), Workspace(workspace))).summary
+    assert "meta-llama/Llama-3.2-1B-Instruct is not here and is downloaded in step model, about 2." in summary
 
 
 def test_offline_a_model_that_is_not_here_is_a_missing_artifact(
