@@ -109,8 +109,8 @@ TROUBLES = (
     ),
     Trouble(
         ("…: its chat template can't be said in Ollama's language: …",),
-        "Ollama's `TEMPLATE` knows who speaks and who spoke before. A chat template that counts turns, or writes a question twice, "
-        "asks for more, and a Modelfile with another one would have the model answer nonsense.",
+        "Ollama's `TEMPLATE` is made from who speaks and who spoke before. A chat template that counts turns, or writes a question "
+        "twice, asks for more, and with another one the model would answer nonsense.",
         "Take `ollama` out of `export.formats`. A `gguf_…` file carries the template itself: for llama.cpp and LM Studio.",
     ),
     Trouble(

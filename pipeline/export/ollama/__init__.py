@@ -1,1 +1,1 @@
-"""A `Modelfile` for Ollama: the model's chat template in Go's language, found by asking it."""
+"""The file that Ollama makes a model from: the chat template in Go's language, found by asking it."""
