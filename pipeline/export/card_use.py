@@ -55,6 +55,23 @@ weights in fewer bits, move log-probabilities a little, and where two words are 
 `sha256sum -c checksums.sha256`, one folder up, verifies the file."""
 
 
+def lora_use(file: str, base: str) -> str:
+    """How an adapter's GGUF file is asked something, beside a file of the base model.
+
+    Args:
+        base: the base model's name.
+    """
+    return f"""With llama.cpp, in this folder, beside a GGUF file of {base}:
+
+    llama-cli -m BASE.gguf --lora {file} --jinja --chat-template-file ../chat_template.jinja -cnv
+    llama-server -m BASE.gguf --lora {file} --jinja --chat-template-file ../chat_template.jinja
+
+The chat template that trained lies in the package, one folder up; a base model's file may hold another. Several adapters can be
+loaded beside one base (`--lora A --lora B`), each with its own strength (`--lora-scaled`).
+
+`sha256sum -c checksums.sha256`, one folder up, verifies the file."""
+
+
 def ollama_use(name: str, *, dated: bool) -> str:
     """How Ollama takes a Modelfile.
 

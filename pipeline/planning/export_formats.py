@@ -33,7 +33,7 @@ class FormatOutline:
         weights: its large files there, as a glob.
         card: a sentence of the model card about it, where it lies beside the adapter.
         bytes: (config, base model's sizes, base model where it is on this machine) -> bytes of all its files.
-        refusal: of a base model, why it is not made of one, in a sentence; empty where it is.
+        refusal: (config, base model) -> why it is not made of them, in a sentence; empty where it is.
     """
 
     what: str
@@ -41,7 +41,7 @@ class FormatOutline:
     weights: str
     card: str
     bytes: Callable[[Config, ModelShape, BaseModel | None], int]
-    refusal: Callable[[BaseModel], str] = lambda base: ""
+    refusal: Callable[[Config, BaseModel], str] = lambda config, base: ""
 
 
 def _adapter_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> int:
@@ -127,6 +127,10 @@ def _gguf_outline(name: str) -> FormatOutline:
     )
 
 
+def _lora_refusal(config: Config, base: BaseModel) -> str:
+    return gguf_refusal(base) or ("llama.cpp adds no DoRA adapter to a model as it computes" if config.train.lora.dora else "")
+
+
 OLLAMA_KIND = "q8_0"
 
 
@@ -142,7 +146,7 @@ def _ollama_outline() -> FormatOutline:
     )
 
 
-def _gguf_refusal(base: BaseModel) -> str:
+def _gguf_refusal(config: Config, base: BaseModel) -> str:
     return gguf_refusal(base) or (vocabulary_refusal(base.path) if base.kind == "folder" else "")
 
 
@@ -182,6 +186,14 @@ EXPORT_FORMATS: Mapping[ExportFormat, FormatOutline] = {
     "gguf_q5_0": _gguf_outline("gguf_q5_0"),
     "gguf_q4_1": _gguf_outline("gguf_q4_1"),
     "gguf_q4_0": _gguf_outline("gguf_q4_0"),
+    "gguf_lora": FormatOutline(
+        what="the adapter alone for llama.cpp's --lora, beside a GGUF file of the base model: small, several beside one base",
+        folder="gguf_lora",
+        weights="*.gguf",
+        card="`gguf_lora/` holds this adapter as a GGUF file, for a GGUF file of the base model.",
+        bytes=_adapter_bytes,
+        refusal=_lora_refusal,
+    ),
     "ollama": _ollama_outline(),
 }
 FORMAT_CHOICES = (

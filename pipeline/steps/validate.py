@@ -283,7 +283,7 @@ def _check_exports(ctx: StepContext) -> Iterator[HumigenceError]:
     base = locate(ctx.config, ctx.workspace)
     refusals: dict[str, list[str]] = {}
     for name in ctx.config.export.formats if base else ():
-        if base and (why := EXPORT_FORMATS[name].refusal(base)):
+        if base and (why := EXPORT_FORMATS[name].refusal(ctx.config, base)):
             refusals.setdefault(why, []).append(name)
     for why, names in refusals.items():
         kept = ",".join(each for each in ctx.config.export.formats if each not in names)

@@ -89,6 +89,7 @@ TROUBLES = (
             "…: no GGUF file is made of it: …",
             "…: its tokenizer can't be written as GGUF: …",
             "…: llama.cpp has no place for …",
+            "…: llama.cpp adds no DoRA adapter to a model as it computes",
             "its rotary embedding is a YaRN that llama.cpp has no settings for",
             "its attention is scaled as llama.cpp does not scale that of Gemma 3",
         ),
@@ -109,8 +110,8 @@ TROUBLES = (
     ),
     Trouble(
         ("…: its chat template can't be said in Ollama's language: …",),
-        "Ollama's `TEMPLATE` is made from who speaks and who spoke before. A chat template that counts turns, or writes a question "
-        "twice, asks for more, and with another one the model would answer nonsense.",
+        "Ollama's `TEMPLATE` is made from who speaks and who spoke before. A chat template that counts turns, or writes a "
+        "question twice, asks for more, and with another one the model would answer nonsense.",
         "Take `ollama` out of `export.formats`. A `gguf_…` file carries the template itself: for llama.cpp and LM Studio.",
     ),
     Trouble(

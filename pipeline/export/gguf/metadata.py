@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base_model.gguf_families import GgufFamily
+from pipeline.base_model.gguf_header import read_header
+from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 
 
@@ -41,6 +43,15 @@ def write_sizes(writer: Any, family: GgufFamily, config: Any) -> None:
 def head_dim(config: Any) -> int:
     """Features of a head."""
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def sizes_of_file(base: BaseModel) -> tuple[int, int]:
+    """Decoder layers and features of a head of a GGUF base, by its header. Raises `BadInput` where that does not say it."""
+    header = read_header(base.path)
+    layers, heads, hidden = (header.number(key) for key in ("block_count", "attention.head_count", "embedding_length"))
+    if not (layers and heads and hidden):
+        raise BadInput(f"{base.path} does not say how many layers and heads it has", "choose another file")
+    return layers, header.number("rope.dimension_count") or header.number("attention.key_length") or hidden // heads
 
 
 def context_length(family: GgufFamily, config: Any) -> int:

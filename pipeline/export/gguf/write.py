@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import gguf
 
 from pipeline.base_model.gguf_families import GgufFamily, family_for, gguf_refusal
-from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.gguf_reader import read_once
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.common.redact import redact
 from pipeline.export.gguf.file import write_file
-from pipeline.export.gguf.metadata import write_sizes
+from pipeline.export.gguf.metadata import sizes_of_file, write_sizes
 from pipeline.export.gguf.sources import Tensor, of_folder, of_gguf
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Tally, Watch
@@ -124,11 +123,7 @@ def _from_gguf(
     base: BaseModel, adapter: Adapter | None, family: GgufFamily, tokenizer: ChatTokenizer, tally: Tally, files: ExitStack
 ) -> tuple[Any, list[Tensor]]:
     """Everything that the base's file says stays as it is said."""
-    header = read_header(base.path)
-    layers, heads, hidden = (header.number(key) for key in ("block_count", "attention.head_count", "embedding_length"))
-    if not (layers and heads and hidden):
-        raise BadInput(f"{base.path} does not say how many layers and heads it has", "choose another file")
-    head = header.number("rope.dimension_count") or header.number("attention.key_length") or hidden // heads
+    layers, head = sizes_of_file(base)
     tensors = of_gguf(base, adapter, family, layers, head, tally)
     writer = gguf.GGUFWriter(None, family.architecture)
     with read_once():

@@ -42,7 +42,8 @@ def ask(questions: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Have a child open a file and answer.
 
     Args:
-        questions: `model`, the file; `lora`, an adapter's file or null; `context` tokens; `threads`; `conversations`, each a
+        questions: `model`, the file; `lora`, an adapter's file or null; `template`, the chat template in place of the file's or
+            null; `context` tokens; `threads`; `conversations`, each a
             list of messages; `texts`, prompts as they are; `rows`, each `ids` and the `places` that are scored; `stops`, ids
             after which it should stop.
         seconds: until it is ended.
@@ -108,6 +109,8 @@ class _Opened:
         params.model.path = questions["model"]
         if questions.get("lora"):
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(questions["lora"], 1.0)]
+        if questions.get("template"):
+            params.chat_template, params.use_jinja = questions["template"], True
         params.n_ctx, params.n_parallel, params.n_gpu_layers = questions["context"], 1, 0
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = questions["threads"]
         params.cpuparams.poll = params.cpuparams_batch.poll = 0  # threads that spin stand in each other's way on a busy machine

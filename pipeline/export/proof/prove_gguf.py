@@ -64,7 +64,7 @@ def prove_gguf(
 
     Args:
         what: a person calls the export.
-        lora: an adapter's file that is loaded beside it.
+        lora: an adapter's file that is loaded beside it, with the chat template that trained.
         spoken: how another program speaks to the file, whose prompts have to be the same ids.
 
     Returns:
@@ -156,7 +156,8 @@ def _answers(
     seconds = _OPENING_S + path.stat().st_size / (1 << 30) * _S_A_GIB + tokens * _S_A_TOKEN * max(1, path.stat().st_size >> 30)
     longest = max(len(row.ids) for row in rows.rows) + 8
     questions = {
-        "model": str(path), "lora": str(lora) if lora else None, "context": max(256, longest), "conversations": list(asked),
+        "model": str(path), "lora": str(lora) if lora else None,
+        "template": tokenizer.chat_template if lora else None, "context": max(256, longest), "conversations": list(asked),
         "texts": list(texts),
         "rows": [{"ids": row.ids, "places": row.places} for row in rows.rows], "stops": _stops(tokenizer),
         "threads": len(os.sched_getaffinity(0)) if path.stat().st_size > _SMALL else 1,
