@@ -29,7 +29,7 @@ RowSchema = Literal[
 ExportFormat = Literal[
     "peft_adapter", "merged", "merged_bf16", "merged_fp16",
     "gguf_f16", "gguf_bf16", "gguf_q8_0", "gguf_q5_1", "gguf_q5_0", "gguf_q4_1", "gguf_q4_0",
-    "gguf_lora", "ollama",
+    "gguf_lora", "ollama", "runtime_int8", "vllm_int8",
 ]  # fmt: skip
 ChatTemplate = Literal["auto", "chatml", "llama-3", "gemma", "zephyr", "alpaca"]
 TemplateFile = Annotated[str, Field(pattern=r"[./]", max_length=4096)]  # a path, told from a name by its dot or slash

@@ -40,6 +40,33 @@ As a GGUF file, with llama.cpp's own script:
 `sha256sum -c checksums.sha256`, one folder up, verifies the files."""
 
 
+RUNTIME_INT8_USE = f"""With transformers and bitsandbytes, in this folder:
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(".")
+    model = AutoModelForCausalLM.from_pretrained(".", device_map="auto")
+
+{_ASK}
+
+`sha256sum -c checksums.sha256`, one folder up, verifies the files."""
+
+VLLM_INT8_USE = f"""With vLLM, in this folder:
+
+    vllm serve .
+
+With transformers and compressed-tensors:
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(".")
+    model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")
+
+{_ASK}
+
+`sha256sum -c checksums.sha256`, one folder up, verifies the files."""
+
+
 def gguf_use(file: str) -> str:
     """How a GGUF file is asked something."""
     return f"""With llama.cpp, in this folder; the chat template and what ends an answer are in the file:
@@ -96,10 +123,10 @@ ends of a text stays where some templates cut it. What the model's own template 
 `sha256sum -c checksums.sha256`, one folder up, verifies the files."""
 
 
-def gguf_proof(proof: Proof) -> str:
+def proof_text(proof: Proof) -> str:
     """What was compared, and what it says."""
     if not proof.is_proved:
-        return f"This file was written and not opened by llama.cpp: {proof.reason}."
+        return f"It was written and not opened: {proof.reason}."
     return f"{proof.sentence()[0].upper()}{proof.sentence()[1:]}. The answer tokens are {proof.of}."
 
 

@@ -23,7 +23,7 @@ from pipeline.common.redact import redact
 from pipeline.common.text import gate_needs, gate_value
 from pipeline.config.schema import ALL_LINEAR, AllLinear, Config
 from pipeline.evaluation.evidence import suites_of
-from pipeline.export.card_use import MERGED_USE, adapter_use, gguf_proof, gguf_use, lora_use, ollama_use
+from pipeline.export.card_use import MERGED_USE, adapter_use, gguf_use, lora_use, ollama_use, proof_text
 from pipeline.export.dataset_card import dataset_card
 from pipeline.export.markdown import front_matter, plain, table
 from pipeline.export.ollama.modelfile import model_name
@@ -34,7 +34,7 @@ from pipeline.runs.events import LayersProved, SuiteMeasured
 from pipeline.runs.headline import suite_chance, suite_title, suite_value
 from pipeline.runs.provenance import publishable
 
-__all__ = ["dataset_card", "gguf_card", "lora_card", "merged_card", "model_card", "ollama_card", "write_card"]
+__all__ = ["dataset_card", "eight_bit_card", "gguf_card", "lora_card", "merged_card", "model_card", "ollama_card", "write_card"]
 
 _PROMPTS_SHOWN = 50
 _HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
@@ -135,7 +135,7 @@ def _gguf_card(package: Package, kind: str, proof: Proof, licences: Sequence[str
         f"{plain(package.base.name)} with a LoRA adapter merged into it, as one GGUF file ({kind}). {_origin(package)}\n\n"
         "The adapter was added to the base model's own weights in 32 bits, and each sum was rounded once, to what the file holds."
     )
-    return _exported_card(package, "quantized", opening, gguf_proof(proof), licences, use)
+    return _exported_card(package, "quantized", opening, proof_text(proof), licences, use)
 
 
 def lora_card(package: Package, file: str, beside: str, proof: Proof, licences: Sequence[str]) -> str:
@@ -148,18 +148,42 @@ def lora_card(package: Package, file: str, beside: str, proof: Proof, licences: 
     """
     base = plain(package.base.name)
     opening = f"A LoRA adapter for {base} as a GGUF file, in 32 bits. {_origin(package)}"
-    proved = gguf_proof(proof) + (f" It was loaded beside {beside}." if proof.is_proved else "")
+    proved = proof_text(proof) + (f" It was loaded beside {beside}." if proof.is_proved else "")
     return _exported_card(package, "adapter", opening, proved, licences, lora_use(file, base))
 
 
 def _exported_card(package: Package, relation: str, opening: str, proved: str, licences: Sequence[str], use: str) -> str:
+    return _with_proof(package, "gguf", relation, opening, proved, licences, use)
+
+
+def eight_bit_card(package: Package, library: str, proof: Proof, note: str, use: str, licences: Sequence[str]) -> str:
+    """The card of a model whose linear layers are in 8 bits.
+
+    Args:
+        library: whose form they are in.
+        note: of what was not proved; empty for nothing.
+        licences: names of the base model's licence files that lie beside it.
+    """
+    opening = (
+        f"{plain(package.base.name)} with a LoRA adapter merged into it, its linear layers in 8 bits as {library} holds them, "
+        f"with a scale for each output; embeddings, head and norms in 16 bits. {_origin(package)}\n\n"
+        "The adapter was added to the base model's own weights in 32 bits, and each sum was rounded once, to 8 bits."
+    )
+    proved = f"{proof_text(proof)} {note}".strip()
+    return _with_proof(package, "transformers", "quantized", opening, proved, licences, use)
+
+
+def _with_proof(
+    package: Package, library: str, relation: str, opening: str, proved: str, licences: Sequence[str], use: str
+) -> str:
     licence = licence_of(package.base)
-    what = {"pipeline_tag": "text-generation", "tags": ["gguf", *_tags(package)]}
-    metadata = {"library_name": "gguf", **_base_named(package, relation), **_licence_named(licence), **what}
+    tags = ["gguf"] if library == "gguf" else []
+    what = {"pipeline_tag": "text-generation", "tags": [*tags, *_tags(package)]}
+    metadata = {"library_name": library, **_base_named(package, relation), **_licence_named(licence), **what}
     parts = [
         front_matter(metadata), f"# {package.config.project}", opening,
         "## Licence", _licence_sentence(package, licence, licences),
-        "## Proof", proved, *_evidence(package, "Measured with the adapter on its base model, not with this file."),
+        "## Proof", proved, *_evidence(package, "Measured with the adapter on its base model, not with this."),
         "## Use", use, "## Limits", _limits(package.evaluation),
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -127,6 +127,29 @@ def _gguf_outline(name: str) -> FormatOutline:
     )
 
 
+def eight_bit_bytes(base: BaseModel) -> int:
+    """The weights of a model whose linear layers are held in 8 bits, embeddings and head in 16."""
+    shape = read_shape(base)
+    return _eight_bit_bytes_of(_weights(base), (1 if shape.tied_embeddings else 2) * shape.vocabulary * shape.hidden)
+
+
+def _eight_bit_bytes_of(weights: int, in_embeddings: int) -> int:
+    rest = max(0, weights - in_embeddings)
+    return rest + rest // 64 + 2 * min(weights, in_embeddings)  # a scale for each row of some hundred at least
+
+
+def _eight_bits(config: Config, shape: ModelShape, base: BaseModel | None) -> int:
+    if base:
+        return eight_bit_bytes(base) + _BESIDE_WEIGHTS
+    return _eight_bit_bytes_of(shape.parameters, shape.vocabulary * shape.hidden) + _BESIDE_WEIGHTS
+
+
+def _eight_bit_refusal(config: Config, base: BaseModel) -> str:
+    if read_shape(base).experts:
+        return "a mixture of experts keeps its experts in 16 bits here, which are nearly all of it; merged is made of every model"
+    return ""
+
+
 def _lora_refusal(config: Config, base: BaseModel) -> str:
     return gguf_refusal(base) or ("llama.cpp adds no DoRA adapter to a model as it computes" if config.train.lora.dora else "")
 
@@ -195,11 +218,24 @@ EXPORT_FORMATS: Mapping[ExportFormat, FormatOutline] = {
         refusal=_lora_refusal,
     ),
     "ollama": _ollama_outline(),
+    "runtime_int8": FormatOutline(
+        what="adapter and base in one model of 8 bits that transformers loads as it is, with bitsandbytes; half the size",
+        folder="runtime_int8",
+        weights="*.safetensors",
+        card="`runtime_int8/` holds the model it makes of its base in 8 bits, for transformers with bitsandbytes.",
+        bytes=_eight_bits,
+        refusal=_eight_bit_refusal,
+    ),
+    "vllm_int8": FormatOutline(
+        what="the same for vLLM, as compressed-tensors publishes 8-bit weights; opened by transformers, not by vLLM",
+        folder="vllm_int8",
+        weights="*.safetensors",
+        card="`vllm_int8/` holds the model it makes of its base in 8 bits, in compressed-tensors' form, for vLLM.",
+        bytes=_eight_bits,
+        refusal=_eight_bit_refusal,
+    ),
 }
-FORMAT_CHOICES = (
-    *(Choice(name, outline.what) for name, outline in EXPORT_FORMATS.items()),
-    Choice("runtime_int8", "an 8-bit model to run", "not in this version"),
-)
+FORMAT_CHOICES = tuple(Choice(name, outline.what) for name, outline in EXPORT_FORMATS.items())
 
 
 def format_bytes(config: Config, shape: ModelShape, base: BaseModel | None) -> dict[ExportFormat, int]:

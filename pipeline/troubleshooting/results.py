@@ -71,6 +71,9 @@ TROUBLES = (
         (
             "…: llama.cpp goes on after …, which ends an answer",
             "…: its template writes another prompt of a conversation",
+            "…: its tokenizer makes another prompt of a conversation",
+            "…: its files name other tokens that end an answer than were trained",
+            "…: transformers could not open it: …",
             "…: llama.cpp makes another prompt of a conversation",
             "…: it could not be asked: …",
             "…: it gives no finite log-probabilities",
@@ -107,6 +110,15 @@ TROUBLES = (
         ),
         "The base model's files contradict themselves, or a number does not fit the type it is to be held in.",
         "`humigence model check`; where it is float16 that is too small, `gguf_bf16`.",
+    ),
+    Trouble(
+        (
+            "…: its layers hold their weights the other way round, and are not written in 8 bits",
+            "…: its files have no weight of …, and it is not written in 8 bits",
+            "… has … inputs, and eight-bit weights are packed four to a number",
+        ),
+        "The 8-bit forms know linear layers with a weight of (outputs, inputs), four inputs to a number.",
+        "Take `runtime_int8` and `vllm_int8` out of `export.formats`; `merged` is made of every model.",
     ),
     Trouble(
         ("…: its chat template can't be said in Ollama's language: …",),

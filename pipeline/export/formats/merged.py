@@ -12,30 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.base_model import untrusted_files
-from pipeline.base_model.locate import INDEX, BaseModel
+from pipeline.base_model.locate import INDEX
 from pipeline.base_model.shape import checked_shape
-from pipeline.base_model.stop_tokens import with_stop_ids
 from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.common.errors import BadInput
 from pipeline.common.files import fingerprint, read_json, write_json
 from pipeline.config.schema import ExportFormat
-from pipeline.export import cards, portable
+from pipeline.export import cards
 from pipeline.export.formats.format import Format, Reuse, Watch, Written
-from pipeline.export.generation_config import write_generation_config
-from pipeline.export.licences import licence_files
 from pipeline.export.merge.bfloat16 import NAMES
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Tally, merge_files
+from pipeline.export.model_folder import CONFIG, write_beside_weights
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
-from pipeline.export.tokenizer_files import write_tokenizer
 from pipeline.planning.export_formats import EXPORT_FORMATS, merged_weight_bytes
 
 # Raise it when the same adapter and base would be merged into other weights.
 _VERSION = 1
-_CONFIG = "config.json"
-_SENTENCEPIECE = "tokenizer.model"
 # Below it a person is warned: half of what was taught is lost to rounding.
 _LEAST_KEPT = 0.5
 
@@ -102,13 +96,7 @@ def ready(kind: Kind, old: Path, manifest: dict[str, Any], package: Package) -> 
 
 def _is_taken_over(name: str, kind: Kind) -> bool:
     within, _, file = name.partition("/")
-    return within == kind.folder and "/" not in file and (file.endswith(".safetensors") or file in (INDEX, _CONFIG))
-
-
-def _model_config(document: dict[str, Any]) -> dict[str, Any]:
-    """Without paths of this machine, and code that a repository wants run: what is merged is a model of transformers' own."""
-    kept = {key: value for key, value in document.items() if not key.startswith("_") and key != "auto_map"}
-    return portable.model_config(kept)
+    return within == kind.folder and "/" not in file and (file.endswith(".safetensors") or file in (INDEX, CONFIG))
 
 
 def write(kind: Kind, folder: Path, package: Package, watch: Watch) -> Written:
@@ -134,10 +122,10 @@ def take(kind: Kind, folder: Path, package: Package, old: Path) -> Written:
     (folder / kind.folder).mkdir()
     merged = Merged.from_json(read_json(old / MANIFEST)[kind.name])
     digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name, kind)}
-    digests.pop(f"{kind.folder}/{_CONFIG}", None)  # written anew: an older version of ours wrote it for fewer readers
+    digests.pop(f"{kind.folder}/{CONFIG}", None)  # written anew: an older version of ours wrote it for fewer readers
     for name in digests:
         link(old / name, folder / name)
-    _write_beside_weights(folder / kind.folder, package, merged, read_json(old / kind.folder / _CONFIG))
+    _write_beside_weights(folder / kind.folder, package, merged, read_json(old / kind.folder / CONFIG))
     return Written(merged.to_json(), digests)
 
 
@@ -149,7 +137,7 @@ def _merge(package: Package, dtype: str | None, into: Path, watch: Watch) -> tup
 
         tally, config = merge_gguf(base, adapter, into, watch, dtype)
     else:
-        config = read_json(base.path / _CONFIG)
+        config = read_json(base.path / CONFIG)
         if "quantization_config" in config:
             raise BadInput(f"{base.name} is quantized already", "merge into the model it was made from")
         tally = merge_files(base.weight_files(), adapter, into, watch, dtype)
@@ -177,26 +165,11 @@ def _held_in(dtype: str | None) -> dict[str, str]:
 
 
 def _write_beside_weights(into: Path, package: Package, merged: Merged, config: dict[str, Any]) -> None:
-    """Its config, the tokenizer with the chat template that trained, what ends an answer, what comes with the base, the card."""
+    """What belongs to the weights, and the card."""
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-    tokenizer, base = ChatTokenizer.load(package.base), package.base
-    write_tokenizer(into, base, tokenizer)
-    write_generation_config(into, base, config, tokenizer.stop_ids)
-    write_json(into / _CONFIG, with_stop_ids(_model_config(config), tokenizer.stop_ids))
-    for path in files_along(base):
-        if not (into / path.name).exists():
-            shutil.copyfile(path, into / path.name)
-    licences = [path.name for path in licence_files(base)]
+    licences = write_beside_weights(into, package.base, ChatTokenizer.load(package.base), config)
     cards.write_card(into / "README.md", cards.merged_card(package, merged.dtype, merged.kept, licences))
-
-
-def files_along(base: BaseModel) -> list[Path]:
-    """Licences, and the vocabulary in the form in which llama.cpp reads it."""
-    if base.kind == "gguf":
-        return []
-    found = [base.path / _SENTENCEPIECE, *licence_files(base)]
-    return [path for path in found if path.is_file() and not untrusted_files.leads_out(path, base.path)]
 
 
 def _warning(record: dict[str, Any]) -> str:

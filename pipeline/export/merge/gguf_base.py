@@ -71,7 +71,7 @@ def merge_gguf(
         BadInput: the file can't be read or lacks a weight, the adapter belongs to another model, a sum is not finite.
         OutOfMemory: there is no room for the weights in 32 bits.
     """
-    model = _loaded(base)
+    model = loaded(base)
     if dtype is None:
         with read_once():
             dtype = merged_dtype([each.tensor_type for each in gguf.GGUFReader(str(base.path)).tensors if len(each.shape) > 1])
@@ -89,7 +89,7 @@ def merge_gguf(
     return tally, config
 
 
-def _loaded(base: BaseModel) -> PreTrainedModel:
+def loaded(base: BaseModel) -> PreTrainedModel:
     needed, free = needed_memory_bytes(base), read_host().memory_available_bytes
     if needed > free:
         raise OutOfMemory(f"merging into {base.name}: about {size(needed)} of memory are needed, {size(free)} are free", _HINT)

@@ -81,7 +81,7 @@ class Changes:
         self._layers: dict[str, str] = {}
         for layer, (outputs, inputs) in adapter.layers.items():
             size = (inputs, outputs) if adapter.transposed else (outputs, inputs)
-            weight = _weight_of(layer, sizes)
+            weight = weight_of(layer, sizes)
             if weight is None or weight in self._layers:
                 raise adapter.does_not_fit(f"the base model's files have no weight of {layer}")
             if tuple(sizes[weight]) != size:
@@ -94,7 +94,7 @@ class Changes:
         return None if layer is None else self.adapter.of(layer)
 
 
-def _weight_of(layer: str, names: Collection[str]) -> str | None:
+def weight_of(layer: str, names: Collection[str]) -> str | None:
     """A layer's weight among the names in the files: some publish a model without, or inside of, the outermost module."""
     wanted = layer + ".weight"
     if wanted in names:

@@ -85,6 +85,8 @@ class Limits:
 # 16 bits and 8 round by less than different orders of summing do; a wrong weight, template or rotary embedding costs whole nats.
 # With 4 and 5 bits the rounding itself is what is measured: a small model that loses more is not worth having.
 _FINE, _FIVE, _FOUR = Limits(0.1, 0.05), Limits(0.3, 0.15), Limits(0.6, 0.4)
+# Rows in eight bits with one scale each, and what is computed in eight bits besides.
+EIGHT_BITS = Limits(0.2, 0.1)
 LIMITS = {"f16": _FINE, "bf16": _FINE, "q8_0": _FINE, "q5_1": _FIVE, "q5_0": _FIVE, "q4_1": _FOUR, "q4_0": _FOUR}
 
 

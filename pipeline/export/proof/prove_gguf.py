@@ -79,9 +79,7 @@ def prove_gguf(
     if needed > free:
         return Proof(reason=f"llama.cpp would need about {size(needed)} of memory, {size(free)} were free; export it again")
     asked = [(each, ids) for each in conversations() if (ids := _ids(tokenizer, each)) is not None]
-    rows = held_out_rows(package.processed) if package.processed is not None else HeldOutRows((), "")
-    if not rows.rows:
-        rows = _without_data(tokenizer)
+    rows = rows_of(package, tokenizer)
     texts = _texts(what, spoken, tokenizer, [messages for messages, _ in asked]) if spoken else []
     found = _answers(path, lora, tokenizer, [each for each, _ in asked], texts, rows, what)
     for (messages, ids), prompt in zip(asked, found["prompts"], strict=True):
@@ -104,6 +102,12 @@ def _ids(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> list[int] | N
         return tokenizer.encode_prompt(list(messages))
     except BadInput:
         return None
+
+
+def rows_of(package: Package, tokenizer: ChatTokenizer) -> HeldOutRows:
+    """What is scored: held-out rows, or texts of ours where the package has no prepared data."""
+    rows = held_out_rows(package.processed) if package.processed is not None else HeldOutRows((), "")
+    return rows if rows.rows else _without_data(tokenizer)
 
 
 def _without_data(tokenizer: ChatTokenizer) -> HeldOutRows:

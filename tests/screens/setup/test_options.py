@@ -116,7 +116,7 @@ def test_a_format_tells_the_room_it_takes_and_is_not_offered_without_it() -> Non
     package = {"peft_adapter": 20 << 20, "merged": 2 * GIB}
     roomy = format_options(package, 3 * GIB)
     assert option(roomy, "merged") == Option("merged", "merged", "≈ 2.0 GiB", "", option(roomy, "merged").about)
-    assert "vLLM" in option(roomy, "merged").about and option(roomy, "runtime_int8").reason == "not in this version"
+    assert "vLLM" in option(roomy, "merged").about and not any(choice.unavailable for choice in FORMAT_CHOICES)
     tight = format_options(package, GIB)
     assert option(tight, "merged").reason == "needs 2.0 GiB, 1.0 GiB free" and not option(tight, "peft_adapter").reason
     assert not option(format_options({}, 0), "merged").reason, "not known is not too little"

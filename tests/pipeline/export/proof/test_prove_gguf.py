@@ -70,7 +70,7 @@ def test_without_llama_cpp_it_is_written_and_said_to_be_unproved(
     written = formats.write("gguf_f16", tmp_path, exported, lambda _: None)
     assert not Proof.from_json(written.record["proof"]).is_proved
     assert "pip install 'humigence[gguf]'" in packaged.warning("gguf_f16", written.record)
-    assert "not opened by llama.cpp" in (tmp_path / "gguf_f16" / "README.md").read_text()
+    assert "written and not opened: llama.cpp is not installed" in (tmp_path / "gguf_f16" / "README.md").read_text()
     assert formats.is_current(written.record)
     monkeypatch.setattr(llama_cpp, "is_there", lambda: True)
     assert not formats.is_current(written.record), "it can be proved now, and is made again"
