@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
 import queue
-import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.common.errors import HumigenceError, Stopped
 from pipeline.common.redact import hide_in
-
-_PR_SET_PDEATHSIG = 1
+from pipeline.system.child_process import die_with_parent
 
 
 class Request:
@@ -108,9 +104,3 @@ def _crash(error: threading.ExceptHookArgs) -> None:
     """A thread that dies takes the process along: whoever waits for it hears of it."""
     threading.__excepthook__(error)
     os._exit(1)
-
-
-def die_with_parent() -> None:
-    """Ask Linux to end this process when the one that started it is gone; elsewhere the end of standard input does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

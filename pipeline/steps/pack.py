@@ -27,6 +27,7 @@ from pipeline.runs.events import Note, Packed
 from pipeline.runs.folders import ADAPTER_WEIGHTS
 from pipeline.runs.progress import Progress
 from pipeline.system import disk
+from pipeline.system.out_of_memory import OutOfMemory
 
 _BESIDE_WEIGHTS = 8 << 20  # tokenizer, cards, manifest
 
@@ -125,7 +126,10 @@ def _write(ctx: StepContext, folder: Path, package: Package, added: Format | Non
         umask = os.umask(0)
         os.umask(umask)
         new.chmod(0o777 & ~umask)  # a temporary folder is private, a package is there to be used
-        write_package(new, package, progress.advance, folder, reused)
+        try:
+            write_package(new, package, progress.advance, folder, reused)
+        except OutOfMemory as error:
+            raise OutOfMemory(error.message, f"free memory on this machine, then {later}") from error
         edited = carry_over(folder, new) if folder.exists() else []
     for name in edited:
         why = "a file that was edited or added has the name of one of the package's"

@@ -157,11 +157,25 @@ def _in_merges(faults: list[dict[str, Any]]) -> None:
     LowRank.rows = act_and_add  # type: ignore[method-assign]
 
 
+def _in_proofs(faults: list[dict[str, Any]]) -> None:
+    from pipeline.export.proof import llama_cpp
+
+    ask = llama_cpp.ask
+
+    def act_and_ask(questions: Any, seconds: float) -> Any:
+        for fault in faults:
+            _do(fault)
+        return ask(questions, seconds)
+
+    llama_cpp.ask = act_and_ask
+
+
 _MOMENTS: dict[str, Callable[[list[dict[str, Any]]], None]] = {
     "when": _after_events,
     "in_save": _in_saves,
     "in_pack": _in_packs,
     "in_merge": _in_merges,
+    "in_proof": _in_proofs,
 }
 
 

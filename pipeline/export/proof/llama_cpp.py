@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.child_process import child_environment
+from pipeline.system.child_process import child_environment, die_with_parent
 
 INSTALL = "pip install 'humigence[gguf]'"
 _BIAS = 1000.0  # so that a token is taken whatever the model thinks of it; what is told is the model's own log-probability
@@ -84,6 +84,7 @@ def _last_words(text: str, code: int) -> str:
 
 
 def main(asked: str, answered: str) -> int:
+    die_with_parent()  # a file of gigabytes is not asked for nobody
     questions = json.loads(Path(asked).read_text(encoding="utf-8"))
     size = Path(questions["model"]).stat().st_size
     limit = 2 * size + _LIMIT_BESIDE_FILE
