@@ -20,6 +20,7 @@ from pipeline.troubleshooting import catalogue
 from tests import controls
 from tests.benchmarks import performance
 from tests.models import table
+from tests.pipeline.export import table as exports
 from tests.processes import ROOT
 
 
@@ -79,6 +80,8 @@ PARTS = (
     Part("docs/ui.md", "keys", controls.keys_table),
     Part("docs/models.md", "models", table.models_table),
     Part("docs/models.md", "families", table.families_table),
+    Part("docs/exports.md", "formats", exports.formats_table),
+    Part("docs/exports.md", "exported", exports.families_table),
 )
 
 

@@ -95,10 +95,12 @@ def _packed_config(kept: Sequence[str]) -> dict[str, Any]:
         "num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "group_size": None, "dynamic": False,
         "actorder": None, "block_structure": None, "observer": "minmax", "observer_kwargs": {},
     }  # fmt: skip
+    # A name is a layer's own; what is in a module is known by a pattern.
+    ignored = [name if name == "lm_head" else f"re:.*{name}.*" for name in kept]
     group = {"targets": ["Linear"], "weights": weights, "input_activations": None, "output_activations": None}
     return {
         "quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
-        "config_groups": {"group_0": group}, "ignore": list(kept), "kv_cache_scheme": None, "global_compression_ratio": None,
+        "config_groups": {"group_0": group}, "ignore": ignored, "kv_cache_scheme": None, "global_compression_ratio": None,
     }  # fmt: skip
 
 

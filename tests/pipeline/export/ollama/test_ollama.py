@@ -16,7 +16,7 @@ from pipeline.export.ollama.modelfile import Spoken, modelfile, spoken
 from pipeline.export.proof.proof import NotProved, Proof
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
-from tests.pipeline.export.gguf.test_families_exported import made
+from tests.pipeline.export.gguf.test_families_exported import WRITTEN, made
 from tests.pipeline.export.made import package_of
 from tests.pipeline.export.ollama.goldens import CONVERSATIONS, goldens, sources
 from tests.pipeline.export.ollama.spoken import SPOKEN, renderer
@@ -65,6 +65,14 @@ def test_a_modelfile_says_the_file_the_stops_and_the_sampling_of_the_evaluation(
     assert re.findall(r"^PARAMETER (.*)$", text, re.M) == [
         'stop "<|im_end|>"', "temperature 0.5", "top_k 0", "top_p 1", "min_p 0", "repeat_penalty 1",
     ]  # fmt: skip
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("family", WRITTEN)
+def test_a_model_of_each_family_is_made_for_ollama(tmp_path: Path, family: str) -> None:
+    base, adapter = made(tmp_path, family)
+    written = ollama.write(tmp_path, package_of(tmp_path, base, adapter, "peft_adapter", "ollama"), lambda _: None)
+    assert Proof.from_json(written.record["proof"]).is_proved
 
 
 def test_a_package_for_ollama_is_opened_and_its_prompts_are_those_that_were_trained(
