@@ -29,13 +29,16 @@ from pipeline.config import file as config_file
 from pipeline.config.schema import Config, Topic
 from pipeline.dataset import generate, source
 from pipeline.dataset.hub import rows as hub_rows
+from pipeline.dataset.leaks import in_words
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.sniff import reader_for, with_schema
+from pipeline.dataset.sources import as_held_out
 from pipeline.runs.context import StepContext
 from pipeline.runs.folders import Workspace
 from pipeline.runs.state import RunState
 
 if TYPE_CHECKING:
+    from pipeline.dataset.inspection import Inspection
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
     from pipeline.tokenization.messages import Conversation
 
@@ -223,8 +226,12 @@ def inspect_(
     """What a file is: its kind, the schema and the evidence for it, what is used, what is not and why. Needs no model."""
     from humigence_tui.cli.shared import inspection_text
     from pipeline.dataset import inspection
+    from pipeline.dataset.leaks_without_model import leaks
 
     here, settings = open_project(config)
+    held_out = {} if path is not None else _inspected_apart(here, settings)
+    left_out = {} if path is not None else leaks(settings, here)
+    settings = source.divided_only(settings)
     with nullcontext(here.resolve(path)) if path is not None else source.as_file(settings, here) as file:
         require_readable(file, "PATH" if path is not None else "data.raw_path", missing_hint=RAW_PATH_HINT)
         found, conversations = inspection.begin(file, settings if path is None else _found_out(settings))
@@ -233,13 +240,35 @@ def inspect_(
         for _ in conversations:
             pass
     if as_json:
-        out_json(found.to_json())
+        own = {"held_out": {split: each.to_json() for split, each in held_out.items()}, "leaks": left_out} if held_out else {}
+        out_json({**found.to_json(), **own})
         return
     for line in inspection_text.lines(found):
+        out(line)
+    for split, each in held_out.items():
+        out()
+        out(f"data.{split}_path  {each.path}")
+        for line in inspection_text.lines(each):
+            out(line)
+    for line in in_words(left_out):
         out(line)
     if write is not None:
         out()
         out(f"{write}  {counted(found.used)} rows")
+
+
+def _inspected_apart(here: Workspace, settings: Config) -> dict[str, Inspection]:
+    """The split -> its own file, for those that have one, each read as it is written."""
+    from pipeline.dataset import inspection
+
+    found: dict[str, Inspection] = {}
+    for split, path in settings.data.held_out_paths.items():
+        file = here.resolve(path)
+        require_readable(file, f"data.{split}_path")
+        read_as = as_held_out(settings, file)
+        found[split] = inspection.inspect(file, read_as)
+        found[split].asked = settings.data.row_schema == read_as.data.row_schema
+    return found
 
 
 def _found_out(settings: Config) -> Config:

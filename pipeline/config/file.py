@@ -341,7 +341,7 @@ def _replaced(config: Config, key: str, value: Any) -> tuple[dict[str, Any], lis
     document = config.to_json()
     in_section = isinstance(_at(document, key), dict) and isinstance(value, dict)
     entries = {f"{key}.{name}": each for name, each in value.items()} if in_section else {key: value}
-    now = {each: _at(document, each) for each in (follows.SOURCE, follows.RAW_PATH, *follows.SHARES)}
+    now = {each: _at(document, each) for each in follows.ASKED}
     told = []
     for each, new in follows.with_what_follows(entries, now).items():
         if each not in entries and new != now[each]:

@@ -1,7 +1,8 @@
 """Settings that stand for each other: what follows for the others where a person sets one of them.
 
-Where the rows come from is `data.source` together with `data.raw_path`, `data.hub` or `data.sources`, and three shares of
-`data.split` are one. Both the command line and the form set what follows in the same moment and say so.
+Where the rows come from is `data.source` together with `data.raw_path`, `data.hub` or `data.sources`, three shares of
+`data.split` are one, and a split that has rows of its own gets none of them. Both the command line and the form set what follows
+in the same moment and say so.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pipeline.config.schema import DataSection
+from pipeline.config.schema import DataSection, SplitSection
 
 Origin = Literal["bundled", "generated", "local", "hub", "several"]
 
 SOURCE, RAW_PATH = "data.source", "data.raw_path"
 HUB_REPO, SOURCES = "data.hub.repo", "data.sources"
 SHARES = ("data.split.train", "data.split.val", "data.split.test")
+OWN_ROWS = {"data.val_path": "data.split.val", "data.test_path": "data.split.test"}
+ASKED = (SOURCE, RAW_PATH, *SHARES, *OWN_ROWS)  # the settings whose values are looked at
 USUAL_PLACE = str(DataSection.model_fields["raw_path"].default)
 # Where rows that are made are written when the usual place may be taken.
 OWN_PLACES: dict[str, str] = {"bundled": "data/raw/oa_demo.jsonl", "generated": "data/raw/generated.jsonl"}
@@ -39,9 +42,9 @@ def with_what_follows(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dic
 
     Args:
         entries: dotted key to value, as they are set together.
-        now: the values of `SOURCE`, `RAW_PATH` and `SHARES` before.
+        now: the values of `ASKED` before.
     """
-    return {**entries, **_of_rows(entries, now), **_of_shares(entries, now)}
+    return {**entries, **_of_rows(entries, now), **_of_shares(entries, now), **_of_own_rows(entries, now)}
 
 
 def _of_rows(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +84,23 @@ def _of_shares(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     other = test if given == [val] else val
     left = round(1 - entries[given[0]] - now[other], _DECIMALS)
     return {train: left} if left > 0 else {}
+
+
+def _of_own_rows(entries: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """No share for a split that gets rows of its own, the default one for a split that has none any more; train has the rest."""
+    shares = {key: now[key] for key in SHARES}
+    if any(key in entries for key in SHARES) or not all(_is_share(share) for share in shares.values()):
+        return {}
+    for path, share in OWN_ROWS.items():
+        if path not in entries or bool(entries[path]) == bool(now[path]):
+            continue
+        wanted = 0.0 if entries[path] else float(SplitSection.model_fields[share.rpartition(".")[2]].default)
+        if entries[path] or not shares[share]:
+            shares[share] = wanted
+    train, val, test = SHARES
+    left = round(1 - shares[val] - shares[test], _DECIMALS)
+    changed = {key: share for key, share in {**shares, train: left}.items() if share != now[key]}
+    return changed if left > 0 and set(changed) - {train} else {}
 
 
 def _is_share(value: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
+from posixpath import normpath
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipeline.config.repository import is_repository, repository_named
 
 Level = Literal["basic", "advanced"]
+HeldOutSplit = Literal["val", "test"]
 Auto = Literal["auto"]
 AllLinear = Literal["all-linear"]
 ALL_LINEAR: AllLinear = "all-linear"
@@ -359,8 +361,24 @@ class DataSection(Section):
         allowed='JSON: [{"path": "a.jsonl"}, {"repo": "owner/name", "weight": 2}]',
         max_length=64,
     )
+    val_path: str = setting(
+        "",
+        "Rows of your own for val (file, folder or pattern), in place of a share of the rows; none that test has.",
+        affects=_PACKAGE,
+        since="0.2.0",
+        max_length=4096,
+    )
+    test_path: str = setting(
+        "",
+        "Rows of your own for test (file, folder or pattern), in place of a share of the rows.",
+        affects=_PACKAGE,
+        since="0.2.0",
+        max_length=4096,
+    )
     generate: GenerateSection = Field(default=GenerateSection(), description="What source generated makes.")
-    split: SplitSection = Field(default=SplitSection(), description="How the rows are divided.")
+    split: SplitSection = Field(
+        default=SplitSection(), description="How the rows are divided; with val_path or test_path those that are left."
+    )
     over_long: Literal["window", "drop"] = setting(
         "window",
         "A conversation longer than max_seq_len: trained in overlapping windows, or left out. Never cut silently.",
@@ -376,6 +394,25 @@ class DataSection(Section):
     def overlap(self) -> int:
         """`window_overlap` in tokens."""
         return min(128, self.max_seq_len // 4) if self.window_overlap == "auto" else self.window_overlap
+
+    @property
+    def held_out_paths(self) -> dict[HeldOutSplit, str]:
+        """The splits that have rows of their own -> the path of those."""
+        found: dict[HeldOutSplit, str] = {"val": self.val_path, "test": self.test_path}
+        return {split: path for split, path in found.items() if path}
+
+    @property
+    def shares(self) -> SplitSection:
+        """How the rows are divided: nothing of them goes to a split that has rows of its own, whatever `split` says."""
+        own = sum(getattr(self.split, split) for split in self.held_out_paths)
+        if not own:
+            return self.split
+        left = dict.fromkeys(self.held_out_paths, 0.0)
+        return SplitSection.model_validate(self.split.model_dump() | left | {"train": self.split.train + own})
+
+    def holds_out(self, split: HeldOutSplit) -> bool:
+        """Whether there are to be rows in the split."""
+        return split in self.held_out_paths or bool(getattr(self.split, split))
 
     @field_validator("columns")
     @classmethod
@@ -394,6 +431,12 @@ class DataSection(Section):
     def _sources_are_named(self) -> DataSection:
         if self.source == "several" and not self.sources:
             raise ValueError("source several takes the rows of sources, and there are none")
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_apart(self) -> DataSection:
+        if self.val_path and self.test_path and normpath(self.val_path) == normpath(self.test_path):
+            raise ValueError("val_path and test_path are the same: name one of them, and the other is drawn from the rows")
         return self
 
     @model_validator(mode="after")

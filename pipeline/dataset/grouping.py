@@ -1,10 +1,11 @@
 """Conversations that belong together, so that no group of them is trained on and held out at once.
 
-What begins with the same question, says that it comes from the same conversation or document, or is nearly the same answer. Where
-more than a fifth of the rows are so alike, that is no sign of a copy but the task itself (one instruction for every row): they
-are told apart by what follows, and that is said. Windows of one conversation need no grouping: they are never divided.
+What begins with the same question or nearly the same, says that it comes from the same conversation or document, or is nearly the
+same answer. Where more than a fifth of the rows are so alike, that is no sign of a copy but the task itself (one instruction for
+every row): they are told apart by what follows, and that is said. So are more than a few questions that are nearly the same: they
+are written after one pattern. Windows of one conversation need no grouping: they are never divided.
 
-Held in memory are the sketches (`near_duplicates`) and a number a turn: about 120 MB for a million conversations.
+Held in memory are the sketches (`near_duplicates`) and a number a turn: about 200 MB for a million conversations.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.cleaning import WHOLE
-from pipeline.dataset.near_duplicates import Sketches, Tokens
+from pipeline.dataset.cleaning import WHOLE, beginning
+from pipeline.dataset.near_duplicates import FEWEST_CHARACTERS, Pairs, Sketches, Tokens
 from pipeline.tokenization.messages import Conversation
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-QUESTION, ORIGIN, NEAR = "the same first question", "parts of one conversation or document", "nearly the same answers"
+QUESTION, ASKED = "the same first question", "nearly the same first question"
+ORIGIN, NEAR = "parts of one conversation or document", "nearly the same answers"
 # The largest share of all rows that a group may have, and how many it may have anyway.
 _LARGEST, _SMALL = 5, 10
+_MOST_ALIKE = 10  # questions that are nearly the same, each as often as it comes; of more the pattern is the task
 _NEARLY_ALL = 0.9  # of the bins: copies, among answers that are all written after one pattern
 
 
@@ -39,12 +42,14 @@ class Groups:
     Attributes:
         of: of each conversation the number of its group; most are alone in theirs.
         by: why -> conversations that share a group for that reason.
-        too_large: why -> conversations that would have shared one with more than a fifth of all.
+        too_large: why -> conversations that would have shared one with more than a fifth of all, or too many questions.
+        stages: why -> the groups as they were once that was looked at; each holds those before it.
     """
 
     of: Numbers
     by: dict[str, int] = field(default_factory=dict)
     too_large: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, Numbers] = field(default_factory=dict)
 
 
 def by_question(names: Sequence[bytes]) -> Groups:
@@ -71,6 +76,7 @@ class Grouping:
         self._turns = array("q")  # of each turn, what was said up to there
         self._turn_counts = array("l")
         self._sketches = Sketches()
+        self._questions = Sketches(FEWEST_CHARACTERS)
 
     def add(self, conversation: Conversation, origin: str, trained: Iterable[Tokens]) -> None:
         """The next one. Numbers of `hash` are compared within this process only.
@@ -80,6 +86,9 @@ class Grouping:
             trained: stretches of tokens that are trained.
         """
         self._sketches.add(len(self._origins), trained)
+        if not conversation.text:
+            asked = np.frombuffer(beginning(conversation).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+            self._questions.add(len(self._origins), (asked,))
         self._origins.append(hash(origin) or 1 if origin else 0)
         before, said = len(self._turns), 0
         for message in conversation.messages:
@@ -95,15 +104,15 @@ class Grouping:
             names: of each, as `cleaning.digest` gives them; the same one twice is the same conversation.
         """
         most = most_of(len(names))
-        asked, many_asked = _told_apart(_questions(names), most, names, self._said)
+        rank = rank_of(names)
+        same, many_same = _told_apart(_questions(names), most, names, self._said)
+        asked, many_asked = _joined_near(same, self._questions.pairs(rank), most, _MOST_ALIKE)
         joined, many_joined = _joined(asked, *self._same_origin(), most)
-        near = self._sketches.pairs(rank_of(names))
-        of, many_near = _joined(joined, near.first, near.second, most)
-        nearly_all = (near.share >= _NEARLY_ALL) & many_near[near.first] & many_near[near.second]
-        of, _ = _joined(of, near.first[nearly_all], near.second[nearly_all], most)
-        by = {QUESTION: _together(asked), ORIGIN: _grown(asked, joined), NEAR: _grown(joined, of)}
-        too_large = {QUESTION: many_asked, ORIGIN: many_joined, NEAR: many_near}
-        return Groups(of, _counted(by), _counted(too_large))
+        of, many_near = _joined_near(joined, self._sketches.pairs(rank), most)
+        by = {QUESTION: _together(same), ASKED: _grown(same, asked), ORIGIN: _grown(asked, joined), NEAR: _grown(joined, of)}
+        too_large = {QUESTION: many_same, ASKED: many_asked, ORIGIN: many_joined, NEAR: many_near}
+        stages = {QUESTION: same, ASKED: asked, ORIGIN: joined, NEAR: of}
+        return Groups(of, _counted(by), _counted(too_large), stages)
 
     def _same_origin(self) -> tuple[Numbers, Numbers]:
         """Pairs that say they come from the same, each with the next one."""
@@ -166,16 +175,27 @@ def _told_apart(
     return of, large
 
 
-def _joined(of: Numbers, first: Numbers, second: Numbers, most: int) -> tuple[Numbers, Mask]:
-    """The groups with those joined of which two conversations are a pair, but where more than `most` would come together.
+def _joined_near(of: Numbers, near: Pairs, most: int, most_groups: int | None = None) -> tuple[Numbers, Mask]:
+    """As `_joined`; where too many would come together, those that are copies but for a word."""
+    joined, many = _joined(of, near.first, near.second, most, most_groups)
+    nearly_all = (near.share >= _NEARLY_ALL) & many[near.first] & many[near.second]
+    return _joined(joined, near.first[nearly_all], near.second[nearly_all], most, most_groups)[0], many
+
+
+def _joined(of: Numbers, first: Numbers, second: Numbers, most: int, most_groups: int | None = None) -> tuple[Numbers, Mask]:
+    """The groups with those joined of which two conversations are a pair, but where more than `most` conversations or
+    `most_groups` groups would come together.
 
     Returns:
         of each conversation its group, and whether that was so.
     """
     of = _numbered(of)
-    joined = _components(int(of.max(initial=-1)) + 1, of[first], of[second])[of]
+    together = _components(int(of.max(initial=-1)) + 1, of[first], of[second])
+    joined = together[of]
     sizes = np.bincount(of, minlength=1)[of], np.bincount(joined, minlength=1)[joined]
     large = (sizes[1] > most) & (sizes[1] > sizes[0])
+    if most_groups is not None and len(of):
+        large |= np.bincount(together)[joined] > most_groups
     return np.where(large, joined.max(initial=0) + 1 + of, joined), large
 
 

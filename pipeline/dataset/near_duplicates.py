@@ -1,4 +1,5 @@
-"""Conversations of which nearly the same is trained: MinHash over five tokens in turn, and locality-sensitive hashing.
+"""Conversations of which nearly the same is trained or asked: MinHash over five tokens or characters in turn, and
+locality-sensitive hashing.
 
 One hash a shingle, not one for each place of the sketch: a shingle falls into one of 64 bins and each bin keeps its least (Li,
 Owen and Zhang, *One permutation hashing*, NIPS 2012); an empty bin takes what the next one holds (Shrivastava and Li, *Densifying
@@ -15,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SHINGLE = 5  # tokens
+SHINGLE = 5  # tokens, or characters
 # Of fewer, one other word already makes another answer, and short ones (a label, a refusal) are alike because they are right.
 FEWEST_TOKENS = 32
+# The same of a question: "What is the capital of France?" is not nearly "What is the capital of Spain?".
+FEWEST_CHARACTERS = 48
 ALIKE = 0.75  # bins that agree: about the share of shingles that two have in common, of all that either has
 _BINS = 64
 _BAND = 4  # bins
@@ -27,7 +30,7 @@ _VALUE_BITS = 26  # of a hash of 32; those above say into which bin it falls
 _ODD = (np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35))
 _FARTHER = np.uint32(1 << _VALUE_BITS)  # added for each bin that a value comes from farther away
 
-Tokens = NDArray[np.int32]
+Tokens = NDArray[np.int32] | NDArray[np.uint32]
 
 
 class Pairs(NamedTuple):
@@ -39,9 +42,14 @@ class Pairs(NamedTuple):
 
 
 class Sketches:
-    """Sketches of conversations, in the order in which they come."""
+    """Sketches of conversations, in the order in which they come.
 
-    def __init__(self) -> None:
+    Args:
+        fewest: tokens of what is sketched at all; `SHINGLE` or more.
+    """
+
+    def __init__(self, fewest: int = FEWEST_TOKENS) -> None:
+        self._fewest = fewest
         self._numbers = array("q")
         self._sketches = bytearray()
         self._waiting: list[tuple[int, list[Tokens]]] = []
@@ -51,7 +59,7 @@ class Sketches:
         """The trained tokens of conversation `number`, in stretches."""
         stretches = list(trained)
         tokens = sum(each.size for each in stretches)
-        if tokens < FEWEST_TOKENS:
+        if tokens < self._fewest:
             return
         self._waiting.append((number, stretches))
         self._tokens += tokens

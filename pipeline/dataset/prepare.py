@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -22,14 +22,15 @@ from pipeline.config.schema import Config
 from pipeline.dataset import sources
 from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.grouping import Grouping, trained_stretches
+from pipeline.dataset.leaks import in_words
 from pipeline.dataset.loss_weights import Collected, Stretch, stretches, within
 from pipeline.dataset.ordered_threads import in_order
-from pipeline.dataset.processed import SPLITS, packed_rows
-from pipeline.dataset.readers.manifest import sources_of
+from pipeline.dataset.processed import GROUPS_VERSION, SPLITS, packed_rows
+from pipeline.dataset.readers.manifest import Met, Source, own_splits, sources_of
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import Drafted, drafted, labelled_documents
 from pipeline.dataset.sniff import reader_for, with_schema
-from pipeline.dataset.split import Grouped, Splits, divided
+from pipeline.dataset.split import Divided, Splits, divided
 from pipeline.dataset.windows import Tokens, windows
 from pipeline.dataset.write import DocumentWriter, percentiles, repeated, split_figures, write_conversations, write_documents
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
@@ -82,6 +83,7 @@ class Kept:
     """Good conversations, in the order of the file: parallel columns, by conversation and by document."""
 
     digests: list[bytes] = field(default_factory=list)
+    rows: array[int] = field(default_factory=lambda: array("l"))  # of each conversation, its row
     sources: array[int] = field(default_factory=lambda: array("l"))  # of each conversation, where there are several
     conversation_lengths: array[int] = field(default_factory=lambda: array("l"))  # tokens, before windows
     owners: array[int] = field(default_factory=lambda: array("l"))  # of each document, the number of its conversation
@@ -112,23 +114,36 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
                 tokens.write(piece.ids, piece.labels)
     _check(raw, config, counts, kept)
     progress(counts.rows, "dividing")
-    split_of, grouped, copies = _divided(raw, config, kept)
-    write_conversations(conversations, folder, split_of, copies)
+    found, copies = _divided(raw, config, kept)
+    write_conversations(conversations, folder, found.split_of, copies)
     columns = [np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained)]
-    splits = write_documents(documents, folder, split_of, *columns, weights=kept.weights, copies=copies)
+    splits = write_documents(documents, folder, found.split_of, *columns, weights=kept.weights, copies=copies)
     conversations.unlink()
     documents.unlink()
-    return _report(counts, kept, grouped, splits) | _of_sources(raw, counts, kept, split_of, copies)
+    return _report(counts, kept, found, splits) | _of_sources(raw, counts, kept, found.split_of, copies)
 
 
-def _divided(raw: Path, config: Config, kept: Kept) -> tuple[Splits, Grouped, sources.Copies | None]:
-    """The split of each conversation, what is to be told of it, and of several sources how often each is written."""
+def _divided(raw: Path, config: Config, kept: Kept) -> tuple[Divided, sources.Copies | None]:
+    """The split of each conversation with what is to be told of it, and of several sources how often each is written."""
     several = sources_of(raw)
     if not several:
-        return *divided(kept.digests, kept.grouping, config), None
+        return divided(kept.digests, kept.grouping, config), None
     of = np.array(kept.sources, dtype=np.int32)
-    split_of, grouped = divided(kept.digests, kept.grouping, config, of.astype(np.int64))
-    return split_of, grouped, sources.copies_of(kept.digests, of, split_of, several, config.seed)
+    found = divided(kept.digests, kept.grouping, config, of.astype(np.int64), own_splits(several)[of])
+    _check_divided(several, of, found)
+    return found, sources.copies_of(kept.digests, of, found.split_of, several, config.seed)
+
+
+def _check_divided(several: Sequence[Source], of: NDArray[np.int32], found: Divided) -> None:
+    """Raise `BadInput` where a file that a person named for val or test gives no row, or leaves none to train on."""
+    for each in several:
+        if each.split and not (of == each.form.number).any():
+            raise BadInput(
+                f"data.{each.split}_path: none of the rows of {each.path} can be used", f"humigence data inspect {each.path}"
+            )
+    if not (found.split_of == SPLITS.index("train")).any():
+        reasons = "\n".join(in_words(found.leaks.to_json(range(1, len(of) + 1))))
+        raise BadInput(f"no row is left to train on\n{reasons}", "name other rows in data.val_path and data.test_path")
 
 
 def _of_sources(
@@ -166,12 +181,13 @@ def measure(raw: Path, config: Config, tokenizer: ChatTokenizer, progress: Progr
         for _ in good:
             pass
     _check(raw, config, counts, kept)
-    split_of, grouped, copies = _divided(raw, config, kept)
+    found, copies = _divided(raw, config, kept)
+    split_of = found.split_of
     owners, lengths, trained = (np.array(column, dtype=np.int32) for column in (kept.owners, kept.lengths, kept.trained))
     return Measured(
-        _report(counts, kept, grouped, split_figures(split_of, owners, lengths, trained, copies))
+        _report(counts, kept, found, split_figures(split_of, owners, lengths, trained, copies))
         | _of_sources(raw, counts, kept, split_of, copies),
-        np.array(kept.conversation_lengths, dtype=np.int64),
+        _lengths(kept, found),
         packed_rows(lengths[repeated(np.flatnonzero(split_of[owners] == SPLITS.index("train")), owners, copies)], config),
     )
 
@@ -212,11 +228,12 @@ def _good_rows(
 
 def _read(raw: Path, config: Config, tokenizer: ChatTokenizer) -> Iterator[Drafted]:
     """Every row of the file, all done but the tokens."""
-    met: set[bytes] = set()
+    met = Met(sources_of(raw))
     for raw_row in reader_for(config, raw).rows(raw):
-        row = drafted(raw_row, config, tokenizer, met)
+        among = met.among(raw_row.form)
+        row = drafted(raw_row, config, tokenizer, among)
         if row.drafts:
-            met.add(row.name)
+            among.add(row.name)
         yield row
 
 
@@ -291,6 +308,7 @@ def _pieces(documents: list[Document], row: Drafted, config: Config, counts: Cou
 def _keep(kept: Kept, row: Drafted, documents: list[Document], pieces: list[Piece]) -> None:
     number = len(kept.digests)
     kept.digests.append(row.name)
+    kept.rows.append(row.number)
     kept.sources.append(row.source)
     kept.grouping.add(row.conversation, row.origin, trained_stretches(documents))
     kept.conversation_lengths.append(max(len(document.ids) for document in documents))
@@ -319,10 +337,16 @@ def _nothing_good(raw: Path, config: Config, counts: Counts) -> BadInput:
     return BadInput(f"{raw}: none of its {counts.rows} rows can be used\n{reasons}", hint)
 
 
-def _report(counts: Counts, kept: Kept, grouped: Grouped, splits: dict[str, Any]) -> dict[str, Any]:
+def _lengths(kept: Kept, found: Divided) -> NDArray[np.int64]:
+    """Tokens of each conversation that is in a split."""
+    return np.array(kept.conversation_lengths, dtype=np.int64)[found.split_of >= 0]
+
+
+def _report(counts: Counts, kept: Kept, found: Divided, splits: dict[str, Any]) -> dict[str, Any]:
     return {
         "rows": counts.rows,
-        "kept": len(kept.digests),
+        "kept": int((found.split_of >= 0).sum()),
+        "leaks": found.leaks.to_json(kept.rows),
         "rejected": counts.rejected.to_json(),
         "rejected_rows": counts.rejected.total,
         "duplicates": counts.duplicates.total,
@@ -337,8 +361,9 @@ def _report(counts: Counts, kept: Kept, grouped: Grouped, splits: dict[str, Any]
         "windowed_documents": counts.windowed.total,
         "windows": counts.windows,
         "windows_without_label": counts.windows_without_label,
-        "conversation_tokens": percentiles(np.array(kept.conversation_lengths, dtype=np.int64)),
-        "grouped": asdict(grouped),
+        "conversation_tokens": percentiles(_lengths(kept, found)),
+        "grouped": asdict(found.grouped),
+        "groups_version": GROUPS_VERSION,
         "splits": splits,
         "rejected_in_words": counts.rejected.in_words(),
     }

@@ -49,7 +49,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # Raised when the same rows would be prepared differently.
 FORMAT_VERSION = 2
 # Raised when rows would be grouped differently.
-GROUPS_VERSION = 1
+GROUPS_VERSION = 2
 # Prepared rows are kept as text and as tokens, and once more while they are divided: bytes for each byte of the raw file.
 PREPARED_OVER_RAW = 6
 # Text as gzip, zstd or Parquet hold it, unpacked: bytes for each byte.
@@ -157,11 +157,18 @@ def read_processed(folder: Path) -> ProcessedData | None:
 
 
 def raw_file(config: Config, workspace: Workspace) -> Path:
-    """The file or the files the rows come from; the shipped demo where the config names it and no copy is there yet."""
-    if config.data.source == "hub":
-        return hub_rows.path_of(config.data.hub)
+    """The file or the files the rows come from, those that are named for val and test among them."""
     if config.data.source == "several":
         return sources.as_one(config, workspace)
+    path = divided_file(config, workspace)
+    return sources.as_one(config, workspace, path) if config.data.held_out_paths else path
+
+
+def divided_file(config: Config, workspace: Workspace) -> Path:
+    """The rows of a config that names one source for them, without those that it names for val and test; the shipped demo where
+    the config names it and no copy is there yet."""
+    if config.data.source == "hub":
+        return hub_rows.path_of(config.data.hub)
     path = workspace.resolve(config.data.raw_path)
     return shipped(BUNDLED_DEMO) if origin(config.data) == "bundled" and not path.exists() else path
 

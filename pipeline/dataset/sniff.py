@@ -10,13 +10,14 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import Config, FoundSchema
+from pipeline.config.schema import Config, FoundSchema, RowSchema
 from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.readers.manifest import Source, sources_of
 from pipeline.dataset.readers.reader import RawRow, Reader
 from pipeline.dataset.readers.registry import parts_of, reader_of, together
 from pipeline.dataset.schemas.read import renamed
 from pipeline.dataset.schemas.registry import FITS_NONE, fitting, schema
+from pipeline.dataset.schemas.schema import Schema
 
 LOOKED_AT = 100
 # Rows by which `data.schema` auto is found out.
@@ -93,13 +94,14 @@ def with_schema(config: Config, path: Path) -> Config:
 def reader_for(config: Config, path: Path) -> Reader:
     """The reader of what is at `path`, which gives a row a conversation whatever the schema's rows are. Raises as `reader_of`."""
     if sources := sources_of(path):
-        return together(path, sources, lambda source: _gathered(config, source))
+        return together(path, sources, lambda source: gathered(config, source))
     reader, found = reader_of(path), with_schema(config, path).data
     assert found.row_schema != "auto"
     return schema(found.row_schema).gathered(reader, path, found)
 
 
-def _gathered(config: Config, source: Source) -> Reader:
+def gathered(config: Config, source: Source) -> Reader:
+    """The reader of one of several sources, which gives a row a conversation. Raises as `reader_of`."""
     data = config.data.model_copy(update={"row_schema": source.form.schema, "columns": source.form.columns})
     return schema(source.form.schema).gathered(reader_of(source.path), source.path, data)
 
@@ -108,6 +110,27 @@ def found_schema(path: Path, columns: tuple[str, ...] = ()) -> FoundSchema:
     """The schema that most of the first rows are written in; the usual one where none fits, or each source has its own."""
     if sources_of(path):
         return USUAL
+    return _most_common(path, columns) or USUAL
+
+
+def fitting_schema(path: Path, columns: tuple[str, ...], preferred: RowSchema = "auto") -> FoundSchema | None:
+    """The schema that most of the first rows are written in, `preferred` where more than half fit that; None where none fits."""
+    if preferred != "auto":
+        of, rows = schema(preferred), list(islice(reader_of(path).rows(path), LOOKED_AT))
+        fit = [raw for raw in rows if not raw.problem and _fits(of, raw, columns)]
+        if 2 * len(fit) > len(rows):
+            return preferred
+    return _most_common(path, columns)
+
+
+def _fits(of: Schema, raw: RawRow, columns: tuple[str, ...]) -> bool:
+    try:
+        return of.fits(renamed(raw.row, columns) if columns else raw.row)
+    except BadInput:
+        return False
+
+
+def _most_common(path: Path, columns: tuple[str, ...]) -> FoundSchema | None:
     try:
         status = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in parts_of(path))
     except OSError:
@@ -116,6 +139,6 @@ def found_schema(path: Path, columns: tuple[str, ...] = ()) -> FoundSchema:
 
 
 @lru_cache(maxsize=64)
-def _found(path: Path, columns: tuple[str, ...], _status: tuple[tuple[int, int], ...]) -> FoundSchema:
+def _found(path: Path, columns: tuple[str, ...], _status: tuple[tuple[int, int], ...]) -> FoundSchema | None:
     # Every step of a run asks, and a form at each look; size and time of change say when to look again.
-    return most_common(list(islice(reader_of(path).rows(path), _DECIDED_BY)), columns)[0] or USUAL
+    return most_common(list(islice(reader_of(path).rows(path), _DECIDED_BY)), columns)[0]

@@ -15,7 +15,7 @@ from pipeline.config.schema import Config, HubSection
 from pipeline.dataset import generate
 from pipeline.dataset import sources as several
 from pipeline.dataset.hub import rows as hub_rows
-from pipeline.dataset.processed import BUNDLED_DEMO, raw_file
+from pipeline.dataset.processed import BUNDLED_DEMO, divided_file, raw_file
 from pipeline.runs.folders import Workspace
 from pipeline.system import faults as machine_faults
 
@@ -39,18 +39,23 @@ def as_file(config: Config, workspace: Workspace) -> Iterator[Path]:
     Raises `BadInput` as `made` does; `MissingArtifact` where the rows are on the hub and not here yet.
     """
     if config.data.source == "hub":
-        yield hub_rows.require_here(config.data.hub).path
-        return
+        hub_rows.require_here(config.data.hub)
     for each in several.missing(config) if config.data.source == "several" else ():
         hub_rows.require_here(each.hub)
-    path = raw_file(config, workspace)
-    if origin(config.data) != "generated" or path.exists():
-        yield path
+    if config.data.source == "several" or origin(config.data) != "generated" or divided_file(config, workspace).exists():
+        yield raw_file(config, workspace)
         return
     with tempfile.TemporaryFile() as file:  # gone with the process, however it ends
         file.write(made(config) or b"")
         file.flush()
-        yield Path(f"/dev/fd/{file.fileno()}")
+        path = Path(f"/dev/fd/{file.fileno()}")
+        yield several.as_one(config, workspace, path) if config.data.held_out_paths else path
+
+
+def divided_only(config: Config) -> Config:
+    """The config without the files that it names for val and test: the rows that are divided, by themselves."""
+    data = config.data.model_copy(update={"val_path": "", "test_path": ""})
+    return config.model_copy(update={"data": data}) if config.data.held_out_paths else config
 
 
 def put_in_place(config: Config, workspace: Workspace) -> Path:

@@ -1,33 +1,42 @@
-"""`data.sources`: several sources as one file of rows, and how much of each is trained."""
+"""Several sources as one file of rows: those of `data.sources`, and rows that a person named for val and test."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common.errors import BadInput
 from pipeline.common.files import write_atomic
-from pipeline.config.schema import Config, FoundSchema, SourceItem
+from pipeline.config.schema import Config, FoundSchema, RowSchema, SourceItem
 from pipeline.dataset.hub import rows as hub_rows
+from pipeline.dataset.leaks import LEFT_OUT
 from pipeline.dataset.readers import manifest
 from pipeline.dataset.readers.manifest import Source
 from pipeline.dataset.readers.reader import Form
 from pipeline.dataset.readers.registry import parts_of
-from pipeline.dataset.sniff import USUAL, found_schema
+from pipeline.dataset.sniff import USUAL, fitting_schema, found_schema
 from pipeline.runs.folders import Workspace
 
 Copies = NDArray[np.int32]
 _TRAIN = 0
 
 
-def as_one(config: Config, workspace: Workspace) -> Path:
-    """The file that names them: written where it is not there yet, into the cache, by what it says. Raises `OSError`."""
-    sources = tuple(_source(number, each, workspace) for number, each in enumerate(config.data.sources))
+def as_one(config: Config, workspace: Workspace, rows: Path | None = None) -> Path:
+    """The file that names them: written where it is not there yet, into the cache, by what it says. Raises `OSError`.
+
+    Args:
+        rows: where the rows are that are divided; those of `data.sources` where it is not given.
+    """
+    items = config.data.sources if rows is None else ()
+    sources = tuple(_source(number, each, workspace) for number, each in enumerate(items)) or (_divided(config, rows),)
+    sources += _held_out(config, workspace, sources)
     contents = manifest.written(sources)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = cache / "humigence" / "sources" / f"{hashlib.sha256(contents).hexdigest()[:24]}.json"
@@ -40,6 +49,44 @@ def as_one(config: Config, workspace: Workspace) -> Path:
 def _source(number: int, item: SourceItem, workspace: Workspace) -> Source:
     path = hub_rows.path_of(item.hub) if item.repo else workspace.resolve(item.path)
     return Source(item.title, path, Form(number, _schema_of(item, path), item.columns), item.weight, item.rows)
+
+
+def _divided(config: Config, rows: Path | None) -> Source:
+    """The rows of a config that names one source, and others for val or test."""
+    assert rows is not None
+    data = config.data
+    title = data.hub.repo if data.source == "hub" else PurePath(data.raw_path).name or data.raw_path
+    schema = data.row_schema if data.row_schema != "auto" else found_schema(rows, data.columns) if parts_of(rows) else USUAL
+    return Source(title, rows, Form(0, schema, data.columns))
+
+
+def _held_out(config: Config, workspace: Workspace, others: Sequence[Source]) -> tuple[Source, ...]:
+    """Those that are held out whole, each read as it is written. It is called by its name, or by its path where that is taken."""
+    found = list[Source]()
+    for split, path in config.data.held_out_paths.items():
+        rows, name = workspace.resolve(path), PurePath(path).name
+        title = path if name in {"", *(each.title for each in (*others, *found))} else name
+        form = _form_of_held_out(len(others) + len(found), rows, config)
+        found.append(Source(title, rows, form, split=split))
+    return tuple(found)
+
+
+def _form_of_held_out(number: int, rows: Path, config: Config) -> Form:
+    """How rows are written that a person named for val or test: as those of the source where they fit that, else as they are."""
+    data = config.data
+    preferred: RowSchema = "auto" if data.source == "several" else data.row_schema
+    with suppress(BadInput, OSError):  # whether rows can be read from it is told by whoever is about to read them
+        for columns in dict.fromkeys((data.columns, ())) if parts_of(rows) else ():
+            if found := fitting_schema(rows, columns, preferred):
+                return Form(number, found, columns)
+    return Form(number, USUAL)
+
+
+def as_held_out(config: Config, rows: Path) -> Config:
+    """The config with how rows are written at the path that it names for val or test, for reading that file alone."""
+    form = _form_of_held_out(0, rows, config)
+    data = config.data.model_copy(update={"row_schema": form.schema, "columns": form.columns})
+    return config.model_copy(update={"data": data})
 
 
 def _schema_of(item: SourceItem, path: Path) -> FoundSchema:
@@ -113,16 +160,21 @@ def figures(
             {
                 "name": source.title, "schema": source.form.schema, "weight": source.weight, "rows_asked": source.rows,
                 "rows": read[source.form.number], "kept": int(mine.sum()), "train": counts[0], "trained_an_epoch": repeated,
-                "val": counts[1], "test": counts[2],
+                "val": counts[1], "test": counts[2], "split": source.split,
+                "left_out": int((mine & (split_of == LEFT_OUT)).sum()),
             }
         )  # fmt: skip
     return found
 
 
 def in_words(entry: dict[str, Any]) -> str:
-    """ "support.jsonl: 8,412 rows as chat_messages, 6,730 trained (× 2), 841 val, 841 test"."""
+    """ "support.jsonl: 8,412 rows as chat_messages, 6,730 trained (× 2), 841 val, 841 test"; "own.jsonl: 90 rows as alpaca,
+    90 val"."""
+    left_out = f", {entry['left_out']:,} left out" if entry.get("left_out") else ""
+    if split := entry.get("split"):
+        return f"{entry['name']}: {entry['rows']:,} rows as {entry['schema']}, {entry[split]:,} {split}{left_out}"
     often = f" (× {entry['weight']:g}: {entry['trained_an_epoch']:,} an epoch)" if entry["weight"] != 1 else ""
     return (
         f"{entry['name']}: {entry['rows']:,} rows as {entry['schema']}, {entry['train']:,} trained{often}, {entry['val']:,} val,"
-        f" {entry['test']:,} test"
+        f" {entry['test']:,} test{left_out}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 from pipeline.common.text import counted
 from pipeline.config.schema import Config, SplitSection
 from pipeline.dataset.cleaning import WHOLE
-from pipeline.dataset.grouping import NEAR, ORIGIN, QUESTION, Grouping, Numbers, by_question, rank_of
+from pipeline.dataset.grouping import ASKED, NEAR, ORIGIN, QUESTION, Grouping, Numbers, by_question, rank_of
+from pipeline.dataset.leaks import LEFT_OUT, Leaks, found_in
 from pipeline.dataset.reason_counts import counted_rows
 
 Splits = NDArray[np.int8]
 _TOO_LARGE = {
     QUESTION: "begin with a question that more than a fifth of all begin with: too many to be held out together, they are told"
     " apart by what follows it, and held-out rows begin as trained ones do",
+    ASKED: "begin with nearly the same question as many others, as rows that are written after one pattern do: only those with"
+    " the same question are held out together",
     ORIGIN: "say that they come from the same conversation or document as more than a fifth of all: too many to be held out"
     " together, they are divided one by one",
     NEAR: "have nearly the same answer as more than a fifth of all, as rows that are written after one pattern have: only copies"
@@ -59,17 +63,45 @@ class Grouped:
         return [f"{counted_rows(rows)} {_TOO_LARGE[why]}" for why, rows in self.too_large.items()]
 
 
+class Divided(NamedTuple):
+    """What became of conversations.
+
+    Attributes:
+        split_of: of each, as `assign` gives it; `LEFT_OUT` for what belongs to held-out rows of a person's own.
+        leaks: those.
+    """
+
+    split_of: Splits
+    grouped: Grouped
+    leaks: Leaks
+
+
 def divided(
-    names: Sequence[bytes], grouping: Grouping, config: Config, source_of: Numbers | None = None
-) -> tuple[Splits, Grouped]:
-    """The split of each conversation, as `assign` gives it, and what is to be told of it."""
+    names: Sequence[bytes],
+    grouping: Grouping,
+    config: Config,
+    source_of: Numbers | None = None,
+    own: Splits | None = None,
+) -> Divided:
+    """The split of each conversation, and what is to be told of it.
+
+    Args:
+        own: of each the split that a person named its file for, 1 (val) or 2 (test); 0 where it is to be divided.
+    """
     groups = grouping.groups(names)
-    split_of = assign(names, config.data.split, config.seed, groups.of, source_of)
-    drawn, _, _ = draw_each(names, config.data.split, config.seed, source_of)
+    own = np.zeros(len(names), dtype=np.int8) if own is None else own
+    leaks = found_in(names, groups, own)
+    split_of = np.where(leaks.rows, LEFT_OUT, own).astype(np.int8)
+    free = np.flatnonzero(split_of == 0)
+    of_free, sources = [names[row] for row in free.tolist()], None if source_of is None else source_of[free]
+    moved = 0
+    if of_free:
+        split_of[free] = assign(of_free, config.data.shares, config.seed, groups.of[free], sources)
+        drawn, _, _ = draw_each(of_free, config.data.shares, config.seed, sources)
+        moved = int((split_of[free] != drawn).sum())
     sizes = np.bincount(groups.of)
     shared = sizes[sizes > 1]
-    moved = int((split_of != drawn).sum())
-    return split_of, Grouped(len(shared), int(shared.sum()), groups.by, moved, groups.too_large)
+    return Divided(split_of, Grouped(len(shared), int(shared.sum()), groups.by, moved, groups.too_large), leaks)
 
 
 def assign(

@@ -1,4 +1,4 @@
-"""Prepared rows of a version that did not group them: whether any group came apart, found out from what was prepared."""
+"""Prepared rows of a version that grouped them otherwise: whether any group came apart, found out from what was prepared."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.grouping import Grouping
 from pipeline.dataset.near_duplicates import Tokens
-from pipeline.dataset.processed import SPLITS, ProcessedData, Split
+from pipeline.dataset.processed import GROUPS_VERSION, SPLITS, ProcessedData, Split
 from pipeline.tokenization.messages import NOT_TRAINED, Conversation
 
 _ROWS_AT_ONCE = 1000
 
 
 def came_apart(data: ProcessedData) -> int:
-    """Held-out conversations that belong to a group of which others are in another split; 0 where rows are grouped already."""
-    if "grouped" in data.report:
+    """Held-out conversations that belong to a group of which others are in another split; 0 where they are grouped as today."""
+    if is_grouped(data):
         return 0
     grouping, names, split_of = Grouping(), list[bytes](), list[int]()
     for number, split in enumerate(SPLITS):
@@ -37,6 +37,11 @@ def came_apart(data: ProcessedData) -> int:
     np.minimum.at(least, groups, splits)
     np.maximum.at(most, groups, splits)
     return int(((least != most)[groups] & (splits > 0)).sum())
+
+
+def is_grouped(data: ProcessedData) -> bool:
+    """Whether the rows were divided in groups as they are found today."""
+    return bool(data.report.get("groups_version", 0) >= GROUPS_VERSION)
 
 
 def _conversation(row: Mapping[str, Any]) -> Conversation:

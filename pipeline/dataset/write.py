@@ -56,12 +56,12 @@ def _lists(column: list[NDArray[np.int32]]) -> pa.Array:
 
 
 def write_conversations(kept: Path, folder: Path, split_of: NDArray[np.int8], copies: NDArray[np.int32] | None = None) -> None:
-    """The lines of `kept`, each to the file of its split, once; those of no copies are left out."""
+    """The lines of `kept`, each to the file of its split, once; those of no split and of no copies are left out."""
     files = [(folder / f"{split}.jsonl").open("w", encoding="utf-8") for split in SPLITS]
     try:
         with kept.open(encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines):
-                if copies is not None and not copies[number]:
+                if split_of[number] < 0 or (copies is not None and not copies[number]):
                     continue
                 files[split_of[number]].write(line)
     finally:

@@ -50,7 +50,10 @@ def _verdict(verdict: Verdict, value: float | None, threshold: float, text: str,
 
 def _nothing_measured(val: dict[str, Any] | None) -> tuple[str, str]:
     if val is None:
-        return "no held-out rows, so nothing to measure on", "give data.split.test a share, or add rows"
+        return (
+            "no held-out rows, so nothing to measure on",
+            "give data.split.test a share, add rows, or name some in data.test_path",
+        )
     return "an older version measured the rows together, not each by itself", "humigence eval measures them again"
 
 
@@ -62,7 +65,7 @@ def _missing(by: dict[str, Any], acceptance: AcceptanceSection) -> tuple[str, st
     wanted = max(rows, math.ceil(tokens * by["conversations"] / max(1, by["text_tokens"])))
     return (
         f"{rows} rows and {tokens:,} tokens are needed",
-        f"about {wanted} held-out rows would do: more rows, or a larger data.split.test",
+        f"about {wanted} held-out rows would do: more rows, a larger data.split.test, or rows of your own in data.test_path",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.base_model.catalogue import HUB
 from pipeline.config.schema import Config
+from pipeline.dataset.leaks import in_words as in_words_of_leaks
 from pipeline.dataset.source import made as made_rows
 from pipeline.dataset.sources import in_words
 from pipeline.export.markdown import front_matter, plain, table
@@ -86,11 +87,16 @@ def _rows(report: dict[str, Any]) -> str:
         ["used", report["kept"]],
         ["left out: unusable", report["rejected_rows"]],
         ["left out: exact duplicates", report["duplicates"]],
+        ["left out: belong to held-out rows of their own", _left_out(report)],
         ["cut into overlapping windows", report["windowed_documents"]],
         ["trained turn by turn", report["turn_by_turn"]],
     ]
     changed = [[f"changed: {plain(reason)}", figures["rows"]] for reason, figures in report["changed"].items()]
     return table(["rows", "count"], [[name, f"{count:,}"] for name, count in rows + changed])
+
+
+def _left_out(report: dict[str, Any]) -> int:
+    return sum(each["rows"] for reasons in report.get("leaks", {}).values() for each in reasons.values())
 
 
 def _rejected(rejected: dict[str, dict[str, Any]], unit: str) -> str:
@@ -108,8 +114,10 @@ def _split(package: Package, report: dict[str, Any]) -> str:
     for name, figures in report["splits"].items():
         counts = [f"{figures[key]:,}" for key in ("conversations", "documents", "tokens", "trained_tokens")]
         rows.append([name, *counts, f"{100 * figures['trained_share']:.1f} %"])
-    shares = package.config.data.split
+    shares, own = package.config.data.shares, package.config.data.held_out_paths
     how = f"By seed {report['seed']}: {shares.train:g} train, {shares.val:g} val, {shares.test:g} test. "
+    how += "".join(f"{name} is rows of its own: {plain(PurePath(path).name)}. " for name, path in own.items())
+    how += "".join(f"{plain(line)} " for line in in_words_of_leaks(report.get("leaks", {})))
     return how + "Only what the assistant says is trained.\n\n" + table(heads, rows)
 
 

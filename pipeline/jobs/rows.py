@@ -29,8 +29,8 @@ from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.grouping import Grouping, trained_stretches
 from pipeline.dataset.processed import SPLITS
 from pipeline.dataset.readers.file_check import require_readable
-from pipeline.dataset.readers.manifest import sources_of
-from pipeline.dataset.readers.reader import RawRow, RowAccess
+from pipeline.dataset.readers.manifest import Met, own_splits, sources_of
+from pipeline.dataset.readers.reader import Form, RawRow, RowAccess
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of, drafted, labelled_documents, look_at
 from pipeline.dataset.row_view import (
@@ -44,7 +44,7 @@ from pipeline.dataset.row_view import (
     weights_in_words,
 )
 from pipeline.dataset.sniff import reader_for, with_schema
-from pipeline.dataset.split import Grouped, divided
+from pipeline.dataset.split import Divided, Grouped, divided
 from pipeline.jobs.server import Handler, Request
 from pipeline.runs.folders import Workspace
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pipeline.tokenization.label_spans import Document
 
 Only = Literal["all", "rejected", "train", "val", "test"]
-UNREAD, KEPT, TWIN, REJECTED = range(4)
+UNREAD, KEPT, TWIN, REJECTED, LEAK = range(5)
 _REPORT_EVERY_S = 0.25
 # Looked at together: a person who asks for a row waits for them.
 _ROWS_AT_ONCE = 256
@@ -72,12 +72,14 @@ class RowBrowser:
         self._positions, self._lines = array("q"), array("q")
         self._codes = array("b")
         self._sources = array("l")  # of each conversation that is kept
-        self._lengths = array("l")  # tokens of each conversation that is kept
-        self._digests: dict[bytes, None] = {}
-        self._grouping, self._grouped = Grouping(), Grouped()
+        self._lengths, self._trained = array("l"), array("l")  # tokens of each conversation that is kept, and those trained
+        self._digests: list[bytes] = []
+        self._met = Met(())
+        self._grouping = Grouping()
+        self._divided: Divided | None = None  # once all are read
+        self._kept_rows: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # of those that are divided, from 0
         self._rejected = Tally()
-        self._how_many = [0, 0, 0, 0]  # rows of each code
-        self._tokens = self._trained_tokens = 0
+        self._how_many = [0, 0, 0, 0, 0]  # rows of each code
         self._split_of: NDArray[np.int8] | None = None  # by row, -1 where it is not kept; None until all are read
         self._indexed = False
         self._damage: BadInput | None = None
@@ -97,6 +99,7 @@ class RowBrowser:
         require_readable(self._path, missing_hint="choose the file in the wizard, or humigence config set data.raw_path PATH")
         self._config = with_schema(self._config, self._path)
         self._reader = reader_for(self._config, self._path)
+        self._met = Met(sources_of(self._path))
         self._rejected = Tally(self._reader.unit)
         self._request = request
         index = threading.Thread(target=self._index, name="index", daemon=True)
@@ -172,23 +175,23 @@ class RowBrowser:
         for raw in rows:
             try:
                 conversation = conversation_of(raw, self._config).conversation
-                yield self._new_or_twin(digest(conversation), raw.form.number if raw.form else 0)
+                yield self._new_or_twin(digest(conversation), raw.form)
             except BadInput as problem:
                 yield self._reject(problem.message, raw.number, raw.place)
 
     def _judged(self, rows: Sequence[RawRow], tokenizer: ChatTokenizer) -> Iterator[int]:
-        batch = [drafted(raw, self._config, tokenizer, self._digests) for raw in rows]
+        batch = [drafted(raw, self._config, tokenizer, self._met.among(raw.form)) for raw in rows]
         tokens = iter(tokenizer.encode([draft for row in batch for draft in row.drafts]))
-        for row in batch:
+        for raw, row in zip(rows, batch, strict=True):
             its_tokens = list(islice(tokens, len(row.drafts)))
             try:
                 if row.problem:
                     raise BadInput(row.problem)
-                if row.name not in self._digests:
+                if row.name not in self._met.among(raw.form):
                     documents = labelled_documents(row, its_tokens, self._config, tokenizer)
                     self._measure(documents)
                     self._grouping.add(row.conversation, row.origin, trained_stretches(documents))
-                yield self._new_or_twin(row.name, row.source)
+                yield self._new_or_twin(row.name, raw.form)
             except BadInput as problem:
                 yield self._reject(problem.message, row.number, row.place)
 
@@ -196,11 +199,13 @@ class RowBrowser:
         """The source of each conversation that is kept, where there are several."""
         return _copied(self._sources) if sources_of(self._path) else None
 
-    def _new_or_twin(self, name: bytes, source: int) -> int:
-        if name in self._digests:
+    def _new_or_twin(self, name: bytes, form: Form | None) -> int:
+        among = self._met.among(form)
+        if name in among:
             return TWIN
-        self._digests[name] = None
-        self._sources.append(source)
+        among.add(name)
+        self._digests.append(name)
+        self._sources.append(form.number if form else 0)
         return KEPT
 
     def _reject(self, reason: str, line: int, place: str) -> int:
@@ -210,26 +215,46 @@ class RowBrowser:
     def _measure(self, documents: Sequence[Document]) -> None:
         length = max(len(document.ids) for document in documents)
         self._lengths.append(length)
-        self._tokens += length
-        self._trained_tokens += sum(document.trained for document in documents)
+        self._trained.append(sum(document.trained for document in documents))
 
     def _divide(self) -> None:
         """Which split each row goes to: known once every row has been read. Without a tokenizer some may yet be rejected."""
         split_of = np.full(len(self._codes), -1, dtype=np.int8)
         kept = np.flatnonzero(_copied(self._codes) == KEPT)
         if self._tokenizer is not None and len(kept):
-            split_of[kept], self._grouped = divided(list(self._digests), self._grouping, self._config, self._source_of())
+            of = self._source_of()
+            own = None if of is None else own_splits(sources_of(self._path))[of]
+            self._divided = divided(self._digests, self._grouping, self._config, of, own)
+            split_of[kept] = self._divided.split_of
+            self._kept_rows = kept
+            self._leave_out(kept[self._divided.leaks.rows])
         self._split_of = split_of
 
+    def _leave_out(self, rows: NDArray[np.int64]) -> None:
+        for row in rows.tolist():
+            self._codes[row] = LEAK
+        self._how_many[KEPT] -= len(rows)
+        self._how_many[LEAK] += len(rows)
+
+    def _why_left_out(self, row: int) -> str:
+        assert self._divided is not None
+        at = int(np.searchsorted(self._kept_rows, row))
+        return self._divided.leaks.reason_of(at)
+
     def _report_counts(self) -> None:
-        splits = self._split_of
+        splits, divided_ = self._split_of, self._divided
+        used = slice(None) if divided_ is None else divided_.split_of >= 0
+        lengths, trained = _copied(self._lengths)[used], _copied(self._trained)[used]
         self._request.report(
             "counted",
             rows=len(self._positions), indexed=self._indexed, read=len(self._codes), finished=splits is not None,
             kept=self._how_many[KEPT], twins=self._how_many[TWIN], rejected=self._how_many[REJECTED],
-            reasons=self._rejected.to_json(), unit=self._rejected.unit, tokens=self._tokens, trained_tokens=self._trained_tokens,
+            reasons=self._rejected.to_json(), unit=self._rejected.unit,
+            tokens=int(lengths.sum()), trained_tokens=int(trained.sum()),
             splits={} if splits is None else {name: int((splits == number).sum()) for number, name in enumerate(SPLITS)},
-            grouped=asdict(self._grouped), histogram=histogram(_copied(self._lengths)),
+            grouped=asdict(divided_.grouped if divided_ else Grouped()),
+            leaks=divided_.leaks.to_json((self._kept_rows + 1).tolist()) if divided_ else {}, left_out=self._how_many[LEAK],
+            histogram=histogram(lengths),
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- one row
@@ -276,7 +301,7 @@ class RowBrowser:
         if only == "all":
             return True
         if only == "rejected":
-            return row < len(self._codes) and self._codes[row] in (REJECTED, TWIN)
+            return row < len(self._codes) and self._codes[row] >= TWIN
         return self._split_of is not None and bool(self._split_of[row] == SPLITS.index(only))
 
     def _searched_text(self, rows: RowAccess, row: int) -> str:
@@ -307,6 +332,8 @@ class RowBrowser:
         view["weights"] = weights_in_words(view["documents"])
         if not view["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
             view["reason"] = TWIN_REASON
+        if not view["reason"] and row < len(self._codes) and self._codes[row] == LEAK:
+            view["reason"] = self._why_left_out(row)
         split = -1 if self._split_of is None else int(self._split_of[row])
         view["split"] = SPLITS[split] if split >= 0 else ""
         view["plain"] = [] if view["documents"] else shortened(look.conversation) or [["", bare]]

@@ -191,7 +191,7 @@ def _held_out(
 
     lengths = data.lengths(split).tolist()
     if not lengths or not data.trained_lengths(split).sum():
-        ctx.emit(Note(f"{split} is empty: nothing is measured on it (data.split.{split})", "warning"))
+        ctx.emit(Note(f"{split} is empty: nothing is measured on it (data.split.{split}, data.{split}_path)", "warning"))
         return None
     # As many tokens as the shortest forward pass of training had: without gradients they always fit.
     rows, most, owners = _SplitRows(data, split), ctx.config.data.max_seq_len, data.owners(split)

@@ -14,6 +14,7 @@ from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.dataset import processed, source
 from pipeline.dataset.hub import rows as hub_rows
+from pipeline.dataset.leaks import in_words as in_words_of_leaks
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.reason_counts import counted_rows
@@ -51,7 +52,7 @@ def run(ctx: StepContext) -> StepResult:
     data = found or _make(ctx, base, raw, digest)
     if found and processed.raw_digest_now(raw) != digest:
         change = "has changed since the run began: it goes on with the rows as they were prepared then"
-        ctx.emit(Note(f"data.raw_path: {raw} {change}", "warning"))
+        ctx.emit(Note(f"data.raw_path: {_called(ctx, raw)} {change}", "warning"))
     if ctx.run:
         files.write_json(ctx.run.preprocess_report, data.report)
     return StepResult("unchanged" if found else "done", _summary(data.report))
@@ -67,8 +68,8 @@ def is_unchanged(ctx: StepContext) -> bool:
 
 
 def _still_right(ctx: StepContext, found: ProcessedData | None) -> ProcessedData | None:
-    """What was prepared, unless it is of a version that did not group rows, and a new run would be judged by what it trains."""
-    if found is None or processed.is_resumed() or "grouped" in found.report:
+    """What was prepared, unless by a version that grouped rows otherwise, and a new run would be judged by what it trains."""
+    if found is None or processed.is_resumed():
         return found
     from pipeline.dataset.ungrouped import came_apart
 
@@ -87,13 +88,17 @@ def _raw_in_place(ctx: StepContext) -> Path:
     """The raw file, what `data.source` makes written to where the config says it is, or what it names fetched from the hub."""
     for hub in source.on_the_hub(ctx.config):
         hub_rows.find(hub) or hub_rows.fetch(ctx, hub)
-    if ctx.config.data.source in ("hub", "several"):
-        path = processed.raw_file(ctx.config, ctx.workspace)
-        require_readable(path, missing_hint=RAW_PATH_HINT)
-        return path
-    path = source.put_in_place(ctx.config, ctx.workspace)
+    if ctx.config.data.source not in ("hub", "several"):
+        source.put_in_place(ctx.config, ctx.workspace)
+    path = processed.raw_file(ctx.config, ctx.workspace)
     require_readable(path, missing_hint=RAW_PATH_HINT)
     return path
+
+
+def _called(ctx: StepContext, raw: Path) -> str:
+    """The raw rows for a person: a path of theirs, not that of a list of several."""
+    names = [source.name_of(ctx.config), *ctx.config.data.held_out_paths.values()]
+    return str(raw) if len(names) == 1 and ctx.config.data.source != "several" else f"one of {', '.join(names)}"
 
 
 def _make(ctx: StepContext, base: BaseModel, raw: Path, digest: str) -> ProcessedData:
@@ -117,7 +122,9 @@ def _make(ctx: StepContext, base: BaseModel, raw: Path, digest: str) -> Processe
             if report["raw_sha256"] != digest:
                 # Under the digest of other rows these would be taken for them ever after.
                 hint = "start again; to resume a run that has begun training, put the file back as it was"
-                raise BadInput(f"data.raw_path: {raw} is not the file that was begun with: it has changed meanwhile", hint)
+                raise BadInput(
+                    f"data.raw_path: {_called(ctx, raw)} is not the file that was begun with: it has changed meanwhile", hint
+                )
             files.write_json(temporary / "report.json", report)
     except OSError as error:
         other = EnvironmentFault(
@@ -183,7 +190,7 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
         )
     for entry in report.get("sources", ()):
         ctx.emit(Note(in_words(entry)))
-        if ctx.config.data.split.val and not entry["val"]:
+        if ctx.config.data.shares.val and not entry["split"] and not entry["val"]:
             ctx.emit(Note(f"{entry['name']}: too few rows for a val split of its own", "warning"))
     if report["schema_asked"] == "auto" and "sources" not in report:
         ctx.emit(Note(f"{report['raw_path']}: read as {report['schema']} ({schema(report['schema']).evidence})"))
@@ -201,14 +208,18 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
         ctx.emit(
             Note(f"{report['turn_by_turn']} conversations are trained turn by turn: the chat template rewrites earlier turns")
         )
+    if leaks := in_words_of_leaks(report["leaks"]):
+        ctx.emit(Note("\n  ".join(leaks), "warning"))
     grouped = Grouped(**report["grouped"])
     doubts = grouped.doubts()
     if told := [line for line in grouped.in_words() if line not in doubts]:
         ctx.emit(Note("\n  ".join(["rows that belong together are held out together:", *told])))
     for doubt in doubts:
         ctx.emit(Note(doubt, "warning"))
-    for split, share in (("val", ctx.config.data.split.val), ("test", ctx.config.data.split.test)):
-        if share and not report["splits"][split]["conversations"]:
+    for split in ("val", "test"):
+        if split in ctx.config.data.held_out_paths and not report["splits"][split]["conversations"]:
+            ctx.emit(Note(f"no row of data.{split}_path is left: {split} is empty", "warning"))
+        elif ctx.config.data.holds_out(split) and not report["splits"][split]["conversations"]:
             few = "too few rows" if not grouped.rows else "too few rows that do not belong together"
             ctx.emit(Note(f"{few} ({report['kept']}) for a {split} split: it is empty", "warning"))
 
@@ -218,6 +229,8 @@ def _summary(report: dict[str, Any]) -> str:
     parts = [", ".join(f"{splits[split]['conversations']} {split}" for split in processed.SPLITS) + " conversations"]
     if report["rejected_rows"]:
         parts.append(f"{report['rejected_rows']} rows left out")
+    if left_out := sum(each["rows"] for reasons in report.get("leaks", {}).values() for each in reasons.values()):
+        parts.append(f"{left_out} left out that belong to held-out rows of your own")
     if report["duplicates"]:
         parts.append(f"{report['duplicates']} duplicates")
     return "; ".join(parts)

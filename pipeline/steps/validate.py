@@ -19,15 +19,15 @@ from pipeline.base_model.targets import require_targets, target_names
 from pipeline.common.errors import BadInput, EnvironmentFault, HumigenceError, MissingArtifact
 from pipeline.common.text import size
 from pipeline.config.schema import Config
-from pipeline.dataset import source
+from pipeline.dataset import first_rows, source
+from pipeline.dataset.first_rows import ROWS_LOOKED_AT
 from pipeline.dataset.hub import rows as hub_rows
 from pipeline.dataset.processed import prepared_bytes, raw_file
-from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
-from pipeline.dataset.readers.reader import RawRow
+from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.row_view import texts_of
-from pipeline.dataset.schemas.registry import fitting
 from pipeline.dataset.sniff import reader_for, with_schema
+from pipeline.dataset.sources import as_held_out
 from pipeline.evaluation import gates
 from pipeline.evaluation.answer_checks import find_prompts, read_prompts
 from pipeline.evaluation.evidence import evidence_of
@@ -46,7 +46,6 @@ from pipeline.system.gpu import GIB, choose_device, read_gpus, torch_cuda_build
 from pipeline.tokenization import templates, tokenizer_verdicts
 from pipeline.tokenization.read_back import not_read_back
 
-ROWS_LOOKED_AT = 100
 _CHECKPOINTS_KEPT = 4
 
 
@@ -121,9 +120,12 @@ def _check_settings(ctx: StepContext) -> Iterator[HumigenceError]:
         length = config.data.max_seq_len
         message = f"data.max_seq_len: {length:,} is longer than the {shape.max_positions:,} positions of the model"
         yield BadInput(message, f"humigence config set data.max_seq_len {shape.max_positions}")
-    if config.data.split.val == 0:
+    for split, path in config.data.held_out_paths.items():
+        if getattr(config.data.split, split):
+            ctx.emit(Note(f"data.split.{split} is not used: {split} is data.{split}_path ({path})", "warning"))
+    if not config.data.holds_out("val"):
         why = "checkpoints cannot be compared, training does not stop early, and the held-out gate is not judged"
-        ctx.emit(Note(f"data.split.val is 0: {why}", "warning"))
+        ctx.emit(Note(f"data.split.val is 0 and data.val_path names no rows: {why}", "warning"))
 
 
 def _check_architecture(ctx: StepContext) -> Iterator[HumigenceError]:
@@ -363,50 +365,26 @@ def _check_data(ctx: StepContext) -> Iterator[HumigenceError]:
 
 def _check_data_here(ctx: StepContext) -> Iterator[HumigenceError]:
     """The same without the network: nothing of rows that are on the hub and not here yet."""
+    held_out = {split: ctx.workspace.resolve(path) for split, path in ctx.config.data.held_out_paths.items()}
+    for split, path in held_out.items():  # first: they are here, wherever the others are
+        require_readable(path, f"data.{split}_path")
     if not source.is_here(ctx.config):
         return
+    for split, path in held_out.items():
+        yield from _check_rows(path, f"data.{split}_path", ctx, as_held_out(ctx.config, path))
     if note := source.another_file(ctx.config, ctx.workspace):
         ctx.emit(Note(note, "warning"))
-    with source.as_file(ctx.config, ctx.workspace) as path:
-        yield from _check_rows(path, ctx)
+    divided = source.divided_only(ctx.config)
+    with source.as_file(divided, ctx.workspace) as path:
+        yield from _check_rows(path, "data.raw_path", ctx, divided)
 
 
-def _check_rows(path: Path, ctx: StepContext) -> Iterator[HumigenceError]:
-    require_readable(path, missing_hint=RAW_PATH_HINT)
-    try:
-        reader = reader_for(ctx.config, path)
-        rows = list(islice(reader.rows(path), ROWS_LOOKED_AT))
-    except OSError as error:
-        yield EnvironmentFault(f"data.raw_path: {path} cannot be read ({error.strerror})", "humigence doctor looks at the disk")
-        return
-    if not rows:
-        yield BadInput(f"data.raw_path: {path} has no row", "one JSON object a line")
-        return
-    config = with_schema(ctx.config, path)
-    bad = [(raw, problem) for raw in rows if (problem := _row_problem(raw, config))]
-    if not bad:
-        return
-    raw, problem = bad[0]
-    first = f"{path}: {raw.where(reader.unit)}: {problem}"
-    if len(bad) < len(rows):
-        ctx.emit(Note(f"{len(bad)} of the first {len(rows)} rows will be left out: {first}", "warning"))
-        return
-    yield BadInput(f"data.raw_path: none of the first {len(rows)} rows can be used: {first}", _other_schema(raw, config))
-
-
-def _row_problem(raw: RawRow, config: Config) -> str:
-    try:
-        conversation_of(raw, config)
-    except BadInput as error:
-        return error.message
-    return ""
-
-
-def _other_schema(raw: RawRow, config: Config) -> str:
-    schema = fitting(raw.row)
-    if schema and schema != config.data.row_schema:
-        return f"humigence config set data.schema {schema}  fits this row"
-    return "humigence config keys tells what data.schema takes; the README shows a row of each"
+def _check_rows(path: Path, key: str, ctx: StepContext, config: Config) -> Iterator[HumigenceError]:
+    problem, warning = first_rows.look(path, key, config)
+    if warning:
+        ctx.emit(Note(warning, "warning"))
+    if problem:
+        yield problem
 
 
 def _check_prompts(ctx: StepContext) -> Iterator[HumigenceError]:

@@ -18,6 +18,8 @@ TROUBLES = (
     Trouble(
         (
             "data.raw_path: …: no such file",
+            "data.val_path: …: no such file",
+            "data.test_path: …: no such file",
             "data.raw_path: …: is a folder without a file that can be read",
             "…: is a folder without a file that can be read",
             "…: is not a file",
@@ -27,16 +29,16 @@ TROUBLES = (
             "data.raw_path: …: is UTF-16 text, not UTF-8",
         ),
         "The path is no file that has a reader; the message says what it is instead.",
-        "Run the command it names, or `humigence config set data.raw_path PATH`.",
+        "Run the command it names, or `humigence config set data.raw_path PATH` (`data.val_path`, `data.test_path`).",
         raised_in=("pipeline/dataset/readers/file_check.py",),
     ),
     Trouble(
-        ("data.raw_path: … cannot be read (…)", "data.raw_path: … cannot be read: …", "data.raw_path: … cannot be written: …"),
+        ("…: … cannot be read (…)", "data.raw_path: … cannot be read: …", "data.raw_path: … cannot be written: …"),
         "The disk refuses: permission, a vanished mount, or a failing disk.",
         "`ls -l` the file; copy it to a local disk.",
     ),
     Trouble(
-        ("…: holds no rows", "…: there is no row in it", "data.raw_path: … has no row", "… holds no rows"),
+        ("…: holds no rows", "…: there is no row in it", "…: … has no row", "… holds no rows"),
         "The file is empty or has blank lines only.",
         "One JSON object with a conversation on each line.",
     ),
@@ -58,7 +60,8 @@ TROUBLES = (
     Trouble(
         (
             "…: none of its … rows can be used",
-            "data.raw_path: none of the first … rows can be used: …",
+            "…: none of the first … rows can be used: …",
+            "data.…_path: none of the rows of … can be used",
             "…: none of the first … rows is a … row",
         ),
         "Every row was rejected; most often `data.schema` is not how the rows are written.",
@@ -168,6 +171,11 @@ TROUBLES = (
         ("--row: … has no row …",),
         "The file has fewer rows.",
         "`humigence data stats` counts them.",
+    ),
+    Trouble(
+        ("no row is left to train on",),
+        "All rows are in those that `data.val_path` or `data.test_path` name, or belong to them.",
+        "Name other files there; `humigence data inspect` says what belongs to what.",
     ),
     Trouble(
         ("there are no rows to train on",),

@@ -8,6 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from pipeline.common.text import counted, safe
+from pipeline.dataset.leaks import in_words
 from pipeline.dataset.split import Grouped
 
 TRAINED, MASKED = "$tint", "$dim"
@@ -108,6 +109,8 @@ def reasons_line(count: Mapping[str, Any]) -> Content:
 def _reasons(count: Mapping[str, Any]) -> list[Content]:
     """Each reason with how many rows it is of; rows that are there twice are listed last."""
     parts = [_reason(reason, each, count.get("unit", "line")) for reason, each in count["reasons"].items()]
+    if count.get("left_out"):
+        parts.append(Content.assemble((counted(count["left_out"]), "bold"), " belong to held-out rows of your own"))
     if count["twins"]:
         parts.append(Content.assemble((counted(count["twins"]), "bold"), " the same as an earlier row"))
     return parts
@@ -133,6 +136,11 @@ def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height:
         for line in grouped:
             lines += [part.pad_left(2 * bool(number)) for number, part in enumerate(Content(line).wrap(max(10, width - 2)))]
         lines.append(Content(""))
+    for line in in_words(count.get("leaks", {})):
+        indent = 2 * line.startswith("  ")
+        lines += [
+            part.pad_left(indent) for part in Content.styled(line.strip(), "" if indent else "$warning").wrap(max(10, width - 2))
+        ]
     reasons = _reasons(count)
     if reasons:
         lines.append(Content.styled("rejected", "$dim"))
@@ -143,7 +151,7 @@ def panel(count: Mapping[str, Any] | None, max_seq_len: int, width: int, height:
 
 
 def _few_totals(count: Mapping[str, Any]) -> list[Content]:
-    left_out = count["twins"] + count["rejected"]
+    left_out = count["twins"] + count["rejected"] + count.get("left_out", 0)
     rows = f"{counted(count['kept'])} of {counted(count['rows'])} rows used · {counted(left_out)} rejected"
     splits = [f"{name} {counted(rows)}" for name, rows in count["splits"].items() if rows]
     share = f" ({100 * count['trained_tokens'] / count['tokens']:.0f} %)" if count["tokens"] else ""
@@ -154,6 +162,7 @@ def _few_totals(count: Mapping[str, Any]) -> list[Content]:
 
 def _totals(count: Mapping[str, Any], max_seq_len: int) -> list[Content]:
     facts = [("rows", count["rows"]), ("used", count["kept"]), ("rejected", count["twins"] + count["rejected"])]
+    facts += [("left out (held out)", count["left_out"])] if count.get("left_out") else []
     facts += list(count["splits"].items()) if sum(count["splits"].values()) else []
     facts += [("tokens", count["tokens"]), ("of them trained", count["trained_tokens"])] if count["tokens"] else []
     facts += [("longest row allowed", max_seq_len)]

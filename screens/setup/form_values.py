@@ -207,7 +207,7 @@ class ConfigDraft:
         """Entries, and those that follow for the settings they stand for (`pipeline.config.follows`) where they differ."""
         listed = fields()
         values = {key: as_value(listed[key], entry) for key, entry in entries.items() if entry != self.entries[key]}
-        now = {key: self.value(key) for key in (follows.SOURCE, follows.RAW_PATH, *follows.SHARES)}
+        now = {key: self.value(key) for key in follows.ASKED}
         found = follows.with_what_follows(values, now)
         return {**entries, **{key: as_entry(listed[key], found[key]) for key in found if key not in entries}}
 

@@ -80,9 +80,12 @@ def _model(config: Config, here: bool) -> str:
 
 
 def _preprocess(config: Config, ready: bool) -> str:
-    split = config.data.split
+    if ready:
+        return "nothing to do: the rows are prepared"
+    split, own = config.data.shares, config.data.held_out_paths
     shares = " / ".join(f"{100 * share:g}" for share in (split.train, split.val, split.test))
-    return "nothing to do: the rows are prepared" if ready else f"cleans, splits ({shares} %) and tokenizes {name_of(config)}"
+    held_out = "".join(f"; {name} is {path}" for name, path in own.items())
+    return f"cleans, splits ({shares} %) and tokenizes {name_of(config)}{held_out}"
 
 
 def _train(plan: Plan | None) -> str:

@@ -15,7 +15,9 @@ from textual.widgets import Input
 from pipeline.common.errors import BadInput
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
+from pipeline.config import follows
 from pipeline.config.schema import Config
+from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.schemas.registry import SCHEMA_CHOICES
 from screens.frame.copying import Copyable
 from screens.frame.key_line import KeyLine
@@ -297,10 +299,22 @@ class WizardScreen(Page):
         objection, hub = self.data.objection(self.draft), self.draft.entries["data.source"] == "hub"
         self.form.object("data.raw_path", "" if hub else objection)
         self.form.object("data.hub.repo", objection if hub else "")
+        for key in follows.OWN_ROWS:
+            self.form.object(key, self._nothing_there(self.draft.entries[key].strip()))
         entries = self.draft.entries
         missing = self.model.choices.value == "other" and not (entries["model.local_path"] or entries["model.repo"])
         which = "say which: owner/name on the hub, a folder, or a .gguf file"
         self.form.object("model.repo", which if missing else self.model.objection(self.draft))
+
+    def _nothing_there(self, path: str) -> str:
+        """Why no rows can be read at a path of val or test; "" where there is none, or they can."""
+        if not path:
+            return ""
+        try:
+            require_readable(self.workspace.resolve(path), "")
+        except BadInput as error:
+            return error.message.removeprefix(": ")
+        return ""
 
     def _object_to_template(self) -> None:
         """What the base model's files say of the chat template that was chosen."""

@@ -12,6 +12,8 @@ from humigence_tui.cli.shared.output import Colour, colours, out, out_parts
 from pipeline.common.text import counted
 from pipeline.config.schema import Config
 from pipeline.dataset.cleaning import digest
+from pipeline.dataset.leaks import in_words as in_words_of_leaks
+from pipeline.dataset.readers.manifest import Met, sources_of
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.row import Look, look_at
 from pipeline.dataset.row_view import TWIN_REASON, histogram, rendered, shortened, texts_of, turns_of, weights_in_words
@@ -48,11 +50,12 @@ class Shown:
 
 def rows_of(path: Path, config: Config, tokenizer: ChatTokenizer | None, wanted: Wanted) -> Iterator[Shown]:
     """The rows that are wanted, in the order of the file. Only those that may be shown are tokenized."""
-    seen: set[bytes] = set()
+    met = Met(sources_of(path))
     needle = wanted.search.casefold()
     for number, raw in enumerate(reader_for(config, path).rows(path), start=1):
         quick = look_at(raw, config, None)
         name = digest(quick.conversation) if not quick.reason else b""
+        seen = met.among(raw.form)
         is_twin = bool(name) and name in seen
         seen.add(name)
         if wanted.row is not None and number != wanted.row:
@@ -195,6 +198,8 @@ def stats_lines(measured: Measured, config: Config) -> Iterator[str]:
     yield from (f"{name:<{width}}  {value}" for name, value in facts)
     if sources := report.get("sources"):
         yield from ("", "sources", *(f"  {in_words(entry)}" for entry in sources))
+    if leaks := in_words_of_leaks(report["leaks"]):
+        yield from ("", *leaks)
     if grouped := Grouped(**report["grouped"]).in_words():
         yield from ("", "held out together", *(f"  {line}" for line in grouped))
     if report["rejected_in_words"]:

@@ -40,8 +40,14 @@ def require_readable(path: Path, key: str = "data.raw_path", missing_hint: str =
         BadInput: says what the path is instead, or what its contents are.
     """
     if sources := manifest.sources_of(path):
+        several = len([each for each in sources if not each.split]) > 1 or len(sources) == 1
         for source in sources:
-            require_readable(source.path, "data.sources", f"humigence config set data.sources; {source.title} is not there")
+            if source.split:
+                require_readable(source.path, f"data.{source.split}_path")
+            elif several:
+                require_readable(source.path, "data.sources", f"humigence config set data.sources; {source.title} is not there")
+            else:
+                require_readable(source.path, key, missing_hint)
         return
     if is_several(path):
         for file in _listed(path, key):

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.common.errors import BadInput
+from pipeline.config.schema import HeldOutSplit
 from pipeline.dataset.readers import json_values
 from pipeline.dataset.readers.reader import DataFile, Form
 
@@ -30,6 +35,7 @@ class Source:
         path: where its rows are.
         weight: how often its training rows are trained in an epoch.
         rows: how many of its conversations are taken; None for all.
+        split: that all of its rows are in, where a person named them for that; "" where they are divided.
     """
 
     title: str
@@ -37,6 +43,7 @@ class Source:
     form: Form
     weight: float = 1.0
     rows: int | None = None
+    split: HeldOutSplit | Literal[""] = ""
 
 
 def is_manifest(path: DataFile) -> bool:
@@ -46,8 +53,13 @@ def is_manifest(path: DataFile) -> bool:
 
 def written(sources: tuple[Source, ...]) -> bytes:
     """The file's contents."""
-    entries = [{**asdict(each), "path": str(each.path)} for each in sources]
+    entries = [{**_without_empty(asdict(each)), "path": str(each.path)} for each in sources]
     return (json.dumps({_KEY: 1, "sources": entries}) + "\n").encode()
+
+
+def _without_empty(entry: dict[str, Any]) -> dict[str, Any]:
+    """As before there were splits with rows of their own, where there are none: the same list under the same name."""
+    return entry if entry["split"] else {key: value for key, value in entry.items() if key != "split"}
 
 
 def sources_of(path: Path) -> tuple[Source, ...]:
@@ -66,15 +78,33 @@ def sources_of(path: Path) -> tuple[Source, ...]:
         raise BadInput(f"{path}: is a list of sources that is damaged", "delete it: it is made anew") from error
 
 
+def own_splits(sources: Sequence[Source]) -> NDArray[np.int8]:
+    """Of each source, by its number: 1 where all of it is val, 2 where it is test, 0 where it is divided."""
+    return np.array([("", "val", "test").index(each.split) for each in sources], dtype=np.int8)
+
+
+class Met:
+    """Conversations that were met, to know their twins by. A trained row is no twin of one that a person named for val or test:
+    it belongs to that, which is another matter."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._splits = [each.split for each in sources]
+        self._names: dict[str, set[bytes]] = {}
+
+    def among(self, form: Form | None) -> set[bytes]:
+        """Digests of those that a row of this form can be a twin of."""
+        return self._names.setdefault(self._splits[form.number] if form else "", set())
+
+
 def _source(entry: dict[str, Any]) -> Source:
     form = Form(entry["form"]["number"], entry["form"]["schema"], tuple(entry["form"]["columns"]))
-    return Source(entry["title"], Path(entry["path"]), form, entry["weight"], entry["rows"])
+    return Source(entry["title"], Path(entry["path"]), form, entry["weight"], entry["rows"], entry.get("split", ""))
 
 
 def digest_of(sources: tuple[Source, ...], contents: tuple[str, ...]) -> str:
     """A digest of sources: how each is read, how much of it is taken, and of its contents, wherever it lies."""
     told = [
-        [each.title, each.form.schema, list(each.form.columns), each.weight, each.rows, digest]
+        [each.title, each.form.schema, list(each.form.columns), each.weight, each.rows, digest, *filter(None, [each.split])]
         for each, digest in zip(sources, contents, strict=True)
     ]
     return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()

@@ -14,7 +14,7 @@ from pipeline.config.schema import Config
 from pipeline.dataset import processed
 from pipeline.runs.folders import Workspace
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
-from tests.conftest import chat_row
+from tests.conftest import chat_row, write_jsonl
 
 
 class Ran:
@@ -189,6 +189,26 @@ def test_stats_tell_a_person_lengths_shares_and_reasons(run: Any, messy: Path) -
     assert "rows             9\n" in told and "used             6\n" in told and "same as another  1\n" in told
     assert "1 row: there is no assistant turn to train on (line 4)" in told
     assert "p50 " in told and "p99 " in told and "% full" in told and "▇" in told
+
+
+def test_stats_and_inspect_tell_what_belongs_to_held_out_rows_of_ones_own(
+    run: Any, messy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(messy / "cache"))
+    rows = [chat_row(f"What is {number}?", f"A number, {number}.") for number in range(12)]
+    write_jsonl(messy / "train.jsonl", rows)
+    (messy / "own.csv").write_text("prompt,completion\nwhat is 3,Three.\nWho?,I.\n")
+    for key, value in (("data.raw_path", "train.jsonl"), ("data.test_path", "own.csv")):
+        assert run("config", "set", key, value).code == 0
+    assert run("config", "get", "data.test_path").out.strip() == "own.csv"
+    told = "1 row left out of train for the sake of your own held-out rows:\n  1 row: the same first question (row 4)"
+    stats = run("data", "stats").out
+    assert told in stats and "own.csv: 2 rows as prompt_completion, 2 test" in stats
+    inspected = run("data", "inspect").out
+    assert told in inspected and "2 of 2 rows have prompt and completion" in inspected and "12 of 12 rows" in inspected
+    found = run("data", "inspect", "--json").json
+    assert found["used"] == 12 and found["held_out"]["test"]["used"] == 2
+    assert found["leaks"] == run("data", "stats", "--json").json["leaks"]
 
 
 def test_stats_without_the_base_model_or_without_rows_say_what_is_missing(run: Any, messy: Path) -> None:

@@ -21,7 +21,7 @@ OTHER: dict[str, Any] = {
     "compute.gpu": "cpu", "compute.memory_limit_gib": 3.5,
     "data.source": "generated", "data.raw_path": "data/raw/mine.jsonl", "data.schema": "instruction_output",
     "data.template": "chatml", "data.thinking": "off",
-    "data.sources": [{"path": "a.jsonl"}],
+    "data.sources": [{"path": "a.jsonl"}], "data.val_path": "val.jsonl", "data.test_path": "test.jsonl",
     "data.hub.repo": "tatsu-lab/alpaca", "data.hub.revision": "v1", "data.hub.subset": "main", "data.hub.split": "test",
     "data.processed_dir": "data/p", "data.max_seq_len": 512, "data.packing": False,
     "data.generate.rows": 20, "data.generate.topics": ["animals", "units"],
@@ -55,7 +55,7 @@ LATER = (
     "acceptance.least_rows", "acceptance.least_tokens",
     "acceptance.moved_answers", "acceptance.jitter", "acceptance.forgetting", "eval.suites", "eval.lm_eval_tasks",
     "data.hub.repo", "data.hub.revision", "data.hub.subset", "data.hub.split", "data.oasst.paths", "data.oasst.languages",
-    "data.sources",
+    "data.sources", "data.val_path", "data.test_path",
 )  # fmt: skip
 FOUR = ["q_proj", "k_proj", "v_proj", "o_proj"]  # the default then: a config that has them has the same results
 

@@ -9,10 +9,13 @@ from typing import Any, cast
 import pytest
 
 from pipeline.config.file import parse
+from pipeline.dataset import processed
 from pipeline.dataset.prepare import measure
 from pipeline.jobs import rows as counting
 from pipeline.jobs.server import Request
+from pipeline.runs.folders import Workspace
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
+from screens.data.row_text import panel
 from tests import tiny
 from tests.conftest import chat_row, write_jsonl
 from tests.pipeline.tokenization.samples import NOTHING_BEFORE
@@ -61,3 +64,30 @@ def test_counting_comes_to_what_preparing_comes_to(
     assert counted["tokens"] == int(measured.lengths.sum())
     assert counted["splits"] == {name: split["conversations"] for name, split in report["splits"].items()}
     assert counted["histogram"] == counting.histogram(measured.lengths)
+
+
+def test_what_belongs_to_held_out_rows_of_ones_own_is_shown_as_left_out(
+    workspace: Path, tiny_chatml_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "cache"))
+    rows = [chat_row(f"What is {number}?", f"A number, {number}.") for number in range(12)]
+    write_jsonl(workspace / "train.jsonl", rows)
+    write_jsonl(workspace / "test.jsonl", [rows[3], chat_row("what is 5", "Five."), chat_row("Who?", "I.")])
+    data = {"raw_path": "train.jsonl", "test_path": "test.jsonl", "split": {"train": 1, "val": 0, "test": 0}}
+    config = parse({"model": {"local_path": str(tiny_chatml_model)}, "data": data}, "test")
+    browser, heard = counting.RowBrowser(), Heard()
+    browser.open(cast(Request, heard), config.model_dump(mode="json"), str(workspace))
+    assert heard.finished.wait(60)
+    counted = heard.counted
+    assert (counted["rows"], counted["kept"], counted["twins"], counted["left_out"]) == (15, 13, 0, 2)
+    assert counted["splits"] == {"train": 10, "val": 0, "test": 3}
+    assert {why: each["lines"] for why, each in counted["leaks"]["train"].items()} == {
+        "the same conversation": [4], "the same first question": [6],
+    }  # fmt: skip
+    path = processed.raw_file(config, Workspace(workspace))
+    measured = measure(path, config, ChatTokenizer.from_folder(tiny_chatml_model), lambda *_: None)
+    assert counted["leaks"] == measured.report["leaks"] and counted["tokens"] == int(measured.lengths.sum())
+    view = browser._rendered(5)
+    assert view["reason"] == "the same first question as of held-out rows of your own" and view["split"] == ""
+    text = panel(counted, 512, 60, 40).plain
+    assert "2 rows left out of train for the sake of" in text and "left out (held out)" in text

@@ -159,8 +159,8 @@ def test_an_empty_split_is_said_and_gives_no_figures(workspace: Path, tiny_model
     assert report["val"] is None and report["test"] is None
     assert "no held-out rows" in result.summary
     assert [event.text for event in events if isinstance(event, Note)] == [
-        "val is empty: nothing is measured on it (data.split.val)",
-        "test is empty: nothing is measured on it (data.split.test)",
+        "val is empty: nothing is measured on it (data.split.val, data.val_path)",
+        "test is empty: nothing is measured on it (data.split.test, data.test_path)",
     ]
 
 

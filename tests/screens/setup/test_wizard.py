@@ -207,6 +207,21 @@ async def test_a_data_file_that_is_not_there_is_told_and_keeps_it_from_being_sav
         assert not was_saved(rows)
 
 
+async def test_a_file_for_val_that_is_not_there_is_told_where_it_is_entered_and_its_share_follows(rows: Path) -> None:
+    async with wizard(rows, config=config_of({"data.source": "bundled"}), advanced=True) as (screen, pilot):
+        screen.form.enter({"data.val_path": "data/raw/vall.jsonl"})
+        await until(lambda: "no such file" in screen.form.problems().get("data.val_path", ""))
+        await pilot.press("ctrl+s")
+        assert not was_saved(rows)
+        (rows / "data/raw/val.jsonl").write_text('{"prompt": "Why?", "completion": "So."}\n')
+        screen.form.enter({"data.val_path": "data/raw/val.jsonl"})
+        assert screen.draft.value("data.split.val") == 0 and screen.draft.value("data.split.train") == 0.9
+        await until(lambda: not screen.form.problems(), str(screen.form.problems()))
+        await pilot.press("ctrl+s")
+        await until(lambda: was_saved(rows))
+    assert saved(rows).data.val_path == "data/raw/val.jsonl"
+
+
 async def test_a_file_of_another_kind_says_what_is_wrong_with_its_first_row(rows: Path) -> None:
     (rows / "data/raw/notes.jsonl").write_text('{"note": "hello"}\n')
     async with wizard(rows, config=config_of({"data.raw_path": "data/raw/notes.jsonl"})) as (screen, pilot):
