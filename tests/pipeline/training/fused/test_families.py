@@ -51,7 +51,7 @@ def adapted(name: str, targets: Any = ALL_LINEAR, **settings: Any) -> Any:
 
 def own_gradients(model: Any, batch: dict[str, Any]) -> tuple[float, torch.Tensor]:
     """The loss and its gradients, each document alone through the model's own layers; the model's gradients are none after it."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=batch["input_ids"].device)
     for row in range(len(batch["input_ids"])):
         starts = [*torch.nonzero(batch["position_ids"][row] == 0).flatten().tolist(), batch["input_ids"].shape[1]]
         for start, end in pairwise(starts):
