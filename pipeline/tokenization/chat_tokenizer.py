@@ -40,6 +40,7 @@ from pipeline.tokenization.template_form import TemplateForm, hidden
 from pipeline.tokenization.template_prerender import MOST_SHAPES, Skeletons
 from pipeline.tokenization.template_process import IsolatedTemplate, Messages, OutOfBounds, Refused
 from pipeline.tokenization.templates import ITS_OWN, OWN, TEMPLATES, Chosen, Templates, chosen_for, how_to_choose, with_thinking
+from pipeline.tokenization.tokenizer_copy import read_through_copy
 from pipeline.tokenization.vocabulary import check_rows
 from pipeline.tokenization.word_cache import Ids
 
@@ -471,14 +472,18 @@ def _fitting(tokenizer: Any) -> Templates:
 def _loaded(base: BaseModel, _fingerprint: str, stop_ids: frozenset[int], rows: int) -> ChatTokenizer:
     # Four steps of a run ask for it, and reading one out of a GGUF file takes seconds.
     if base.kind == "gguf":
-        from pipeline.base_model.gguf_reader import read_once
-
-        with read_once():
-            tokenizer = _read(base.path.parent, base.name, gguf_file=base.path.name)
-            if digits_apart(base):
-                set_digits_apart(tokenizer)
-            return ChatTokenizer(tokenizer, base.name, chosen_for(base), stop_ids, rows)
+        tokenizer = read_through_copy(base, lambda: _read_gguf(base), lambda folder: _read(folder, base.name))
+        if digits_apart(base):
+            set_digits_apart(tokenizer)
+        return ChatTokenizer(tokenizer, base.name, chosen_for(base), stop_ids, rows)
     return ChatTokenizer.from_folder(base.path, base.name, chosen_for(base), rows=rows)
+
+
+def _read_gguf(base: BaseModel) -> Any:
+    from pipeline.base_model.gguf_reader import read_once
+
+    with read_once():
+        return _read(base.path.parent, base.name, gguf_file=base.path.name)
 
 
 def _read(folder: Path, name: str, **options: str) -> Any:

@@ -9,7 +9,14 @@ from tests.benchmarks import harness
 
 # Each module has `measure()`, which gives its figures.
 NAMES = ("app-start", "app-keys", "app-bytes", "app-long-run", "app-load", "start-up", "data-step")
-ON_REQUEST = ("inference", "train-step", "fused-families", "train-memory", "family-memory", "app-open")  # on the CPU they tell little
+ON_REQUEST = (
+    "inference",
+    "train-step",
+    "fused-families",
+    "train-memory",
+    "family-memory",
+    "app-open",
+)  # on the CPU they tell little
 
 
 def main(names: list[str]) -> int:
