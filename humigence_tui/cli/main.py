@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "runs": Entry("runs", "List the runs; show, follow, stop or delete them."),
         "ship": Entry("ship", "Is a run's result shown to be better? Exit code 0, else 3."),
         "infer": Entry("infer", "Ask the packaged model."),
+        "chat": Entry("chat", "Talk to the packaged model, in the terminal."),
         "tokens": Entry("tokens", "Tokens per step and second, peak memory of the last run."),
     },
     "Single steps": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,24 @@ from pipeline.system.out_of_memory import OutOfMemory, in_halves, unless_short, 
 if TYPE_CHECKING:
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
+
+@dataclass(frozen=True)
+class Narrowing:
+    """Which tokens an answer is drawn from, beyond how likely the model finds them.
+
+    Attributes:
+        top_k: only so many of the likeliest; 0 for all.
+        top_p: only the likeliest that together have this probability (Holtzman et al. 2020, §3.1); 1 for all.
+        repetition_penalty: by which the logit of a token that stands in prompt or answer already is lowered (Keskar et al. 2019,
+            §4.1); 1 for not at all.
+    """
+
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+
+ALL_TOKENS = Narrowing()
 # Prompts answered at once: enough to use the device, few enough for their caches to fit beside a model that trains.
 _BATCH = 16
 _INVALID = "�"  # what a decoder writes for bytes that are no character, or not yet one
@@ -34,6 +53,7 @@ def generate_batch(
     *,
     keep_special: bool = False,
     on_token: Callable[[int], object] = lambda _: None,
+    narrowing: Narrowing = ALL_TOKENS,
 ) -> list[str]:
     """Answer every prompt; texts in the order of the prompts, without the token that ended them.
 
@@ -45,6 +65,7 @@ def generate_batch(
         seed: with a temperature, the same seed and prompt give the same draws whatever else is in the batch.
         keep_special: write control tokens that the model produced in mid-answer instead of hiding them.
         on_token: called at each token with how many answers are whole; may raise to end them all.
+        narrowing: which tokens are taken.
 
     Raises:
         OutOfMemory: there is no room to answer one prompt alone; fewer together are tried first.
@@ -57,7 +78,7 @@ def generate_batch(
     def ids_of(batch: Sequence[int]) -> list[list[int]]:
         nonlocal whole
         ids: list[list[int]] = [[] for _ in batch]
-        for column in _tokens(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, seed):
+        for column in _tokens(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, seed, narrowing):
             on_token(whole + column.count(None))
             for row, token in enumerate(column):
                 if token is not None:
@@ -90,6 +111,7 @@ def stream(
     temperature: float = 0.0,
     seed: int = 0,
     on_token: Callable[[], object] = lambda: None,
+    narrowing: Narrowing = ALL_TOKENS,
 ) -> Iterator[str]:
     """One answer piece by piece; joined, the pieces are what `generate_batch` returns.
 
@@ -102,7 +124,7 @@ def stream(
     Raises:
         OutOfMemory: there is no room for the prompt or the rest of the answer.
     """
-    columns = _tokens(model, tokenizer, [prompt], max_new_tokens, temperature, seed)
+    columns = _tokens(model, tokenizer, [prompt], max_new_tokens, temperature, seed, narrowing)
     tokens = _watched(while_there_is_room(columns, lambda: answer_fault(len(prompt), max_new_tokens)), on_token)
     yield from pieces(tokenizer, (token for token in tokens if token is not None))
 
@@ -161,18 +183,22 @@ def _tokens(
     max_new_tokens: int,
     temperature: float,
     seed: int,
+    narrowing: Narrowing = ALL_TOKENS,
 ) -> Iterator[list[int | None]]:
     """New tokens column by column; None in a row whose answer has ended."""
     device = next(model.parameters()).device
     steps = decoder(model, *_left_padded(prompts, tokenizer.pad_id, device), max_new_tokens)
     generators = [_generator(seed, prompt) for prompt in prompts]
     ended = [False] * len(prompts)
+    seen = [set(prompt) for prompt in prompts]
     logits = steps.first()  # (prompts, vocabulary) float32
     for left in reversed(range(max_new_tokens)):
-        chosen = _choose(logits, temperature, generators)  # (prompts,) int64
         # A model whose logits are no numbers has nothing to add: its answer stays as short as it is.
         broken = torch.isnan(logits).any(1).tolist()
+        chosen = _choose(_narrowed(logits, temperature, seen, narrowing), temperature, generators)  # (prompts,) int64
         ids = chosen.tolist()
+        for each, token in zip(seen, ids, strict=True):
+            each.add(token)
         ended = [done or bad or t in tokenizer.stop_ids for done, bad, t in zip(ended, broken, ids, strict=True)]
         if all(ended):
             return
@@ -193,6 +219,49 @@ def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.de
     ids = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _narrowed(logits: torch.Tensor, temperature: float, seen: Sequence[set[int]], narrowing: Narrowing) -> torch.Tensor:
+    """The logits, (rows, vocabulary) float32, with those of tokens that are not to be drawn at minus infinity."""
+    if narrowing == ALL_TOKENS:
+        return logits
+    logits = logits.clone()  # the decoder's own, which it may write over
+    if narrowing.repetition_penalty != 1:
+        for row, ids in zip(logits, seen, strict=True):
+            places = torch.tensor(sorted(ids), device=logits.device)
+            held = row[places]
+            row[places] = torch.where(held > 0, held / narrowing.repetition_penalty, held * narrowing.repetition_penalty)
+    if 0 < narrowing.top_k < logits.shape[1]:
+        least = logits.topk(narrowing.top_k, dim=1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if narrowing.top_p < 1 and temperature > 0:
+        ordered, places = (logits / temperature).softmax(1).sort(dim=1, descending=True)
+        # A token stays where those before it don't have the probability yet: the likeliest always does.
+        beyond = ordered.cumsum(1) - ordered >= narrowing.top_p
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, places, beyond), -torch.inf)
+    return logits
+
+
+def until_stopped(answer: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The text up to the first of some texts, piece by piece; what may be the beginning of one is held back."""
+    held = ""
+    for piece in answer:
+        held += piece
+        found = [place for stop in stops if (place := held.find(stop)) >= 0]
+        if found:
+            yield held[: min(found)]
+            return
+        kept = max((_begun(held, stop) for stop in stops), default=0)
+        if len(held) > kept:
+            yield held[: len(held) - kept]
+            held = held[len(held) - kept :]
+    if held:
+        yield held
+
+
+def _begun(text: str, stop: str) -> int:
+    """How many characters at the end of a text are the beginning of another."""
+    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 def _choose(logits: torch.Tensor, temperature: float, generators: list[torch.Generator]) -> torch.Tensor:

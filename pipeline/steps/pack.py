@@ -129,7 +129,8 @@ def _write(ctx: StepContext, folder: Path, package: Package, added: Format | Non
         try:
             write_package(new, package, progress.advance, folder, reused)
         except OutOfMemory as error:
-            raise OutOfMemory(error.message, f"free memory on this machine, then {later}") from error
+            error.hint = f"free memory on this machine, then {later}"
+            raise
         edited = carry_over(folder, new) if folder.exists() else []
     for name in edited:
         why = "a file that was edited or added has the name of one of the package's"

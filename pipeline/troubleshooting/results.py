@@ -143,6 +143,14 @@ TROUBLES = (
     ),
     Trouble(
         (
+            "--top-p and --top-k choose whom chance may take, and a temperature of 0 leaves nothing to it",
+            "--stop is empty",
+        ),
+        "An option of `humigence infer` or `chat` would change nothing, or end every answer at once.",
+        "`--temperature 0.7` beside `--top-p` or `--top-k`; `--stop` with the text that ends an answer.",
+    ),
+    Trouble(
+        (
             "the prompt is empty",
             "there is no prompt",
             "…: there is no prompt in it",

@@ -109,17 +109,17 @@ def test_a_hostile_row_is_told_of_and_not_obeyed(workspace: Path, tiny_model: Pa
 class HostileModel:
     """Says a sequence in pieces: none of them alone is one."""
 
-    def pieces(self, _text: str, _how: object) -> Iterator[str]:
+    def pieces(self, _messages: object, _how: object) -> Iterator[str]:
         yield from EVIL
 
-    def answers(self, texts: list[str], _how: object) -> list[str]:
-        return [EVIL for _ in texts]
+    def answers(self, conversations: list[object], _how: object) -> list[str]:
+        return [EVIL for _ in conversations]
 
 
 def test_what_a_model_answers_is_shown_and_not_obeyed(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("humigence_tui.cli.infer._base_alone", lambda *_: HostileModel())
+    monkeypatch.setattr("humigence_tui.cli.shared.answering.base_alone", lambda *_: HostileModel())
     write_jsonl(workspace / "prompts.jsonl", [{"prompt": EVIL_TEXT}, {"prompt": "x"}])
     for asked in (["--prompt", EVIL_TEXT], ["--prompt", "x", "--json"], ["--prompts", "prompts.jsonl"]):
         assert "OWNED" in told(capsys, "infer", "--base", *asked)

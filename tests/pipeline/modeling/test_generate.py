@@ -172,3 +172,54 @@ def test_pieces_join_to_the_text_where_a_character_is_broken_off(tokenizer: Chat
     for ending in (text_ids(tokenizer, "and on"), []):
         spoilt = ids[:cut] + ending
         assert "".join(generate.pieces(tokenizer, given(spoilt))) == tokenizer.decode(spoilt)
+
+
+# ------------------------------------------------------------------------------------------------- which tokens
+
+
+def narrowed(
+    rows: list[list[float]], narrowing: generate.Narrowing, seen: Any = (), temperature: float = 1.0
+) -> list[list[bool]]:
+    import torch
+
+    logits = generate._narrowed(torch.tensor(rows), temperature, [set(seen)] * len(rows), narrowing)
+    return torch.isfinite(logits).tolist()  # type: ignore[no-any-return]
+
+
+def test_only_the_likeliest_tokens_are_drawn() -> None:
+    rows = [[0.0, 3.0, 2.0, 1.0], [5.0, 0.0, 0.0, 5.0]]
+    assert narrowed(rows, generate.Narrowing(top_k=2)) == [[False, True, True, False], [True, False, False, True]]
+    # Shares of the first row are 0.03, 0.64, 0.24 and 0.09.
+    assert narrowed(rows[:1], generate.Narrowing(top_p=0.6)) == [[False, True, False, False]]
+    assert narrowed(rows[:1], generate.Narrowing(top_p=0.7)) == [[False, True, True, False]]
+    assert narrowed(rows[:1], generate.Narrowing(top_p=0.7), temperature=10.0) == [[False, True, True, True]]
+
+
+def test_a_penalty_lowers_what_was_said_whatever_its_sign() -> None:
+    import torch
+
+    found = generate._narrowed(torch.tensor([[2.0, -2.0, 1.0]]), 0.0, [{0, 1}], generate.Narrowing(repetition_penalty=2.0))
+    assert found.tolist() == [[1.0, -4.0, 1.0]]
+
+
+def test_a_penalty_changes_an_answer_that_repeats_itself(model: Any, tokenizer: ChatTokenizer, ids: list[list[int]]) -> None:
+    plain = generate.generate_batch(model, tokenizer, ids, 12)
+    strict = generate.generate_batch(model, tokenizer, ids, 12, narrowing=generate.Narrowing(repetition_penalty=5.0))
+    assert plain != strict
+    streamed = [
+        "".join(generate.stream(model, tokenizer, each, 12, narrowing=generate.Narrowing(repetition_penalty=5.0))) for each in ids
+    ]
+    assert streamed == strict
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stops", "expected"),
+    [
+        (["Hel", "lo #", "## more"], ["###"], "Hello "),
+        (["a#", "#b"], ["###"], "a##b"),
+        (["one two"], ["two", "one"], ""),
+        (["xyz"], ["q"], "xyz"),
+    ],
+)
+def test_an_answer_ends_before_a_text_that_ends_it(pieces: list[str], stops: list[str], expected: str) -> None:
+    assert "".join(generate.until_stopped(iter(pieces), stops)) == expected
