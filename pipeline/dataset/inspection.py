@@ -18,7 +18,7 @@ from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.row_view import texts_of
-from pipeline.dataset.schemas.registry import FITS_NONE, fitting, schema
+from pipeline.dataset.schemas.registry import fitting, schema, why_none
 from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.tokenization.messages import Conversation
 
@@ -118,7 +118,7 @@ def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Confi
         try:
             conversation, changes, left_out, _ = conversation_of(raw, config)
         except BadInput as problem:
-            reason = problem.message if raw.problem or fitting(raw.row) else f"{problem.message}; it {FITS_NONE}"
+            reason = problem.message if raw.problem or fitting(raw.row) else why_none(raw.row)
             inspection.rejected.add(reason, raw.number, raw.place)
             continue
         for tally, names in ((inspection.changed, changes), (inspection.left_out, left_out)):

@@ -12,7 +12,7 @@ from pipeline.dataset.cleaning import clean, clean_text, digest
 from pipeline.dataset.origin import origin_of
 from pipeline.dataset.readers.reader import Form, RawRow
 from pipeline.dataset.schemas.read import read
-from pipeline.dataset.schemas.registry import fitting
+from pipeline.dataset.schemas.registry import fitting, why_none
 from pipeline.tokenization.messages import Conversation
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Containe
         drafts = tuple(tokenizer.drafts(conversation))
     except BadInput as problem:
         other = None if raw.form else fitting(raw.row)
-        return Drafted(raw.number, other, raw.place, problem.message, source=source)
+        is_of_none = not (raw.problem or raw.form or other or config.data.columns)
+        reason = why_none(raw.row) if is_of_none else problem.message
+        return Drafted(raw.number, other, raw.place, reason, source=source)
     return Drafted(raw.number, None, raw.place, "", name, conversation, frozenset(changes), drafts, left_out, origin, source)
 
 

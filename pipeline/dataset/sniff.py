@@ -16,7 +16,7 @@ from pipeline.dataset.readers.manifest import Source, sources_of
 from pipeline.dataset.readers.reader import RawRow, Reader
 from pipeline.dataset.readers.registry import parts_of, reader_of, together
 from pipeline.dataset.schemas.read import renamed
-from pipeline.dataset.schemas.registry import FITS_NONE, fitting, schema
+from pipeline.dataset.schemas.registry import fitting, schema, why_none
 from pipeline.dataset.schemas.schema import Schema
 
 LOOKED_AT = 100
@@ -59,7 +59,7 @@ def peek(path: Path) -> Peek:
     if not first:
         return Peek(lines, problem="the file is empty", container=reader.name)
     schema, count, bad = most_common(first, ())
-    problem = f"{bad.where(reader.unit)}: {bad.problem or FITS_NONE}" if bad else ""
+    problem = f"{bad.where(reader.unit)}: {bad.problem or why_none(bad.row)}" if bad else ""
     return Peek(lines, len(first), schema, count, problem, reader.name)
 
 

@@ -34,7 +34,7 @@ from pipeline.tokenization.messages import Conversation, Message, Said, as_conve
 from pipeline.tokenization.prepared_messages import check_characters, prepared
 from pipeline.tokenization.read_back import ReadBack, total
 from pipeline.tokenization.same_tokens import same_tokens
-from pipeline.tokenization.shown import all_there, answer_of, left_out, not_shown, seen_in_some, without_switches
+from pipeline.tokenization.shown import FIRST_ANSWER, all_there, answer_of, left_out, not_shown, seen_in_some, without_switches
 from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 from pipeline.tokenization.template_form import TemplateForm, hidden
 from pipeline.tokenization.template_prerender import MOST_SHAPES, Skeletons
@@ -141,6 +141,8 @@ class ChatTokenizer:
         turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
         if not any(messages[turn].get("weight", 1) for turn in turns):
             raise BadInput("there is no assistant turn to train on")
+        if turns[0] == 0 and not self._begins_with_an_answer:
+            return self._drafts_behind_the_first(conversation, turns)
         if conversation.is_plain and (fast := self._outline(tuple([message["role"] for message in messages]))):
             found = fast.drafts([message["content"] for message in messages], self._special.hide)
             if found:
@@ -162,6 +164,17 @@ class ChatTokenizer:
         first = tokenizer.backend_tokenizer.encode("a").ids[:1]
         begins = tokenizer.bos_token is not None and first == [tokenizer.bos_token_id]
         return tokenizer.bos_token if begins else "", tokenizer.eos_token or ""
+
+    def _drafts_behind_the_first(self, conversation: Conversation, turns: Sequence[int]) -> list[Draft]:
+        """Where the template has no beginning for an answer: the assistant's first words are seen and not trained."""
+        if not any(conversation.messages[turn].get("weight", 1) for turn in turns[1:]):
+            raise BadInput("the assistant speaks first, and the chat template can't begin with an answer")
+        found = self._drafts_looked_for(conversation, turns[1:])
+        return [replace(draft, not_shown=(*draft.not_shown, FIRST_ANSWER)) for draft in found]
+
+    @cached_property
+    def _begins_with_an_answer(self) -> bool:
+        return bool(self._tried([], True, {}))
 
     def _drafts_looked_for(self, conversation: Conversation, turns: Sequence[int]) -> list[Draft]:
         messages = conversation.messages

@@ -56,6 +56,11 @@ class Conversation:
         plain = all(_is_plain(message) for message in self.messages)
         return plain and not self.tools and not self.arguments
 
+    @property
+    def has_calls(self) -> bool:
+        """Whether tools are called or give a result."""
+        return any(message["role"] == "tool" or "tool_calls" in message for message in self.messages)
+
     def as_row(self) -> dict[str, Any]:
         """As a row of a data file says it: the keys that TRL's data sets have."""
         if self.text:

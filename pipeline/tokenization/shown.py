@@ -12,6 +12,8 @@ from pipeline.tokenization.label_spans import Answer, is_said_in
 from pipeline.tokenization.messages import Conversation, Message
 from pipeline.tokenization.template_form import TemplateForm
 
+# What is said of an answer that nothing stands before.
+FIRST_ANSWER = "training of the first answer, which no question stands before (the chat template can't begin with one)"
 # What a person writes into a message to switch thinking: a template may take it out and do as it says.
 _SWITCHES = re.compile(r"/(?:no_?)?think\b")
 

@@ -25,6 +25,7 @@ _THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 _SWITCHES = ("enable_thinking", "thinking", "reasoning")
 THOUGHT_ENDS = "</think>"
 _ANY_ID = "1"
+_RESULT = ("<tool_response>", "</tool_response>")
 _NOT_FOR_TEMPLATES = ("weight",)
 _TOOL_SCHEMA = {
     "type": "function",
@@ -53,7 +54,10 @@ class TemplateForm:
 
     def written(self, message: Message, hide: Callable[[str], str]) -> dict[str, Any]:
         """The message as the template takes it. `hide` is what is done to every text before a template sees it."""
-        content: Any = hide(message["content"])
+        said = message["content"]
+        if message["role"] == "tool" and said.startswith(_RESULT[0]) and said.endswith(_RESULT[1]) and self.wraps_results:
+            said = said[len(_RESULT[0]) : -len(_RESULT[1])].strip()  # Hermes' files have it in the text already
+        content: Any = hide(said)
         if self.in_parts:
             content = [{"type": "text", "text": content}]
         if len(message) == 2:
@@ -97,6 +101,13 @@ class TemplateForm:
         return _holds(text, _ANSWER) and not _holds(text, _THOUGHT)
 
     @cached_property
+    def wraps_results(self) -> bool:
+        """Whether it puts around a tool's result what some data sets have in its text."""
+        called = {"role": "assistant", "content": self._content(_ANSWER), "tool_calls": [self._made_up_call]}
+        text = self._ask([self._question, called, {"role": "tool", "content": self._content(_VALUE)}])
+        return text is not None and "".join([_RESULT[0], _VALUE, _RESULT[1]]) in "".join(text.split())
+
+    @cached_property
     def shows_tools(self) -> bool:
         return _holds(self._ask([self._question], tools=[_TOOL_SCHEMA]), _TOOL)
 
@@ -132,9 +143,9 @@ class TemplateForm:
 
     def with_ids(self, conversation: Conversation) -> tuple[Message, ...]:
         """The messages, with the ids of tool calls that the template asks for where it takes no others."""
-        if conversation.is_plain or self._id_of_calls == _ANY_ID:
-            return conversation.messages
-        return with_ids(conversation.messages)
+        if conversation.has_calls and self._id_of_calls != _ANY_ID:
+            return with_ids(conversation.messages)
+        return conversation.messages
 
     def replaces_ids(self, conversation: Conversation) -> bool:
         """Whether `with_ids` puts others in the place of some that a conversation has."""

@@ -14,4 +14,5 @@ SCHEMA = Schema(
     fits=instruction_output.has_texts,
     conversation=instruction_output.conversation,
     used=instruction_output.USED,
+    also_used=instruction_output.SCHEMA.also_used,
 )

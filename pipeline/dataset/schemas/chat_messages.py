@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.dataset.schemas.fields import from_json, is_there, list_field, optional_text
+from pipeline.dataset.schemas.fields import from_json, is_there, list_field, system_of
 from pipeline.dataset.schemas.schema import Schema
-from pipeline.dataset.schemas.turns import message_of, tools_of
+from pipeline.dataset.schemas.turn_lists import turns_of
+from pipeline.dataset.schemas.turns import tools_of
 from pipeline.tokenization.messages import Conversation, Message
 
 BESIDE = frozenset({"tools", "functions", "system", "chat_template_kwargs"})
@@ -16,7 +17,7 @@ BESIDE = frozenset({"tools", "functions", "system", "chat_template_kwargs"})
 
 def with_what_stands_beside(messages: list[Message], row: Mapping[str, Any]) -> Conversation:
     """The conversation of a row: its messages with the system message, tools and template arguments that it has of its own."""
-    if system := optional_text(row, "system").strip():
+    if system := system_of(row).strip():
         if messages and messages[0]["role"] == "system" and messages[0]["content"].strip() != system:
             raise BadInput("the row has a system message beside its messages and another one among them")
         if not (messages and messages[0]["role"] == "system"):
@@ -28,7 +29,7 @@ def with_what_stands_beside(messages: list[Message], row: Mapping[str, Any]) -> 
 
 
 def _conversation(row: Mapping[str, Any]) -> Conversation:
-    messages = [message_of(message) for message in list_field(row, "messages")]
+    messages = turns_of(list_field(row, "messages"))
     return with_what_stands_beside(messages, row) if len(row) > 1 else Conversation(tuple(messages))
 
 

@@ -6,54 +6,74 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.common.errors import BadInput
-from pipeline.dataset.schemas.fields import from_json, is_there, optional_text, text_field
+from pipeline.dataset.schemas.fields import (
+    THOUGHTS,
+    from_json,
+    is_there,
+    optional_text,
+    said_field,
+    text_field,
+    thought_of,
+    with_material,
+)
 from pipeline.dataset.schemas.schema import Schema
+from pipeline.dataset.schemas.turn_lists import are_turns, turns_of
 from pipeline.tokenization.messages import Conversation, Message
+
+MATERIAL = ("input", "context")
+_ANSWERS = ("output", "response", "answer", "completion")
 
 
 def asked(row: Mapping[str, Any]) -> list[Message]:
     """What a row asks: system message, earlier questions with their answers, the instruction with its input."""
-    instruction = text_field(row, "instruction")
-    # Many files write an empty or null input where there is none.
-    material = optional_text(row, "input")
-    question = f"{instruction.strip()}\n\n{material}" if material.strip() else instruction
+    question = with_material(text_field(row, "instruction"), row, MATERIAL)
     messages = [Message(role="system", content=system)] if (system := optional_text(row, "system")).strip() else []
-    return [*messages, *_history(row), Message(role="user", content=question)]
+    return [*messages, *history_of(row), Message(role="user", content=question)]
 
 
-def _history(row: Mapping[str, Any]) -> list[Message]:
-    """Earlier turns as pairs. They were answered before: LLaMA-Factory and we train on their answers too."""
+def history_of(row: Mapping[str, Any]) -> list[Message]:
+    """Earlier turns as pairs, or as messages. They were answered before: LLaMA-Factory and we train on their answers too."""
     if not is_there(row.get("history")):
         return []
-    pairs = from_json(row["history"])
-    if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
-        raise BadInput('"history" of the row is no list of questions with their answers')
-    return [Message(role=role, content=text) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
+    history = from_json(row["history"])
+    if isinstance(history, list) and all(_is_pair(pair) for pair in history):
+        roles = ("user", "assistant")
+        return [Message(role=role, content=text) for pair in history for role, text in zip(roles, pair, strict=True)]
+    if are_turns(history) and all(isinstance(turn, dict) for turn in history):
+        return turns_of(history)
+    raise BadInput('"history" of the row is no list of questions with their answers')
 
 
 def _is_pair(pair: Any) -> bool:
     return isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
 
 
+def answer_key(row: Mapping[str, Any]) -> str:
+    """Under which name the answer stands."""
+    return next((key for key in _ANSWERS if row.get(key) is not None), _ANSWERS[0])
+
+
 def conversation(row: Mapping[str, Any]) -> Conversation:
     """The whole row."""
-    messages = asked(row)
-    return Conversation((*messages, Message(role="assistant", content=text_field(row, "output"))))
+    answer = Message(role="assistant", content=said_field(row, answer_key(row)), **thought_of(row))  # type: ignore[typeddict-item]
+    return Conversation((*asked(row), answer))
 
 
 def has_texts(row: Mapping[str, Any]) -> bool:
     """Whether there is an instruction with its output."""
-    return isinstance(row.get("instruction"), str) and "output" in row
+    return isinstance(row.get("instruction"), str) and any(key in row for key in _ANSWERS)
 
 
-USED = frozenset({"instruction", "input", "output", "system", "history"})
+USED = frozenset({"instruction", *MATERIAL, "output", "system", "history", *THOUGHTS})
 SCHEMA = Schema(
     name="instruction_output",
     what="instruction, output and an optional input",
     evidence="instruction and output",
     example={"instruction": "…", "input": "…", "output": "…"},
-    maps="`instruction` with `input` below it is the question, `output` the answer",
+    maps="`instruction` with `input` or `context` below it is the question, `output` (`response`, `answer`, `completion`) the"
+    " answer, `reasoning_content` (`reasoning`, `thinking`) what was thought before it",
     fits=lambda row: has_texts(row) and not (is_there(row.get("system")) or is_there(row.get("history"))),
     conversation=conversation,
     used=USED,
+    also_used=lambda row: frozenset({answer_key(row)}),
 )

@@ -9,7 +9,7 @@ from pipeline.common.errors import BadInput
 from pipeline.dataset.schemas.fields import text_field
 from pipeline.dataset.schemas.oasst_trees import gathered, is_message, rank, replies, root_of, why_left_out
 from pipeline.dataset.schemas.schema import Schema
-from pipeline.dataset.schemas.turns import message_of
+from pipeline.dataset.schemas.turns import messages_of
 from pipeline.tokenization.messages import Conversation, Message
 
 OTHER_REPLIES = "replies beside the best-ranked path"
@@ -42,7 +42,8 @@ def _conversation(row: Mapping[str, Any]) -> Conversation:
 
 def _message(message: Mapping[str, Any]) -> Message:
     said = {"role": text_field(message, "role", "a message"), "content": text_field(message, "text", "a message")}
-    return message_of({**said, "loss_weight": message["loss_weight"]} if "loss_weight" in message else said)
+    (found,) = messages_of({**said, "loss_weight": message["loss_weight"]} if "loss_weight" in message else said)
+    return found
 
 
 def _left_out(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import DataSection
 from pipeline.dataset.origin import KEYS
-from pipeline.dataset.schemas.fields import from_json, is_there
+from pipeline.dataset.schemas.fields import canonical, from_json, is_there
+from pipeline.dataset.schemas.parts import unused_in
 from pipeline.dataset.schemas.registry import schema
 from pipeline.dataset.schemas.schema import Schema
-from pipeline.dataset.schemas.turns import USED, USED_OF_ASSISTANT, is_of_assistant
+from pipeline.dataset.schemas.turn_lists import used_of
+from pipeline.dataset.schemas.turns import said_key
 from pipeline.tokenization.messages import Conversation
 
 ORIGINS = frozenset(KEYS)
@@ -30,7 +32,8 @@ def read(row: Mapping[str, Any], data: DataSection) -> Reading:
         row = renamed(row, data.columns)
     if data.row_schema == "auto":
         raise ValueError("the schema is found out before rows are read")
-    of = schema(data.row_schema)
+    of, row = schema(data.row_schema), canonical(row)
+    _check_wanted(row)
     conversation = of.conversation(row)
     left_out = _left_out(row, of)
     if data.train_on == "last":
@@ -52,7 +55,8 @@ def renamed(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _left_out(row: Mapping[str, Any], of: Schema) -> set[str]:
-    found = {str(key)[:40] for key in row.keys() - of.used - ORIGINS if is_there(row[key])}
+    found = {str(key)[:40] for key in row.keys() - of.used - of.also_used(row) - ORIGINS if is_there(row[key])}
+    found -= {"label"} if _is_wanted(row.get("label")) is not None else set()
     for key in of.lists:
         if key in row:
             found |= _of_messages(row[key])
@@ -60,15 +64,29 @@ def _left_out(row: Mapping[str, Any], of: Schema) -> set[str]:
     return found
 
 
+def _check_wanted(row: Mapping[str, Any]) -> None:
+    """Raise `BadInput` for an answer that people found bad: KTO's rows say it with a label."""
+    if "label" in row and _is_wanted(row["label"]) is False:
+        raise BadInput("its answer is marked as one that is not wanted (label false, as KTO's rows have it)")
+
+
+def _is_wanted(label: Any) -> bool | None:
+    """What a label says of an answer, true or false, as a table's cell too; None for any other label."""
+    if isinstance(label, str):
+        label = {"true": True, "false": False}.get(label.lower())
+    return label if isinstance(label, bool) else None
+
+
 def _of_messages(messages: Any) -> set[str]:
     found = set[str]()
     if type(messages) is not list:
         messages = from_json(messages)
     for message in messages if isinstance(messages, list) else [messages]:
-        if not isinstance(message, dict) or len(message) == 2:
+        if not isinstance(message, dict) or (len(message) == 2 and type(message.get("content")) is not list):
             continue
-        others = message.keys() - (USED_OF_ASSISTANT if is_of_assistant(message) else USED)
-        found |= {f"{str(key)[:40]} of a message" for key in others if is_there(message[key]) and message[key] is not False}
+        others = message.keys() - used_of(message)
+        found |= {f"{str(key)[:40]} of a message" for key in others if is_there(message[key]) and message[key] not in (False, 0)}
+        found.update(unused_in(message.get(said_key(message))))
     return found
 
 

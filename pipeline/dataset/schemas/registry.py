@@ -22,6 +22,7 @@ from pipeline.dataset.schemas import (
     sharegpt,
     text,
 )
+from pipeline.dataset.schemas.fields import canonical
 from pipeline.dataset.schemas.schema import Schema
 
 
@@ -53,15 +54,23 @@ SCHEMA_CHOICES: tuple[Choice, ...] = (
     Choice("auto", "found out from the rows"),
     *(Choice(each.name, each.what) for each in SCHEMAS),
 )
-# Why a row is of no schema.
-FITS_NONE = f"has none of: {'; '.join(each.evidence for each in SCHEMAS)}"
+# Keys of a row that are named where it is of no schema.
+_MOST_KEYS = 8
 # How a row may look, for a line of help.
 OUTLINES = "chat messages, ShareGPT, Alpaca, prompt and completion, text …"
 
 
 def fitting(row: Mapping[str, Any]) -> FoundSchema | None:
     """The schema that the row is written in, the first where several fit; None where none does."""
+    row = canonical(row)
     return next((module.SCHEMA.name for module in _ASKED_IN_ORDER if module.SCHEMA.fits(row)), None)
+
+
+def why_none(row: Mapping[str, Any]) -> str:
+    """Why a row is of no schema, and what to do: its keys, and how to say what they are."""
+    keys = [str(key)[:30] for key in row]
+    some = ", ".join(keys[:_MOST_KEYS]) + (", …" if len(keys) > _MOST_KEYS else "")
+    return f"no schema has the keys of the row ({some}): say which are question and answer (data.columns prompt=… completion=…)"
 
 
 def markdown_table() -> str:

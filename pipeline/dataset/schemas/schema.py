@@ -26,6 +26,7 @@ class Schema:
             row is rejected, so it holds nothing of the row's text.
         used: keys of a row that `conversation` uses. Any other that says something is reported as left out.
         lists: those of them that are lists of messages, whose keys `turns.USED` names.
+        also_used: further keys of a row that `conversation` uses, where that depends on the row.
         left_out: what else of a row is not used, by a name for the report.
         gathered: the reader of a file whose rows are not conversations but parts of one, or several: it gives one a conversation.
     """
@@ -40,6 +41,7 @@ class Schema:
     used: frozenset[str]
     lists: tuple[str, ...] = ()
     left_out: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda _row: ()
+    also_used: Callable[[Mapping[str, Any]], frozenset[str]] = lambda _row: frozenset()
     gathered: Callable[[Reader, DataFile, DataSection], Reader] = lambda reader, _file, _data: reader
 
     @property

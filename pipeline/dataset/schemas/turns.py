@@ -7,41 +7,58 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.common.errors import BadInput
+from pipeline.dataset.schemas import parts
 from pipeline.dataset.schemas.fields import from_json, is_there, text_field
 from pipeline.tokenization.messages import ROLES, Message
 
 # Who speaks, as data sets call them.
 _ROLES: Mapping[str, str] = {
     **{role: role for role in ROLES},
-    "human": "user", "prompter": "user", "instruction": "user",
+    "human": "user", "prompter": "user", "instruction": "user", "input": "user", "question": "user", "query": "user",
     "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "bard": "assistant", "bing": "assistant",
-    "model": "assistant",
+    "model": "assistant", "ai": "assistant", "claude": "assistant", "gpt4": "assistant", "gpt-4": "assistant",
+    "gpt-3.5-turbo": "assistant", "chatbot": "assistant", "agent": "assistant", "output": "assistant", "answer": "assistant",
+    "response": "assistant",
     "function_call": "assistant", "tool_call": "assistant",
     "observation": "tool", "function": "tool", "function_response": "tool", "tool_response": "tool", "ipython": "tool",
     "tool_results": "tool",
 }  # fmt: skip
 _CALLING = frozenset({"function_call", "tool_call"})
-_SPEAKER, _SAID = ("role", "from"), ("content", "value")
+_SPEAKER, _SAID = ("role", "from"), ("content", "value", "parts", "text")
 # Keys that are used of every message, and of an assistant's besides.
-USED = frozenset({*_SPEAKER, *_SAID, "name", "tool_call_id"})
+USED = frozenset({*_SPEAKER, "name", "tool_call_id"})
 USED_OF_ASSISTANT = USED | {
     "tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "weight", "train", "training", "loss",
-    "loss_weight",
+    "loss_weight", "refusal",
 }  # fmt: skip
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 # What an answer weighs in the loss: a number, OpenAI's and ours; and whether it is trained, axolotl's names for it.
 WEIGHTS, _SWITCHES = ("weight", "loss_weight"), ("train", "training", "loss")
 # No loss is scaled further than this: the sum over a file stays a number.
 _HEAVIEST = 1e6
-_TEXT_PARTS, _THOUGHT_PARTS, _CALL_PARTS = frozenset({"text"}), frozenset({"reasoning", "thinking"}), frozenset({"tool_call"})
 
 
-def message_of(raw: Any) -> Message:
-    """One message. Raises `BadInput` with the reason why it can't be one."""
+def messages_of(raw: Any) -> list[Message]:
+    """What a message as it is written says: one, or a tool's results beside what the user says (Anthropic's).
+
+    Raises `BadInput` with the reason why it can't be a message.
+    """
     if not isinstance(raw, dict):
         raise BadInput("a message is not an object with role and content")
     if len(raw) == 2 and type(raw.get("content")) is str and raw.get("role") in ROLES:
-        return Message(role=raw["role"], content=raw["content"])
+        return [Message(role=raw["role"], content=raw["content"])]
+    results, rest = parts.results_in(raw.get(said_key(raw)))
+    if not results:
+        return [_message(raw)]
+    said = [Message(role="tool", content=each["content"]) for each in results]
+    for message, each in zip(said, results, strict=True):
+        for name in ("name", "tool_call_id"):
+            if each.get(name):
+                message[name] = each[name]
+    return [*said, _message({**raw, said_key(raw): rest})] if rest else said
+
+
+def _message(raw: Mapping[str, Any]) -> Message:
     said = text_field(raw, "from" if "from" in raw and "role" not in raw else "role", "a message")
     message = Message(role=_ROLES.get(said.lower(), said), content="")
     _add_content(message, raw)
@@ -62,46 +79,27 @@ def is_of_assistant(raw: Mapping[str, Any]) -> bool:
     return isinstance(said, str) and _ROLES.get(said.lower()) == "assistant"
 
 
+def said_key(raw: Mapping[str, Any]) -> str:
+    """Under which name a message has what is said."""
+    return next((key for key in _SAID if raw.get(key) is not None), next((key for key in _SAID if key in raw), "content"))
+
+
 def _add_content(message: Message, raw: Mapping[str, Any]) -> None:
-    key = "value" if "value" in raw and "content" not in raw else "content"
+    key = said_key(raw)
     content = raw.get(key)
     if isinstance(content, list):
-        _add_parts(message, content)
-    elif content is None and any(is_there(raw.get(call)) for call in ("tool_calls", "function_call")):
+        said = parts.said_in(content)
+        message["content"] = "\n".join(said.texts)
+        if said.thoughts:
+            message["reasoning_content"] = "\n".join(said.thoughts)
+        if said.calls:
+            message["tool_calls"] = [call for each in said.calls for call in calls_of(each)]
+    elif content is None and any(is_there(raw.get(other)) for other in ("tool_calls", "function_call", "refusal")):
         message["content"] = ""
     elif isinstance(content, dict) and message["role"] == "tool":
         message["content"] = json.dumps(content, ensure_ascii=False)
     else:
         message["content"] = text_field(raw, key, "a message")
-
-
-def _add_parts(message: Message, parts: list[Any]) -> None:
-    """A content of typed parts: texts, thoughts, calls. What else a part may be, a model of text can't see."""
-    texts, thoughts, calls = list[str](), list[str](), list[dict[str, Any]]()
-    for part in parts:
-        if isinstance(part, str):
-            texts.append(part)
-            continue
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind in _TEXT_PARTS or kind in _THOUGHT_PARTS:
-            (texts if kind in _TEXT_PARTS else thoughts).append(_text_of(part, str(kind)))
-        elif kind in _CALL_PARTS:
-            calls += calls_of(part.get("value"))
-        else:
-            name = str(kind)[:20] if isinstance(kind, str) else "of no type"
-            raise BadInput(f"a message holds a part that is no text ({name}), which the model can't see")
-    message["content"] = "\n".join(texts)
-    if thoughts:
-        message["reasoning_content"] = "\n".join(thoughts)
-    if calls:
-        message["tool_calls"] = calls
-
-
-def _text_of(part: Mapping[str, Any], kind: str) -> str:
-    for key in ("text", "value", "content", kind):
-        if isinstance(part.get(key), str):
-            return str(part[key])
-    raise BadInput(f"a part of a message is called {kind} and has none")
 
 
 def _add_of_assistant(message: Message, raw: Mapping[str, Any]) -> None:
@@ -111,6 +109,9 @@ def _add_of_assistant(message: Message, raw: Mapping[str, Any]) -> None:
     for key in ("tool_calls", "function_call"):
         if is_there(raw.get(key)):
             message["tool_calls"] = [*message.get("tool_calls", []), *calls_of(raw[key])]
+    if is_there(raw.get("refusal")):
+        # OpenAI's: what is said where nothing else is.
+        message["content"] = "\n".join(text for text in (message["content"], text_field(raw, "refusal", "a message")) if text)
     weight = _weight(raw)
     if weight != 1:
         message["weight"] = weight
@@ -148,7 +149,7 @@ def _call(call: Any) -> dict[str, Any]:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadInput("a tool call has no name of a function")
-    arguments = function.get("arguments", function.get("parameters", {}))
+    arguments: Any = next((function[key] for key in ("arguments", "parameters", "args", "input") if key in function), {})
     arguments = _parsed(arguments) if isinstance(arguments, str) else arguments
     if arguments is not None and not isinstance(arguments, dict):
         raise BadInput("the arguments of a tool call are no JSON object")
@@ -178,4 +179,9 @@ def _tool(tool: Any) -> dict[str, Any]:
     function = tool.get("function", tool) if isinstance(tool, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadInput("a tool of the row has no name")
-    return tool if "function" in tool else {"type": "function", "function": tool}
+    if "input_schema" in function:  # Anthropic's name for it
+        function = {
+            **{key: value for key, value in function.items() if key != "input_schema"},
+            "parameters": function["input_schema"],
+        }
+    return tool if "function" in tool else {"type": "function", "function": function}

@@ -36,7 +36,7 @@ class Heard:
 
 @pytest.fixture(scope="module")
 def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose template makes several documents of one conversation, and that can't be masked where the assistant begins."""
+    """A model whose template makes several documents of one conversation, and that has no beginning for an answer."""
     return tiny.save_model(tmp_path_factory.mktemp("forgetful"), template=NOTHING_BEFORE, llama=False)
 
 
@@ -58,8 +58,8 @@ def test_counting_comes_to_what_preparing_comes_to(
     assert heard.finished.wait(60)
     measured = measure(path, config, ChatTokenizer.from_folder(forgetful), lambda *_: None)
     report, counted = measured.report, heard.counted
-    assert (counted["kept"], counted["twins"], counted["rejected"]) == (10, 3, 5)
-    assert (report["kept"], report["duplicates"], report["rejected_rows"]) == (10, 3, 5)
+    assert (counted["kept"], counted["twins"], counted["rejected"]) == (11, 4, 3)
+    assert (report["kept"], report["duplicates"], report["rejected_rows"]) == (11, 4, 3)
     assert counted["reasons"] == report["rejected"]
     assert counted["tokens"] == int(measured.lengths.sum())
     assert counted["splits"] == {name: split["conversations"] for name, split in report["splits"].items()}

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
-from pipeline.dataset.schemas.registry import FITS_NONE
+from pipeline.dataset.schemas.registry import why_none
 from screens.frame.question import Question
 from screens.setup.config_form import LineInput, SettingRow, sections
 from screens.setup.form_values import Field, fields
@@ -228,7 +228,7 @@ async def test_a_file_of_another_kind_says_what_is_wrong_with_its_first_row(rows
         await until(lambda: "data.raw_path" in screen.form.problems())
         await pilot.press("ctrl+s")
         await until(lambda: screen.data.has_class("-wrong"))
-        assert screen.data.problem == f"line 1: {FITS_NONE}"
+        assert screen.data.problem == f"line 1: {why_none({'note': 'hello'})}"
 
 
 # --------------------------------------------------------------------------------------------------- what can't be taken
