@@ -6,13 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.base_model.locate import BaseModel
 from pipeline.base_model.reference import Reference, seen_from
 from pipeline.config.schema import Config
 from pipeline.export.package import Package
+from pipeline.export.proof import llama_cpp
 from pipeline.export.write import write_package
 from pipeline.runs.folders import RunFolder
 from pipeline.runs.trained import Trained
+
+needs_llama_cpp = pytest.mark.skipif(not llama_cpp.is_there(), reason="llama.cpp (xllamacpp) is not installed")
 
 _EVALUATION: dict[str, Any] = {"val": None, "test": None, "curated": []}
 _REPORT = {"ended": "complete", "steps": 2, "best_step": 2}

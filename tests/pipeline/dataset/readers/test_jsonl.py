@@ -171,11 +171,16 @@ def test_an_element_that_is_no_row_is_left_out_and_the_next_is_read(tmp_path: Pa
         ('[\n{"a": 1}]\n[{"a": 2}]', [{"a": 1}, {"a": 2}]),
         ('[\n{"a": 1}]\n7', [{"a": 1}, "line 3: something follows the end of the JSON array"]),
         ('[{"a": 1}, {"a": ' + "[" * 200_000 + "]", [{"a": 1}, "line 1: not JSON: nested too deeply"]),
+        # What begins like a row within it is a part of it; the row behind it is one.
+        (
+            '[{"a": 1}, {"a": {"a": "}", "b": ' + "[" * 200_000 + "]" * 200_000 + '}}, {"a": 3}]',
+            [{"a": 1}, "line 1: not JSON: nested too deeply", {"a": 3}],
+        ),
         ('[{"a": 1}, {"a": "' + "x" * (5 << 20) + '"}, {"a": 3}]',
          [{"a": 1}, "line 1: an element is longer than 4 MiB, or its end is missing", {"a": 3}]),
     ],
     ids=["cut", "no bracket", "syntax", "first", "within", "no quote", "no comma", "comma at the end", "two arrays", "more",
-         "nested", "long"],
+         "nested", "nested within", "long"],
 )  # fmt: skip
 def test_a_damaged_element_costs_itself_and_says_its_line(tmp_path: Path, text: str, wanted: list[dict[str, Any] | str]) -> None:
     path = tmp_path / "rows.json"

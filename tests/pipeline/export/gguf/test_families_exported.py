@@ -15,7 +15,7 @@ from pipeline.common.errors import BadInput
 from pipeline.export.formats.gguf import GGUF_FORMATS, kind_of, write
 from pipeline.export.proof.proof import LIMITS, Proof
 from tests import families, tiny
-from tests.pipeline.export.made import package_of
+from tests.pipeline.export.made import needs_llama_cpp, package_of
 from tests.pipeline.export.merge.adapters import save_adapter
 
 _SIX = {"num_hidden_layers": 6, "layer_types": ["sliding_attention"] * 5 + ["full_attention"]}
@@ -47,6 +47,7 @@ def made(folder: Path, family: str, **changes: Any) -> tuple[BaseModel, Path]:
     return base_model_at(base), folder / "adapter"
 
 
+@needs_llama_cpp
 @pytest.mark.parametrize(("family", "name"), _cells())
 def test_llama_cpp_reads_the_model_that_base_and_adapter_make(tmp_path: Path, family: str, name: Any) -> None:
     base, adapter = made(tmp_path, family)
@@ -74,6 +75,7 @@ def test_what_llama_cpp_computes_otherwise_is_refused_and_not_written_wrong(tmp_
     assert "each fourth layer" in gguf_refusal(base_model_at(other))
 
 
+@needs_llama_cpp
 def test_the_file_says_what_it_is_how_it_is_spoken_to_and_where_an_answer_ends(tmp_path: Path) -> None:
     base, adapter = made(tmp_path, "smollm2")
     (base.path / "LICENSE").write_text("as is")

@@ -14,7 +14,7 @@ from pipeline.export.gguf import write as writing
 from pipeline.export.proof import llama_cpp, prove_gguf
 from pipeline.export.proof.proof import LIMITS, NotProved, Proof, compared, require
 from tests.pipeline.export.gguf.test_families_exported import made
-from tests.pipeline.export.made import package_of
+from tests.pipeline.export.made import needs_llama_cpp, package_of
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return package_of(folder, base, adapter, "peft_adapter", "gguf_f16")
 
 
+@needs_llama_cpp
 def test_rows_that_are_not_brought_together_are_found(exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "interleaved", lambda rows, head: rows)
     with pytest.raises(NotProved, match="nat from base and adapter's"):
         formats.write("gguf_f16", tmp_path, exported, lambda _: None)
 
 
+@needs_llama_cpp
 def test_another_template_is_told_with_both_texts(exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_file = writing.write_file
 
@@ -43,12 +45,14 @@ def test_another_template_is_told_with_both_texts(exported: Any, tmp_path: Path,
     assert "trained: '<|im_start|>user␊" in error.value.message and "llama.cpp: '<|im_start|>What" in error.value.message
 
 
+@needs_llama_cpp
 def test_an_answer_that_would_never_end_is_found(exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prove_gguf, "_stops", lambda tokenizer: [*sorted(tokenizer.stop_ids), 300])
     with pytest.raises(NotProved, match="goes on after"):
         formats.write("gguf_f16", tmp_path, exported, lambda _: None)
 
 
+@needs_llama_cpp
 def test_a_file_that_does_not_open_is_told_in_llama_cpps_words(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
     questions = {
