@@ -39,9 +39,9 @@ _HEAD = 4  # first tokens of a document, where what the one before left behind i
 _LONGEST_WINDOW = {"cpu": 64, "cuda": 1024}  # tokens: up to here a document longer than it is worth its time
 _CUT = {"cpu": 32, "cuda": 128}  # tokens of a real document that a gradient is made of
 _CUT_DOCUMENTS = 4
-# Relative differences that rounding explains; in 16 bits also this many times what other shapes of the same pass make.
+# Relative differences that rounding explains; in 16 bits also this many times what rounding was seen to make of this model.
 _ROUNDING = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 2e-2}
-_OTHER_SHAPES = 4
+_SEEN_ROUNDING = 4
 # Of the loss and, twice as large as two backward passes in that type were seen to differ, of the gradient.
 _FUSED_ROUNDING = {"float32": (1e-4, 1e-3), "bfloat16": (1e-2, 0.15), "float16": (1e-2, 0.15)}
 _ADAPTER_STD = 0.02  # of B while the fused layers are asked: at zero, an adapter would not be asked about
@@ -180,7 +180,6 @@ class _Asked:
         self._model, self._plan, self._documents = model, plan, documents
         self._device = next(model.parameters()).device
         self._alone = [self._logits({"input_ids": torch.from_numpy(each.ids)[None]})[0] for each in documents]
-        self._noise: float | None = None
 
     def apart(self, isolation: Isolation) -> tuple[float, bool]:
         """(the difference of the documents' logits, relative; whether rounding explains it)."""
@@ -191,11 +190,18 @@ class _Asked:
                 raise
             return 1.0, False  # layers that refuse what might have kept documents apart, or that it is not for
         rounding = _ROUNDING[self._plan.compute_dtype]
-        if difference <= rounding or self._plan.compute_dtype == "float32" or isolation == "rows":
+        if difference <= rounding or self._plan.compute_dtype == "float32":
             return difference, difference <= rounding
-        if self._noise is None:
-            self._noise = self._difference(collate([[each] for each in self._documents]), "rows")
-        return difference, difference <= _OTHER_SHAPES * self._noise
+        return difference, difference <= _SEEN_ROUNDING * self._rounding(isolation)
+
+    def _rounding(self, isolation: Isolation) -> float:
+        """What rounding makes of the documents' logits, relative: other shapes of the same pass and, where those are asked
+        about, embeddings that are off by a last place."""
+        if isolation != "rows":
+            return self._difference(collate([[each] for each in self._documents]), "rows")
+        with _last_places_off(_causal(self._model), getattr(torch, self._plan.compute_dtype)):
+            off = [self._logits({"input_ids": torch.from_numpy(each.ids)[None]})[0] for each in self._documents]
+        return float(np.median([_relative(found, alone) for found, alone in zip(off, self._alone, strict=True)][1:]))
 
     def _batches(self, isolation: Isolation) -> Iterator[Batch]:
         """As training collates them and, where that differs, as the held-out loss does."""
@@ -229,6 +235,22 @@ class _Asked:
         moved = {name: value.to(self._device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
         logits: torch.Tensor = self._model(**moved, use_cache=False).logits.float()
         return logits
+
+
+@contextmanager
+def _last_places_off(causal: Any, dtype: torch.dtype) -> Iterator[None]:
+    """Every number of the token embeddings, (rows, tokens, hidden), is a last place of `dtype` larger or smaller."""
+
+    def off(_module: nn.Module, _inputs: Any, found: torch.Tensor) -> torch.Tensor:
+        draw = torch.Generator(found.device).manual_seed(0)
+        sign = torch.randint(0, 2, found.shape, generator=draw, device=found.device) * 2 - 1
+        return found * (1 + torch.finfo(dtype).eps * sign).to(found.dtype)
+
+    hook = causal.get_input_embeddings().register_forward_hook(off)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 _NO_NUMBER = 1e9  # in the place of a difference

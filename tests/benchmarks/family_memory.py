@@ -135,7 +135,7 @@ def figures(folder: Path, case: Case) -> dict[str, Any]:
         "case": case.name,
         **{name: plan[name] for name in ("kernels", "attention", "micro_batch", "row_tokens", "recomputed_layers", "memory")},
         "keep_dequantized": plan["keep_dequantized"],
-        "planned_gib": sum(plan["memory"].values()) / GIB,
+        "predicted_gib": sum(plan["memory"].values()) / GIB,
         "peak_gib": report["peak_memory_bytes"] / GIB,
         "ran_out": sum(json.loads(line)["kind"] == "memory_ran_out" for line in made.events.read_text().splitlines()),
         "steps": len(state.train),
@@ -145,7 +145,7 @@ def figures(folder: Path, case: Case) -> dict[str, Any]:
 
 def error(one: dict[str, Any]) -> float:
     """Of the plan, in percent of what was taken; negative where it was under."""
-    return float(100 * (one["planned_gib"] / one["peak_gib"] - 1))
+    return float(100 * (one["predicted_gib"] / one["peak_gib"] - 1))
 
 
 _COLUMNS = ("case", "layers of", "micro-batch", "recomputed", "planned, GiB", "measured, GiB", "plan / measured", "error")
@@ -158,7 +158,7 @@ def row(one: dict[str, Any]) -> str:
     kernels = "ours" if one["kernels"] == "fused" else f"its own, {one['attention']}"
     cells = [
         one["case"], kernels, f"{one['micro_batch']} × {one['row_tokens']:,}", str(one["recomputed_layers"]),
-        f"{one['planned_gib']:.2f}", f"{one['peak_gib']:.2f}", f"{one['planned_gib'] / one['peak_gib']:.3f}",
+        f"{one['predicted_gib']:.2f}", f"{one['peak_gib']:.2f}", f"{one['predicted_gib'] / one['peak_gib']:.3f}",
         f"{error(one):+.1f} %" + (" (memory ran out)" if one["ran_out"] else ""),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"

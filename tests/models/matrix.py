@@ -1,8 +1,8 @@
-"""Every family through the whole pipeline: `python -m tests.models.matrix [--device cuda] [--write] [FAMILY …]`.
+"""Every family through the whole pipeline: `python -m tests.models.matrix [--device cuda] [--jobs N] [--write] [FAMILY …]`.
 
-A tiny random model of the family is trained at the settings nobody changed (`auto` throughout), evaluated and packed in this
-process, then its package is loaded by plain peft and transformers. Each finding is a cell of docs/models.md; `--write` puts them
-into `results/<device>.json`.
+A tiny random model of the family is trained at the settings nobody changed (`auto` throughout; no suite of questions is asked,
+which says nothing of a family and on a GPU would be), evaluated and packed in one process, then its package is loaded by plain
+peft and transformers. Each finding is a cell of docs/models.md; `--write` puts them into `results/<device>.json`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,7 +121,7 @@ def _prepared(name: str, root: Path, device: DeviceKind) -> Trained:
             "compute": {"gpu": "cpu" if device == "cpu" else "auto"},
             "data": {"raw_path": "rows.jsonl", "max_seq_len": 256},
             "train": {"max_steps": STEPS, "lr": _LR},
-            "eval": {"curated_prompts_path": "prompts.jsonl", "max_new_tokens": 8},
+            "eval": {"curated_prompts_path": "prompts.jsonl", "max_new_tokens": 8, "suites": "off"},
             "export": {"formats": ["peft_adapter", "merged"]},
         }
     )
@@ -138,8 +140,14 @@ def _save_base(name: str, folder: Path) -> None:
 
 
 def _ended(trained: Trained) -> Cell:
-    """What every column says of a run that did not come to its end."""
+    """What every column says of a run that did not come to its end.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop.
+    """
     failed = trained.last("run_failed")
+    if failed is None:
+        raise KeyboardInterrupt
     steps = [event.step for event in trained.events if isinstance(event, ev.StepFinished) and event.outcome == "failed"]
     said = f"{failed.message} ({failed.hint})" if failed.hint else failed.message
     why = said.replace(f"{trained.workspace.root}/", "")
@@ -215,7 +223,7 @@ def measured_on_gpu(family: str) -> list[tuple[float, float]] | None:
         return None
     cases = json.loads(file.read_text(encoding="utf-8"))["family_memory"]
     found = [each for each in cases if each["case"].startswith(_MEASURED_AS[family]) and "peak_gib" in each]
-    return [(each["planned_gib"], each["peak_gib"]) for each in found] or None
+    return [(each["predicted_gib"], each["peak_gib"]) for each in found] or None
 
 
 CHECKS: dict[Column, Callable[[Trained, DeviceKind], Cell]] = {
@@ -236,16 +244,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", metavar="FAMILY", help="all by default")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="families tried at once, each in a process")
     parser.add_argument("--memory", action="store_true", help="that column only, of families that were tried before")
     parser.add_argument("--write", action="store_true", help="into results/<device>.json; families that are not named stay")
     asked = parser.parse_args(arguments)
     path = RESULTS / f"{asked.device}.json"
     before = read_results(path)
     rows: dict[str, Row] = dict(before.families) if before else {}
-    for name in asked.families or (rows if asked.memory else families.FAMILIES):
-        rows[name] = _with_memory(name, rows[name], asked.device) if asked.memory else _tried(name, asked.device)
+    names = asked.families or list(rows if asked.memory else families.FAMILIES)
+    if asked.memory:
+        found = ((name, _with_memory(name, rows[name], asked.device)) for name in names)
+    else:
+        found = _all_tried(names, asked.device, asked.jobs)
+    for name, row in found:
+        rows[name] = row
         if asked.write:
             _results(asked.device, rows).save(path)
+
+
+def _all_tried(names: Sequence[str], device: DeviceKind, jobs: int) -> Iterator[tuple[str, Row]]:
+    """(family, its cells), as each is done."""
+    if jobs == 1:
+        yield from ((name, _tried(name, device)) for name in names)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        asked = {pool.submit(_tried, name, device): name for name in names}
+        for done in as_completed(asked):
+            yield asked[done], done.result()
 
 
 def _with_memory(name: str, row: Row, device: DeviceKind) -> Row:

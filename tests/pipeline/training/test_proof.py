@@ -143,6 +143,29 @@ def test_documents_are_kept_apart_by_their_numbers_where_the_layers_take_them(tm
         assert_as_alone(model, run)
 
 
+@pytest.mark.parametrize("mixed", [0.0, 0.1], ids=["rounding", "mixed"])
+def test_in_16_bits_rounding_is_told_from_rows_that_see_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixed: float
+) -> None:
+    """However little rounding is allowed for: what it makes of this model is asked of it."""
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+    forward = LlamaDecoderLayer.forward
+
+    def layer(self: Any, hidden_states: torch.Tensor, **more: Any) -> Any:
+        found = forward(self, hidden_states, **more)
+        return found + mixed * found.mean(0, keepdim=True) if mixed else found
+
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", layer)
+    monkeypatch.setitem(proof._ROUNDING, "bfloat16", 1e-6)
+    model = families.save("llama-2", tmp_path / "model", std=0.15)
+    plan = {"isolation": "rows", "compute_dtype": "bfloat16"}
+    run = trained(tmp_path, model, plan, train__precision_mode="lora_bf16", data__packing=False)
+    (proved,) = run.of(LayersProved)
+    assert (proved.how, proved.isolated) == ("rows", not mixed) and proved.isolation_difference > 1e-4
+    assert proved.reason == ("rows of a micro-batch are not independent of each other" if mixed else "")
+
+
 # ------------------------------------------------------------------------------------------- fused as the model's own
 
 
