@@ -39,9 +39,9 @@ def export(
 
     With export.formats every run makes what is named there.
     """
-    wanted = _wanted(formats)
+    wanted = wanted_formats(formats)
     here = workspace()
-    found = _run_of(here, run) if run else None
+    found = run_of(here, run) if run else None
     settings = None
     if found:
         settings = found.load_config()
@@ -59,7 +59,7 @@ def with_formats(wanted: tuple[ExportFormat, ...], config: Config) -> Config:
     return config.model_copy(update={"export": config.export.model_copy(update={"formats": formats})})
 
 
-def _wanted(formats: str) -> tuple[ExportFormat, ...]:
+def wanted_formats(formats: str) -> tuple[ExportFormat, ...]:
     asked = [each.strip() for each in formats.split(",") if each.strip()]
     known: dict[str, ExportFormat] = {name: name for name in get_args(ExportFormat)}
     for each in asked:
@@ -72,7 +72,7 @@ def _wanted(formats: str) -> tuple[ExportFormat, ...]:
     return tuple(dict.fromkeys(known[each] for each in asked))
 
 
-def _run_of(here: Workspace, named: str) -> RunFolder:
+def run_of(here: Workspace, named: str) -> RunFolder:
     """The run a person names, by itself or by its package."""
     manifest = Path(named) / MANIFEST
     if not manifest.is_file():

@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "ship": Entry("ship", "Is a run's result shown to be better? Exit code 0, else 3."),
         "infer": Entry("infer", "Ask the packaged model."),
         "chat": Entry("chat", "Talk to the packaged model, in the terminal."),
+        "serve": Entry("serve", "The model behind OpenAI's protocol, by llama.cpp's server."),
         "tokens": Entry("tokens", "Tokens per step and second, peak memory of the last run."),
     },
     "Single steps": {

@@ -142,6 +142,27 @@ TROUBLES = (
         "Put it back, set `base.path` in the package's `humigence.json`, or `humigence model download`.",
     ),
     Trouble(
+        ("llama.cpp is not installed here, which serves the model",),
+        "`humigence serve` is llama.cpp's own server, which is an extra.",
+        "`pip install 'humigence[gguf]'`.",
+    ),
+    Trouble(
+        (
+            "… can be reached by others, and there is no token",
+            "…:… can't be listened on: …",
+            "… was not open after … s",
+            "llama.cpp's server ended by itself (exit code …)",
+        ),
+        "The server could not be started, or has ended: another program has the port, the address is not this machine's, the "
+        "file is large for the memory there is, or others could ask it.",
+        "`--port` with another number or 0, a shorter `--context`, `--token` for another address than loopback.",
+    ),
+    Trouble(
+        ("… is no GGUF file, and llama.cpp serves no other", "… is not there", "… holds no GGUF file"),
+        "`humigence serve` serves a GGUF file, or that of a package.",
+        "`humigence export gguf_q8_0` makes one.",
+    ),
+    Trouble(
         (
             "--top-p and --top-k choose whom chance may take, and a temperature of 0 leaves nothing to it",
             "--stop is empty",

@@ -71,10 +71,10 @@ def ask(questions: Mapping[str, Any], seconds: float) -> dict[str, Any]:
                 found: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
                 return found
             printed.seek(0)
-            raise DidNotOpen(_last_words(printed.read()[-65_536:].decode("utf-8", "replace"), ended.returncode))
+            raise DidNotOpen(last_words(printed.read()[-65_536:].decode("utf-8", "replace"), ended.returncode))
 
 
-def _last_words(text: str, code: int) -> str:
+def last_words(text: str, code: int) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip(" ^~")]
     telling = [line for line in lines if "rror" in line or "ailed" in line or "unknown" in line] or lines
     return f"llama.cpp did not open it (exit code {code}): " + " | ".join(telling[-_LAST_LINES:])[:600]
