@@ -70,6 +70,8 @@ def show(run: RunArgument = None, as_json: AsJson = False) -> None:
     if as_json:
         out_json(run_report.as_json(found, state))
         return
+    if run_report.print_headline(state):
+        out()
     for line in table(_facts(found, state)):
         out(line)
     out()
@@ -77,7 +79,7 @@ def show(run: RunArgument = None, as_json: AsJson = False) -> None:
         out(*step)
     if state.gates or state.held_out_reports or state.answers or state.suites:
         out()
-        run_report.print_verdict(state)
+        run_report.print_findings(state)
         run_report.print_answers(state.answers)
     run_report.print_outcome(found, state)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.config.schema import AcceptanceSection
 from pipeline.evaluation.evidence import Evidence
@@ -11,6 +11,7 @@ from pipeline.runs.events import GateJudged, Verdict
 from pipeline.runs.headline import p_value
 
 HELD_OUT = "held-out loss"
+Against = Literal["", "in style only", "and less to the question"]
 _UNIT = "%"  # of the base model's loss
 
 
@@ -104,10 +105,25 @@ def _moved(control: dict[str, Any] | None) -> tuple[Verdict, str, str] | None:
         "look whether the answers belong to their questions (humigence data); where they need not, acceptance.moved_answers false"
     )
     before, after = control["base_use"], control["tuned_use"]
-    if control["tuned_use_low"] <= 0:
+    against = speaks_against(control)
+    if against == "in style only":
         text = f"but answers are no likelier under their own questions than under others ({after:+.3f} nats a token): it is style"
         return "not judged", text, look
-    if control["use_change_high"] < 0 and after < before / 2:
+    if against:
         text = f"but an answer gains less from its own question than before ({before:.3f} nats a token before, {after:.3f} after)"
         return "failed", text, look
     return None
+
+
+def speaks_against(control: dict[str, Any] | None) -> Against:
+    """What the control says against a gain; "" where nothing, or where it was not measured.
+
+    Args:
+        control: as `moved_answers.control` gives it.
+    """
+    if control is None:
+        return ""
+    if control["tuned_use_low"] <= 0:
+        return "in style only"
+    fell = control["use_change_high"] < 0 and control["tuned_use"] < control["base_use"] / 2
+    return "and less to the question" if fell else ""

@@ -30,7 +30,7 @@ class Moved(NamedTuple):
 
 
 def moved(rows: ScoredRows, owners: NDArray[np.int32], longest: int, seed: int) -> Moved | None:
-    """Each first answer under the question of another conversation; None where there are too few.
+    """Each first answer under the question of another conversation; None where there are too few, or all have one question.
 
     Args:
         owners: of each row, the number of its conversation: a conversation gives one answer.
@@ -41,10 +41,17 @@ def moved(rows: ScoredRows, owners: NDArray[np.int32], longest: int, seed: int) 
     found = Moved([], [])
     for question, answer in zip(chosen, chosen[1:] + chosen[:1], strict=True):
         joined = _joined(rows[question], rows[answer])
-        if question != answer and len(joined.ids) <= longest:
+        if question != answer and len(joined.ids) <= longest and not _same_question(joined, rows[answer]):
             found.answers.append(answer)
             found.rows.append(joined)
     return found if len(found.rows) >= LEAST_PAIRS else None
+
+
+def _same_question(joined: ScoredRow, answer: ScoredRow) -> bool:
+    """Whether the other question is the same one, or there is none, so that nothing can be told by it: of a text all is answer
+    but the first token, which nothing foretells."""
+    start = first_answer(answer.labels)[0]
+    return start <= 1 or list(joined.ids[: first_answer(joined.labels)[0]]) == list(answer.ids[:start])
 
 
 def _joined(question: ScoredRow, answer: ScoredRow) -> ScoredRow:

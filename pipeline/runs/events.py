@@ -293,7 +293,8 @@ class HeldOut(Event):
     """Base and tuned model on one held-out split.
 
     `better` and `worse`: of how many conversations the tuned model's loss is lower or higher, with the sign test's `p_value`;
-    None where an older version measured.
+    None where an older version measured. `against`: what the same answers under other questions say against a gain
+    (`pipeline.evaluation.held_out_gate`); "" for nothing.
     """
 
     split: Literal["val", "test"]
@@ -307,6 +308,7 @@ class HeldOut(Event):
     better: int | None = None
     worse: int | None = None
     p_value: float | None = None
+    against: str = ""
 
 
 @dataclass(frozen=True, slots=True)

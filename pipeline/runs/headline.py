@@ -63,7 +63,9 @@ def _rows(measured: HeldOut) -> str:
     if count < FEWEST_ROWS:
         return f"{rows} {'is' if count == 1 else 'are'} too few to judge: better on {better}, worse on {worse}"
     chance = f" ({p_value(measured.p_value)})" if measured.p_value is not None else ""
-    return f"worse on {worse} of {rows}{chance}" if worse > better else f"better on {better} of {rows}{chance}"
+    if worse > better:
+        return f"worse on {worse} of {rows}{chance}"
+    return f"better on {better} of {rows}{chance}{f' {measured.against}' if measured.against else ''}"
 
 
 def p_value(value: float) -> str:

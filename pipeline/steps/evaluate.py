@@ -22,6 +22,7 @@ from pipeline.dataset import processed
 from pipeline.evaluation import answer_checks
 from pipeline.evaluation.answer_checks import CuratedPrompt
 from pipeline.evaluation.evidence import suites_of
+from pipeline.evaluation.held_out_gate import speaks_against
 from pipeline.evaluation.suites import reported
 from pipeline.runs import trained
 from pipeline.runs.context import StepContext, StepResult
@@ -257,7 +258,11 @@ def _measured(split: Split, figures: dict[str, Any]) -> HeldOut:
     )
     if not (by := figures.get("paired")):
         return measured
-    return replace(measured, conversations=by["conversations"], better=by["better"], worse=by["worse"], p_value=by["p_value"])
+    against = speaks_against(figures.get("control"))
+    return replace(
+        measured,
+        conversations=by["conversations"], better=by["better"], worse=by["worse"], p_value=by["p_value"], against=against,
+    )  # fmt: skip
 
 
 def _measured_splits(report: dict[str, Any]) -> list[HeldOut]:

@@ -50,8 +50,20 @@ def gate_rows(gates: list[GateJudged]) -> list[list[str]]:
 
 def print_verdict(state: RunState) -> None:
     """What came out on standard output: the verdict in one line, then the gates and the suites."""
-    if verdict := headline(state.held_out_reports, state.answers, state.suites):
+    print_headline(state)
+    print_findings(state)
+
+
+def print_headline(state: RunState) -> bool:
+    """The verdict in one line, on standard output; whether there is one."""
+    verdict = headline(state.held_out_reports, state.answers, state.suites)
+    if verdict:
         out(verdict, "bold")
+    return bool(verdict)
+
+
+def print_findings(state: RunState) -> None:
+    """The gates and the suites, on standard output."""
     print_gates(state.gates)
     print_suites(state.suites)
 

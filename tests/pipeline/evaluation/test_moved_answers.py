@@ -72,13 +72,13 @@ def judged(model: Answering, held_out: list[ScoredRow]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("content", "style", "moved_by", "verdict"),
+    ("content", "style", "moved_by", "verdict", "against"),
     [
-        ((0.5, 1.5), (0.0, 0.0), 0, "passed"),
-        ((0.5, 0.5), (0.0, 6.0), 0, "passed"),
-        ((0.5, 0.0), (0.0, 6.0), 0, "not judged"),
-        ((0.5, 0.2), (0.0, 6.0), 0, "failed"),
-        ((0.5, 0.0), (0.0, 6.0), 7, "not judged"),
+        ((0.5, 1.5), (0.0, 0.0), 0, "passed", ""),
+        ((0.5, 0.5), (0.0, 6.0), 0, "passed", ""),
+        ((0.5, 0.0), (0.0, 6.0), 0, "not judged", "in style only"),
+        ((0.5, 0.2), (0.0, 6.0), 0, "failed", "and less to the question"),
+        ((0.5, 0.0), (0.0, 6.0), 7, "not judged", "in style only"),
     ],
     ids=[
         "learned the answers",
@@ -89,11 +89,12 @@ def judged(model: Answering, held_out: list[ScoredRow]) -> Any:
     ],
 )
 def test_a_lower_loss_passes_only_where_the_answers_belong_to_their_questions(
-    content: tuple[float, float], style: tuple[float, float], moved_by: int, verdict: str
+    content: tuple[float, float], style: tuple[float, float], moved_by: int, verdict: str, against: str
 ) -> None:
     gate, control = judged(Answering(content, style), rows(moved_by))
     assert gate.value > 1, "by the loss alone each of them is better"
     assert gate.verdict == verdict, (gate, control)
+    assert held_out_gate.speaks_against(control) == against
 
 
 def test_an_answer_is_put_under_the_question_of_another_conversation_and_of_none_twice() -> None:
@@ -104,6 +105,14 @@ def test_an_answer_is_put_under_the_question_of_another_conversation_and_of_none
     for answer, (ids, labels, _) in zip(found.answers, found.rows, strict=True):
         assert ids[3:] == held_out[answer][0][3:] and ids[0] != held_out[answer][0][0]
         assert labels[3:] == held_out[answer][1][3:] and set(labels[:3]) == {-100}
+
+
+def test_rows_with_one_question_or_none_make_no_control() -> None:
+    """An answer under the same question again tells nothing: a gain on texts is no style for that."""
+    one = [ScoredRow([10] * 3 + list(row.ids[3:]), row.labels) for row in rows(0)]
+    assert moved_answers.moved(one, np.arange(40, dtype=np.int32), 64, seed=1) is None
+    texts = [ScoredRow(row.ids[3:], [-100, *row.labels[4:]]) for row in one]
+    assert moved_answers.moved(texts, np.arange(40, dtype=np.int32), 64, seed=1) is None
 
 
 def test_few_rows_make_no_control() -> None:

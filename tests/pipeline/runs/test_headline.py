@@ -34,6 +34,8 @@ def answered(base: bool, tuned: bool) -> Answered:
             "5 test rows are too few to judge: better on 3, worse on 2",
         ),
         ([replace(MEASURED, conversations=6, better=6, worse=0, p_value=0.03125)], "better on 6 of 6 test rows (p = 0.031)"),
+        ([replace(MEASURED, against="in style only")], "better on 41 of 60 test rows (p = 0.006) in style only"),
+        ([replace(MEASURED, better=19, worse=41, against="in style only")], "worse on 41 of 60 test rows (p = 0.006)"),
         ([OLDER], ""),
         ([], ""),
     ],

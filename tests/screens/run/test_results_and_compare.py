@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import keys as config_keys
 from pipeline.runs.event_log import EventWriter
-from pipeline.runs.events import Answered, GateJudged, Packed, SuiteMeasured
+from pipeline.runs.events import Answered, GateJudged, HeldOut, Packed, SuiteMeasured
 from screens.run.compare import difference_rows
 from screens.run.gates_text import measured, needed
 from screens.run.results import package, prompts_table, suites_table
@@ -59,6 +59,21 @@ def test_a_suite_has_a_line_where_there_is_room_and_those_that_fell_are_named_wh
     line = suites_table([FELL, HELD, OPEN], 78, whole=False).plain
     assert "✘ arithmetic 62.0 % → 41.0 %" in line and "1 held   1 not enough evidence" in line and len(line) <= 78
     assert suites_table([HELD], 78, whole=False).plain.split() == ["forgetting", "1", "held"]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+async def test_the_verdict_in_one_line_stands_before_gates_and_suites(records: Records, size: tuple[int, int]) -> None:
+    run = records.write("finished")
+    writer = EventWriter(run)
+    writer.emit(HeldOut("test", 60, 6000, 2.0, 1.8, 0.5, 0.6, 60, 41, 19, 0.0062, "in style only"))
+    writer.emit(FELL)
+    writer.close()
+    async with records.app("results", run=run).run_test(size=size) as pilot:
+        await shown(pilot)
+        text = text_of(pilot.app)
+        first = text.index("better on 41 of 60 test rows (p = 0.006) in style only")
+        assert "arithmetic fell" in " ".join(text[first:].splitlines()[:2]), "it takes two lines where there is little room"
+        assert first < text.index("held-out loss") and first < text.index("62.0 %")
 
 
 @pytest.mark.parametrize(("number", "shown"), [(0, [0, 1, 2]), (4, [3, 4, 5]), (9, [7, 8, 9])])
