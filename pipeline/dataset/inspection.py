@@ -14,14 +14,20 @@ import numpy as np
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config
 from pipeline.dataset.cleaning import digest
+from pipeline.dataset.grouping import Grouping
+from pipeline.dataset.languages import language_of
+from pipeline.dataset.leaks_without_model import words_of
 from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.row_view import texts_of
 from pipeline.dataset.schemas.registry import fitting, schema, why_none
 from pipeline.dataset.sniff import reader_for, with_schema
+from pipeline.dataset.split import divided
 from pipeline.tokenization.messages import Conversation
 
+# Rows whose language is looked at: all of so many, then one in a few.
+_LANGUAGES_OF, _THEN_ONE_IN = 10_000, 16
 # What looks as if nobody meant to hand it in. Counted with its rows, never shown.
 _PERSONAL = (
     ("e-mail addresses", re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+\b")),
@@ -47,6 +53,9 @@ class Inspection:
         misfits: of the others the reasons.
         characters: of each row that is used.
         turns: messages of each.
+        languages: of the rows that were looked at; those of which none is told count under "".
+        alike: why -> rows that belong together with another.
+        division: what is to be said of how they are held out, in words.
     """
 
     path: Path
@@ -65,6 +74,9 @@ class Inspection:
     personal: Tally = field(default_factory=Tally)
     characters: list[int] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
+    languages: Counter[str] = field(default_factory=Counter)
+    alike: Tally = field(default_factory=Tally)
+    division: list[str] = field(default_factory=list)
 
     @property
     def evidence(self) -> str:
@@ -74,11 +86,12 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """For a program."""
-        tallies = ("rejected", "left_out", "changed", "duplicates", "personal")
+        tallies = ("rejected", "left_out", "changed", "duplicates", "alike", "personal")
         return {
             "path": str(self.path), "container": self.container, "unit": self.unit, "notice": self.notice, "schema": self.schema,
             "asked": self.asked, "rows": self.rows, "used": self.used, "evidence": self.evidence, "fitting": dict(self.fitting),
             **{name: getattr(self, name).to_json() for name in tallies},
+            "languages": dict(self.languages.most_common()), "division": self.division,
             "characters": spread(self.characters), "turns": spread(self.turns),
         }  # fmt: skip
 
@@ -105,18 +118,19 @@ def begin(path: Path, config: Config) -> tuple[Inspection, Iterator[Conversation
     inspection = Inspection(
         path, reader.name, reader.unit, reader.notice(path), found.data.row_schema, config.data.row_schema != "auto"
     )
-    for name in ("rejected", "left_out", "changed", "duplicates", "personal"):
+    for name in ("rejected", "left_out", "changed", "duplicates", "alike", "personal"):
         setattr(inspection, name, Tally(reader.unit))
     return inspection, _conversations(inspection, reader.rows(path), found)
 
 
 def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Config) -> Iterator[Conversation]:
-    met: set[bytes] = set()
+    met: dict[bytes, tuple[int, str]] = {}  # name -> number and place, in the order of the file
+    grouping = Grouping()
     for raw in rows:
         inspection.rows += 1
         inspection.fitting[fitting(raw.row) or ""] += 1
         try:
-            conversation, changes, left_out, _ = conversation_of(raw, config)
+            conversation, changes, left_out, origin = conversation_of(raw, config)
         except BadInput as problem:
             reason = problem.message if raw.problem or fitting(raw.row) else why_none(raw.row)
             inspection.rejected.add(reason, raw.number, raw.place)
@@ -128,16 +142,34 @@ def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Confi
         if name_ in met:
             inspection.duplicates.add("same as another", raw.number, raw.place)
             continue
-        met.add(name_)
+        met[name_] = raw.number, raw.place
+        grouping.add(conversation, origin, (words_of(conversation),))
         inspection.used += 1
         _measure(inspection, raw, conversation)
         yield conversation
+    if met:
+        _compare(inspection, met, grouping, config)
+
+
+def _compare(inspection: Inspection, met: dict[bytes, tuple[int, str]], grouping: Grouping, config: Config) -> None:
+    """What belongs together, and how it is held out. Words stand for the tokens that a model would have."""
+    names, places = list(met), list(met.values())
+    groups = grouping.groups(names)
+    before = np.zeros(len(names), dtype=np.int64)
+    for why, of in groups.stages.items():
+        now = np.bincount(of)[of]
+        for row in np.flatnonzero(now > np.maximum(before, 1)).tolist():
+            inspection.alike.add(why, *places[row])
+        before = now
+    inspection.division = divided(names, grouping, config).grouped.in_words()
 
 
 def _measure(inspection: Inspection, raw: RawRow, conversation: Conversation) -> None:
     text = "\n".join(texts_of(conversation))
     inspection.characters.append(len(text))
     inspection.turns.append(len(conversation.messages))
+    if inspection.used <= _LANGUAGES_OF or inspection.used % _THEN_ONE_IN == 0:
+        inspection.languages[language_of(text)] += 1
     for name, pattern in _PERSONAL:
         if pattern.search(text):
             inspection.personal.add(name, raw.number, raw.place)

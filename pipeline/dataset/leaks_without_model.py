@@ -38,7 +38,7 @@ def leaks(config: Config, workspace: Workspace) -> dict[str, Any]:
             if name in among:
                 continue
             among.add(name)
-            grouping.add(conversation, origin, (_words(conversation),))
+            grouping.add(conversation, origin, (words_of(conversation),))
             names.append(name)
             numbers.append(raw.number)
             of.append(raw.form.number if raw.form else 0)
@@ -47,7 +47,7 @@ def leaks(config: Config, workspace: Workspace) -> dict[str, Any]:
     return found_in(names, grouping.groups(names), own_splits(sources)[np.array(of)]).to_json(numbers)
 
 
-def _words(conversation: Conversation) -> NDArray[np.uint32]:
+def words_of(conversation: Conversation) -> NDArray[np.uint32]:
     """A number for each word of the answers."""
     answers = [message["content"] for message in conversation.messages if message["role"] == "assistant"] or [conversation.text]
     words = (word for answer in answers for word in answer.split())
