@@ -26,12 +26,13 @@ from pipeline.system.gpu import GIB, Device
 from pipeline.system.out_of_memory import NO_ROOM, free, unless_short
 from pipeline.training import attention
 from pipeline.training.fused.decoder import FusedModel
+from pipeline.training.fused.proof import fused_problem
 from pipeline.training.fused.train_step import FusedStep
 from pipeline.training.memory_recovery.activation_checkpointing import ModelActivations
 from pipeline.training.memory_recovery.faults import training_fault
 from pipeline.training.memory_recovery.limits import Limits
 from pipeline.training.packed_rows import Document
-from pipeline.training.proof import Proof, fused_problem, prove
+from pipeline.training.proof import Proof, prove
 
 
 def prepare_device(config: Config, device: Device) -> None:

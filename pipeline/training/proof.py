@@ -9,7 +9,6 @@ gradient or random generator is another one after it.
 from __future__ import annotations
 
 import inspect
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,31 +19,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.modeling.decoder_parts import NotDescribed, describe
-from pipeline.planning.compute import Isolation, no_kernel
+from pipeline.planning.compute import Isolation
 from pipeline.planning.plan import Plan
 from pipeline.runs.events import LayersProved
-from pipeline.tokenization.messages import NOT_TRAINED
 from pipeline.training import attention
 from pipeline.training.checkpointing import random_state
 from pipeline.training.fused.decoder import FusedModel
-from pipeline.training.fused.train_step import flatten_batch
+from pipeline.training.fused.proof import (
+    HEAD,
+    LONGEST_WINDOW,
+    NO_NUMBER,
+    causal_of,
+    fused_difference,
+    last_places_off,
+    window_of,
+)
 from pipeline.training.isolation import Batch, model_inputs
-from pipeline.training.loss import loss_sum
 from pipeline.training.packed_rows import Document, PackedRow, collate
 
 # Tokens of the made-up documents: each but the first has another before it, and all are longer than a convolution sees.
 _LENGTHS = (9, 21, 6, 17, 11)
-_HEAD = 4  # first tokens of a document, where what the one before left behind is strongest
-_LONGEST_WINDOW = {"cpu": 64, "cuda": 1024}  # tokens: up to here a document longer than it is worth its time
-_CUT = {"cpu": 32, "cuda": 128}  # tokens of a real document that a gradient is made of
-_CUT_DOCUMENTS = 4
 # Relative differences that rounding explains; in 16 bits also this many times what rounding was seen to make of this model.
 _ROUNDING = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 2e-2}
 _SEEN_ROUNDING = 4
-# Of the loss and, twice as large as two backward passes in that type were seen to differ, of the gradient.
-_FUSED_ROUNDING = {"float32": (1e-4, 1e-3), "bfloat16": (1e-2, 0.15), "float16": (1e-2, 0.15)}
-_ADAPTER_STD = 0.02  # of B while the fused layers are asked: at zero, an adapter would not be asked about
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def prove(model: Any, fused: FusedModel | None, plan: Plan, documents: Sequence[
     began = time.perf_counter()
     with random_state.preserved(), _as_in_training(model):
         if fused is not None:
-            difference, problem = _fused_difference(model, fused, plan, documents)
+            difference, problem = fused_difference(model, fused, plan, documents)
             how: Isolation = "positions" if plan.isolation != "rows" else "rows"
             seconds = time.perf_counter() - began
             event = LayersProved(not problem, how, not problem, difference, difference, problem, seconds)
@@ -84,21 +81,6 @@ def prove(model: Any, fused: FusedModel | None, plan: Plan, documents: Sequence[
     seconds = time.perf_counter() - began
     event = LayersProved(not found.problem, found.how, None, found.difference, None, found.problem, seconds)
     return Proof(event, no_packing=found.problem if plan.isolation != "rows" else "")
-
-
-def fused_problem(causal: Any, device: str) -> str:
-    """Why the fused layers need not be built over a model and asked; empty where they must.
-
-    Args:
-        causal: of transformers, without peft around it.
-        device: "cuda" or "cpu".
-    """
-    try:
-        layers = describe(causal).layers
-    except NotDescribed as reason:
-        return str(reason)
-    without = (no_kernel(layer.head_dim) for layer in layers) if device == "cuda" else ()
-    return next(filter(None, without), "")
 
 
 # ------------------------------------------------------------------------------------------- the model as it trains
@@ -153,7 +135,7 @@ def _isolation(model: Any, plan: Plan, documents: Sequence[Document]) -> _Found:
     if plan.isolation == "rows":
         difference, apart = asked.apart("rows")
         return _Found("rows", difference, "" if apart else "rows of a micro-batch are not independent of each other")
-    takes_positions = "position_ids" in inspect.signature(_causal(model).forward).parameters
+    takes_positions = "position_ids" in inspect.signature(causal_of(model).forward).parameters
     difference, apart = asked.apart("positions") if takes_positions else (1.0, False)
     if apart:
         return _Found("positions", difference)
@@ -199,7 +181,7 @@ class _Asked:
         about, embeddings that are off by a last place."""
         if isolation != "rows":
             return self._difference(collate([[each] for each in self._documents]), "rows")
-        with _last_places_off(_causal(self._model), getattr(torch, self._plan.compute_dtype)):
+        with last_places_off(causal_of(self._model), getattr(torch, self._plan.compute_dtype)):
             off = [self._logits({"input_ids": torch.from_numpy(each.ids)[None]})[0] for each in self._documents]
         return float(np.median([_relative(found, alone) for found, alone in zip(off, self._alone, strict=True)][1:]))
 
@@ -237,23 +219,6 @@ class _Asked:
         return logits
 
 
-@contextmanager
-def _last_places_off(causal: Any, dtype: torch.dtype) -> Iterator[None]:
-    """Every number of the token embeddings, (rows, tokens, hidden), is a last place of `dtype` larger or smaller."""
-
-    def off(_module: nn.Module, _inputs: Any, found: torch.Tensor) -> torch.Tensor:
-        draw = torch.Generator(found.device).manual_seed(0)
-        sign = torch.randint(0, 2, found.shape, generator=draw, device=found.device) * 2 - 1
-        return found * (1 + torch.finfo(dtype).eps * sign).to(found.dtype)
-
-    hook = causal.get_input_embeddings().register_forward_hook(off)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-_NO_NUMBER = 1e9  # in the place of a difference
 _NOT_FOR_THE_MODEL = ("labels", "weights", "real_tokens", "trained_tokens")
 
 
@@ -265,140 +230,17 @@ def _relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
         return float((found[tokens] - wanted[tokens]).norm() / spread.norm().clamp(min=1e-30))
 
     if not found.isfinite().all():
-        return _NO_NUMBER
-    return max(over(slice(None)), over(slice(_HEAD)))
+        return NO_NUMBER
+    return max(over(slice(None)), over(slice(HEAD)))
 
 
 def _made_up(model: Any, plan: Plan, documents: Sequence[Document]) -> list[Document]:
     """Documents of the run's own ids in an order that means nothing; one longer than the attention's window where it is short."""
     ids = np.unique(np.concatenate([each.ids for each in documents]))
     draw = np.random.default_rng(0)
-    window = _window(_causal(model).config)
+    window = window_of(causal_of(model).config)
     lengths = list(_LENGTHS)
-    if 0 < window <= min(_LONGEST_WINDOW[plan.device], plan.row_tokens):
-        lengths[1] = window + _HEAD
+    if 0 < window <= min(LONGEST_WINDOW[plan.device], plan.row_tokens):
+        lengths[1] = window + HEAD
     made = [draw.choice(ids, length).astype(np.int64) for length in lengths]
     return [Document(each, each) for each in made]
-
-
-def _window(config: Any) -> int:
-    """The shortest window that a (text) config names; 0 without one."""
-    config = config.get_text_config()
-    named = [getattr(config, name, None) for name in ("sliding_window", "attention_window_size", "window_size")]
-    return min([each for each in named if isinstance(each, int) and each > 0], default=0)
-
-
-def _causal(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-# --------------------------------------------------------------------------------------------- fused as the model's own
-
-
-def _fused_difference(model: Any, fused: FusedModel, plan: Plan, documents: Sequence[Document]) -> tuple[float, str]:
-    """(the relative difference of the gradients; what is wrong, empty where nothing is).
-
-    The model's own layers get each document alone, the fused ones all in one row: that they keep them apart is part of it.
-    """
-    cut = _CUT[plan.device]
-    longest = max(documents, key=lambda each: len(each.ids))
-    some = [_beginning(each, cut) for each in documents[:_CUT_DOCUMENTS]] + _over_the_window(model, plan, longest)
-    most_loss, most_gradient = _FUSED_ROUNDING[plan.compute_dtype]
-    with _with_an_adapter_that_does_something(model) as weights:
-        own_loss = _own_loss_and_gradients(model, some)
-        own = _taken_gradients(weights)
-        fused_loss = _fused_loss_and_gradients(fused, some)
-        gradient = _taken_gradients(weights)
-        difference = float((gradient - own).norm() / own.norm().clamp(min=1e-30))
-        losses = [(own_loss, fused_loss), _losses_at_the_end(model, fused, longest.ids[: plan.row_tokens])]
-    if not all(math.isfinite(own) for own, _ in losses) or not own.isfinite().all():
-        return 0.0, ""  # nothing can be said of a model that computes no numbers; its first step will say it
-    off = max(abs(ours / theirs - 1) if math.isfinite(ours) else _NO_NUMBER for theirs, ours in losses)
-    difference = difference if math.isfinite(difference) else _NO_NUMBER
-    if off <= most_loss and difference <= most_gradient:
-        return difference, ""
-    return difference, (
-        f"the fused ones compute something else than this model's own: the loss differs by {100 * off:.2g} %, the gradient by "
-        f"{100 * difference:.2g} %"
-    )
-
-
-def _beginning(document: Document, tokens: int) -> Document:
-    """The first tokens of a document with their labels and weights; where none of them has a label, all have one."""
-    ids, labels = document.ids[:tokens].astype(np.int64), document.labels[:tokens].astype(np.int64)
-    weights = None if document.weights is None else document.weights[:tokens]
-    return Document(ids, labels if (labels != NOT_TRAINED).any() else ids, weights)
-
-
-def _over_the_window(model: Any, plan: Plan, longest: Document) -> list[Document]:
-    """Where the attention's window is short and ends inside the longest document, so much of that, its last tokens labelled."""
-    window, cut = _window(_causal(model).config), _CUT[plan.device]
-    if not 0 < window < len(longest.ids) or window > min(_LONGEST_WINDOW[plan.device], plan.row_tokens):
-        return []
-    ids = longest.ids[: window + _HEAD].astype(np.int64)
-    return [Document(ids, np.where(np.arange(len(ids)) < len(ids) - cut, NOT_TRAINED, ids))]
-
-
-@contextmanager
-def _with_an_adapter_that_does_something(model: Any) -> Iterator[list[nn.Parameter]]:
-    """The trained weights, with random ones for B; zero again and without gradients afterwards."""
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    zeros = [parameter for name, parameter in model.named_parameters() if parameter.requires_grad and not parameter.any()]
-    draw = torch.Generator(weights[0].device).manual_seed(0)
-    try:
-        for parameter in zeros:
-            parameter.data.normal_(std=_ADAPTER_STD, generator=draw)
-        yield weights
-    finally:
-        for parameter in zeros:
-            parameter.data.zero_()
-        for parameter in weights:
-            parameter.grad = None
-
-
-def _own_loss_and_gradients(model: Any, documents: Sequence[Document]) -> float:
-    """Nats, of all documents together; the gradients are left at the parameters."""
-    total, device = 0.0, next(model.parameters()).device
-    for document in documents:
-        batch = collate([[document]])
-        first = int((batch["labels"][0] != NOT_TRAINED).nonzero()[0])
-        keep = len(document.ids) - max(0, first - 1)  # from the token that predicts the first label on
-        logits = model(input_ids=batch["input_ids"].to(device), use_cache=False, logits_to_keep=keep).logits
-        weights = batch["weights"][:, -keep:].to(device) if "weights" in batch else None
-        loss = loss_sum(logits, batch["labels"][:, -keep:].to(device), weights)
-        torch.autograd.backward(loss)
-        total += float(loss.detach())
-    return total
-
-
-def _taken_gradients(weights: Sequence[nn.Parameter]) -> torch.Tensor:
-    """(trained weights,) float32, taken away from the parameters."""
-    taken = torch.cat(
-        [torch.zeros_like(weight).flatten() if weight.grad is None else weight.grad.flatten() for weight in weights]
-    )
-    for weight in weights:
-        weight.grad = None
-    return taken
-
-
-def _fused_loss_and_gradients(fused: FusedModel, documents: Sequence[Document]) -> float:
-    """As `_own_loss_and_gradients`, without dropout."""
-    fused.adapter.hand_out_gradients()
-    batch = flatten_batch(collate([list(documents)]), fused.device)
-    return float(fused.undropped_loss_and_gradients(batch, torch.ones(1, device=fused.device)))
-
-
-@torch.no_grad()
-def _losses_at_the_end(model: Any, fused: FusedModel, ids: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The losses of the last tokens of the longest document, nats: (the model's own layers', the fused ones').
-
-    Where a window ends inside it, those are the ones that differ. Only their logits are made.
-    """
-    count = min(len(ids) - 1, _CUT["cuda"])
-    labels = np.full(len(ids), NOT_TRAINED, np.int64)
-    labels[-count:] = ids[-count:]
-    batch = collate([[Document(ids.astype(np.int64), labels)]])
-    moved = {name: batch[name].to(fused.device) for name in ("input_ids", "labels")}
-    logits = model(input_ids=moved["input_ids"], use_cache=False, logits_to_keep=count + 1).logits
-    own = loss_sum(logits, moved["labels"][:, -count - 1 :])
-    return float(own), float(fused.loss_sum(flatten_batch(batch, fused.device)))

@@ -72,12 +72,14 @@ class Variant:
         memory_gib: the GPU memory that may be used.
         expected: tokens a second, and GiB, that were written down before it was measured first; 0 for none.
         longest: tokens of a row and of the longest conversation.
+        shipped: adapters and dropout as they ship: on every linear layer, 0.05. Else around attention, none.
     """
 
     shape: str
     memory_gib: float | None = None
     expected: int = 0
     longest: int = 1024
+    shipped: bool = False
     train: dict[str, Any] = field(default_factory=dict)
 
 
@@ -94,6 +96,13 @@ VARIANTS = {
     "Gemma-3-1B, recomputed": Variant("Gemma-3-1B", expected=52_000, train={"gradient_checkpointing": True}),
     "Mistral-7B, window 4,096, rows of 8,192": Variant("Mistral-7B, window 4,096", expected=17_500, longest=8192),
     "Mistral-7B within 15.5 GiB": Variant("Mistral-7B", 15.5, expected=15_500),
+    "Qwen3-1.7B as shipped": Variant("Qwen3-1.7B", expected=62_000, shipped=True),
+    "Qwen3-1.7B as shipped, within 8 GiB": Variant("Qwen3-1.7B", 8, expected=55_000, shipped=True),
+    "SmolLM3-3B as shipped": Variant("SmolLM3-3B", expected=38_000, shipped=True),
+    "Phi-4-mini as shipped": Variant("Phi-4-mini", expected=31_000, shipped=True),
+    "OLMo-2-1B as shipped": Variant("OLMo-2-1B", expected=84_000, shipped=True),
+    "Gemma-3-1B as shipped": Variant("Gemma-3-1B", expected=88_000, shipped=True),
+    "Gemma-3-1B as shipped, within 8 GiB": Variant("Gemma-3-1B", 8, expected=78_000, shipped=True),
 }
 ON_THE_CPU = {"small": Variant("small", train={"tokens_per_step_target": 1024}, longest=256)}
 
@@ -108,7 +117,7 @@ def lengths_of(longest: int) -> list[int]:
 def planned(variant: Variant, device: Device, rows: list[Any], lengths: list[int]) -> tuple[Config, ModelShape, Plan]:
     sizes = {"tie_word_embeddings": False, "max_position_embeddings": 8192} | SHAPES[variant.shape]
     targets = ATTENTION.get(variant.shape, ["q_proj", "k_proj", "v_proj", "o_proj"])
-    lora = {"target_modules": targets, "dropout": 0.0}
+    lora: dict[str, Any] = {} if variant.shipped else {"target_modules": targets, "dropout": 0.0}
     train = {"tokens_per_step_target": 16 * 1024, "kernels": "auto", "lora": lora} | variant.train
     config = Config.model_validate({"train": train, "data": {"max_seq_len": variant.longest}})
     figures = DataFigures(len(rows), variant.longest, len(lengths), sum(lengths), sum(lengths), exact=True)
@@ -150,8 +159,9 @@ def built(config: Config, shape: ModelShape, plan: Plan, variant: Variant) -> An
     )  # fmt: skip
     adapted = get_peft_model(model, lora)
     fused = FusedModel(
-        adapted, compute, recomputed_layers=plan.recomputed_layers, keep_dequantized=plan.keep_dequantized, dropout=0.0
-    )
+        adapted, compute, recomputed_layers=plan.recomputed_layers, keep_dequantized=plan.keep_dequantized,
+        dropout=config.train.lora.dropout,
+    )  # fmt: skip
     return adapted, FusedStep(fused, 0, plan.micro_batch * plan.row_tokens)
 
 

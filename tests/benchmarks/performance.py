@@ -34,7 +34,8 @@ _WORK = "NF4, rank 16 on q k v o, 16,384 tokens a step, conversations of log-nor
 
 def table() -> str:
     """What docs/performance.md shows, in Markdown."""
-    return "\n".join([*_beside_others(), "", *_by_setting(), "", _memory(), "", *_all_peers(), "", *_answering()]) + "\n"
+    parts = (*_beside_others(), "", *_by_family(), "", *_by_setting(), "", _memory(), "", *_all_peers(), "", *_answering())
+    return "\n".join(parts) + "\n"
 
 
 def sentence() -> str:
@@ -126,6 +127,40 @@ def _newest_go() -> dict[str, Any]:
 
 def _ours(go: dict[str, Any]) -> list[dict[str, Any]]:
     return list(go["ours"]["rows"])
+
+
+# ---------------------------------------------------------------------------------------------- by family
+
+
+def _by_family() -> list[str]:
+    document = _read("h200-fused-families")
+    machine, rows = document["machine"], [each for each in document["fused_families"] if "problem" not in each]
+    return [
+        f"### The fused layers by family: one {machine['device']}, {machine['date']}",
+        "",
+        textwrap.fill(
+            f"{_versions(machine)}; Humigence at {machine['commit']}. NF4, rank 16 on the layers around attention, 16,384 tokens "
+            "a step, conversations of log-normal length, real tokens only, the train step alone "
+            "(`python -m tests.benchmarks.fused_families`). The matmul limit is what there would be if nothing but the products "
+            "with frozen weights took time, 4 FLOP a weight and token, the head included, at 780 TFLOP/s.",
+            130,
+            break_on_hyphens=False,
+        ),
+        "",
+        "| shape | rows at once | layers recomputed | tokens/s | written down before | of the limit | peak GiB | planned GiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *map(_family, rows),
+    ]
+
+
+def _family(one: dict[str, Any]) -> str:
+    cells = (
+        one["variant"], f"{one['micro_batch']} × {one['row_tokens']:,}", str(one["recomputed_layers"]),
+        f"{one['tokens_per_second']:,.0f}", f"{one['expected_tokens_per_second']:,}",
+        f"{100 * one['tokens_per_second'] / one['limit_tokens_per_second']:.0f} %", f"{one['peak_gib']:.1f}",
+        f"{one['predicted_gib']:.1f}",
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
 
 
 # --------------------------------------------------------------------------------------------- by setting

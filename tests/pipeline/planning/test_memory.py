@@ -14,11 +14,12 @@ from pipeline.base_model.precision import ComputeDtype, weight_bytes
 from pipeline.base_model.shape import ModelShape, from_config
 from pipeline.config.schema import Config
 from pipeline.dataset.figures import DataFigures
+from pipeline.dataset.packing import pack
 from pipeline.planning.compute import layers_run_as
 from pipeline.planning.memory_plain import MemoryEstimate, estimate
 from pipeline.planning.plan import make_plan
 from pipeline.system.gpu import Device
-from tests.benchmarks import family_memory, train_memory
+from tests.benchmarks import family_memory, fused_families, train_memory
 from tests.benchmarks.harness import RESULTS
 
 GIB = 1 << 30
@@ -70,6 +71,21 @@ def test_a_plan_predicts_within_5_percent_what_each_familys_run_took(measured: d
     if family_of(shape.model_type).norms is None:
         shape = replace(shape, footprints=asked_of_its_class(sizes, layers_run_as(config, shape, gpu)))
     plan = make_plan(config, shape, gpu, replace(BENCHMARK_ROWS, row_tokens=measured["row_tokens"]))
+    assert plan.peak_memory_bytes / GIB == pytest.approx(measured["peak_gib"], rel=0.05)
+
+
+FUSED = json.loads((RESULTS / "h200-fused-families.json").read_text(encoding="utf-8"))["fused_families"]
+
+
+@pytest.mark.parametrize("measured", FUSED, ids=lambda each: each["variant"])
+def test_a_plan_with_fused_layers_predicts_within_5_percent_what_each_familys_took(measured: dict[str, Any]) -> None:
+    variant = fused_families.VARIANTS[measured["variant"]]
+    lengths = fused_families.lengths_of(variant.longest)
+    gpu = Device("cuda", "NVIDIA H200", "GPU-1", 0, 140 * GIB, 139 * GIB, (9, 0))
+    _, _, plan = fused_families.planned(variant, gpu, pack(lengths, variant.longest, True), lengths)
+    assert (plan.kernels, plan.micro_batch, plan.recomputed_layers) == (
+        "fused", measured["micro_batch"], measured["recomputed_layers"],
+    )  # fmt: skip
     assert plan.peak_memory_bytes / GIB == pytest.approx(measured["peak_gib"], rel=0.05)
 
 

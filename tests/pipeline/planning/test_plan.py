@@ -212,7 +212,7 @@ def test_the_plan_says_of_the_fused_layers_what_training_will_say(name: str) -> 
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from pipeline.training.proof import fused_problem
+    from pipeline.training.fused.proof import fused_problem
 
     document, because = CONFIGS[name]
     plan = make_plan(config(), from_config(document, "config.json"), gpu(80), figures(100, 8192))

@@ -26,6 +26,7 @@ from pipeline.runs.folders import Workspace
 from pipeline.system.gpu import cpu_device
 from pipeline.system.out_of_memory import OutOfMemory
 from pipeline.training import proof
+from pipeline.training.fused import proof as fused_proof
 from pipeline.training.packed_rows import Document, EpochSampler
 from tests import families
 from tests.pipeline.training.shortage import ERRORS, once, shortage
@@ -208,6 +209,20 @@ def test_layers_that_were_misread_are_found_out_and_the_models_own_train(
     assert proved.reason.count("differs by 0 %") == 0
     assert read_plan(run.folder.plan).kernels == "plain"
     assert_as_alone(model, run)
+
+
+@pytest.mark.parametrize("right", [True, pytest.param(False, marks=pytest.mark.matrix)])
+def test_in_16_bits_they_may_differ_as_a_rounding_of_the_embeddings_makes_the_models_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    """A model that makes much of little is not refused for it; one that was misread still is."""
+    monkeypatch.setattr(fused_proof, "_FUSED_ROUNDING", {"bfloat16": (1e-2, 1e-4)})  # so that the rounding is asked
+    if not right:
+        monkeypatch.setattr("pipeline.training.fused.decoder.describe", misread("norms"))
+    model = families.save("qwen3", tmp_path / "model", std=0.15)
+    plan = {"kernels": "fused", "compute_dtype": "bfloat16"}
+    run = trained(tmp_path, model, plan, train__precision_mode="lora_bf16")
+    assert read_plan(run.folder.plan).kernels == ("fused" if right else "plain")
 
 
 @pytest.mark.parametrize(("family", "settings"), NOT_DESCRIBED)

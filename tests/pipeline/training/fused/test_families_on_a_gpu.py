@@ -19,14 +19,18 @@ from tests.pipeline.training.fused.test_families import BATCH, DESCRIBED, STEP_T
 
 HAS_GPU = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="needs a GPU of capability 8")]
-ROUNDED = 5e-3  # of attention, relative
-NOISE = 1.5  # times what the model's own layers are off in 16 bits
+# What the model's own layers are off in 16 bits tells how much a family makes of a rounding: with 7 bits of mantissa.
+ROUNDED = 0.15  # of that, with the scores alone rounded, to 10
+NOISE = 1.5
 
 
 def wide(name: str) -> Any:
     """The family with heads that there is a kernel for."""
-    changed = {"head_dim": 32, "mamba_n_heads": 16}  # of those whose config says them
-    settings = {key: value for key, value in changed.items() if key in families.FAMILIES[name].settings}
+    own = families.FAMILIES[name].settings
+    settings = {key: value for key, value in {"head_dim": 32, "mamba_n_heads": 16}.items() if key in own}
+    rotation = own.get("rope_parameters", {})
+    twice = {key: 2 * value for key, value in rotation.items() if isinstance(value, list)}  # a number for each pair of features
+    settings |= {"rope_parameters": rotation | twice} if twice else {}
     return adapted(name, hidden_size=128, **settings)
 
 
@@ -58,7 +62,7 @@ def test_it_is_the_models_own(name: str) -> None:
         off(inner.adapter.gradients, wanted_in_order(own, wanted)),
     )
     print(f"{name:16} 32 bits {exact:.1e}   16 bits {noise:.1e}, its own layers {own_noise:.1e}   loss {loss16 / loss - 1:+.1e}")
-    assert exact < ROUNDED
+    assert exact < ROUNDED * own_noise
     assert noise < NOISE * own_noise
     assert loss16 == pytest.approx(loss, rel=1e-2)
 
@@ -73,7 +77,7 @@ def wanted_in_order(model: Any, found: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", DESCRIBED)
 def test_with_dropout_it_is_what_plain_torch_computes(name: str) -> None:
-    """The masks too."""
+    """The masks too: another one would make another gradient, which no rounding does."""
     model, batch = wide(name), micro_batch([128], [100, 28])
     found = []
     for device in ("cpu", "cuda"):
@@ -84,4 +88,4 @@ def test_with_dropout_it_is_what_plain_torch_computes(name: str) -> None:
         found.append((float(loss), inner.adapter.gradients.cpu()))
     (wanted_loss, wanted), (loss, gradient) = found
     assert loss == pytest.approx(wanted_loss, rel=1e-3)
-    assert off(gradient, wanted) < ROUNDED
+    assert off(gradient, wanted) < 0.1
