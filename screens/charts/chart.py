@@ -379,20 +379,37 @@ def axis(view: View, width: int) -> tuple[str, str]:
 
 
 def reading(panel: Panel, step: float) -> tuple[int, list[tuple[Series, float]]]:
-    """The optimizer step nearest to `step` that has a value, and what each curve says there (marks: the last one before)."""
+    """The optimizer step nearest to `step` that has a value, and what each curve that reaches it says there.
+
+    Marks say the last value before, as long as a curve of their colour goes on (any curve where none has it).
+    """
+    curves = [series for series in panel.series if series.kind != "marks" and len(series.x)]
+    nearest = min(
+        (_nearest(series.x, step) for series in curves), key=lambda found: abs(found - step), default=float(round(step))
+    )
+    ends = {series.colour: float(series.x[-1]) for series in sorted(curves, key=lambda series: float(series.x[-1]))}
     values: list[tuple[Series, float]] = []
-    nearest = round(step)
     for series in panel.series:
         if not len(series.x):
             continue
-        index = min(len(series.x) - 1, int(np.searchsorted(series.x, step)))
-        if index and series.kind != "marks" and abs(series.x[index - 1] - step) < abs(series.x[index] - step):
-            index -= 1
         if series.kind == "marks":
-            index = int(np.searchsorted(series.x, step, "right")) - 1
-            if index < 0:
+            index = int(np.searchsorted(series.x, max(step, nearest), "right")) - 1
+            if index < 0 or nearest > ends.get(series.colour, max(ends.values(), default=nearest)):
                 continue
         else:
-            nearest = int(series.x[index])
+            index = int(np.argmin(np.abs(series.x - nearest)))
+            if abs(float(series.x[index]) - nearest) > _spacing(series.x, index) / 2:
+                continue  # it ended before, or began after
         values.append((series, float(series.y[index])))
-    return nearest, values
+    return int(nearest), values
+
+
+def _nearest(x: Floats, step: float) -> float:
+    index = int(np.searchsorted(x, step))
+    around = x[max(0, index - 1) : index + 1]
+    return float(around[np.argmin(np.abs(around - step))])
+
+
+def _spacing(x: Floats, index: int) -> float:
+    """Steps between a point and its neighbour; 1 for a point alone."""
+    return max(1.0, float(np.diff(x[max(0, index - 1) : index + 2]).max(initial=1.0)))

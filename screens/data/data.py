@@ -175,7 +175,7 @@ class DataScreen(Page):
             self.notify(f"No row holds {safe(self._needle)!r}.", markup=False, timeout=4)
         else:
             self.notify(f"There is no {self.only} row{self._so_far}.", markup=False, timeout=4)
-            self.only = "all"
+            self.action_only()  # what comes after it, or f would ask for it again for ever
 
     @property
     def _so_far(self) -> str:

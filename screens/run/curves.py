@@ -32,6 +32,7 @@ class Curves:
 
     def smoothed(self, columns: Columns, weight: float) -> Floats:
         loss = columns.loss
+        weight = fitted_weight(weight, len(loss))
         if weight <= 0:
             return loss
         if self._smoother is None or self._smoother.weight != weight or not self._leads_on(loss):
@@ -55,6 +56,16 @@ class Curves:
         series.append(Series("held-out", columns.held_step, columns.held_loss, "chart-held", "marks"))
         first = Panel("loss", tuple(series), log, 0.002, flags(snapshot), waiting(snapshot))
         return (first, *(_metric(snapshot, name, log) for name in metrics))
+
+
+def fitted_weight(weight: float, steps: int) -> float:
+    """`weight`, or as much less as a short curve takes: an average over a third of all steps lies above a falling loss.
+
+    It averages over 1 / (1 - weight) steps; at most a twelfth of all there are, in whole steps, so that it changes rarely.
+    """
+    if weight <= 0:
+        return weight
+    return min(weight, 1 - 1 / max(1, steps // 12))
 
 
 def _metric(snapshot: Snapshot, name: str, log: bool) -> Panel:

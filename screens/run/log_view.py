@@ -199,7 +199,7 @@ class LogView(Vertical):
     DEFAULT_CSS = """
     LogView { height: 1fr; }
     LogView > #log-title { height: 1; }
-    LogView > LogLines { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    LogView > LogLines { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     LogView > #log-search { display: none; }
     LogView.-searching > #log-search { display: block; }
     """

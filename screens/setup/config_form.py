@@ -324,6 +324,7 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
     def on_descendant_blur(self, event: events.DescendantBlur) -> None:
         row = _row_of(event.widget)
         if row is not None:
+            row.remove_class("-here")
             self.call_after_refresh(self._has_left, row, self.screen)  # by then it is known where the focus has gone
 
     def _has_left(self, row: FormRow, screen: Screen[Any]) -> None:
@@ -336,7 +337,11 @@ class ConfigForm(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         row = _row_of(event.widget)
+        for each in self.query(".-here"):
+            each.set_class(each is row, "-here")
         if row is not None:
+            # A class of the row, not :focus-within: Textual styles only nodes anew whose own rules have the pseudo class.
+            row.add_class("-here")
             self.post_message(self.Explain(row.keys[0], row.about()))
 
     @on(Choices.Pointed)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from screens.charts import chart_math
-from screens.charts.chart import axis, axis_labels, panel_heights
+from screens.charts.chart import Panel, Series, axis, axis_labels, panel_heights, reading
 from screens.charts.chart_math import Canvas, Scale, View
 from screens.charts.min_max_blocks import Extremes
+from screens.run.curves import Curves, fitted_weight
 from screens.run.gpu_panel import sparkline
 
 values = hnp.arrays(np.float64, st.integers(1, 700), elements=st.floats(-1e6, 1e6) | st.just(math.nan) | st.just(math.inf))
@@ -212,3 +214,24 @@ def test_another_curve_is_not_taken_for_the_one_before() -> None:
     extremes.within(first, 0, 1000)
     found = second[extremes.within(second, 0, 1000)]
     assert (found.min(), found.max()) == (-1.0, 1.0)
+
+
+def test_a_reading_is_of_the_step_it_names_and_of_curves_that_reach_it() -> None:
+    def series(name: str, last: int, colour: str, kind: str = "line") -> Series:
+        x = np.arange(1.0, last + 1) if kind == "line" else np.array([2.0])
+        return Series(name, x, 10 * x, colour, kind)  # type: ignore[arg-type]
+
+    short, long = series("short", 5, "a"), series("long", 9, "b")
+    marks = [series("short held-out", 5, "a", "marks"), series("long held-out", 9, "b", "marks")]
+    panel = Panel("loss", (long, short, *marks))
+    step, values = reading(panel, 7.6)
+    assert step == 8 and [(each.name, value) for each, value in values] == [("long", 80.0), ("long held-out", 20.0)]
+    step, values = reading(panel, 4.2)
+    assert step == 4 and len(values) == 4
+
+
+def test_few_steps_are_smoothed_less() -> None:
+    loss = np.linspace(4, 2.7, 24)  # as the demo's, which ends below what an average over ten steps says
+    columns = SimpleNamespace(loss=loss)
+    assert abs(Curves().smoothed(columns, 0.9)[-1] - 2.7) < 0.1  # type: ignore[arg-type]
+    assert fitted_weight(0.9, 1000) == 0.9

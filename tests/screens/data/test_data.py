@@ -255,6 +255,9 @@ async def test_what_was_searched_for_is_lit_and_in_view(workspace: Path, tiny_mo
         assert "/needle" in text_of(app)
         lit = [each for strip in screen._compositor.render_strips() for each in strip if each.style and each.style.reverse]
         assert "Needle" in [each.text for each in lit]
+        await until(pilot, lambda: screen.counted and screen.counted["finished"])
+        await pilot.press("f")  # no row is rejected: on to what comes after
+        await until(pilot, lambda: screen.only == "train" and screen.row["split"] == "train")
 
 
 def test_rows_left_out_are_counted_alike_everywhere() -> None:

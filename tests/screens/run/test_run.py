@@ -169,7 +169,7 @@ async def test_scrolled_up_the_log_stays_and_the_end_follows_again(records: Reco
         await until(pilot, lambda: not lines.following)
         writer = EventWriter(run)
         for number in range(30):
-            writer.emit(ev.Note(f"note {number}"))
+            writer.emit(ev.Note(f"note {number} {'x' * 200} to its end"))
         writer.close()
         await until(pilot, lambda: any("note 29" in line.text for line in screen.snapshot.log))
         await pilot.pause()
@@ -177,6 +177,9 @@ async def test_scrolled_up_the_log_stays_and_the_end_follows_again(records: Reco
         assert "follow ○" in text_of(app)
         await pilot.press("G")
         await until(pilot, lambda: "note 29" in text_of(app) and "follow ●" in text_of(app))
+        assert "".join(text_of(app).split()).count("x" * 40) and max(len(row.text) for row in lines._rows) > 40
+        whole = [row.text for row in lines._rows if "x" * 30 in row.text][-4:]
+        assert [text for text in whole if text not in text_of(app)] == []  # no column of it is below the scrollbar
 
 
 async def test_searching_lights_up_and_goes_from_match_to_match(records: Records) -> None:

@@ -159,6 +159,9 @@ async def test_sections_are_a_key_apart(rows: Path) -> None:
         await until(lambda: screen.model.choices.has_focus)
         await pilot.press("right_square_bracket")
         await until(lambda: screen.data.choices.has_focus)
+        lit = {row.id: row.query_one(".label").styles.color.hex for row in screen.form.rows if row.id.startswith("question-")}
+        await pilot.pause()
+        assert [name for name, colour in lit.items() if list(lit.values()).count(colour) == 1] == ["question-data"]
         await pilot.press("left_square_bracket")
         await until(lambda: screen.model.choices.has_focus)
         await pilot.press("pageup")
