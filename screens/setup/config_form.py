@@ -65,6 +65,9 @@ def section_help(section: str) -> str:
     return "" if text.strip(".") == section_title(section) else text
 
 
+_BRACKETS = ("[", "]")
+
+
 class FormRow(Vertical):
     """A part of the form that enters some settings. Rows of its own kind override `show`; what they show besides is `follows`."""
 
@@ -120,8 +123,17 @@ class LineInput(Input):
         Binding("down,enter", "leave(1)", "next field", show=False),
     ]
 
-    def __init__(self, value: str, *, placeholder: str = "", id: str | None = None) -> None:
+    def __init__(self, value: str, *, placeholder: str = "", numeric: bool = False, id: str | None = None) -> None:
         super().__init__(value, placeholder=placeholder, compact=True, select_on_focus=False, id=id)
+        self._numeric = numeric
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """No number has a bracket: they lead to the next section, as everywhere."""
+        return super().check_consume_key(key, character) and not (self._numeric and character in _BRACKETS)
+
+    def on_key(self, event: events.Key) -> None:
+        if self._numeric and event.character in _BRACKETS:
+            event.prevent_default()
 
     def action_leave(self, by: int) -> None:
         """On to the next field, or back."""
@@ -143,7 +155,7 @@ class SettingRow(FormRow):
         if self.field.kind in ("choice", "choices"):
             options = options or [Option(value, word(value)) for value in self.values]
             return Choices(options, entry, flow=True, multiple=self.field.kind == "choices")
-        return LineInput(entry, placeholder="none" if self.field.optional else "")
+        return LineInput(entry, placeholder="none" if self.field.optional else "", numeric=self.field.kind == "number")
 
     @property
     def values(self) -> tuple[Any, ...]:

@@ -29,10 +29,10 @@ from pipeline.runs.folders import Workspace
 from screens.setup.config_form import FormRow, LineInput
 from screens.setup.form_values import ConfigDraft, fields
 from screens.setup.options import OTHER_MODEL, TINY, TINY_ROWS
+from screens.setup.other_model import MODEL_FILES, entries_of, problem_of
 from screens.setup.path_picker import PathPicker
 from screens.widgets.choices import Choices, Option
 
-MODEL_FILES = (".gguf",)
 _OWN_PLACES = {"bundled": "data/raw/oa_demo.jsonl", "generated": "data/raw/generated.jsonl"}
 
 
@@ -164,8 +164,11 @@ class ModelQuestion(QuestionRow):
         self.run_worker(work, thread=True, group="access", exclusive=True)
 
     def objection(self, draft: ConfigDraft) -> str:
-        """Why the hub does not give the model that is chosen, as far as it was asked; empty where it does."""
-        return "" if draft.entries["model.local_path"] else self._refused.get(draft.entries["model.repo"], "")
+        """Why what was typed is no model, or what the hub said of what is chosen, as far as it was asked."""
+        repo, path = draft.entries["model.repo"], draft.entries["model.local_path"]
+        if self._other and (problem := problem_of(repo, path, self._root)):
+            return problem
+        return "" if path else self._refused.get(repo, "")
 
     @on(PathPicker.Changed)
     def _typed(self, event: PathPicker.Changed) -> None:
@@ -177,8 +180,7 @@ class ModelQuestion(QuestionRow):
         return "owner/name on the hub, a folder with safetensors, or a .gguf file." if self._other else super().about()
 
     def _enter_text(self, text: str) -> None:
-        entries = {"model.local_path": text} if is_path(text, self._root) else {"model.local_path": "", "model.repo": text}
-        self.post_message(self.Entered(self, entries))
+        self.post_message(self.Entered(self, entries_of(text, self._root)))
 
 
 def access_problem(repo: str) -> str:
@@ -196,13 +198,6 @@ def access_problem(repo: str) -> str:
     except EnvironmentFault:
         return ""  # the download asks again
     return ""
-
-
-def is_path(text: str, root: Path) -> bool:
-    """Whether a model is meant by its place on this machine: written like a path, or there."""
-    if text.startswith(("/", "./", "../", "~")) or text.endswith(MODEL_FILES):
-        return True
-    return bool(text) and "\0" not in text and (root / text).exists()
 
 
 class DataQuestion(QuestionRow):
@@ -297,7 +292,7 @@ class DataQuestion(QuestionRow):
         """The screen sees it too."""
         found = self._looks[event.path] = event.found
         if event.path == self._local and found.lines:
-            self.found.update(f"{counted(found.lines)} rows · {found.schema or 'no rows found'}")
+            self.found.update(_found_text(found))
 
     def objection(self, draft: ConfigDraft) -> str:
         """Why the file can't be used; empty when it can."""
@@ -363,6 +358,17 @@ class DataQuestion(QuestionRow):
         event.stop()
         if event.input is self.repository and self.choices.value == "hub":
             self.post_message(self.Entered(self, {"data.hub.repo": event.value.strip()}))
+
+
+def _found_text(found: Peek) -> str:
+    """`8,412 rows · chat_messages`, and how many of those looked at are written otherwise: they are left out of a run."""
+    rows = "1 row" if found.lines == 1 else f"{counted(found.lines)} rows"
+    bad = found.looked_at - found.fitting
+    if found.schema is None:
+        return f"{rows} · no rows found"
+    if not bad:
+        return f"{rows} · {found.schema}"
+    return f"{rows} · {found.schema}, {bad} of {'these' if found.looked_at == found.lines else counted(found.looked_at)} not"
 
 
 def covered() -> frozenset[str]:

@@ -105,7 +105,8 @@ class WizardScreen(Page):
 
     def compose(self) -> ComposeResult:
         self.draft = ConfigDraft(self._given or self._read_config())
-        self._name_is_ours = self.draft.entries["project"] in (fields()["project"].default, name_from_data(self.draft.entries))
+        # A name that a person gave stays, whatever the data is called.
+        self._name_is_ours = self.draft.entries["project"] == fields()["project"].default
         yield TitleLine(self.draft.entries["project"])
         with Vertical(id="body"), Container(id="work"):
             yield self._form()
@@ -229,8 +230,7 @@ class WizardScreen(Page):
     def _show_project_problem(self) -> None:
         problem = self.draft.problems().get("project", "")
         self.query_one("#project").set_class(bool(problem), "-wrong")
-        if problem:
-            self.costs.explain("project", problem, wrong=True)
+        self.costs.explain("project", problem or fields()["project"].help, wrong=bool(problem))
 
     def _follow_data_name(self) -> None:
         if not self._name_is_ours:
@@ -301,10 +301,7 @@ class WizardScreen(Page):
         self.form.object("data.hub.repo", objection if hub else "")
         for key in follows.OWN_ROWS:
             self.form.object(key, self._nothing_there(self.draft.entries[key].strip()))
-        entries = self.draft.entries
-        missing = self.model.choices.value == "other" and not (entries["model.local_path"] or entries["model.repo"])
-        which = "say which: owner/name on the hub, a folder, or a .gguf file"
-        self.form.object("model.repo", which if missing else self.model.objection(self.draft))
+        self.form.object("model.repo", self.model.objection(self.draft))
 
     def _nothing_there(self, path: str) -> str:
         """Why no rows can be read at a path of val or test; "" where there is none, or they can."""

@@ -162,6 +162,11 @@ async def test_sections_are_a_key_apart(rows: Path) -> None:
         lit = {row.id: row.query_one(".label").styles.color.hex for row in screen.form.rows if row.id.startswith("question-")}
         await pilot.pause()
         assert [name for name, colour in lit.items() if list(lit.values()).count(colour) == 1] == ["question-data"]
+        number = screen.query_one("#set-data-max_seq_len", SettingRow).control
+        number.focus()
+        await pilot.press("left_square_bracket")
+        await until(lambda: screen.data.choices.has_focus, "a bracket is no part of a number")
+        assert number.value == "1024"
         await pilot.press("left_square_bracket")
         await until(lambda: screen.model.choices.has_focus)
         await pilot.press("pageup")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.content import Content
 from textual.pilot import Pilot
 
@@ -284,8 +285,10 @@ async def test_the_project_is_named_after_the_data_file_until_somebody_names_it(
         await until(lambda: name.value == "support")
         name.focus()
         await pilot.press("end", "2")
+        with (rows / "data/raw/tasks.jsonl").open("a", encoding="utf-8") as file:
+            file.write('{"no": "row"}\n')
         screen.form.enter({"data.raw_path": "data/raw/tasks.jsonl"})
-        await until(lambda: found_in(screen) == "2 rows · instruction_output")
+        await until(lambda: found_in(screen) == "3 rows · instruction_output, 1 of these not")
         assert screen.draft.value("data.schema") == "auto", "shown, not entered"
         assert name.value == "support2" == screen.draft.value("project")
 
@@ -302,6 +305,20 @@ async def test_a_model_by_its_path_or_its_name(rows: Path) -> None:
         await until(lambda: screen.draft.value("model.repo") == "own/name" and screen.draft.value("model.local_path") is None)
         await pilot.press("end", "ctrl+u", "full_stop", "slash", *"mine")
         await until(lambda: screen.draft.value("model.local_path") == "./mine")
+        (rows / "empty").mkdir()
+        for typed, told in (
+            ("./mine", "no such file or folder"), ("notarepo", "owner/name"), ("~/no-models-here", "no such file or folder"),
+            ("empty", "no config.json"), ("data/raw/tasks.jsonl", "no .gguf"), ("Qwen/Qwen3-0.6B", ""),
+            ("https://huggingface.co/Qwen/Qwen3-0.6B/tree/main", ""),
+        ):  # fmt: skip
+            screen.model.picker.input.focus()
+            await pilot.press("end", "ctrl+u")
+            screen.model.picker.input.post_message(events.Paste(typed))
+            await until(lambda: screen.model.picker.value == typed)  # noqa: B023  awaited here
+            await pilot.pause()
+            problem = screen.form.problems().get("model.repo", "")
+            assert told in problem and bool(told) == bool(problem), typed
+        assert screen.draft.value("model.repo") == "Qwen/Qwen3-0.6B"  # of its page's address the name
 
 
 async def test_memory_and_plan_follow_the_choices(rows: Path) -> None:
