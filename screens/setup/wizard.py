@@ -17,7 +17,6 @@ from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config import follows
 from pipeline.config.schema import Config
-from pipeline.dataset.readers.file_check import require_readable
 from pipeline.dataset.schemas.registry import SCHEMA_CHOICES
 from screens.frame.copying import Copyable
 from screens.frame.key_line import KeyLine
@@ -38,6 +37,7 @@ from screens.setup.options import (
     source_options,
     template_options,
 )
+from screens.setup.own_rows import nothing_there
 from screens.setup.questions import (
     DataQuestion,
     GpuQuestion,
@@ -300,18 +300,8 @@ class WizardScreen(Page):
         self.form.object("data.raw_path", "" if hub else objection)
         self.form.object("data.hub.repo", objection if hub else "")
         for key in follows.OWN_ROWS:
-            self.form.object(key, self._nothing_there(self.draft.entries[key].strip()))
+            self.form.object(key, nothing_there(self.draft.entries[key].strip(), self.workspace))
         self.form.object("model.repo", self.model.objection(self.draft))
-
-    def _nothing_there(self, path: str) -> str:
-        """Why no rows can be read at a path of val or test; "" where there is none, or they can."""
-        if not path:
-            return ""
-        try:
-            require_readable(self.workspace.resolve(path), "")
-        except BadInput as error:
-            return error.message.removeprefix(": ")
-        return ""
 
     def _object_to_template(self) -> None:
         """What the base model's files say of the chat template that was chosen."""
