@@ -32,6 +32,11 @@ def not_written_for(model_type: str) -> str:
     return f"the fused ones are not written for {model_type} models"
 
 
+def not_asked(model_type: str) -> str:
+    """Of a family that no row tells of, before its class was asked."""
+    return f"whether the fused ones have the parts of {model_type} models is not known before humigence validate asks their class"
+
+
 def other_activation(name: str) -> str:
     return f"the fused ones compute silu and gelu by tanh, not the model's {name}"
 

@@ -18,7 +18,7 @@ from pipeline.base_model.described import (
     ACTIVATIONS,
     Described,
     dropout_in_attention,
-    not_written_for,
+    not_asked,
     other_activation,
 )
 from pipeline.base_model.experts import experts_of
@@ -90,7 +90,7 @@ class ModelShape:
             return self.architecture.described
         family = family_of(self.model_type)
         if not family.fused:
-            return Described(not_written_for(self.model_type))
+            return Described(not_asked(self.model_type))
         if self.activation not in ACTIVATIONS:
             return Described(other_activation(self.activation))
         if self.attention_dropout:

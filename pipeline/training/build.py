@@ -151,12 +151,13 @@ def _loaded(config: Config, base: BaseModel, plan: Plan, device: Device, limits:
 
 
 def _fused(config: Config, adapted: Any, plan: Plan, limits: Limits) -> FusedStep:
-    causal = adapted.get_base_model()
     fused = FusedModel(
         adapted,
         getattr(torch, plan.compute_dtype),
-        recomputed_layers=causal.config.num_hidden_layers if limits.checkpointing else plan.recomputed_layers,
+        recomputed_layers=plan.recomputed_layers,
         keep_dequantized=plan.keep_dequantized,
         dropout=config.train.lora.dropout,
     )
+    if limits.checkpointing:
+        fused.recompute()
     return FusedStep(fused, config.seed, plan.micro_batch * plan.row_tokens, one_size=config.train.deterministic)

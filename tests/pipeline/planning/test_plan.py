@@ -223,6 +223,30 @@ def test_the_plan_says_of_the_fused_layers_what_training_will_say(name: str) -> 
     assert bool(said) == (plan.kernels == "plain") and said in plan.reasons["kernels"]
 
 
+def test_what_a_models_class_said_of_its_parts_the_plan_knows() -> None:
+    """Of a family that no row tells of: before it was asked, and after."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from pipeline.modeling.inspect_architecture import inspected
+
+    hybrid = _LLAMA | {
+        "model_type": "granitemoehybrid", "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 5632,
+    }  # fmt: skip
+    for kinds, kernels, because in (
+        (["attention"] * 22, "fused", "fused layers with their backward pass"),
+        (["mamba", "attention"] * 11, "plain", "the fused ones know layers of attention and an MLP only"),
+    ):
+        document = hybrid | {"layer_types": kinds, "mamba_n_heads": 64}
+        shape = from_config(document, "config.json")
+        before = make_plan(config(), shape, gpu(80), figures(100))
+        assert before.kernels == "plain" and "is not known before humigence validate asks" in before.reasons["kernels"]
+        with torch.device("meta"):
+            facts = inspected(AutoModelForCausalLM.from_config(AutoConfig.for_model(**document), dtype=torch.bfloat16))
+        asked = make_plan(config(), replace(shape, architecture=facts), gpu(80), figures(100))
+        assert asked.kernels == kernels and because in asked.reasons["kernels"]
+
+
 def test_what_a_proof_has_refused_the_next_plan_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, here = config(), Workspace(tmp_path)
 

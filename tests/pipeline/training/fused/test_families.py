@@ -149,6 +149,17 @@ def test_an_adapter_on_some_layers_alone(name: str, targets: list[str]) -> None:
     assert_same(model, float(FusedStep(fused(model), 0).loss(batch, STEP_TOKENS, 0)), wanted)
 
 
+def test_what_was_learned_about_memory_recomputes_every_layer_of_a_model_with_images_too() -> None:
+    from pipeline.config.schema import Config
+    from pipeline.training import build
+    from pipeline.training.memory_recovery.limits import Limits
+    from tests.pipeline.training.tiny_training import MadeUpData, plan_for
+
+    plan = plan_for(Config(), MadeUpData(), kernels="fused")
+    step = build._fused(Config(), adapted("gemma3"), plan, Limits(checkpointing=True))
+    assert step.model.are_recomputed()
+
+
 def test_what_is_described_is_what_is_there() -> None:
     """Read off the module files of transformers, part by part."""
     smollm3 = describe(families.build("smollm3")).layers

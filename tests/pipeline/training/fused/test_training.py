@@ -11,6 +11,7 @@ import pytest
 from pipeline.common.errors import Stopped
 from pipeline.runs.checkpoint_folders import all_of
 from pipeline.runs.events import Evaluated, MemoryRanOut, TrainStep
+from tests import families
 from tests.pipeline.training.tiny_training import MadeUpData, TinyRun, config_for, plan_for, stop_at
 
 
@@ -37,7 +38,10 @@ def test_it_is_the_training_with_the_models_own_layers(tmp_path: Path, tiny_mode
     assert figures == [(each.tokens, each.trained_tokens) for each in plain.of(TrainStep)]
 
 
-def test_stopped_and_resumed_it_is_the_untroubled_training_to_the_bit(tmp_path: Path, tiny_model: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "gemma3-text"])
+def test_stopped_and_resumed_it_is_the_untroubled_training_to_the_bit(tmp_path: Path, tiny_model: Path, family: str) -> None:
+    if family != "llama":
+        tiny_model = families.save(family, tmp_path / "model")
     changes = {"train__lora__dropout": 0.3, "eval__samples_per_eval": 0}
     plan = {"recomputed_layers": 1, "gradient_checkpointing": True}
     whole = trained(tmp_path / "whole", tiny_model, plan, **changes)
