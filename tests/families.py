@@ -171,6 +171,18 @@ def config_of(name: str, **changes: Any) -> Any:
     return AutoConfig.for_model(made.model_type, **settings)
 
 
+def heads_of(name: str, features: int) -> dict[str, Any]:
+    """Changes after which a family's attention has heads of so many features."""
+    heads = _SIZES["hidden_size"] // features
+    changes: dict[str, Any] = {"num_attention_heads": heads, "num_key_value_heads": heads // 2}
+    settings = FAMILIES[name].settings
+    if "head_dim" in settings:
+        changes["head_dim"] = features
+    rope = settings.get("rope_parameters", {})
+    factors = {key: value[:1] * (features // 2) for key, value in rope.items() if isinstance(value, list)}
+    return changes | ({"rope_parameters": rope | factors} if factors else {})
+
+
 def on_meta(name: str, **changes: Any) -> Any:
     """A family's tiny model without weights, where torch's default device is "meta"."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText

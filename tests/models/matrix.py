@@ -24,10 +24,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.base_model.families import family_of
-from pipeline.base_model.locate import require_base_model
+from pipeline.base_model.locate import base_model_at, require_base_model
+from pipeline.base_model.shape import read_shape
 from pipeline.common.errors import HumigenceError
 from pipeline.config.schema import Config
+from pipeline.modeling.inspect_architecture import architecture_of
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.runner.worker import run_held
 from pipeline.runs import events as ev
@@ -47,6 +48,7 @@ STEPS = 3
 _ROWS = 12
 # High, so that what the adapter adds is far above what rounding does.
 _LR = 0.02
+_FUSED_HEAD = 32  # features
 _OK = (0, 3)  # a gate judges the few steps, and may fail
 _TOLERATED = 0.05
 # Family -> the model that stands for it where memory is measured on a GPU.
@@ -134,9 +136,10 @@ def _save_base(name: str, folder: Path) -> None:
     import torch
 
     tiny.save_tokenizer(folder, template=tiny.CHATML, llama=False)
-    has_kernels = family_of(families.FAMILIES[name].model_type).fused
-    wide = {"hidden_size": 128} if has_kernels else {}  # heads that the fused layers have a kernel for
-    families.build(name, **wide).to(torch.bfloat16).save_pretrained(folder)
+    families.build(name).to(torch.bfloat16).save_pretrained(folder)
+    architecture_of(folder / "config.json", name)
+    if not read_shape(base_model_at(folder)).described.problem:  # heads that the fused layers have a kernel for
+        families.build(name, **families.heads_of(name, _FUSED_HEAD)).to(torch.bfloat16).save_pretrained(folder)
 
 
 def _ended(trained: Trained) -> Cell:
