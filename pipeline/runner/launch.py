@@ -46,11 +46,18 @@ class Started:
     worker: subprocess.Popen[bytes] | None = field(default=None, compare=False)
 
 
-def start(workspace: Workspace, config: Config, request: Request) -> Started:
+class ProjectBusy(EnvironmentFault):
+    """A run of the project is on."""
+
+
+def start(workspace: Workspace, config: Config, request: Request, *, see: str = "") -> Started:
     """Start a worker process for `request` and return once it holds the project.
 
+    Args:
+        see: UUID of the one GPU the worker may see; empty for what this process may.
+
     Raises:
-        EnvironmentFault: a run of the project is on.
+        ProjectBusy: a run of the project is on.
         BadInput, MissingArtifact: there is nothing to resume.
     """
     with _starting(workspace, _project(workspace, config, request), request):
@@ -58,7 +65,7 @@ def start(workspace: Workspace, config: Config, request: Request) -> Started:
         if chosen.standing:
             return chosen
         after_seq = event_log.newest_seq(chosen.run)
-        worker = spawn_worker(workspace, chosen.run)
+        worker = spawn_worker(workspace, chosen.run, see)
         return Started(chosen.run, after_seq=after_seq, worker=worker)
 
 
@@ -127,7 +134,7 @@ def _starting(workspace: Workspace, project: str, request: Request) -> Iterator[
     """Nobody else can start in the project, and nobody works in it. Errors of the disk inside come out as faults.
 
     Raises:
-        EnvironmentFault: a run of the project is on, and the request does not wait.
+        ProjectBusy: a run of the project is on, and the request does not wait, or only for a GPU, as a queued one.
     """
     try:
         while True:
@@ -138,7 +145,7 @@ def _starting(workspace: Workspace, project: str, request: Request) -> Iterator[
                 if pid is None:
                     yield lock
                     return
-                if not request.wait:
+                if not request.wait or request.queued:
                     raise _busy(workspace, project, pid)
             # Queueing holds nothing: whoever does not want to wait is refused meanwhile.
             time.sleep(0.5)
@@ -148,10 +155,10 @@ def _starting(workspace: Workspace, project: str, request: Request) -> Iterator[
         raise
 
 
-def _busy(workspace: Workspace, project: str, pid: int) -> EnvironmentFault:
+def _busy(workspace: Workspace, project: str, pid: int) -> ProjectBusy:
     live = next((run for run in store.runs_of(workspace, project) if control.is_alive(run)), None)
     what = f"run {live.run_id}" if live else "another start"
-    return EnvironmentFault(
+    return ProjectBusy(
         f"project {project!r} is busy: {what} is on (process {pid})",
         "humigence runs follow watches it; humigence runs stop ends it; --wait queues behind it",
     )
@@ -220,27 +227,34 @@ def _prepared(run: RunFolder, request: Request) -> RunFolder:
 # --------------------------------------------------------------------------------------------------- the worker
 
 
-def spawn_worker(workspace: Workspace, run: RunFolder) -> subprocess.Popen[bytes]:
+def spawn_worker(workspace: Workspace, run: RunFolder, see: str = "") -> subprocess.Popen[bytes]:
     """Start the worker, out of reach of a logout where that is possible; return it once it holds the run or has ended in order.
+
+    Args:
+        see: UUID of the one GPU it may see; empty for what this process may.
 
     Raises:
         EnvironmentFault: it ended without an event in the log, or did not come within two minutes.
     """
     scope = login_session.own_scope()
     # A manager that is not there, or not allowed: then as everywhere else.
-    worker = (_worker_came(workspace, run, scope) if scope else None) or _worker_came(workspace, run, [])
+    environment = child_environment() | ({"CUDA_VISIBLE_DEVICES": see} if see else {})
+    worker = _worker_came(workspace, run, scope, environment) if scope else None
+    worker = worker or _worker_came(workspace, run, [], environment)
     if worker is None:
         raise EnvironmentFault(f"the worker of run {run.run_id} ended at once", f"see {run.output_log}")
     return worker
 
 
-def _worker_came(workspace: Workspace, run: RunFolder, scope: list[str]) -> subprocess.Popen[bytes] | None:
+def _worker_came(
+    workspace: Workspace, run: RunFolder, scope: list[str], environment: dict[str, str]
+) -> subprocess.Popen[bytes] | None:
     """None when the process ended without an event in the log."""
     before = event_log.newest_seq(run)
     with run.output_log.open("ab") as log:
         process = subprocess.Popen(
             [*scope, sys.executable, "-P", "-m", "pipeline.runner.worker", str(run.path)],
-            cwd=workspace.root, env=child_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            cwd=workspace.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     began = time.monotonic()
     while not control.is_alive(run) and process.poll() is None:

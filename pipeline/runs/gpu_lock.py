@@ -29,7 +29,7 @@ def card_held(device: Device, *, wait: bool, give_up: Callable[[], bool], emit: 
     if device.kind == "cpu":
         yield
         return
-    path = _lock_folder() / f"{device.uuid}.lock"
+    path = _lock_of(device)
     lock = locks.try_lock(path)
     if lock is None:
         pid = locks.holder(path) or "?"
@@ -44,6 +44,15 @@ def card_held(device: Device, *, wait: bool, give_up: Callable[[], bool], emit: 
             raise Stopped("stopped while waiting for the GPU")
     with lock:
         yield
+
+
+def card_holder(device: Device) -> int | None:
+    """The process that trains on the device, or None; the CPU is nobody's."""
+    return None if device.kind == "cpu" else locks.holder(_lock_of(device))
+
+
+def _lock_of(device: Device) -> Path:
+    return _lock_folder() / f"{device.uuid}.lock"
 
 
 def _lock_folder() -> Path:

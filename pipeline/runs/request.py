@@ -18,6 +18,7 @@ class Request:
         until: the last step of the run.
         wait: queue for the GPU instead of refusing when another run has it.
         command: what the person typed, for the record.
+        queued: the key of the queued run that this is (`runs.queue`); empty for what was started by itself.
     """
 
     train: bool
@@ -26,6 +27,7 @@ class Request:
     until: StepName = "gates"
     wait: bool = False
     command: str = ""
+    queued: str = ""
 
     @property
     def steps(self) -> tuple[StepName, ...]:

@@ -276,16 +276,26 @@ def choose_device(
     if wanted == "cpu":
         return cpu_device()
     environ = os.environ if environ is None else environ
+    if wanted == "auto":
+        return auto_devices(nvml=nvml, environ=environ, cuda_build=cuda_build)[0]
     found = _with_mig(survey(nvml), nvml, environ, wanted)
     gpus = allowed(found.gpus, environ)
-    if wanted == "auto":
-        return _device(max(gpus, key=_free)) if gpus and cuda_build() else cpu_device()
     gpu = _named(gpus, wanted)
     if gpu is None:
         raise EnvironmentFault(f"compute.gpu: GPU {wanted} is not there; {_what_is_there(found, gpus, environ)}", _OTHER_GPU)
     if not cuda_build():
         raise EnvironmentFault(f"compute.gpu: GPU {gpu.label} is there, but the installed torch is a CPU-only build", _CUDA_TORCH)
     return _device(gpu)
+
+
+def auto_devices(
+    *, nvml: Any = None, environ: Mapping[str, str] | None = None, cuda_build: Callable[[], str | None] = torch_cuda_build
+) -> list[Device]:
+    """The GPUs that "auto" may choose, the one with most memory free first; the CPU where there is none."""
+    environ = os.environ if environ is None else environ
+    gpus = allowed(_with_mig(survey(nvml), nvml, environ, "auto").gpus, environ)
+    usable = gpus if cuda_build() else ()
+    return [_device(gpu) for gpu in sorted(usable, key=_free, reverse=True)] or [cpu_device()]
 
 
 _OTHER_GPU = "humigence config set compute.gpu auto  chooses one; humigence doctor shows what this machine has"

@@ -102,6 +102,41 @@ TROUBLES = (
         "Put it back where it was moved and resume, or start the training again.",
     ),
     Trouble(
+        (
+            "the queue is running already (process …)",
+            "the queue is not running",
+            "nothing waits in the queue",
+            "nothing was started",
+        ),
+        "One process starts the queued runs of a folder; it ends when none is left.",
+        "`humigence queue list` shows what waits; `humigence queue run --train` starts it.",
+    ),
+    Trouble(
+        (
+            "the process of the queue did not start",
+            "the process of the queue ended at once",
+            "the process of the queue is gone; … of its runs have not ended",
+        ),
+        "It could not load, or was killed. Runs that were on go on; no queued run is lost or started twice.",
+        "`humigence queue run --train` goes on; `runs/.queue/output.log` tells what it printed.",
+    ),
+    Trouble(
+        (
+            "there is no queued run …",
+            "queued run … is on: it is not removed",
+            "queued run … does not wait: it has no place to change",
+            "queue rm: which ones?",
+            "the queue is empty: there is nothing to compare",
+        ),
+        "What was asked for fits no run of the queue, or not the state it is in.",
+        "`humigence queue list` shows the numbers and states; `humigence runs stop RUN` ends one that is on.",
+    ),
+    Trouble(
+        ("…: this is no queue (…)",),
+        "Its file was altered, or the disk was damaged.",
+        "Move `runs/.queue` away and queue anew; the runs that were started are in `humigence runs`.",
+    ),
+    Trouble(
         ("…: ten thousand runs in one second",),
         "The clock stands still, or something starts runs in a loop.",
         "Look at `date`; wait a second.",

@@ -31,6 +31,19 @@ TROUBLES = (
     ),
     Trouble(
         (
+            "--set …: must be KEY=VALUE, or KEY=VALUE,VALUE",
+            "--set …: a value is empty",
+            "--set … is given twice",
+            "--set: … and … are the same run",
+            "--set: … of … runs can't be made",
+            "--set makes … runs (…); at most … are queued at once",
+            "nothing is queued: … of … runs can't be started",
+        ),
+        "A sweep makes a run of every combination of its values, each checked before any is queued.",
+        "Leave out the values that are told, or give fewer; a comma stands between the values of a setting.",
+    ),
+    Trouble(
+        (
             "…: no such file",
             "…: is no config of a trainer that is known",
             "…: calls nothing of Unsloth or TRL",
