@@ -28,12 +28,16 @@ def require_sound(here: Workspace, points: Sequence[Point]) -> None:
     (first, concerned), *more = found.values()
     if not more and len(concerned) == len(points):
         raise first
-    problems = [each for each, _ in found.values()]
+    raise _all_of(list(found.values()), points)
+
+
+def _all_of(found: Sequence[tuple[HumigenceError, list[Point]]], points: Sequence[Point]) -> HumigenceError:
+    """One error for all: bad input if there is any, since that is mended first."""
     classes: tuple[type[HumigenceError], ...] = (BadInput, EnvironmentFault, MissingArtifact, HumigenceError)
-    kind = next(each for each in classes if any(isinstance(problem, each) for problem in problems))
-    lines = [f"  {_whose(each, points)}: {_indented(problem)}" for problem, each in found.values()]
-    count = sum(len(each) for _, each in found.values())
-    raise kind(
+    kind = next(each for each in classes if any(isinstance(problem, each) for problem, _ in found))
+    lines = [f"  {_whose(each, points)}: {_indented(problem)}" for problem, each in found]
+    count = sum(len(each) for _, each in found)
+    return kind(
         f"nothing is queued: {count} of {len(points)} runs can't be started\n" + "\n".join(lines),
         "mend these, or leave out those values",
     )
