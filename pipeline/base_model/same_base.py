@@ -10,20 +10,21 @@ import json
 from typing import Any
 
 from pipeline.base_model.locate import BaseModel
+from pipeline.base_model.stop_tokens import named_stop_ids
 from pipeline.common.errors import BadInput
-from pipeline.common.files import read_json, write_json
+from pipeline.common.files import fingerprint, read_json, write_json
 from pipeline.runs.folders import RunFolder
 
 
 def note(run: RunFolder, base: BaseModel) -> None:
-    """Write into the run folder what the run is about to train on: name, path and fingerprints of weights and tokenizer."""
+    """Write into the run folder what the run is about to train on: name, path and fingerprints of its contents."""
     write_json(run.base_model, {"name": base.name, "path": str(base.path), **_contents(base)})
 
 
 def difference(run: RunFolder, base: BaseModel) -> str:
     """What `base` has other than the run's base model ("its weights"); empty where nothing, or where the run has not noted it.
 
-    Costs what the fingerprints cost: a megabyte of each weight file, and the whole of the tokenizer's.
+    Costs what the fingerprints cost: a megabyte of each weight file, and the whole of the others.
     """
     known = _noted(run)
     differing = [f"its {what}" for what, value in _contents(base).items() if known.get(what, value) != value]
@@ -53,7 +54,8 @@ def warning(run: RunFolder, base: BaseModel) -> str:
 
 
 def _contents(base: BaseModel) -> dict[str, str]:
-    return {"weights": base.weights_fingerprint(), "tokenizer": base.own_tokenizer_fingerprint()}
+    stops = fingerprint("stop tokens", sorted(named_stop_ids(base)))
+    return {"weights": base.weights_fingerprint(), "tokenizer": base.own_tokenizer_fingerprint(), "stop tokens": stops}
 
 
 def _noted(run: RunFolder) -> dict[str, Any]:

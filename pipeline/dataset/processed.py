@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base_model.stop_tokens import named_stop_ids
 from pipeline.common.files import fingerprint, read_json, sha256_file
 from pipeline.config.affects import settings_of
 from pipeline.config.file import shipped
@@ -55,6 +56,8 @@ PREPARED_OVER_RAW = 6
 # Text as gzip, zstd or Parquet hold it, unpacked: bytes for each byte.
 _UNPACKED_OVER_PACKED = 4
 _PACKED = (*PACKED_SUFFIXES, *parquet.READER.suffixes)
+# In a report: ids that end an answer by what the base model's files say, in order.
+STOP_TOKENS = "stop_tokens"
 BUNDLED_DEMO = "demo/oa_demo.jsonl"
 # So a report names rows of which an older version took no notice of the weights.
 _WEIGHTS_IGNORED = "weights other than 0 and 1 (they count as 1)"
@@ -220,7 +223,20 @@ def folders_of(config: Config, workspace: Workspace, base: BaseModel) -> tuple[P
         "over_long": [of_data["over_long"], overlap],
     }
     processed = workspace.resolve(config.data.processed_dir)
-    return processed / fingerprint(prepared_by), processed / fingerprint(prepared_by | {"groups": GROUPS_VERSION})
+
+    def named(by: dict[str, Any]) -> tuple[Path, Path]:
+        return processed / fingerprint(by), processed / fingerprint(by | {"groups": GROUPS_VERSION})
+
+    # Where an answer is trained to its end follows from the stop tokens; only what was prepared with others is not it.
+    folders, stops = named(prepared_by), sorted(named_stop_ids(base))
+    return named(prepared_by | {"stop tokens": stops}) if any(_has_others(each, stops) for each in folders) else folders
+
+
+def _has_others(folder: Path, stops: list[int]) -> bool:
+    """Whether rows were prepared there with other stop tokens than these; of an older version it is not known."""
+    with suppress(OSError, json.JSONDecodeError):
+        return bool(read_json(folder / "report.json").get(STOP_TOKENS, stops) != stops)
+    return False
 
 
 def raw_digest(raw: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base_model.locate import require_base_model
+from pipeline.base_model.stop_tokens import named_stop_ids
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
 from pipeline.dataset import processed, source
@@ -148,6 +149,7 @@ def _report(ctx: StepContext, base: BaseModel, raw: Path, folder: Path, figures:
         "schema_asked": data.row_schema,
         "model": base.name,
         "template": base.template,
+        processed.STOP_TOKENS: sorted(named_stop_ids(base)),
         "seed": ctx.config.seed,
         "max_seq_len": data.max_seq_len,
         "over_long": data.over_long,

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.base_model import same_base
 from pipeline.base_model.locate import base_model_at
 from pipeline.base_model.stop_tokens import named_stop_ids, stop_ids_in, with_stop_ids
 from pipeline.common.errors import BadInput
 from pipeline.modeling import generate
+from pipeline.runs.folders import RunFolder
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from tests import tiny
 
@@ -97,3 +99,17 @@ def test_an_answer_ends_where_generate_of_transformers_ends_it(model_folder: Pat
     assert ids[-1] == stop and len(ids) < 12
     last = ChatTokenizer.load(base_model_at(folder)).decode([stop], keep_special=True)
     assert ours == text.removesuffix(last)
+
+
+def test_a_run_does_not_go_on_where_answers_end_elsewhere(tmp_path: Path, tiny_chatml_model: Path) -> None:
+    model = Path(shutil.copytree(tiny_chatml_model, tmp_path / "model"))
+    base, run = base_model_at(model), RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    same_base.note(run, base)
+    assert same_base.difference(run, base) == ""
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 7]}))
+    assert same_base.difference(run, base) == "its stop tokens"
+    noted = json.loads(run.base_model.read_text())
+    del noted["stop tokens"]  # as an older version noted it
+    run.base_model.write_text(json.dumps(noted))
+    assert same_base.difference(run, base) == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,25 @@ def desk(workspace: Path, tiny_chatml_model: Path) -> Desk:
 
 def rows(count: int) -> list[dict[str, Any]]:
     return [chat_row(f"What is {number}?", f"A number, {number}.") for number in range(count)]
+
+
+def test_rows_are_prepared_anew_for_other_stop_tokens_and_found_again(desk: Desk, tmp_path: Path) -> None:
+    """An answer is trained to the token that ends it; what an older version prepared names none and stays as it is."""
+    desk.model = Path(shutil.copytree(desk.model, tmp_path / "model"))
+    desk.write(rows(12))
+    first = desk.prepare()
+    named = desk.model / "generation_config.json"
+    before = named.read_text()
+    named.write_text(json.dumps({"eos_token_id": [2, 7]}))
+    assert processed.find_processed(desk.config(), desk.workspace) is None
+    other = desk.prepare()
+    assert other.fingerprint != first.fingerprint and other.report["stop_tokens"] == [2, 7]
+    named.write_text(before)
+    assert desk.prepare().fingerprint == first.fingerprint
+    del first.report["stop_tokens"]
+    (first.folder / "report.json").write_text(json.dumps(first.report))
+    named.write_text(json.dumps({"eos_token_id": [2, 7]}))
+    assert processed.find_processed(desk.config(), desk.workspace).fingerprint == first.fingerprint
 
 
 def trained_text(model: Path, data: ProcessedData) -> list[str]:
