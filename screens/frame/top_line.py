@@ -13,6 +13,8 @@ from pipeline.common.text import safe
 NAME = "humigence"
 _GAP = 4
 _NARROW_GAP = 2
+_BEFORE_THE_TRAIL = 4  # cells that a long path makes way for: state, share, what is left, when it is done
+_LEAST_TRAIL = 24  # cells of a path that state never takes: a short project and its run
 
 
 class TopLine(Widget):
@@ -27,8 +29,11 @@ class TopLine(Widget):
 
 
 def top_line(trail: Sequence[str], cells: Sequence[Content], width: int) -> Content:
-    """One line of `width` cells. What does not fit is left out: the least important cells, the app's name, the trail's end."""
-    fitting, gap = _fitting(cells, width - _length(trail) - 3)
+    """One line of `width` cells. What does not fit is left out: the app's name, the trail's end, the least important cells."""
+    short = len(" ▸ ".join(trail))
+    fitting, gap = _fitting(cells, width - short - 3)
+    if len(fitting) < min(_BEFORE_THE_TRAIL, len(cells)):
+        fitting, gap = _fitting(cells[:_BEFORE_THE_TRAIL], width - min(short, _LEAST_TRAIL) - 3)
     state = Content(" " * gap).join(fitting)
     room = width - state.cell_length - 3
     places = tuple(trail) if trail and _length(trail) > room else (NAME, *trail)

@@ -76,7 +76,7 @@ class ChartPage(Page):
         self.metrics = tuple(n for n in self.metrics if n != name) if name in self.metrics else (*self.metrics, name)
 
     def chart_keys(self) -> Content:
-        """The keys of the chart with what they are set to."""
+        """The keys of the chart with what they are set to, as many as there is room for."""
 
         def key(name: str, what: str, on: bool = False) -> Content:
             return Content.assemble((name, "bold"), (f" {what}", "$foreground" if on else "$dim"))
@@ -86,4 +86,7 @@ class ChartPage(Page):
             key("+ −", "zoom"), key("← →", "pan"), key("0", "all"), key("y", "log", self.log_scale),
             key("s", f"smooth {self.smoothing:<4g}", self.smoothing > 0), *metrics, key(", .", "read"),
         ]  # fmt: skip
+        room = (self.query_one("#chart-keys").content_size.width or self.size.width) - 1
+        while sum(part.cell_length + 2 for part in parts) - 2 > room and len(parts) > 1:
+            parts.pop()
         return Content("  ").join(parts)

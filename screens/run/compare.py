@@ -75,6 +75,9 @@ class CompareScreen(ChartPage):
             self.draw_chart()
             update_text(self.query_one("#legend", Static), self._legend())
 
+    def on_resize(self) -> None:
+        update_text(self.query_one("#legend", Static), self._legend())
+
     def watch_runs(self) -> None:
         if self.ready:
             self.post_message(Follow(*self.runs))
@@ -91,7 +94,8 @@ class CompareScreen(ChartPage):
 
     def _legend(self) -> Content:
         name_width = min(20, max(len(run.project) for run in self.runs))
-        lines = (legend_line(run, self._snapshots.get(run), number, name_width) for number, run in enumerate(self.runs))
+        width = self.size.width - 2
+        lines = (legend_line(run, self._snapshots.get(run), number, name_width, width) for number, run in enumerate(self.runs))
         return Content("\n").join(list(lines))
 
     def draw_chart(self) -> None:
@@ -142,8 +146,8 @@ def _columns(runs: int) -> tuple[Column, ...]:
     return (Column("setting", 28, grows=1), *(Column(f"run {number + 1}", 14, grows=1, rank=number) for number in range(runs)))
 
 
-def legend_line(run: RunFolder, snapshot: Snapshot | None, number: int, name_width: int) -> Content:
-    """`━ run 1  support  22 Nov 09:31  ✔ finished  1,204 steps  1.412  3 of 3 gates  6 m 53 s`."""
+def legend_line(run: RunFolder, snapshot: Snapshot | None, number: int, name_width: int, width: int) -> Content:
+    """`━ run 1  support  22 Nov 09:31  ✔ finished  1,204 steps  1.412  3 of 3 gates  6 m 53 s`, the last of it where it fits."""
     name = Content(safe(run.project)).truncate(name_width, ellipsis=True)
     head = Content.assemble(
         ("━ ", f"${SERIES[number]}"), (f"run {number + 1}  ", "$dim"), name.pad_right(name_width - name.cell_length),
@@ -157,8 +161,13 @@ def legend_line(run: RunFolder, snapshot: Snapshot | None, number: int, name_wid
     judged = state.gates_passed + state.gates_failed
     gates = f"{state.gates_passed} of {judged} gates" if judged else ""
     symbol, style = ("✘", "$error") if state.gates_failed else (symbol, style)
-    figures = f"{counted(state.step):>8} steps  {best:>6}  {gates:<13}  {duration(state.busy_seconds):>10}"
-    return Content.assemble(head, "  ", (f"{symbol} ", style), f"{word:<8}", figures)
+    figures = [f"{counted(state.step):>8} steps", f"  {best:>6}", f"  {gates:<13}", f"  {duration(state.busy_seconds):>10}"]
+    line = Content.assemble(head, "  ", (f"{symbol} ", style), f"{word:<8}")
+    for figure in figures:
+        if line.cell_length + len(figure) > width:
+            break
+        line = line + Content(figure)
+    return line
 
 
 # ------------------------------------------------------------------------------------------------- their settings

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from pipeline.common.text import safe, size
+from pipeline.common.text import safe
 
 if TYPE_CHECKING:
     from pipeline.system.gpu import GpuReading
@@ -74,9 +74,10 @@ def machine_lines(machine: Machine, width: int, pid: int = 0) -> Iterator[Conten
 
 def _gpu_lines(gpu: GpuView, width: int, pid: int) -> Iterator[Content]:
     reading = gpu.reading
-    yield Content.assemble((f"GPU {reading.index}", "bold"), "  ", (short_name(reading.name), "$dim")).truncate(
-        width, ellipsis=True
-    )
+    words = short_name(reading.name).split()
+    while len(words) > 1 and len(f"GPU {reading.index}  {' '.join(words)}") > width:
+        words.pop()  # the maker puts the least telling last
+    yield Content.assemble((f"GPU {reading.index}", "bold"), "  ", (" ".join(words), "$dim")).truncate(width, ellipsis=True)
     if gpu.lost_at is not None:
         when = datetime.fromtimestamp(gpu.lost_at).strftime("%H:%M:%S")
         yield Content.styled(f"✘ does not answer since {when}", "$error").truncate(width, ellipsis=True)
@@ -115,35 +116,55 @@ def _history(name: str, values: tuple[float, ...], text: str, width: int) -> Con
 
 
 def machine_line(machine: Machine, width: int) -> Content:
-    """All in one line, the GPU first."""
+    """All in one line, the GPU first; what there is no room for is left out whole, the least telling first."""
+    line = Content("")
+    for left_out in range(len(_LEFT_OUT) + 1):
+        line = _one_line(machine, frozenset(_LEFT_OUT[:left_out]))
+        if line.cell_length <= width:
+            return line
+    return line.truncate(width, ellipsis=True)
+
+
+# Of the single line, in the order in which they go.
+_LEFT_OUT = ("GiB of RAM", "CPU", "long bar", "long name", "bar", "power", "name", "temperature", "RAM")
+
+
+def _one_line(machine: Machine, without: frozenset[str]) -> Content:
     parts: list[Content] = []
     for gpu in machine.gpus:
-        parts.append(Content.assemble((f"GPU {gpu.reading.index} ", "bold"), (short_name(gpu.reading.name), "$dim")))
+        name = short_name(gpu.reading.name)
+        name = "" if "name" in without else " ".join(name.split()[:_SHORT_NAME]) if "long name" in without else name
+        parts.append(Content.assemble((f"GPU {gpu.reading.index}", "bold"), (f" {name}" if name else "", "$dim")))
         parts += (
-            [Content.styled("✘ does not answer", "$error")]
-            if gpu.lost_at is not None
-            else [Content(t) for t in _figures(gpu.reading)]
+            [Content.styled("✘ does not answer", "$error")] if gpu.lost_at is not None else list(_figures(gpu.reading, without))
         )
     if not machine.gpus:
         parts.append(Content.styled("no GPU", "$dim"))
     host = machine.host
-    if host is not None:
-        if host.utilization_pct is not None:
-            parts.append(Content.assemble(("CPU ", "$dim"), f"{host.utilization_pct:3.0f} %"))
-        used = host.memory_total_bytes - host.memory_available_bytes
-        parts.append(Content.assemble(("RAM ", "$dim"), f"{used / _GIB:.1f}/{size(host.memory_total_bytes)}"))
-    return Content.assemble(" ", Content("   ").join(parts)).truncate(width, ellipsis=True)
+    if host is not None and host.utilization_pct is not None and "CPU" not in without:
+        parts.append(Content.assemble(("CPU ", "$dim"), f"{host.utilization_pct:3.0f} %"))
+    if host is not None and "RAM" not in without:
+        used, total = (host.memory_total_bytes - host.memory_available_bytes) / _GIB, host.memory_total_bytes / _GIB
+        unit = "" if "GiB of RAM" in without else " GiB"
+        parts.append(Content.assemble(("RAM ", "$dim"), f"{used:.1f}/{total:.0f}{unit}"))
+    return Content.assemble(" ", Content("  ").join(parts))
 
 
-def _figures(reading: GpuReading) -> Iterator[str]:
+_BAR, _SHORT_BAR, _SHORT_NAME = 10, 5, 3  # cells, cells, words
+
+
+def _figures(reading: GpuReading, without: frozenset[str]) -> Iterator[Content]:
     if reading.utilization_pct is not None:
-        yield f"{reading.utilization_pct:3d} %"
+        width = 0 if "bar" in without else _SHORT_BAR if "long bar" in without else _BAR
+        full = round(width * min(100, reading.utilization_pct) / 100)
+        bar = (" " + "▇" * full, "$chart-dots"), ("░" * (width - full), "$faint")
+        yield Content.assemble(f"{reading.utilization_pct:3d} %", *(bar if width else ()))
     if reading.memory_used_bytes is not None:
-        yield _of(reading.memory_used_bytes / _GIB, reading.memory_total_bytes, "GiB")
-    if reading.power_w is not None:
-        yield f"{reading.power_w:.0f} W"
-    if reading.temperature_c is not None:
-        yield f"{reading.temperature_c} °C"
+        yield Content(_of(reading.memory_used_bytes / _GIB, reading.memory_total_bytes, "GiB"))
+    if reading.power_w is not None and "power" not in without:
+        yield Content(f"{reading.power_w:.0f} W")
+    if reading.temperature_c is not None and "temperature" not in without:
+        yield Content(f"{reading.temperature_c} °C")
 
 
 def sparkline(values: Sequence[float], width: int, top: float = 100.0) -> str:

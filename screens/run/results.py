@@ -243,12 +243,21 @@ def _gate_lines(gate: GateJudged, width: int) -> Iterator[Content]:
     explanation = Content(safe(gate.explanation))
     room = max(8, width - head.cell_length - 2)
     if gate.verdict == "passed" or explanation.cell_length <= room:
-        yield Content.assemble(head, "  ", explanation.truncate(room, ellipsis=True).stylize("$dim"))
+        yield Content.assemble(head, "  ", (_clauses(safe(gate.explanation), room), "$dim"))
     else:
         yield head
         yield from (Content.assemble(" " * 20, line) for line in explanation.stylize("$dim").wrap(max(8, width - 20)))
     if gate.verdict != "passed" and gate.next_action:
-        yield Content.assemble(" " * 20, ("→ ", "$dim"), safe(gate.next_action)).truncate(width, ellipsis=True)
+        for number, line in enumerate(Content(safe(gate.next_action)).wrap(max(8, width - 22))):
+            yield Content.assemble(" " * 20, ("→ " if number == 0 else "  ", "$dim"), line)
+
+
+def _clauses(text: str, room: int) -> str:
+    """As many whole clauses of a sentence as fit: nothing ends in the middle of a figure."""
+    clauses = text.split(", ")
+    while clauses and len(", ".join(clauses)) > room:
+        clauses.pop()
+    return ", ".join(clauses)
 
 
 def held_out_table(reports: Sequence[HeldOut]) -> Content:

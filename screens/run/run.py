@@ -125,8 +125,7 @@ class RunScreen(ChartPage):
         if self.snapshot is None:
             return
         plain = has_no_curve(self.snapshot)
-        self.query_one("#findings").display = plain
-        self.chart.display = self.query_one("#chart-keys").display = not plain
+        self.set_class(plain, "-without-curve")
         if plain:
             found = self.query_one("#findings", Static)
             update_text(found, findings(self.snapshot, (found.size.width or self.size.width) - 4))

@@ -9,12 +9,13 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from pipeline.common.text import amount, duration, safe
+from pipeline.common.text import amount, counted, duration, loss, safe
 from pipeline.runs.events import StepProgress
 from screens.frame.run_snapshot import Snapshot, StepView
 
 _NAME_WIDTH = 10
 _LONG_PHASE_S = 3.0
+_TREND_STEPS, _STEADY = 5, 0.01
 
 
 class StepList(Widget):
@@ -63,7 +64,9 @@ def step_row(step: StepView, snapshot: Snapshot, width: int) -> Content:
 
 
 def step_line(snapshot: Snapshot, width: int) -> Content:
-    """`✔ ✔ ✔ ✔ ▶ · · ·  train   13 m 42 s`, and how far the step is."""
+    """`✔ ✔ ✔ ✔ ▶ · · ·  model   13 m 42 s   812.0 MiB of 2.1 GiB`; while it trains, the figures a person looks for."""
+    if snapshot.live and snapshot.current and snapshot.current.name == "train" and snapshot.state.step:
+        return training_line(snapshot, snapshot.current, width)
     parts: list[Content | tuple[str, str] | str] = [" "]
     for step in snapshot.steps:
         parts += [mark(step, snapshot), " "]
@@ -77,6 +80,40 @@ def step_line(snapshot: Snapshot, width: int) -> Content:
             text = f"{text}   {duration(long)}"
         parts += [("   ", ""), (text, "$dim")]
     return Content.assemble(*parts).truncate(width, ellipsis=True)
+
+
+def training_line(snapshot: Snapshot, train: StepView, width: int) -> Content:
+    """`▶ train  412/1,204  loss 1.392 ↓  held-out 1.243@400  53,456 tok/s  2 m 55 s`; what has no room is left out whole."""
+    state = snapshot.state
+    phase = step_progress_text(train.progress) if train.progress else ""
+    seconds = step_seconds(train, snapshot)
+    total = counted(state.total_steps)
+    held = f"{loss(state.best_loss)}@{counted(state.best_step)}" if state.best_loss is not None and state.best_step else ""
+    # In the order in which they go where there is no room: the last first.
+    parts = [
+        Content.assemble("▶ ", ("train", "bold")),
+        Content(f"{counted(state.step):>{len(total)}}/{total}"),
+        Content.assemble(("loss ", "$dim"), f"{loss(state.train_loss)} {trend(snapshot)}"),
+        Content.styled(phase, "$dim") if phase else Content.assemble(("held-out ", "$dim"), held) if held else Content(""),
+        Content(duration(seconds)) if seconds is not None else Content(""),
+        Content(f"{counted(state.tokens_per_second):>6} tok/s") if state.tokens_per_second is not None else Content(""),
+    ]
+    shown = [part for part in parts if part.cell_length]
+    while sum(part.cell_length + 2 for part in shown) > width and len(shown) > 1:
+        shown.pop()
+    return Content.assemble(" ", Content("  ").join(shown)).truncate(width, ellipsis=True)
+
+
+def trend(snapshot: Snapshot) -> str:
+    """Where the loss goes: the mean of its newest tenth (five steps at least) against as many before."""
+    losses = snapshot.columns.loss
+    span = max(_TREND_STEPS, len(losses) // 10)
+    if len(losses) < 2 * span:
+        return " "
+    now, before = float(losses[-span:].mean()), float(losses[-2 * span : -span].mean())
+    if not (now < before * (1 - _STEADY) or now > before * (1 + _STEADY)):
+        return "→"
+    return "↓" if now < before else "↑"
 
 
 def current_step(steps: Sequence[StepView]) -> StepView | None:

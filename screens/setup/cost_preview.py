@@ -71,7 +71,12 @@ class Outlook:
 
 
 def look(config: Config, workspace: Workspace) -> Outlook:
-    """Everything that can be predicted of `config` here and now."""
+    """Everything that can be predicted of `config` here and now; paths below the workspace as they are entered."""
+    outlook = _look(config, workspace)
+    return replace(outlook, problem=outlook.problem.replace(f"{workspace.root}/", ""))
+
+
+def _look(config: Config, workspace: Workspace) -> Outlook:
     from pipeline.planning.planner import known_shape
 
     try:

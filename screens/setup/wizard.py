@@ -58,6 +58,8 @@ _OTHER_ROWS = 7
 # The same beside the list of GPUs where there is more room: a line of air after each, and all that can't be chosen.
 _OTHER_ROOMY_ROWS = 16
 _ROOM_FOR_NOTES = 40
+# From here on the costs stand beside the questions, and no reason of a choice is cut.
+_BESIDE_COLUMNS = 140
 
 
 class WizardScreen(Page):
@@ -213,8 +215,9 @@ class WizardScreen(Page):
         self.gpu.set_window(0 if roomy else _GPU_ROWS + min(spare, 1))
         rows = self.form.size.height - _OTHER_ROOMY_ROWS - len(self.gpu.choices.options) if roomy else _MODEL_ROWS + spare - 1
         self.model.set_window(max(_MODEL_ROWS, rows))
-        self.costs.set_tall(self.has_class("-wide") and roomy)
-        self.set_class(self.has_class("-wide") and roomy, "-beside")
+        beside = roomy and self.size.width >= _BESIDE_COLUMNS
+        self.costs.set_tall(beside)
+        self.set_class(beside, "-beside")
 
     # --------------------------------------------------------------------------------------------------- the project
 
