@@ -27,7 +27,9 @@ def judge_held_out(evidence: Evidence, acceptance: AcceptanceSection) -> GateJud
         return _verdict("failed", None, threshold, text, "lower train.lr and train again")
     value = by["gain_pct"]
     if missing := _missing(by, acceptance):
-        found = f"{by['conversations']} {figures['split']} rows with {by['text_tokens']:,} tokens of text say too little"
+        few = by["conversations"] == 1
+        rows = f"{by['conversations']} {figures['split']} row{'' if few else 's'}"
+        found = f"{rows} with {by['text_tokens']:,} tokens of text {'says' if few else 'say'} too little"
         return _verdict("not judged", None, threshold, f"{found}: {missing[0]}", missing[1])
     text = _measured(figures["split"], by)
     if not by["better"] and not by["worse"]:

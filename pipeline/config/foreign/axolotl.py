@@ -69,6 +69,7 @@ _RULES: dict[str, Rule] = {
     "lora_model_dir": without(f"{NO_COUNTERPART}: an adapter begins anew"),
     "chat_template": _template,
     "val_set_size": shared.held_out,
+    "test_datasets": without("name their file: humigence config set data.val_path PATH, else rows are held out by data.split"),
     "num_epochs": number("train.epochs"),
     "learning_rate": number("train.lr"),
     "lr_scheduler": _scheduler_of,

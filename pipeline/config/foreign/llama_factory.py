@@ -210,7 +210,7 @@ _RULES: dict[str, Rule] = {
     "train_on_prompt": only(False, "only answers are trained", f"{NO_COUNTERPART}: only answers are trained"),
     "dataset_dir": done_anyway("where dataset_info.json was looked for"),
     "save_only_model": done_anyway("a checkpoint can be resumed"),
-    "eval_dataset": without(f"{NO_COUNTERPART}: rows are held out by data.split"),
+    "eval_dataset": without("name its file: humigence config set data.val_path PATH, else rows are held out by data.split"),
     "neftune_noise_alpha": without(),
     "hf_hub_token": without("never in a config: set HF_TOKEN"),
     "model_revision": to("model.revision"),

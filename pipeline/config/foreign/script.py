@@ -220,7 +220,7 @@ _GIVEN: dict[str, Rule] = {
     "max_seq_length": to("data.max_seq_len"),
     "dataset_text_field": shared.TRAINING["dataset_text_field"],
     **dict.fromkeys(("model", "tokenizer", "processing_class", "args", "train_dataset", "peft_config"), _OF_TRAINER),
-    "eval_dataset": without(f"{NO_COUNTERPART}: rows are held out by data.split"),
+    "eval_dataset": without("name its file: humigence config set data.val_path PATH, else rows are held out by data.split"),
     "data_collator": done_anyway("only answers are trained"),
     "formatting_func": without("the model's chat template writes the rows"),
     "callbacks": without(),
