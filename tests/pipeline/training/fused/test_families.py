@@ -5,14 +5,20 @@ Weights of norms are random, so that none can be left out unnoticed; documents a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
+from pipeline.base_model.families import FAMILIES
+from pipeline.base_model.shape import from_config
 from pipeline.modeling.decoder_parts import NotDescribed, describe
+from pipeline.modeling.inspect_architecture import inspected
 from pipeline.modeling.rotary import rotate_by_own_length
+from pipeline.planning.memory_fused import _saved_per_token
+from pipeline.training.fused.decoder import FusedModel
 from pipeline.training.fused.torch_ops import Dropout, dropped
 from pipeline.training.fused.train_step import FusedStep, flatten_batch
 from pipeline.training.loss import loss_sum
@@ -147,6 +153,24 @@ def test_an_adapter_on_some_layers_alone(name: str, targets: list[str]) -> None:
     model, batch = adapted(name, targets), micro_batch(*BATCH)
     wanted = own_gradients(model, batch)
     assert_same(model, float(FusedStep(fused(model), 0).loss(batch, STEP_TOKENS, 0)), wanted)
+
+
+@pytest.mark.parametrize("name", ["smollm3", "qwen3", "phi4-mini", "granite4", "olmo2", "gemma3-text"])
+def test_a_plan_counts_what_a_layer_saves_to_the_byte(name: str) -> None:
+    """By what the model's class said of its parts, and where a row tells of its family, by that alone."""
+    document, tokens = families.config_of(name).to_dict(), 128
+    with torch.device("meta"):
+        facts = inspected(families.on_meta(name))
+    model = adapted(name).to(torch.bfloat16)
+    inner = FusedModel(model, torch.bfloat16, recomputed_layers=0, keep_dequantized=False, dropout=0.0)
+    inner.adapter.refresh()
+    context = inner._context(flatten_batch(micro_batch([tokens]), torch.device("cpu")), None)
+    _, saved = inner.layers[0].forward(torch.randn(tokens, 64, dtype=torch.bfloat16), context)
+    taken = sum(each.nbytes for each in saved if each is not None)
+    shape = from_config(document, name)
+    by_family = [shape] if document["model_type"] in FAMILIES else []
+    for known in (replace(shape, architecture=facts), *by_family):
+        assert tokens * _saved_per_token(known, 4, facts.target_names) == taken
 
 
 def test_what_was_learned_about_memory_recomputes_every_layer_of_a_model_with_images_too() -> None:
