@@ -187,7 +187,8 @@ def _train(label: str, ours: dict[str, Any]) -> str:
 
 
 def _memory() -> str:
-    modes, families = _read("h100-train-memory")["train_memory"], _read("h100-family-memory")["family_memory"]
+    modes = _read("h100-train-memory")["train_memory"]
+    families = [each for name in ("h100", "h200") for each in _read(f"{name}-family-memory")["family_memory"]]
     models = sorted({each["case"].partition(",")[0] for each in families})
     text = (
         f"Peak memory as predicted before the start: within {_worst(modes):.1f} % in {len(modes)} cases of four precision modes, "
