@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "pipeline": Entry("pipeline", "All eight steps; training only with --train or TRAIN=1."),
         "runs": Entry("runs", "List the runs; show, follow, stop or delete them."),
         "queue": Entry("queue", "Runs that wait for a free GPU; sweeps of settings."),
+        "report": Entry("report", "A run as one HTML page, to read and hand over."),
         "ship": Entry("ship", "Is a run's result shown to be better? Exit code 0, else 3."),
         "infer": Entry("infer", "Ask the packaged model."),
         "chat": Entry("chat", "Talk to the packaged model, in the terminal."),

@@ -142,6 +142,11 @@ TROUBLES = (
         "Put it back, set `base.path` in the package's `humigence.json`, or `humigence model download`.",
     ),
     Trouble(
+        ("… can't be written: …",),
+        "The page of `humigence report` goes into a folder that is not there, or may not be written to.",
+        "`humigence report RUN --output FILE`.",
+    ),
+    Trouble(
         ("llama.cpp is not installed here, which serves the model",),
         "`humigence serve` is llama.cpp's own server, which is an extra.",
         "`pip install 'humigence[gguf]'`.",
