@@ -142,6 +142,11 @@ TROUBLES = (
         "Put it back, set `base.path` in the package's `humigence.json`, or `humigence model download`.",
     ),
     Trouble(
+        ("… can't be made: …", "… holds no recipe of a run", "--run trains by a folder, and takes neither RUN nor --output"),
+        "`humigence reproduce RUN` writes a new folder, and `--run FOLDER` trains by one that it wrote.",
+        "`humigence reproduce RUN --output FOLDER`, then `humigence reproduce --run FOLDER`.",
+    ),
+    Trouble(
         ("… can't be written: …",),
         "The page of `humigence report` goes into a folder that is not there, or may not be written to.",
         "`humigence report RUN --output FILE`.",
@@ -156,6 +161,7 @@ TROUBLES = (
             "… can be reached by others, and there is no token",
             "…:… can't be listened on: …",
             "… was not open after … s",
+            "… was not opened: …",
             "llama.cpp's server ended by itself (exit code …)",
         ),
         "The server could not be started, or has ended: another program has the port, the address is not this machine's, the "
