@@ -176,11 +176,10 @@ def _template(value: Any) -> Any:
 
 
 def _formats(value: Any) -> Any:
-    """Of the formats the first Humigence listed an 8-bit one is not made, and the adapter is always among them."""
+    """The first Humigence listed formats without the adapter, which is always among them."""
     if not isinstance(value, list) or not {"merged_fp16", "runtime_int8"}.intersection(filter(_is_text, value)):
         return value
-    known = [each for each in value if each != "runtime_int8"]
-    return [*([] if "peft_adapter" in known or not known else ["peft_adapter"]), *known] or value
+    return value if "peft_adapter" in value else ["peft_adapter", *value]
 
 
 def _is_text(value: Any) -> bool:

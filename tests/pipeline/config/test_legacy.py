@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from pipeline.common.errors import BadInput
 from pipeline.config import file as config_file
 from pipeline.config import keys as config_keys
 from pipeline.config import legacy
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, ExportFormat
 from tests.processes import ROOT
 
 OLD = ROOT / "tests" / "fixtures" / "old_configs"
@@ -118,7 +118,8 @@ def test_the_names_it_saved_its_config_under_are_read_too() -> None:
     [
         (["peft_adapter", "merged_fp16"], ["peft_adapter", "merged_fp16"]),
         (["merged_fp16"], ["peft_adapter", "merged_fp16"]),
-        (["peft_adapter", "runtime_int8"], ["peft_adapter"]),
+        (["runtime_int8"], ["peft_adapter", "runtime_int8"]),
+        *((["peft_adapter", each], ["peft_adapter", each]) for each in get_args(ExportFormat) if each != "peft_adapter"),
     ],
 )
 def test_the_formats_it_listed_are_kept_with_the_adapter_beside_them(written: list[str], today: list[str]) -> None:
