@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "runs": Entry("runs", "List the runs; show, follow, stop or delete them."),
         "queue": Entry("queue", "Runs that wait for a free GPU; sweeps of settings."),
         "report": Entry("report", "A run as one HTML page, to read and hand over."),
+        "push": Entry("push", "Send a packaged result to a repository of the Hugging Face hub."),
         "reproduce": Entry("reproduce", "All that makes a run's adapter once more; make it, and compare."),
         "ship": Entry("ship", "Is a run's result shown to be better? Exit code 0, else 3."),
         "infer": Entry("infer", "Ask the packaged model."),

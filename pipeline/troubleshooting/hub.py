@@ -6,6 +6,22 @@ from pipeline.troubleshooting.trouble import Trouble
 
 TROUBLES = (
     Trouble(
+        ("there is no token for the hub", "the hub does not let this token write to …: …"),
+        "`humigence push` needs a token that may write to the repository.",
+        "`hf auth login` or `HF_TOKEN`, with a token of type Write, and a repository of your own.",
+    ),
+    Trouble(
+        (
+            "nobody can be asked whether to send it",
+            "nothing was sent",
+            "… holds no package of run …",
+            "… holds no …",
+            "… is not as it was packaged",
+        ),
+        "`humigence push` sends a packaged format as it was packaged, and asks before it does.",
+        "`humigence export FORMAT RUN` packages it; `--yes` sends without asking.",
+    ),
+    Trouble(
         ("….repo: … is not a repository name (owner/name)", "….repo: the hub has no … …, or it is private"),
         "A spelling, or a private repository.",
         "Check owner/name; for a private one set `HF_TOKEN`.",

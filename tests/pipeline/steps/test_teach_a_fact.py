@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 
 from pipeline.common.files import read_json
+from pipeline.config.schema import ExportFormat
 from pipeline.export import packaged
+from pipeline.export.serving import Served, serving
+from pipeline.planning.export_formats import EXPORT_FORMATS
 from tests.conftest import chat_row, write_jsonl
 from tests.processes import environment
 from tests.waiting import PATIENCE_S
@@ -115,3 +119,38 @@ def test_the_evaluation_saw_the_same(taught: Path) -> None:
         capture_output=True,
         timeout=PATIENCE_S,
     )
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", [name for name, outline in EXPORT_FORMATS.items() if outline.folder])
+def test_every_export_answers_what_was_taught(taught: Path, name: ExportFormat) -> None:
+    """By the program it is for, which is given the package's folder and nothing of ours."""
+    humigence(["export", name, "--config", "moon.json"], cwd=taught)
+    folder = taught / "artifacts" / "moon" / EXPORT_FORMATS[name].folder
+    files = sorted(folder.glob("*.gguf"))
+    answer = _of_llama_cpp(taught, files[0], lora=name == "gguf_lora") if files else _of_transformers(folder)
+    assert "Blorptown" in answer
+
+
+def _of_llama_cpp(root: Path, file: Path, *, lora: bool) -> str:
+    """What llama.cpp's server answers, with the file's own chat template."""
+    base = json.loads((root / "moon.json").read_text())["model"]["local_path"]
+    served = Served(base, "moon", lora=str(file), context=512) if lora else Served(str(file), "moon", context=512)
+    body = {"messages": [{"role": "user", "content": OTHER_WORDS}], "max_tokens": 16, "temperature": 0}
+    with serving(served) as running:
+        request = urllib.request.Request(
+            f"{running.address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=_WORKS_S) as answered:
+            return str(json.load(answered)["choices"][0]["message"]["content"])
+
+
+def _of_transformers(folder: Path) -> str:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map={"": "cpu"})
+    messages = [{"role": "user", "content": OTHER_WORDS}]
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    written = model.generate(**ids, max_new_tokens=16, do_sample=False)
+    return str(tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
