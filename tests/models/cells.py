@@ -47,12 +47,14 @@ class Results:
         date: the day they were tried, as `2026-11-28`.
         device: its name.
         versions: of the libraries.
+        note: how, where not all was tried in one go; a cell that is not there was not tried.
     """
 
     date: str
     device: str
     versions: dict[str, str]
     families: dict[str, Row]
+    note: str = ""
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(exist_ok=True)

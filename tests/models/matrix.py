@@ -51,11 +51,15 @@ _LR = 0.02
 _FUSED_HEAD = 32  # features
 _OK = (0, 3)  # a gate judges the few steps, and may fail
 _TOLERATED = 0.05
+_MEASURED = {
+    "h100-family-memory.json": "family_memory", "h200-family-memory.json": "family_memory",
+    "h200-fused-families.json": "fused_families",
+}  # fmt: skip
 # Family -> the model that stands for it where memory is measured on a GPU.
 _MEASURED_AS = {
     "llama-2": "TinyLlama", "llama-3": "Llama-3.2-1B", "mistral": "Mistral-7B", "qwen3": "Qwen3-1.7B", "lfm2": "LFM2-1.2B",
     "qwen3-moe": "Qwen3-30B-A3B", "gemma3-text": "Gemma-3-1B", "olmo2": "OLMo-2-1B", "phi4-mini": "Phi-4-mini",
-    "smollm2": "SmolLM2-135M", "smollm3": "SmolLM3-3B",
+    "smollm2": "SmolLM2-135M", "smollm3": "SmolLM3-3B", "mistral-window": "Mistral-7B, window", "granite": "Granite-3.3-2B",
 }  # fmt: skip
 
 
@@ -220,13 +224,16 @@ def _memory(family: str, device: DeviceKind) -> Cell:
 
 
 def measured_on_gpu(family: str) -> list[tuple[float, float]] | None:
-    """(planned, taken) of the runs of `tests.benchmarks.family_memory`, GiB."""
-    file = BENCHMARKS / "h100-family-memory.json"
-    if family not in _MEASURED_AS or not file.is_file():
-        return None
-    cases = json.loads(file.read_text(encoding="utf-8"))["family_memory"]
-    found = [each for each in cases if each["case"].startswith(_MEASURED_AS[family]) and "peak_gib" in each]
-    return [(each["predicted_gib"], each["peak_gib"]) for each in found] or None
+    """(planned, taken) of the runs of `tests.benchmarks.family_memory` and `fused_families`, GiB."""
+    model = _MEASURED_AS.get(family, "none")
+    found = [
+        each
+        for file, runs in _MEASURED.items()
+        for each in json.loads((BENCHMARKS / file).read_text(encoding="utf-8"))[runs]
+        if str(each.get("case", each.get("variant"))).startswith(model) and "peak_gib" in each
+    ]
+    fused = [each for each in found if each["kernels"] == "fused"]  # what has fused layers is trained with them
+    return [(each["predicted_gib"], each["peak_gib"]) for each in fused or found] or None
 
 
 CHECKS: dict[Column, Callable[[Trained, DeviceKind], Cell]] = {
@@ -262,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, row in found:
         rows[name] = row
         if asked.write:
-            _results(asked.device, rows).save(path)
+            _results(asked.device, rows, before.note if before and asked.families else "").save(path)
 
 
 def _all_tried(names: Sequence[str], device: DeviceKind, jobs: int) -> Iterator[tuple[str, Row]]:
@@ -303,11 +310,10 @@ def library_versions() -> dict[str, str]:
     return {package: version(package) for package in ("torch", "transformers", "peft", "bitsandbytes")}
 
 
-def _results(device: DeviceKind, rows: dict[str, Row]) -> Results:
+def _results(device: DeviceKind, rows: dict[str, Row], note: str) -> Results:
     name = choose_device("cpu" if device == "cpu" else "auto").name
-    return Results(
-        date.today().isoformat(), name, library_versions(), {key: rows[key] for key in families.FAMILIES if key in rows}
-    )
+    known = {key: rows[key] for key in families.FAMILIES if key in rows}
+    return Results(date.today().isoformat(), name, library_versions(), known, note)
 
 
 if __name__ == "__main__":

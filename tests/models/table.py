@@ -104,26 +104,28 @@ def families_table() -> str:
     notes = _Notes()
     head = ("family", *(title for title, _ in COLUMNS.values()), "for instance")
     rows = [
-        (title, *_cells(cpu.families[name], cuda.families.get(name) if cuda else None, notes), models)
+        (title, *_cells(cpu.families[name], cuda.families.get(name) if cuda else None, notes, cuda is not None), models)
         for name, (title, models) in TITLES.items()
         if name in cpu.families
     ]
     return "\n".join([_table(head, rows), *_legend(cpu, cuda), "", *notes.lines()]) + "\n"
 
 
-def _cells(cpu: Row, cuda: Row | None, notes: _Notes) -> Iterable[str]:
+def _cells(cpu: Row, cuda: Row | None, notes: _Notes, on_gpu: bool) -> Iterable[str]:
+    """A mark for both devices where it is the same; `·` for one that was not tried on the GPU."""
     for column in COLUMNS:
         marks = [notes.mark(cpu[column])]
-        if cuda is not None and column in cuda:
-            marks.append(notes.mark(cuda[column]))
+        if on_gpu:
+            marks.append(notes.mark(cuda[column]) if cuda and column in cuda else "·")
         yield marks[0] if len(set(marks)) == 1 else " ".join(marks)
 
 
 def _legend(cpu: Results, cuda: Results | None) -> list[str]:
     lines = [f"* **{title}**: {what}." for title, what in COLUMNS.values()]
     tried = [_tried("CPU", cpu), *([_tried(cuda.device, cuda)] if cuda else [])]
-    two = " Where a cell has two marks the first is of the CPU, the second of the GPU." if cuda else ""
-    return [*lines, "", f"Tried on {' and on '.join(tried)}.{two}"]
+    two = " Where a cell has two marks the first is of the CPU, the second of the GPU; · was not tried there." if cuda else ""
+    note = f" {cuda.note}" if cuda and cuda.note else ""
+    return [*lines, "", f"Tried on {' and on '.join(tried)}.{two}{note}"]
 
 
 def _tried(where: str, results: Results) -> str:
