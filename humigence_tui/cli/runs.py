@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -43,9 +46,28 @@ def runs_(context: typer.Context, project: Project = None, as_json: AsJson = Fal
         _print_list(rows)
 
 
+_HEAD = ("run", "state", "step", "loss", "held out", "started", "disk", "model")
+_RIGHT = (2, 3, 4, 6)
+# Where the terminal is too narrow for all columns, in the order in which they go.
+_LEFT_OUT = ("model", "disk", "started", "loss", "step")
+
+
+def _fitting(rows: Sequence[tuple[str, ...]], room: int | None) -> list[str]:
+    """Head and rows as a table of `room` columns at most, whole columns left out for it; all of them where there is no bound."""
+    without: set[str] = set()
+    for name in ("", *_LEFT_OUT):
+        without.add(name)
+        kept = [index for index, title in enumerate(_HEAD) if title not in without]
+        right = [number for number, index in enumerate(kept) if index in _RIGHT]
+        lines = table([[row[index] for index in kept] for row in rows], right=right, head=[_HEAD[index] for index in kept])
+        if room is None or max(map(len, lines)) <= room:
+            break
+    return lines
+
+
 def _print_list(rows: list[dict[str, Any]]) -> None:
-    head = ("run", "state", "step", "loss", "held out", "started", "disk", "model")
-    first, *lines = table([_cells(row) for row in rows], right=(2, 3, 4, 6), head=head)
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    first, *lines = _fitting([_cells(row) for row in rows], room)
     out(first, "dim")
     for row, line in zip(rows, lines, strict=True):
         failed = row["state"] == "finished" and row["exit_code"]

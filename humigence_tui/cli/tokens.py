@@ -26,7 +26,9 @@ def tokens(
 ) -> None:
     """Real tokens only: padding is not work. Steps that warm up are left out of the rate."""
     here, settings = open_project(config)
-    candidates = [store.find_run(here, run)] if run else store.runs_of(here, settings.project)
+    # The project's newest; where it has trained nothing, the newest there is: it is named in what is printed.
+    every = [*store.runs_of(here, settings.project), *store.runs_of(here)]
+    candidates = [store.find_run(here, run)] if run else every
     for found in candidates:
         state = event_log.read_state(found)
         if len(state.train):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -38,6 +38,11 @@ class StepState:
 
 def _train_curve() -> Curve:
     return Curve("step", "loss", "lr", "grad_norm", "tokens", "trained_tokens", "seconds", "counted", "time")
+
+
+def left_to_do(training: bool, outcomes: Mapping[StepName, StepOutcome | None]) -> tuple[StepName, ...]:
+    """The steps of a run that trains which are not done, in their order."""
+    return tuple(name for name, outcome in outcomes.items() if outcome not in ("done", "unchanged")) if training else ()
 
 
 @dataclass
@@ -119,6 +124,10 @@ class RunState:
     def current(self) -> StepName | None:
         """The step that runs now."""
         return next((name for name, step in self.steps.items() if step.running), None)
+
+    def left_to_do(self) -> tuple[StepName, ...]:
+        """The steps of a run that trains which are not done."""
+        return left_to_do(self.training, {name: step.outcome for name, step in self.steps.items()})
 
     def tokens_per_second(self, last: int = 50) -> float | None:
         """Real tokens a second of the newest `last` counted steps; None before the first."""

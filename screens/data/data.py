@@ -55,7 +55,7 @@ class DataScreen(Page):
         Binding("N", "next_match(-1)", "match before", show=False),
         Binding("f", "only", "filter", tooltip="all rows, rejected ones, those of a split"),
         Binding("v", "panel", "lengths", tooltip="the whole file: counts, reasons, lengths"),
-        Binding("y", "copy", "copy", tooltip="copy the row as it is shown"),
+        Binding("y", "copy", "copy row", tooltip="copy the row as it is shown"),
         Binding("r", "again", "read again"),
     ]
 

@@ -66,7 +66,7 @@ class ResultsScreen(Page):
         Binding("right,l", "answer(1)", "answers", key_display="← →", tooltip="next answer"),
         Binding("left,h", "answer(-1)", "previous answer", show=False),
         Binding("tab", "other_pane", "base, tuned", show=False, tooltip="to the other answer or what was found, to scroll it"),
-        Binding("y", "copy", "copy", tooltip="copy the tuned answer"),
+        Binding("y", "copy", "copy answer", tooltip="copy the tuned answer"),
         Binding("t", "chat", "chat"),
         Binding("c", "compare", "compare", tooltip="compare with other runs"),
         Binding("n", "new_run", "new run", tooltip="new run from the settings of this one"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from textual.content import Content
 
 from pipeline.common.text import counted, duration, loss, safe, size
-from pipeline.runs.state import Status
+from pipeline.runs.state import Status, left_to_do
 from screens.frame.run_snapshot import Snapshot
 from screens.run.gates_text import measured, needed
 
@@ -96,7 +96,7 @@ def _banner_lines(snapshot: Snapshot, room: int, width: int) -> Iterator[Content
         yield from _resume(snapshot)
     elif snapshot.status == "stopped":
         yield Content.assemble(("■ ", "$warning"), (stopped_text(snapshot), "bold"))
-        yield from _resume(snapshot)
+        yield from _resume(snapshot, width)
     elif snapshot.state.gates_failed:
         failed = [gate for gate in snapshot.gates if gate.verdict == "failed"]
         yield Content.assemble(("✘ ", "$error"), (f"{len(failed)} of {len(snapshot.gates)} acceptance gates failed", "bold"))
@@ -143,9 +143,13 @@ def _crash(snapshot: Snapshot, room: int, width: int) -> Iterator[Content]:
         yield Content.styled(f"  {line.text}", "$dim").truncate(max(10, width), ellipsis=True)
 
 
-def _resume(snapshot: Snapshot) -> Iterator[Content]:
+def _resume(snapshot: Snapshot, width: int = 0) -> Iterator[Content]:
+    """The key that goes on, from where, and what is left to do where there is room for it."""
     if not snapshot.resumable:
         return
     saved = snapshot.state.saved_step
     where = f"goes on from step {counted(saved)}" if saved is not None else "begins training again: nothing was saved yet"
-    yield Content.assemble(("  R", "bold"), f" {where}")
+    line = Content.assemble(("  R", "bold"), f" {where}")
+    left = left_to_do(snapshot.state.training, {step.name: step.outcome for step in snapshot.steps})
+    after = f"   left to do: {', '.join(left)}" if left else ""
+    yield Content.assemble(line, (after if line.cell_length + len(after) <= width else "", "$dim"))

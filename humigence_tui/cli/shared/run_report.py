@@ -197,7 +197,8 @@ def _print_finished(run: RunFolder, state: RunState, config_path: str) -> None:
 
 def _print_stopped(run: RunFolder, state: RunState) -> None:
     saved = f"step {counted(state.saved_step)} is saved" if state.saved_step is not None else "nothing was trained yet"
-    print_message(f"stopped: {saved}")
+    left = state.left_to_do()
+    print_message(f"stopped: {saved}" + (f"; left to do: {', '.join(left)}" if left else ""))
     print_next_commands(resume_command(run) if state.training else "humigence pipeline")
 
 

@@ -91,7 +91,7 @@ def _in_foreground(here: Workspace, config: Config, request: Request) -> Started
 
 @contextmanager
 def _interrupts_ask_to_stop(here: Workspace, project: str) -> Iterator[None]:
-    """Ctrl-C asks the run in this process to save and stop; a second one aborts it at once."""
+    """Ctrl-C, SIGTERM and a terminal that is gone ask the run in this process to save and stop; the second aborts it."""
     pressed = 0
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -100,13 +100,18 @@ def _interrupts_ask_to_stop(here: Workspace, project: str) -> Iterator[None]:
         run = next((run for run in store.runs_of(here, project) if control.is_alive(run)), None)
         if run is None:
             raise KeyboardInterrupt
-        control.request_stop(run, "save" if pressed == 1 else "abort")
-        if pressed > 1:
+        if pressed > 1 or control.stop_requested(run) == "abort":  # who asks for that from elsewhere sends a signal, too
+            control.request_stop(run, "abort")
             raise Interrupted("aborted")
+        control.request_stop(run, "save")
         print_message("stopping after this step, then saving; Ctrl-C again aborts")
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    asking = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        asking.append(signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in asking}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

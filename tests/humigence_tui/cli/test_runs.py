@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from humigence_tui.cli.runs import _fitting
 from pipeline.runs import control, event_log
 from pipeline.runs import events as ev
 from pipeline.runs.events import STEP_NAMES
@@ -104,7 +105,7 @@ def test_a_crashed_run_is_said_to_be_one_with_how_to_resume_it(recorded: Recorde
 def test_a_stopped_run_says_what_is_saved_and_how_to_go_on(recorded: Recorded, workspace: Path) -> None:
     recorded([STARTED, *trained_steps(4), ev.RunStopped("save", 4)])
     done = humigence("runs", "follow", cwd=workspace)
-    assert "step 4 is saved" in done.stderr
+    assert "step 4 is saved; left to do: validate, plan, model, preprocess, train, evaluate, pack, gates" in done.stderr
     assert "--resume demo/2026-11-22_09-31-00" in done.stderr
 
 
@@ -113,6 +114,8 @@ def test_tokens_tells_tokens_a_step_and_a_second_and_the_peak_of_the_last_run_th
 ) -> None:
     finished(recorded)
     recorded([STARTED], run_id="2026-11-23_00-00-00")  # newer, never trained
+    last = json.loads(humigence("tokens", "--json", cwd=workspace).stdout)  # nothing of the default config's project
+    assert last["run"].startswith("demo/")
     told = json.loads(humigence("tokens", "--json", "--config", str(_config(workspace)), cwd=workspace).stdout)
     assert (told["tokens_per_step"], told["tokens_per_second"], told["peak_memory_bytes"]) == (1000.0, 2000.0, 3 << 30)
     shown = humigence("tokens", "--config", str(_config(workspace)), cwd=workspace).stdout
@@ -172,3 +175,10 @@ def test_ctrl_c_in_follow_only_stops_following(recorded: Recorded, workspace: Pa
         assert control.stop_requested(run) is None
     finally:
         killed(worker)
+
+
+def test_where_the_terminal_is_narrow_whole_columns_are_left_out() -> None:
+    row = ("support/2026-11-22_09-31-00", "gates failed", "1,204 of 1,204", "1.392", "1.243", "22 Nov 09:31", "9.1 MiB", "m" * 40)
+    assert all(cell in _fitting([row], None)[1] for cell in row)
+    head, line = _fitting([row], 80)
+    assert len(line) <= 80 and "1.243" in line and "gates failed" in line and "model" not in head

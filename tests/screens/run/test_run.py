@@ -20,7 +20,7 @@ SAYS: dict[str, list[str]] = {
     "starting": ["● model", "model", "the curve begins with the first optimizer step", "812.0 MiB of 2.1 GiB"],
     "finished": ["✔ finished", "⏎ results"],
     "gate_failed": ["✘ gates failed", "2 of 3 acceptance gates failed", "needs ≥ 70.0 %"],
-    "stopped": ["■ stopped", "stopped as asked, and saved", "R goes on from step 641"],
+    "stopped": ["■ stopped", "stopped as asked, and saved", "R goes on from step 641", "left to do: train, evaluate, pack"],
     "crashed": [
         "✘ crashed",
         "the training process is gone after optimizer step 530",

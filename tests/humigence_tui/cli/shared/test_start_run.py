@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -11,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from humigence_tui.cli.shared.options import training_asked
-from humigence_tui.cli.shared.start_run import run_to_end
-from pipeline.common.errors import BadInput
+from humigence_tui.cli.shared.start_run import _interrupts_ask_to_stop, run_to_end
+from pipeline.common.errors import BadInput, Interrupted
 from pipeline.config.schema import Config
 from pipeline.runner import launch
 from pipeline.runner.launch import Started
-from pipeline.runs import store
+from pipeline.runs import control, store
 from pipeline.runs.folders import Workspace
 from pipeline.runs.request import Request
 from tests.humigence_tui.cli.terminals import Terminal
+from tests.pilot import Records
+from tests.pilot import records as records
 from tests.processes import environment, humigence
 from tests.waiting import PATIENCE_S, killed, next_line
 
@@ -141,3 +144,21 @@ def test_the_command_returns_when_the_process_is_gone_and_says_when_it_is_not(
     finally:
         closing.cancel()
         killed(worker)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_run_in_this_process_saves_at_the_first_signal_and_aborts_at_the_second(
+    records: Records, number: signal.Signals
+) -> None:
+    run, before = records.write("running", project="support"), signal.getsignal(number)
+    signal.signal(number, signal.default_int_handler)
+    try:
+        with _interrupts_ask_to_stop(records.workspace, "support"):
+            signal.raise_signal(number)
+            assert control.stop_requested(run) == "save"
+            with pytest.raises(Interrupted):
+                signal.raise_signal(number)
+            assert control.stop_requested(run) == "abort"
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
