@@ -10,6 +10,7 @@ from pipeline.common.text import counted, duration, loss, safe, size
 from pipeline.runs.state import Status, left_to_do
 from screens.frame.run_snapshot import Snapshot
 from screens.run.gates_text import measured, needed
+from screens.run.live_verdict import live_verdict
 
 STATUS_WORDS: dict[Status, tuple[str, str, str]] = {
     "starting": ("●", "starting", ""),
@@ -89,6 +90,8 @@ def _banner_lines(snapshot: Snapshot, room: int, width: int) -> Iterator[Content
     elif snapshot.live and snapshot.paused:
         yield Content.assemble(("● ", "$warning"), (safe(snapshot.paused), "bold"))
         yield Content("  it goes on by itself when there is room")
+    elif verdict := live_verdict(snapshot):
+        yield Content.assemble(("▲ ", "$warning"), verdict)
     elif snapshot.error:
         yield Content.assemble(("✘ ", "$error"), (safe(snapshot.error.message), "bold"))
         if snapshot.error.hint:
