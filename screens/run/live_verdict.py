@@ -33,7 +33,7 @@ def _held_out_rises(snapshot: Snapshot) -> str:
     if len(since) < _RISING or since[-1] < losses[best] * (1 + _RISEN_BY) or (np.diff(losses[best:])[-_RISING:] <= 0).any():
         return ""
     lowest, now = loss(float(losses[best])), loss(float(since[-1]))
-    return f"held-out rises since step {counted(steps[best])} ({lowest} → {now}): lower train.epochs or train.lr"
+    return f"held-out up since step {counted(steps[best])} ({lowest} → {now}): lower train.epochs or train.lr"
 
 
 def _loss_spikes(snapshot: Snapshot) -> str:

@@ -29,7 +29,7 @@ def snapshot(losses: Any = STEADY, held: Any = (2.0, 1.8, 1.7), rates: Any = Non
         ({}, ""),
         ({"held": ()}, ""),
         ({"losses": ()}, ""),
-        ({"held": (2.0, 1.5, 1.6, 1.7)}, "held-out rises since step 200 (1.500 → 1.700): lower train.epochs or train.lr"),
+        ({"held": (2.0, 1.5, 1.6, 1.7)}, "held-out up since step 200 (1.500 → 1.700): lower train.epochs or train.lr"),
         ({"held": (2.0, 1.5, 1.6, 1.7), "live": False}, ""),
         ({"held": (2.0, 1.5, 1.6, 1.55)}, ""),  # down again
         ({"held": (2.0, 1.5, 1.501, 1.502)}, ""),  # noise
