@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_CONFIG := configs/humigence.demo.json
 DEMO_MODEL  := models/SmolLM2-135M-Instruct.Q4_1.gguf
-DEMO_PROMPT := How do I keep bread fresh?
+DEMO_PROMPT := What is a tide?
 
 .DEFAULT_GOAL := help
 .PHONY: help venv install gpu model validate plan preprocess train eval pack merge infer pipeline setup-basic setup-advanced test test-all soak fuzz lint bench docs demo screenshots clean-venv

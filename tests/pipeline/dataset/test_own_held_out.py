@@ -12,8 +12,11 @@ import pytest
 from pipeline.common.errors import BadInput
 from pipeline.config.file import parse, problems, with_value, with_value_noted
 from pipeline.config.schema import Config
-from pipeline.dataset import processed
+from pipeline.dataset import processed, source
 from pipeline.dataset.estimate import estimate_figures
+from pipeline.dataset.hub import rows as hub_rows
+from pipeline.dataset.hub.layout import Chosen
+from pipeline.dataset.hub.rows import HubRows
 from pipeline.dataset.leaks_without_model import leaks
 from pipeline.dataset.processed import SPLITS, ProcessedData
 from pipeline.runs.context import StepContext
@@ -138,6 +141,17 @@ def test_several_sources_and_a_file_for_val(place: Path, tiny_chatml_model: Path
     assert (first["val"], second["val"], own["val"]) == (0, 0, 8)
     assert first["test"] == 4 and second["test"] == 2 and own["split"] == "val"
     assert first["trained_an_epoch"] == 2 * first["train"] == 72
+
+
+def test_a_data_set_of_the_hub_and_a_file_for_test(place: Path, tiny_chatml_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = {"source": "hub", "hub": {"repo": "owner/rows"}, "test_path": "test.jsonl"}
+    config = config_of(tiny_chatml_model, **hub)
+    assert processed.find_processed(config, Workspace(place)) is None and not source.is_here(config), "nothing is fetched yet"
+    here = HubRows("owner/rows", "c0ffee", Chosen("default", "train", ("train.jsonl",)), "mit", place / "train.jsonl")
+    monkeypatch.setattr(hub_rows, "find", lambda _hub: here)
+    data, notes = prepared(place, tiny_chatml_model, **hub)
+    assert [len(asked(data, split)) for split in SPLITS] == [36, 4, 6]
+    assert any(note.startswith("owner/rows: 40 rows as chat_messages, 36 trained, 4 val, 0 test") for note in notes)
 
 
 def test_shares_follow_what_is_named_and_come_back() -> None:
