@@ -45,6 +45,7 @@ class Summary:
     ended: float | None = None
     last_event: float | None = None
     busy_seconds: float = 0.0  # in steps, all attempts
+    busy_since: float | None = None  # from when on the running step is not in that yet
     current: str = ""
     step: int = 0
     total_steps: int = 0
@@ -82,7 +83,8 @@ def summarize(state: RunState) -> Summary:
     return Summary(
         status=state.status, model=state.model, precision_mode=state.precision_mode, device=state.device,
         training=state.training, started=state.started, ended=state.ended, last_event=state.last_event,
-        busy_seconds=busy_seconds(state), current=state.current or "", step=state.step, total_steps=state.total_steps,
+        busy_seconds=busy_seconds(state), busy_since=_busy_since(state), current=state.current or "",
+        step=state.step, total_steps=state.total_steps,
         train_loss=state.train_loss, val_loss=state.val_loss, best_step=best[0] if best else None,
         best_loss=best[1] if best else None, tokens_per_second=state.tokens_per_second(),
         **(dataclasses.asdict(expected) if expected else {}),
@@ -96,6 +98,14 @@ def busy_seconds(state: RunState) -> float:
     """Time spent in steps, all attempts: what lay between two attempts is not counted."""
     trained = state.train.total("seconds")
     return sum(max(step.seconds, trained) if name == "train" else step.seconds for name, step in state.steps.items())
+
+
+def _busy_since(state: RunState) -> float | None:
+    name = state.current
+    if name is None:
+        return None
+    # Of training what was trained is counted already.
+    return state.last_event if name == "train" and len(state.train) else state.steps[name].started
 
 
 # ------------------------------------------------------------------------------------------------------- reading

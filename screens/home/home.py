@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from screens.frame.run_snapshot import RunRow, Snapshot
     from screens.home.run_preview import RunPreview
 
+_TICK_S = 2.0
 _SETTLES_S = 0.15
 
 
@@ -61,6 +62,7 @@ class HomeScreen(Page):
 
     def on_mount(self) -> None:
         self.query_one(Table).focus()
+        self.set_interval(_TICK_S, self._tick)
 
     def take_runs(self, rows: tuple[RunRow, ...]) -> None:
         self.runs = rows
@@ -121,6 +123,11 @@ class HomeScreen(Page):
 
     def watch_runs(self) -> None:
         self._show()
+
+    def _tick(self) -> None:
+        """The time of runs that are on goes on while nothing comes of them."""
+        if self.is_current and any(run.live for run in self.runs or ()):
+            self._show()
 
     def watch_marked(self) -> None:
         self._show()

@@ -66,10 +66,18 @@ def row_of(row: RunRow, marked: bool, now: datetime) -> TableRow:
         (
             symbol, word, project, Content.styled(begun(summary.started, row.run.run_id, now), "$dim"),
             Content(safe(model_name(summary.model))), Content.styled(summary.precision_mode, "$dim"), _steps(row), _held_out(row),
-            Content(duration(summary.busy_seconds)) if summary.busy_seconds else Content(""), gates(row),
+            _duration(row, now), gates(row),
             Content.styled(size(row.disk_bytes), "$dim") if row.disk_bytes is not None else Content(""),
         ),
     )  # fmt: skip
+
+
+def _duration(row: RunRow, now: datetime) -> Content:
+    """Time in steps; of a run that is on up to this second."""
+    seconds, since = row.summary.busy_seconds, row.summary.busy_since
+    if row.live and since is not None:
+        seconds += max(0.0, now.timestamp() - since)
+    return Content(duration(seconds)) if seconds else Content("")
 
 
 def _steps(row: RunRow) -> Content:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,8 @@ from humigence_tui.background.run_endings import ending_text, terminal_notificat
 from pipeline.runs import events as ev
 from pipeline.runs.event_log import EventWriter
 from pipeline.runs.fold_cache import Summary
+from pipeline.runs.folders import RunFolder
+from pipeline.runs.state import Status
 from screens.frame.run_snapshot import RunRow
 from screens.home.home import HomeScreen
 from screens.home.home_text import row_of, status_text
@@ -198,3 +201,16 @@ def test_a_run_that_is_not_read_yet_says_so_and_offers_nothing(records: Records)
     assert not row.resumable
     cells = [cell.plain for cell in row_of(row, False, datetime(2027, 1, 1)).cells]
     assert [cell for cell in cells if cell] == ["·", "being read", "support", "22 Nov 2025"]
+
+
+def test_the_time_of_a_run_that_is_on_goes_on_while_nothing_comes_of_it(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "support" / "2025-11-22_09-31-04")
+    begun = datetime(2025, 11, 22, 9, 40).timestamp()
+    summary = Summary(status="running", busy_seconds=60.0, busy_since=begun, current="preprocess")
+
+    def shown(status: Status, minutes: int) -> str:
+        row = row_of(RunRow(run, status, summary), False, datetime(2025, 11, 22, 9, 40 + minutes))
+        return next(cell.plain for cell in row.cells if " m " in cell.plain)
+
+    assert (shown("running", 2), shown("running", 5)) == ("3 m 0 s", "6 m 0 s")
+    assert shown("crashed", 5) == "1 m 0 s"
