@@ -8,7 +8,7 @@ import sys
 from tests.benchmarks import harness
 
 # Each module has `measure()`, which gives its figures.
-NAMES = ("app-start", "app-keys", "app-bytes", "app-long-run", "app-load", "start-up", "data-step")
+NAMES = ("app-start", "app-keys", "app-bytes", "app-long-run", "app-load", "start-up", "infer-start", "data-step")
 ON_REQUEST = (
     "inference",
     "train-step",

@@ -34,7 +34,21 @@ _WORK = "NF4, rank 16 on q k v o, 16,384 tokens a step, conversations of log-nor
 
 def table() -> str:
     """What docs/performance.md shows, in Markdown."""
-    parts = (*_beside_others(), "", *_by_family(), "", *_by_setting(), "", _memory(), "", *_all_peers(), "", *_answering())
+    parts = (
+        *_beside_others(),
+        "",
+        *_by_family(),
+        "",
+        *_by_setting(),
+        "",
+        _memory(),
+        "",
+        *_all_peers(),
+        "",
+        *_answering(),
+        "",
+        _beginning(),
+    )
     return "\n".join(parts) + "\n"
 
 
@@ -214,6 +228,18 @@ def _answering() -> list[str]:
         "| --- | ---: | ---: |",
         *(f"| {each['way']} | {each['tokens_per_s']:,.0f} | {each['ratio']:.1f} × |" for each in rows),
     ]
+
+
+def _beginning() -> str:
+    document = _read("infer-start")
+    first, later, plain, ratio = (each["value"] for each in document["figures"])
+    text = (
+        f"`humigence infer` with the 135M demo model, a GGUF file in NF4, takes {first:.1f} processor seconds the first time and "
+        f"{later:.1f} from then on, when weights and tokenizer are read from their copies; ten lines of transformers that load it "
+        f"from bf16 safetensors and answer as much take {plain:.1f}: {ratio:.1f} × ({document['machine']['cpus']} processors, "
+        f"{document['machine']['date']}; `make bench WHAT=infer-start`)."
+    )
+    return textwrap.fill(text, 130, break_on_hyphens=False)
 
 
 def _device() -> str:
