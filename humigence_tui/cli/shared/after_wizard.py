@@ -22,7 +22,9 @@ def print_summary(here: Workspace, config: Config, config_path: str, before: Set
     from screens.setup.saved import summary
 
     print_message(f"saved to {config_path}", "green")
-    rows = [[f"  {fact.name}", fact.value, fact.reason] for fact in (*summary(config), *changed_settings(config))]
+    # The default beside its value, not in a column of its own: the longest value would push it off the line.
+    facts = (*summary(config), *changed_settings(config))
+    rows = [[f"  {fact.name}", f"{fact.value}   {fact.reason}".rstrip()] for fact in facts]
     for line in table(rows):
         print_message(line)
     _print_what_is_on(here, config, config_path, before)

@@ -12,12 +12,17 @@ from tests.pilot import records as records
 
 
 def test_the_next_command_is_one_that_works_now(records: Records, capsys: pytest.CaptureFixture[str]) -> None:
-    config = Config(project="support")
+    model = {"local_path": "models/SmolLM2-135M-Instruct.Q4_1.gguf"}
+    config = Config.model_validate(
+        {"project": "support", "model": model, "train": {"lora": {"target_modules": ["q_proj", "v_proj"]}}}
+    )
     before = set(store.runs_of(records.workspace))
 
     def said() -> list[str]:
         print_summary(records.workspace, config, "mine.json", before)
-        return [line.split("  ")[-1].strip() for line in capsys.readouterr().err.splitlines() if "humigence " in line]
+        lines = capsys.readouterr().err.splitlines()
+        assert max(map(len, lines)) <= 80, "what ssh gives"
+        return [line.split("  ")[-1].strip() for line in lines if "humigence " in line]
 
     assert said() == ["humigence pipeline --config mine.json --train"]
     records.write("running", project="other")
