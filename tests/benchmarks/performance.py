@@ -235,8 +235,8 @@ def _beginning() -> str:
     first, later, plain, ratio = (each["value"] for each in document["figures"])
     text = (
         f"`humigence infer` with the 135M demo model, a GGUF file in NF4, takes {first:.1f} processor seconds the first time and "
-        f"{later:.1f} from then on, when weights and tokenizer are read from their copies; ten lines of transformers that load it "
-        f"from bf16 safetensors and answer as much take {plain:.1f}: {ratio:.1f} × ({document['machine']['cpus']} processors, "
+        f"{later:.1f} from then on, when weights and tokenizer are read from their copies; ten lines of transformers that load "
+        f"it from bf16 safetensors and answer as much take {plain:.1f}: {ratio:.1f} × ({document['machine']['cpus']} processors, "
         f"{document['machine']['date']}; `make bench WHAT=infer-start`)."
     )
     return textwrap.fill(text, 130, break_on_hyphens=False)
