@@ -244,6 +244,20 @@ class HumigenceApp(App[None]):
         elif self.threads:
             self.threads.follower.launch(lambda: _started(self.workspace, config(), request))
 
+    @on(messages.RunQueue)
+    def _run_queue(self) -> None:
+        self.run_worker(self._launch_queue, thread=True, group="queue")
+
+    def _launch_queue(self) -> None:
+        """In a thread: the process takes a second to come."""
+        from pipeline.common.errors import HumigenceError
+        from pipeline.runner import queue_process
+
+        try:
+            queue_process.spawn(self.workspace)
+        except HumigenceError as error:
+            self.post_message(messages.RunRefused(error))
+
     @on(messages.RunStarted)
     def _run_started(self, message: messages.RunStarted) -> None:
         here = self.screen

@@ -74,6 +74,10 @@ class ResumeRun(Message):
         self.run = run
 
 
+class RunQueue(Message):
+    """Start the process that starts the queued runs."""
+
+
 class StopRun(Message):
     """Ask a live run to stop."""
 

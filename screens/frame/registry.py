@@ -30,6 +30,7 @@ _SCREENS: dict[str, Entry] = {
     "run": Entry("screens.run.run:RunScreen", alone=False),
     "results": Entry("screens.run.results:ResultsScreen", alone=False),
     "compare": Entry("screens.run.compare:CompareScreen", alone=False),
+    "queue": Entry("screens.queue.queue:QueueScreen"),
     "chat": Entry("screens.chat.chat:ChatScreen"),
     "doctor": Entry("screens.doctor.doctor:DoctorScreen"),
 }

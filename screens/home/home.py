@@ -42,6 +42,7 @@ class HomeScreen(Page):
         Binding("c", "compare", "compare", tooltip="compare the marked runs"),
         Binding("t", "chat", "chat", tooltip="talk to the result of this run"),
         Binding("i", "data", "data", tooltip="the rows of this run's data, as the model sees them"),
+        Binding("u", "queue", "queue", tooltip="runs that wait for a free GPU"),
         Binding("d", "doctor", "doctor", tooltip="what this machine has, what is missing"),
         Binding("q", "app.leave", "quit"),
         Binding("escape", "unmark", "unmark all", show=False),
@@ -227,6 +228,9 @@ class HomeScreen(Page):
         if self.chosen is None:
             return [Copyable("folder", str(self.workspace.root))]
         return [*of_run(self.chosen.run), Copyable("error", self.chosen.summary.error)]
+
+    def action_queue(self) -> None:
+        self.open("queue")
 
     def action_doctor(self) -> None:
         self.open("doctor")

@@ -14,17 +14,19 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from pipeline.common.errors import BadInput
+from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.common.text import safe
 from pipeline.config import file as config_file
 from pipeline.config.schema import Config
 from pipeline.planning.plan import write_plan
 from pipeline.runs.events import STEP_NAMES
 from pipeline.runs.folders import Workspace
+from pipeline.runs.queue import New, Queue
 from pipeline.runs.request import Request
 from screens.frame.copying import Copyable
-from screens.frame.messages import StartRun
+from screens.frame.messages import RunRefused, StartRun
 from screens.frame.page import Page
+from screens.queue.failure import told
 from screens.setup.actions import ask_before_training, cost_text, next_command, training_was_asked
 from screens.setup.cost_preview import Outlook, look
 from screens.setup.memory_bar import MemoryBar
@@ -68,6 +70,7 @@ class PlanScreen(Page):
     leads_to_a_run = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("S,s,enter", "start", "start", key_display="S", tooltip="start: asks first unless training was asked for"),
+        Binding("u", "enqueue", "queue", tooltip="put it in the queue: it starts when a GPU is free"),
         Binding("v", "validate", "validate"),
         Binding("r", "again", "look again"),
         Binding("down,j", "scroll(1)", "down", show=False),
@@ -78,6 +81,13 @@ class PlanScreen(Page):
         def __init__(self, findings: Findings) -> None:
             super().__init__()
             self.findings = findings
+
+    class Enqueued(Message):
+        """It is in the queue."""
+
+        def __init__(self, number: int) -> None:
+            super().__init__()
+            self.number = number
 
     def __init__(
         self, config: Config, config_path: str = config_file.DEFAULT_CONFIG, *, train: bool = False,
@@ -149,6 +159,28 @@ class PlanScreen(Page):
         note = f"It is saved to {self._path} first." if self._save is not None else ""
         cost = cost_text(self.findings.outlook) if self.findings else ""
         ask_before_training(self, self._config, cost, self._save, note)
+
+    def action_enqueue(self) -> None:
+        """Put the run at the end of the queue, as it is now. What has no plan can't be started either."""
+        outlook = self.findings.outlook if self.findings else None
+        if outlook is None or outlook.plan is None:
+            problem = f"{outlook.problem}\n{outlook.hint}".strip() if outlook else "wait for the plan"
+            self.notify(safe(problem, lines=True), title="not queued", severity="warning", markup=False)
+        elif self._save is None or self._save():
+            new, queue = New(self._config.to_json(), self._path), Queue(self.workspace)
+
+            def work() -> None:
+                try:
+                    self.post_message(self.Enqueued(queue.add([new])[0].number))
+                except (HumigenceError, OSError) as error:
+                    self.post_message(RunRefused(told(error, queue.folder)))
+
+            self.run_worker(work, thread=True, group="enqueue")
+
+    @on(Enqueued)
+    def _enqueued(self, event: Enqueued) -> None:
+        self.notify(f"Queued as number {event.number}, with the settings as they are now.", markup=False)
+        self.open("queue")
 
     def action_validate(self) -> None:
         """Check settings, paths, data, model and machine."""

@@ -20,6 +20,7 @@ from screens.run.samples import SamplesPane
 from screens.widgets.table import Table
 from tests.pilot import SIZES, Records, lines_of, shown, text_of, until
 from tests.screens import test_keys_talk as talk_keys
+from tests.screens.queue import test_queue as queue_keys
 from tests.screens.setup import test_keys as wizard_keys
 
 
@@ -167,6 +168,7 @@ CASES = [
     Case("HomeScreen", "space", ["space"], lambda app: len(app.screen.marked) == 1, **LIST),
     Case("HomeScreen", "c", ["space", "c"], lambda app: on(app) == "CompareScreen" and len(app.screen.runs) == 2, **LIST),
     Case("HomeScreen", "t", ["t"], lambda app: on(app) == "ChatScreen", screen="home", recordings=["finished"]),
+    Case("HomeScreen", "u", ["u"], lambda app: on(app) == "QueueScreen", **LIST),
     Case("HomeScreen", "d", ["d"], lambda app: on(app) == "DoctorScreen", **LIST),
     Case("HomeScreen", "i", ["i"], lambda app: on(app) == "DataScreen", **LIST),
     Case("HomeScreen", "q", ["q"], lambda app: "still running" in text_of(app), **LIST),
@@ -277,7 +279,7 @@ def test_no_key_is_without_a_case() -> None:
     theirs = {
         (owner.__name__, key) for owner in wizard_keys.TESTED for key in wizard_keys.TESTED[owner] | wizard_keys.ELSEWHERE[owner]
     }
-    exercised = EXERCISED | theirs | talk_keys.EXERCISED
+    exercised = EXERCISED | theirs | talk_keys.EXERCISED | queue_keys.EXERCISED
     assert _declared() - exercised == set()
     assert exercised - _declared() == set()
 

@@ -36,6 +36,7 @@ def flooded(records: Records, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFo
         records.write(name, run_id=f"2025-11-{20 - number:02d}_09-31-04")
     run = records.write("running")
     monkeypatch.setattr(HumigenceApp, "_launch", lambda *_: None)
+    monkeypatch.setattr(HumigenceApp, "_launch_queue", lambda *_: None)
     monkeypatch.setattr(registry, "load", _loaded(registry.load))
     ended = threading.Event()
 

@@ -38,7 +38,7 @@ def bound(owner: Any) -> set[str]:
 # Tested where what they do is: test_wizard.py, test_models.py, test_plan_and_doctor.py.
 ELSEWHERE: dict[Any, set[str]] = {
     WizardScreen: {"a", "f2", "ctrl+s", "S", "f5"},
-    PlanScreen: {"enter", "s", "S", "v"},
+    PlanScreen: {"enter", "s", "S", "v", "u"},
     SavedScreen: {"p", "v", "S", "s"},
     DoctorScreen: {"r"},
     Choices: {"enter", "home", "slash"},

@@ -11,6 +11,8 @@ from pipeline.config.schema import Config
 from pipeline.doctor.check import Check
 from pipeline.planning.plan import read_plan
 from pipeline.runs.events import STEP_NAMES
+from pipeline.runs.folders import Workspace
+from pipeline.runs.queue import Queue
 from screens.doctor.doctor import DoctorScreen, report, verdict
 from screens.frame.question import Question
 from screens.setup.actions import next_command
@@ -71,6 +73,17 @@ async def test_asked_for_training_nothing_more_is_asked(workspace: Path, asked_b
         await pilot.press("enter")
         await until(lambda: app.started, "started")
         assert app.started[0].request.train and not isinstance(app.screen, Question)
+
+
+async def test_a_plan_is_put_into_the_queue_and_nothing_starts(workspace: Path) -> None:
+    queue = Queue(Workspace(workspace))
+    async with stage(workspace, "plan", SIZES[0], config=DEMO, config_path="demo.json") as (app, pilot):
+        await opened(app)
+        await pilot.press("u")
+        await until(queue.read, "queued")
+        (queued,) = queue.read()
+        assert queued.load_config() == DEMO and queued.source == "demo.json" and queued.state == "waiting"
+        assert not app.started
 
 
 async def test_validate_runs_the_first_step_only(workspace: Path) -> None:
