@@ -6,7 +6,7 @@ import shlex
 
 import typer
 
-from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, workspace
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, AsJson, ConfigPath, with_config, workspace
 from humigence_tui.cli.shared.output import print_next_commands
 from humigence_tui.cli.shared.single_step import run_step, trained_run
 from pipeline.config import file as config_file
@@ -26,7 +26,7 @@ def merge(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     code = run_step("pack", config, as_json, trained_run(config), change=with_merged)
     settings = config_file.load(config, workspace().root)
     folder = shlex.quote(f"{settings.export.artifacts_dir}/{settings.project}/{MERGED}")
-    print_next_commands(f"vllm serve {folder}", f"python convert_hf_to_gguf.py {folder}")
+    print_next_commands(f"vllm serve {folder}", with_config("export gguf_q8_0", config))
     return code
 
 

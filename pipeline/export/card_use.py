@@ -127,7 +127,8 @@ def proof_text(proof: Proof) -> str:
     """What was compared, and what it says."""
     if not proof.is_proved:
         return f"It was written and not opened: {proof.reason}."
-    return f"{proof.sentence()[0].upper()}{proof.sentence()[1:]}. The answer tokens are {proof.of}."
+    said = f"{proof.sentence()[0].upper()}{proof.sentence()[1:]}. The answer tokens are {proof.of}."
+    return " ".join([said, *(f"{note[0].upper()}{note[1:]}." for note in proof.notes)])
 
 
 def adapter_use(package: Package) -> str:
