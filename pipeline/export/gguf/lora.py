@@ -16,7 +16,7 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.common.redact import redact
 from pipeline.export.gguf.metadata import head_dim, sizes_of_file
-from pipeline.export.gguf.sources import interleaved
+from pipeline.export.gguf.sources import OUTSIDE, interleaved
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Watch
 
@@ -44,6 +44,8 @@ def write_lora(path: Path, base: BaseModel, adapter: Adapter, name: str, watch: 
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     alpha = 0.0
     for layer in adapter.layers:
+        if layer.startswith(OUTSIDE):
+            continue  # of what sees images: a file of the language model has none of it
         known = names.get_name(_of_language_model(layer) + ".weight", (".weight",))
         if known is None:
             raise adapter.does_not_fit(f"{base.name} has no weight of {layer}")

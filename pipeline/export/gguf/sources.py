@@ -24,7 +24,7 @@ from pipeline.export.merge.lora_weights import Adapter, LowRank
 from pipeline.export.merge.safetensors import Changes, Tally, merged_pieces
 
 _PIECE = 1 << 21  # weights that are computed with at once: a few arrays of 8 MiB
-_OUTSIDE = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.", "audio_tower.")
+OUTSIDE = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.", "audio_tower.")
 _NOT_WEIGHTS = ("rotary_emb.inv_freq", "attn.masked_bias", "attn.bias")
 
 Rows = Callable[[int, int], NDArray[np.float32]]
@@ -79,7 +79,7 @@ def of_folder(
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.architecture.upper()], config.num_hidden_layers)
     found = [Tensor(each.name, each.values.shape, partial(_whole, each.values)) for each in made_tensors(config)]
     for name, (entry, start, file) in entries.items():
-        if name.startswith(_OUTSIDE) or name.endswith(_NOT_WEIGHTS) or (name == "lm_head.weight" and config.tie_word_embeddings):
+        if name.startswith(OUTSIDE) or name.endswith(_NOT_WEIGHTS) or (name == "lm_head.weight" and config.tie_word_embeddings):
             continue
         known = names.get_name(_of_language_model(name), (".weight", ".bias"))
         if known is None:
