@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, FoundSchema
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.grouping import Grouping
 from pipeline.dataset.languages import language_of
@@ -21,7 +21,8 @@ from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.row_view import texts_of
-from pipeline.dataset.schemas.registry import fitting, schema, why_none
+from pipeline.dataset.schemas.read import renamed
+from pipeline.dataset.schemas.registry import fitting, schema
 from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.dataset.split import divided
 from pipeline.tokenization.messages import Conversation
@@ -54,6 +55,7 @@ class Inspection:
         characters: of each row that is used.
         turns: messages of each.
         languages: of the rows that were looked at; those of which none is told count under "".
+        uses: keys of rows that are used, with how many rows have them; `data.columns`' as it is in the file.
         alike: why -> rows that belong together with another.
         division: what is to be said of how they are held out, in words.
     """
@@ -75,6 +77,7 @@ class Inspection:
     characters: list[int] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     languages: Counter[str] = field(default_factory=Counter)
+    uses: Counter[str] = field(default_factory=Counter)
     alike: Tally = field(default_factory=Tally)
     division: list[str] = field(default_factory=list)
 
@@ -89,7 +92,9 @@ class Inspection:
         tallies = ("rejected", "left_out", "changed", "duplicates", "alike", "personal")
         return {
             "path": str(self.path), "container": self.container, "unit": self.unit, "notice": self.notice, "schema": self.schema,
-            "asked": self.asked, "rows": self.rows, "used": self.used, "evidence": self.evidence, "fitting": dict(self.fitting),
+            "asked": self.asked, "rows": self.rows, "used": self.used, "evidence": self.evidence,
+            "uses": list(self.uses),
+            "fitting": dict(self.fitting),
             **{name: getattr(self, name).to_json() for name in tallies},
             "languages": dict(self.languages.most_common()), "division": self.division,
             "characters": spread(self.characters), "turns": spread(self.turns),
@@ -128,12 +133,11 @@ def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Confi
     grouping = Grouping()
     for raw in rows:
         inspection.rows += 1
-        inspection.fitting[fitting(raw.row) or ""] += 1
+        inspection.fitting[_fitting(raw, config) or ""] += 1
         try:
             conversation, changes, left_out, origin = conversation_of(raw, config)
         except BadInput as problem:
-            reason = problem.message if raw.problem or fitting(raw.row) else why_none(raw.row)
-            inspection.rejected.add(reason, raw.number, raw.place)
+            inspection.rejected.add(problem.message, raw.number, raw.place)
             continue
         for tally, names in ((inspection.changed, changes), (inspection.left_out, left_out)):
             for name in sorted(names):
@@ -145,10 +149,26 @@ def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Confi
         met[name_] = raw.number, raw.place
         grouping.add(conversation, origin, (words_of(conversation),))
         inspection.used += 1
+        _note_keys(inspection, raw, config)
         _measure(inspection, raw, conversation)
         yield conversation
     if met:
         _compare(inspection, met, grouping, config)
+
+
+def _fitting(raw: RawRow, config: Config) -> FoundSchema | None:
+    try:
+        return fitting(renamed(raw.row, config.data.columns) if config.data.columns else raw.row)
+    except BadInput:
+        return None
+
+
+def _note_keys(inspection: Inspection, raw: RawRow, config: Config) -> None:
+    of, columns = schema(inspection.schema), dict(pair.split("=", 1) for pair in config.data.columns)  # type: ignore[arg-type]
+    row = renamed(raw.row, config.data.columns) if columns else raw.row
+    for key in row:
+        if key in of.used or key in of.also_used(row):
+            inspection.uses[f"{columns[key]} as {key}" if key in columns else key] += 1
 
 
 def _compare(inspection: Inspection, met: dict[bytes, tuple[int, str]], grouping: Grouping, config: Config) -> None:

@@ -54,7 +54,12 @@ def conversation_of(raw: RawRow, config: Config) -> Said:
     """
     if raw.problem:
         raise BadInput(raw.problem)
-    written, left_out = read(raw.row, data_of(raw, config.data))
+    try:
+        written, left_out = read(raw.row, data_of(raw, config.data))
+    except BadInput:
+        if raw.form or config.data.columns or fitting(raw.row):
+            raise
+        raise BadInput(why_none(raw.row)) from None
     origin = origin_of(raw.row)
     if written.text:
         text, changes = clean_text(written.text)
@@ -91,9 +96,7 @@ def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Containe
         drafts = tuple(tokenizer.drafts(conversation))
     except BadInput as problem:
         other = None if raw.form else fitting(raw.row)
-        is_of_none = not (raw.problem or raw.form or other or config.data.columns)
-        reason = why_none(raw.row) if is_of_none else problem.message
-        return Drafted(raw.number, other, raw.place, reason, source=source)
+        return Drafted(raw.number, other, raw.place, problem.message, source=source)
     return Drafted(raw.number, None, raw.place, "", name, conversation, frozenset(changes), drafts, left_out, origin, source)
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline.base_model import locate
 from pipeline.common.errors import BadInput, HumigenceError
 from pipeline.config.schema import Config
-from pipeline.dataset import source
+from pipeline.dataset import inspection, source
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.gc_pause import searched_seldom
 from pipeline.dataset.grouping import Grouping, trained_stretches
@@ -43,6 +43,8 @@ from pipeline.dataset.row_view import (
     turns_of,
     weights_in_words,
 )
+from pipeline.dataset.schemas.read import renamed
+from pipeline.dataset.schemas.registry import fitting
 from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.dataset.split import Divided, Grouped, divided
 from pipeline.jobs.server import Handler, Request
@@ -58,11 +60,12 @@ _REPORT_EVERY_S = 0.25
 # Looked at together: a person who asks for a row waits for them.
 _ROWS_AT_ONCE = 256
 _BYTES_AT_ONCE = 1 << 18
+_MOST_OF_A_CELL = 200  # characters
 
 
 def handlers() -> Mapping[str, Handler]:
     browser = RowBrowser()
-    return {"open": browser.open, "row": browser.row}
+    return {"open": browser.open, "row": browser.row, "inspect": browser.inspect}
 
 
 class RowBrowser:
@@ -259,17 +262,30 @@ class RowBrowser:
 
     # ------------------------------------------------------------------------------------------------------- one row
 
-    def row(self, request: Request, number: int, by: int = 0, only: Only = "all", needle: str = "") -> Mapping[str, Any]:
+    def inspect(self, request: Request) -> Mapping[str, Any]:
+        """Report what the whole file is (`inspection.Inspection`), which takes reading it once more."""
+        found, conversations = inspection.begin(self._path, self._config)
+        for _ in conversations:
+            request.raise_if_cancelled()
+        request.report("inspected", **found.to_json())
+        return {}
+
+    def row(
+        self, request: Request, number: int, by: int = 0, only: Only = "all", needle: str = "", columns: list[str] | None = None
+    ) -> Mapping[str, Any]:
         """Report row `number` (from 1), or with `by` ±1 the next one after or before it that fits `only` and holds `needle`.
 
         A search goes round once. Ends with `found`.
+
+        Args:
+            columns: in the place of `data.columns`, to see what would become of the row.
         """
         self._nobody_waits.clear()
         try:
             found = self._find(request, number - 1, by, only, needle.casefold())
             if found is None:
                 return {"found": False}
-            request.report("row", **self._rendered(found), fits=self._fitting(found, only))
+            request.report("row", **self._rendered(found, columns), fits=self._fitting(found, only))
             return {"found": True}
         finally:
             self._nobody_waits.set()
@@ -320,16 +336,20 @@ class RowBrowser:
         fit = codes >= TWIN if only == "rejected" else np.asarray(self._split_of == SPLITS.index(only))
         return [int(fit[: row + 1].sum()), int(fit.sum())]
 
-    def _rendered(self, row: int) -> dict[str, Any]:
+    def _rendered(self, row: int, columns: list[str] | None = None) -> dict[str, Any]:
         with self._at_hand() as rows:
             raw = self._raw(rows, row)
             bare = self._bare(rows, row)[:MOST_CHARACTERS]
-        look = look_at(raw, self._config, self._tokenizer)
+        look = look_at(raw, self._config if columns is None else self._mapped(raw, columns), self._tokenizer)
         view: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "place": raw.place, "reason": look.reason}
         view["left_out"] = sorted(look.left_out)
+        view["columns"] = [[str(key)[:_MOST_OF_A_CELL], str(value)[:_MOST_OF_A_CELL]] for key, value in raw.row.items()]
         view |= {"changes": sorted(look.changes), "turns": turns_of(look.conversation)}
         view["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
         view["weights"] = weights_in_words(view["documents"])
+        if columns is not None:
+            view |= {"split": "", "plain": [] if view["documents"] else shortened(look.conversation) or [["", bare]]}
+            return view
         if not view["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
             view["reason"] = TWIN_REASON
         if not view["reason"] and row < len(self._codes) and self._codes[row] == LEAK:
@@ -338,6 +358,15 @@ class RowBrowser:
         view["split"] = SPLITS[split] if split >= 0 else ""
         view["plain"] = [] if view["documents"] else shortened(look.conversation) or [["", bare]]
         return view
+
+    def _mapped(self, raw: RawRow, columns: list[str]) -> Config:
+        """The config with other columns, and the schema that the row then has."""
+        try:
+            found = fitting(renamed(raw.row, tuple(columns)))
+        except BadInput:
+            found = None
+        data = {"columns": tuple(columns), "row_schema": found or self._config.data.row_schema}
+        return self._config.model_copy(update={"data": self._config.data.model_copy(update=data)})
 
     def _bare(self, rows: RowAccess, row: int) -> str:
         """The row as it is written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from textual import on
@@ -21,6 +21,8 @@ from pipeline.config.schema import Config
 from pipeline.dataset.processed import SPLITS, raw_file
 from pipeline.dataset.source import name_of
 from pipeline.jobs.client import Ended, Gone, Job, JobEvent, JobUpdate
+from screens.data.columns import ColumnsPane
+from screens.data.inspection_content import inspection_content
 from screens.data.row_text import MASKED, TRAINED, facts_line, panel, reasons_line, row_content, with_matches
 from screens.frame.copying import Copyable
 from screens.frame.page import Page
@@ -37,6 +39,7 @@ class DataScreen(Page):
     """
     Args:
         config: whose rows; None reads the workspace's.
+        on_columns: takes `data.columns` when they were mapped here; None saves them into the workspace's config.
     """
 
     CSS_PATH = "data.tcss"
@@ -55,6 +58,8 @@ class DataScreen(Page):
         Binding("N", "next_match(-1)", "match before", show=False),
         Binding("f", "only", "filter", tooltip="all rows, rejected ones, those of a split"),
         Binding("v", "panel", "lengths", tooltip="the whole file: counts, reasons, lengths"),
+        Binding("i", "inspect", "file", tooltip="what the whole file is: schema, languages, duplicates, personal data"),
+        Binding("c", "columns", "columns", tooltip="say which column is question, answer …"),
         Binding("y", "copy", "copy row", tooltip="copy the row as it is shown"),
         Binding("r", "again", "read again"),
     ]
@@ -63,6 +68,8 @@ class DataScreen(Page):
     counted: var[Mapping[str, Any] | None] = var(None)
     only: var[str] = var("all")
     panel_wanted: var[bool] = var(False)
+    inspecting: var[bool] = var(False)
+    inspected: var[Mapping[str, Any] | None] = var(None)
 
     class News(Message):
         """An event that the job emitted."""
@@ -72,9 +79,10 @@ class DataScreen(Page):
             self.job = job
             self.event = event
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, on_columns: Callable[[tuple[str, ...]], None] | None = None) -> None:
         super().__init__()
         self._config = config
+        self._on_columns = on_columns
         self._job: Job | None = None
         self._opening = self._asked = 0
         self._wanted = 1  # the number of the row that is asked for
@@ -90,6 +98,7 @@ class DataScreen(Page):
             with VerticalScroll(id="text", can_focus=False):
                 yield Static()
             yield Static(id="side")
+            yield ColumnsPane(id="columns")
         yield Static(id="notes")
         yield AskLine(id="ask")
 
@@ -119,7 +128,8 @@ class DataScreen(Page):
         if self._job:
             self._job.close()
         self.problem, self._opened = Content(""), {}
-        self.row = self.counted = None
+        self.row = self.counted = self.inspected = None
+        self.inspecting = False
         self._asked = 0  # numbers begin anew with each job
         self._job = job = Job(KIND, lambda event: self.post_message(self.News(job, event)), self.workspace.root)
         job.start()
@@ -132,7 +142,12 @@ class DataScreen(Page):
             return
         if self._asked:
             self._job.cancel(self._asked)
-        self._asked = self._job.send("row", number=number, by=by, only=only, needle=needle)
+        columns = list(self.pane.pairs) if self.has_class("-mapping") else None
+        self._asked = self._job.send("row", number=number, by=by, only=only, needle=needle, columns=columns)
+
+    @property
+    def pane(self) -> ColumnsPane:
+        return self.query_one(ColumnsPane)
 
     @on(News)
     def _take(self, news: News) -> None:
@@ -151,6 +166,8 @@ class DataScreen(Page):
     def _take_update(self, event: JobUpdate) -> None:
         if event.what == "counted":
             self.counted = event.data
+        elif event.what == "inspected":
+            self.inspected = event.data
         elif event.what == "template":
             self._opened = event.data
             self._show_notes()
@@ -219,7 +236,12 @@ class DataScreen(Page):
         if not self.ready or self.row is None:
             return
         self._show_facts()
-        if not self.problem:
+        self.pane.show(self.row["columns"])
+        if not self.problem and self.inspecting:
+            reading = Content.styled("reading the whole file …", "$dim")
+            shown = reading if self.inspected is None else inspection_content(self.inspected)
+            self.query_one("#text", VerticalScroll).query_one(Static).update(shown)
+        elif not self.problem:
             text, _ = with_matches(row_content(self.row, self.config.data.max_seq_len), self._needle)
             self.query_one("#text", VerticalScroll).query_one(Static).update(text)
 
@@ -274,7 +296,9 @@ class DataScreen(Page):
     # ------------------------------------------------------------------------------------------------------- actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        needs_rows = ("row", "end_row", "go_to", "search", "next_match", "only", "copy")
+        needs_rows = ("row", "end_row", "go_to", "search", "next_match", "only", "copy", "inspect", "columns")
+        if action == "columns" and self._config is not None and self.config.data.source == "several":
+            return False  # each source has its own
         if action in needs_rows:
             return self.row is not None and not self.problem
         return bool(self.problem) if action == "again" else True
@@ -344,6 +368,53 @@ class DataScreen(Page):
             self._ask(self._wanted)
         else:
             self._ask(self._wanted - 1, 1, after)
+
+    def action_inspect(self) -> None:
+        """What the whole file is, in the place of the row; the row again."""
+        self.inspecting = not self.inspecting
+        if self.inspecting and self.inspected is None and self._job:
+            self._job.send("inspect")
+        self._show_row()
+        self.query_one("#text").scroll_home(animate=False)
+
+    def watch_inspected(self) -> None:
+        self._show_row()
+
+    def action_columns(self) -> None:
+        """Say which column is which, with the row as it then is beside it."""
+        self.inspecting, self.only, self._needle = False, "all", ""
+        self.add_class("-mapping")
+        self.pane.begin(self.config.data.columns)
+        self._ask(self._wanted)
+
+    @on(ColumnsPane.Mapped)
+    def _mapped(self) -> None:
+        self._ask(self._wanted)
+
+    @on(ColumnsPane.Done)
+    def _mapping_done(self, event: ColumnsPane.Done) -> None:
+        columns, changed = self.pane.pairs, self.pane.pairs != self.config.data.columns
+        self.remove_class("-mapping")
+        self.pane.disabled = True
+        if not event.saved or not changed or not self._keep(columns):
+            self._ask(self._wanted)
+            return
+        self.action_again()
+
+    def _keep(self, columns: tuple[str, ...]) -> bool:
+        """Whether the columns are in the config now."""
+        data = self.config.data.model_copy(update={"columns": columns, "row_schema": "auto"})
+        config = self.config.model_copy(update={"data": data})
+        try:
+            if self._on_columns is not None:
+                self._on_columns(columns)
+            else:
+                config_file.save(config, config_file.DEFAULT_CONFIG, self.workspace.root)
+        except OSError as error:
+            self.notify(f"{safe(str(error.filename))}: {error.strerror}", title="not saved", severity="error", markup=False)
+            return False
+        self._config = config
+        return True
 
     def action_panel(self) -> None:
         """The whole file in figures."""

@@ -275,8 +275,10 @@ class DataQuestion(QuestionRow):
         if draft.entries["data.source"] != "local" or place is None or not parts_of(place):
             return
 
+        columns = draft.config().data.columns if not draft.problems() else ()
+
         def work() -> None:
-            self.post_message(self.Looked(path, peek(place)))
+            self.post_message(self.Looked(path, peek(place, columns)))
 
         self.run_worker(work, thread=True, group="peek", exclusive=True)
 
@@ -306,6 +308,11 @@ class DataQuestion(QuestionRow):
             return f"{'there is no such file' if path else 'no file is chosen yet'}: give a file of rows, or take the demo"
         found = self._looks.get(path)
         return found.problem if found is not None and not found.schema else ""
+
+    def is_of_no_schema(self, draft: ConfigDraft) -> bool:
+        """Whether there are rows and none is one that a schema fits: their columns can be named."""
+        found = self._looks.get(draft.entries["data.raw_path"])
+        return draft.entries["data.source"] == "local" and found is not None and found.looked_at > 0 and not found.schema
 
     # ----------------------------------------------------------------------------------------------- what is entered
 

@@ -248,6 +248,8 @@ class WizardScreen(Page):
 
     @on(ConfigForm.Changed)
     def _changed(self, event: ConfigForm.Changed) -> None:
+        if "data.columns" in event.keys:
+            self.data.look_at_file(self.draft)
         if event.keys & {"data.source", "data.raw_path", *_HUB}:
             self._follow_data_name()
             self.data.look_at_file(self.draft)
@@ -351,9 +353,13 @@ class WizardScreen(Page):
             ask_before_training(self, config, cost_text(self.outlook), self._save, note)
 
     def action_rows(self) -> None:
-        """The rows as the model will see them."""
-        if self._whole():
-            self.open("data", config=self.draft.config())
+        """The rows as the model will see them. Of a file that no schema has, too: there its columns are named."""
+        of_none = self.data.is_of_no_schema(self.draft) and set(self.form.problems()) <= {"data.raw_path"}
+        if of_none or self._whole():
+            self.open("data", config=self.draft.config(), on_columns=self._take_columns)
+
+    def _take_columns(self, columns: tuple[str, ...]) -> None:
+        self.form.enter({"data.columns": ", ".join(columns), "data.schema": "auto"})
 
     def copyables(self) -> list[Copyable]:
         return [

@@ -20,6 +20,7 @@ def lines(inspection: Inspection) -> Iterator[str]:
         ("file", inspection.container + (f": {inspection.notice}" if inspection.notice else "")),
         ("schema", f"{inspection.schema}{' (data.schema)' if inspection.asked else ''}: {inspection.evidence}"),
         ("reads", of.maps.replace("`", "")),
+        ("uses", ", ".join(inspection.uses) or "none of its keys"),
         ("used", f"{counted(inspection.used)} of {counted(inspection.rows)} rows"),
     ]
     for name, values, unit in (("length", inspection.characters, "characters"), ("turns", inspection.turns, "messages")):

@@ -10,9 +10,11 @@ import pytest
 from textual.content import Content
 from textual.pilot import Pilot
 
+from pipeline.config import file as config_file
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.messages import NOT_TRAINED
 from screens.data.data import DataScreen
+from screens.data.inspection_content import inspection_content
 from screens.data.row_text import MASKED, TRAINED, facts_line, histogram_lines, panel, reasons_line, row_content
 from tests.conftest import chat_row, write_jsonl
 from tests.pilot import LARGER_IN_TEST_ALL, text_of, until
@@ -282,3 +284,67 @@ def test_a_dozen_conversations_have_no_more_bars_than_that() -> None:
     lines = histogram_lines({"counts": counts, "width": 4, "median": 100, "longest": 223}, 60, 40)
     assert len(lines) - 1 <= 12
     assert sum(int(line.plain.split()[-1]) for line in lines[1:]) == 12
+
+
+# ------------------------------------------------------------------------------- columns are named, the file is inspected
+
+GERMAN = [{"frage": f"Wie heißt die {number}. Stadt?", "antwort": f"Stadt {number}.", "quelle": "Atlas"} for number in range(5)]
+
+
+def german(root: Path, model: Path, **arguments: Any) -> Stage:
+    write_jsonl(root / "rows.jsonl", GERMAN)
+    return Stage(root, "data", config=settings(model), **arguments)
+
+
+@both_sizes
+async def test_columns_are_named_by_keys_with_the_row_as_it_then_is_beside_them(
+    workspace: Path, tiny_model: Path, size: tuple[int, int]
+) -> None:
+    app = german(workspace, tiny_model)
+    async with app.run_test(size=size) as pilot:
+        screen = await screen_of(pilot)
+        assert screen.row is not None and "no schema has the keys" in screen.row["reason"]
+        await pilot.press("c", "p", "down", "a")
+        await until(pilot, lambda: screen.row and screen.row["documents"])
+        assert tinted(row_content(screen.row, 256), TRAINED) == "Stadt 0.</s>"
+        assert "frage" in text_of(app) and "question" in text_of(app) and "Wie heißt die 0. Stadt?" in text_of(app)
+        await pilot.press("right")
+        await until(pilot, lambda: screen.row and screen.row["row"] == 2 and "Stadt 1." in row_content(screen.row, 256).plain)
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.counted and screen.counted["finished"] and screen.counted["kept"] == 5)
+        assert not screen.has_class("-mapping")
+    saved = config_file.load(config_file.DEFAULT_CONFIG, workspace)
+    assert saved.data.columns == ("prompt=frage", "completion=antwort") and saved.data.row_schema == "auto"
+
+
+async def test_columns_that_are_given_up_change_nothing(workspace: Path, tiny_model: Path) -> None:
+    taken: list[tuple[str, ...]] = []
+    app = german(workspace, tiny_model, on_columns=taken.append)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await screen_of(pilot)
+        await pilot.press("c", "p", "down", "a")
+        await until(pilot, lambda: screen.row and screen.row["documents"])
+        await pilot.press("up", "backspace")  # a question is needed
+        await until(pilot, lambda: screen.row and screen.row["reason"])
+        await pilot.press("escape")
+        await until(pilot, lambda: not screen.has_class("-mapping") and not screen._asked)
+        assert screen.config.data.columns == () and not taken and isinstance(app.screen, DataScreen)
+        await pilot.press("c", "t", "enter")  # whoever opened the screen takes them
+        await until(pilot, lambda: taken == [("text=frage",)] and screen.row and not screen.row["reason"])
+    assert not (workspace / config_file.DEFAULT_CONFIG).exists()
+
+
+@both_sizes
+async def test_the_whole_file_is_told_in_the_place_of_the_row(rows: Path, tiny_model: Path, size: tuple[int, int]) -> None:
+    async with (app := stage(rows, tiny_model)).run_test(size=size) as pilot:
+        screen = await screen_of(pilot)
+        shown = text_of(app)
+        await pilot.press("i")
+        await until(pilot, lambda: screen.inspected is not None)
+        await until(pilot, lambda: "chat_messages: 33 of 34 rows" in text_of(app))
+        assert "uses" in text_of(app) and "messages" in text_of(app)
+        content = inspection_content(screen.inspected or {}).plain
+        assert "31 of 34 rows" in content and "1 row: same as another (line 32)" in content
+        assert "30 rows: nearly the same" not in content
+        await pilot.press("i")
+        await until(pilot, lambda: text_of(app) == shown)
