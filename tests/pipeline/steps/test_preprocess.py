@@ -197,16 +197,17 @@ def test_a_conversation_that_was_refused_is_refused_again_not_called_a_duplicate
 
 
 def test_a_refused_document_does_not_shift_those_after_it(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    # Turn by turn, the first turn can't be masked: what belongs to its second must not go to the next row.
+    # What the assistant says before anybody is not trained here: where it says more, that is; else the row is refused.
     from tests import tiny
     from tests.pipeline.tokenization.samples import NOTHING_BEFORE
 
     desk = Desk(workspace, tiny.save_model(tmp_path_factory.mktemp("nothing"), template=NOTHING_BEFORE, llama=False))
     talk = chat_row("Capital?", "<think>\nhm\n</think>\n\nParis.", "How many?", "<think>\nso\n</think>\n\nOne.")
-    desk.write([{"messages": talk["messages"][1:]}, *rows(5)])
+    desk.write([{"messages": talk["messages"][1:2]}, {"messages": talk["messages"][1:]}, *rows(5)])
     data = desk.prepare(split={"train": 1, "val": 0, "test": 0})
     assert data.report["rejected_rows"] == 1
-    assert trained_text(desk.model, data) == [f"A number, {number}." for number in range(5)]
+    trained = ["<think>\nso\n</think>\n\nOne.", *[f"A number, {number}." for number in range(5)]]
+    assert [text.removesuffix("<|im_end|>") for text in trained_text(desk.model, data)] == trained
 
 
 def test_what_answers_weigh_comes_with_their_tokens(desk: Desk) -> None:
@@ -337,7 +338,7 @@ def test_rows_that_an_older_version_divided_are_prepared_anew_only_where_a_group
         (b"", "holds no rows", "one JSON object"),
         (b"\n\n \n", "holds no rows", "one JSON object"),
         (b'[\n{"messages": []}\n]\n', r"none of its 1 rows can be used\n  1 row: there are no messages \(row 1\)", "data.schema"),
-        (b'{"instruction": "a", "output": 3}\n', r"line 1", "data.schema"),
+        (b'{"instruction": "a", "output": true}\n', r"line 1", "data.schema"),
         (bytes(range(256)) * 4, "none of its", "data.schema"),
         (b"\x1f\x8b\x08\x00" + Random(0).randbytes(500), "the gzip file is damaged, what follows is lost", "data.schema"),
         ('{"messages": []}'.encode("utf-16"), "is UTF-16 text", "iconv -f UTF-16 "),
