@@ -13,7 +13,7 @@ from tests.corpus.desk import HERE
 from tests.hostile_text import SEQUENCES
 from tests.pipeline.dataset.readers.containers import CONTAINERS, PACKED
 
-PROPERTIES = 9
+PROPERTIES = 11
 # Cases in all, divided among the properties.
 CASES = int(os.environ.get("HUMIGENCE_FUZZ_CASES", "400"))
 many = settings(max_examples=max(1, CASES // PROPERTIES), deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -76,6 +76,35 @@ _GOOD = st.lists(TEXT, min_size=2, max_size=6).map(
     lambda turns: {"messages": [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]}
 )
 ROW = _GOOD | st.fixed_dictionaries({"messages": st.lists(_MESSAGE, max_size=5)}) | VALUE
+
+
+# Messages of OpenAssistant's trees, with few names: answers to themselves, in circles, to what is not there, twice the same.
+_ID = st.sampled_from(["a", "b", "c", "d", "e", "", None, 3])
+OASST = st.lists(
+    st.fixed_dictionaries(
+        {"message_id": _ID, "parent_id": _ID, "role": st.sampled_from(["prompter", "assistant", "x", 1]), "text": TEXT},
+        optional={
+            "message_tree_id": _ID, "rank": st.integers(-2, 3) | VALUE, "deleted": st.booleans() | VALUE, "lang": TEXT | VALUE,
+            "review_result": st.booleans() | VALUE, "replies": st.lists(VALUE, max_size=2), "tree_state": TEXT,
+        },
+    ),
+    min_size=1, max_size=9,
+)  # fmt: skip
+# Rows with the keys that schemas know, and anything under them.
+KNOWN_KEYS = st.sampled_from(
+    ["messages", "conversations", "conversation", "chat", "data", "prompt", "completion", "question", "answers", "context",
+     "input", "output", "instruction", "history", "system", "tools", "chosen", "rejected", "text", "label", "contents",
+     "reasoning", "System_Prompt", "chat_template_kwargs"]
+)  # fmt: skip
+_PART = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "tool_use", "tool_result", "thinking", "functionCall", "image"]) | VALUE},
+    optional=dict.fromkeys(("text", "content", "name", "input", "tool_use_id", "functionCall"), TEXT | VALUE),
+)
+_TURN = st.dictionaries(
+    st.sampled_from(["role", "from", "content", "value", "parts", "human", "assistant", "output", "tool_calls", "weight"]),
+    st.sampled_from(["user", "assistant", "gpt", "tool", "Hi"]) | st.lists(_PART, max_size=2) | VALUE, max_size=4,
+) | TEXT  # fmt: skip
+KNOWN_ROW = st.dictionaries(KNOWN_KEYS, st.lists(_TURN, max_size=4) | TEXT | VALUE, max_size=4)
 
 
 @st.composite

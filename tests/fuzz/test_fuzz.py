@@ -21,13 +21,32 @@ from humigence_tui.cli.main import main
 from pipeline.base_model import locate
 from pipeline.base_model.gguf_header import read_header
 from pipeline.common.errors import BadInput
+from pipeline.config.schema import Config
 from pipeline.dataset.readers.file_check import require_readable
+from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.readers.registry import reader_of
+from pipeline.dataset.row import conversation_of
+from pipeline.dataset.schemas.registry import fitting
+from pipeline.dataset.sniff import reader_for
 from pipeline.evaluation.answer_checks import read_prompts
 from pipeline.tokenization import template_process
 from pipeline.tokenization.template_process import IsolatedTemplate, Refused
 from tests.corpus.desk import half_written, write_config
-from tests.fuzz.cases import CASES, CONTAINER_FILES, MOST_ROWS, PROPERTIES, ROW, VALUE, configs, many, originals, spoilt
+from tests.fuzz.cases import (
+    CASES,
+    CONTAINER_FILES,
+    KNOWN_KEYS,
+    KNOWN_ROW,
+    MOST_ROWS,
+    OASST,
+    PROPERTIES,
+    ROW,
+    VALUE,
+    configs,
+    many,
+    originals,
+    spoilt,
+)
 from tests.hostile_templates import CONSTRUCTS, HOSTILE
 from tests.hostile_text import control_characters
 
@@ -101,6 +120,36 @@ def test_any_rows(rows: list[Any], tiny_chatml_model: Path) -> None:
     with room() as root:
         (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         prepared(root, tiny_chatml_model, "rows.jsonl")
+
+
+@many
+@given(row=KNOWN_ROW, columns=st.dictionaries(st.sampled_from(["prompt", "completion", "text"]), KNOWN_KEYS, max_size=2))
+def test_any_row_of_keys_that_schemas_know(row: dict[str, Any], columns: dict[str, str]) -> None:
+    """What it says, or the reason; the row stays as it was, and its reason holds nothing of what it says."""
+    before = json.dumps(row, sort_keys=True, default=str)
+    for pairs in ((), tuple(f"{name}={column}" for name, column in columns.items())):
+        data = Config.model_validate({"data": {"columns": pairs, "schema": fitting(row) or "chat_messages"}})
+        with contextlib.suppress(BadInput):
+            said = conversation_of(RawRow(1, row), data)
+            assert said.conversation.messages or said.conversation.text
+    assert json.dumps(row, sort_keys=True, default=str) == before
+
+
+@many
+@given(messages=OASST, paths=st.sampled_from(["best", "all"]))
+def test_any_messages_of_openassistant(messages: list[dict[str, Any]], paths: str) -> None:
+    """Each is in a path, or there is a reason; an answer is trained at most once."""
+    with room() as root:
+        (root / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in messages))
+        config = Config.model_validate({"data": {"schema": "oasst", "oasst": {"paths": paths}}})
+        with contextlib.suppress(BadInput):
+            rows = list(islice(reader_for(config, root / "rows.jsonl").rows(root / "rows.jsonl"), MOST_ROWS))
+            # A reason for each that is in none, and one for each of a name that is there already.
+            assert len(rows) <= 2 * len(messages)
+            for raw in rows:
+                with contextlib.suppress(BadInput):
+                    said = [each["content"] for each in conversation_of(raw, config).conversation.messages]
+                    assert len(said) <= len(messages)
 
 
 @many
