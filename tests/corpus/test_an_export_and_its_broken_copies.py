@@ -86,7 +86,8 @@ $ humigence preprocess
   12 of 198 rows left out
     2 rows: not JSON: Unterminated string (lines 7, 107)
     2 rows: a message of the assistant is empty (lines 13, 113)
-    2 rows: the row has no "output" (lines 21, 121)
+    2 rows: no schema has the keys of the row (instruction): say which are question and answer \
+(data.columns prompt=… completion=…) (lines 21, 121)
     2 rows: "output" of the row is not text (lines 34, 134)
     2 rows: not UTF-8 text (lines 55, 155)
     2 rows: not JSON: the key 'output' stands twice in one object (lines 60, 160)
@@ -103,7 +104,7 @@ def _spoilt(number: int) -> bytes:
         7: line[:40],
         13: json.dumps({**row, "output": " "}).encode(),
         21: json.dumps({"instruction": row["instruction"]}).encode(),
-        34: json.dumps({**row, "output": 42}).encode(),
+        34: json.dumps({**row, "output": True}).encode(),
         55: line.replace(b"Thing", b"Th\xefng"),
         60: line[:-1] + b', "output": "another"}',
         76: json.dumps(ROWS[number - 2]).encode(),
