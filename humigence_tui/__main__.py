@@ -59,6 +59,7 @@ def show(workspace: Path, first: str = "home", arguments: dict[str, Any] | None 
 
     with own_terminal(app_log()) as tty:
         app = HumigenceApp(Workspace(workspace.resolve()), first, arguments, in_process=in_process, tty=tty)
+        app.way_out = first != "home"
         app.last_resort.start()
         tty.watch()
         app.run()

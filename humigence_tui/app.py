@@ -77,7 +77,8 @@ class HumigenceApp(App[None]):
         self.threads: Threads | None = None
         self._safe_lines = SafeLines()
         self._first, self._arguments = first, arguments or {}
-        self._first_page: Screen[Any] | None = None  # what a command opened the app for
+        self.way_out = False  # whether leaving the first page ends the app: a command opened it for that page
+        self._first_page: Screen[Any] | None = None
         self._rows: tuple[RunRow, ...] | None = None  # None until the list has been read
         self._machine: Machine | None = None
         self._followed: tuple[RunFolder, ...] = ()
@@ -184,8 +185,8 @@ class HumigenceApp(App[None]):
         return screen
 
     def go_back(self) -> None:
-        """Close the page on top. The one that a command opened the app for is the way out, too."""
-        if self.screen is self._first_page:
+        """Close the page on top; where a command opened the app for it, that is the way out."""
+        if self.way_out and self.screen is self._first_page:
             self.exit()
         else:
             self.pop_screen()
