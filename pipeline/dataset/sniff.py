@@ -46,8 +46,8 @@ class Peek:
     container: str = ""
 
 
-def peek(path: Path, columns: tuple[str, ...] = ()) -> Peek:
-    """Look at `path`, its columns named by `data.columns`. Reads all of it once, to count; raises for nothing that is in it."""
+def peek(path: Path) -> Peek:
+    """Look at `path`. Reads the whole file once, to count; never raises for what is in it."""
     try:
         require_readable(path)
         reader = reader_of(path)
@@ -58,7 +58,7 @@ def peek(path: Path, columns: tuple[str, ...] = ()) -> Peek:
         return Peek(problem=error.message.split(f"{path}: ", 1)[-1])
     if not first:
         return Peek(lines, problem="the file is empty", container=reader.name)
-    schema, count, bad = most_common(first, columns)
+    schema, count, bad = most_common(first, ())
     problem = f"{bad.where(reader.unit)}: {bad.problem or why_none(bad.row)}" if bad else ""
     return Peek(lines, len(first), schema, count, problem, reader.name)
 

@@ -275,10 +275,8 @@ class DataQuestion(QuestionRow):
         if draft.entries["data.source"] != "local" or place is None or not parts_of(place):
             return
 
-        columns = draft.config().data.columns if not draft.problems() else ()
-
         def work() -> None:
-            self.post_message(self.Looked(path, peek(place, columns)))
+            self.post_message(self.Looked(path, peek(place)))
 
         self.run_worker(work, thread=True, group="peek", exclusive=True)
 
@@ -307,7 +305,8 @@ class DataQuestion(QuestionRow):
         if place is None or not parts_of(place):
             return f"{'there is no such file' if path else 'no file is chosen yet'}: give a file of rows, or take the demo"
         found = self._looks.get(path)
-        return found.problem if found is not None and not found.schema else ""
+        of_none = found is not None and not found.schema and not draft.entries["data.columns"]
+        return found.problem if found is not None and of_none else ""
 
     def is_of_no_schema(self, draft: ConfigDraft) -> bool:
         """Whether there are rows and none is one that a schema fits: their columns can be named."""

@@ -248,8 +248,6 @@ class WizardScreen(Page):
 
     @on(ConfigForm.Changed)
     def _changed(self, event: ConfigForm.Changed) -> None:
-        if "data.columns" in event.keys:
-            self.data.look_at_file(self.draft)
         if event.keys & {"data.source", "data.raw_path", *_HUB}:
             self._follow_data_name()
             self.data.look_at_file(self.draft)
