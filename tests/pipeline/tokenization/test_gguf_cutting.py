@@ -25,6 +25,7 @@ def base_that_cuts(path: Path, name: str) -> BaseModel:
     writer.add_token_list(pieces)
     writer.add_token_types([1] * 257 + [3, 3])
     writer.add_token_merges(["Ġ Â"])
+    writer.add_bos_token_id(257)
     writer.add_eos_token_id(258)
     writer.add_chat_template(tiny.CHATML)
     writer.add_tensor("token_embd.weight", np.zeros((len(pieces), 8), np.float32))

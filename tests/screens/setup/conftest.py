@@ -108,6 +108,9 @@ _TOGETHER: dict[str, Any] = {
     "model.local_path": None,
     "model.repo": "somebody/some-model",
     "data.raw_path": "data/raw/tasks.jsonl",
+    "data.columns": ["prompt=instruction", "completion=output"],
+    "data.val_path": "data/raw/val.jsonl",
+    "data.test_path": "data/raw/test.jsonl",
     "data.source": "local",
 }
 

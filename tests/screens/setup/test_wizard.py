@@ -21,6 +21,7 @@ from screens.setup.saved import SavedScreen
 from screens.setup.target_modules import TARGET_MODULES, TargetsRow
 from screens.setup.wizard import WizardScreen
 from screens.widgets.choices import Choices
+from tests.conftest import chat_row, write_jsonl
 from tests.pilot import text_of
 from tests.screens.setup.conftest import LARGER_IN_TEST_ALL, another_value, enter, saved, until, was_saved, wizard
 
@@ -46,8 +47,12 @@ def found_in(screen: WizardScreen) -> str:
     return str(screen.data.found.render())
 
 
-def others() -> dict[str, Any]:
-    return {key: another_value(field) for key, field in fields().items()}
+def others(root: Path) -> dict[str, Any]:
+    """A value of each setting that is not its default, and the held-out files that two of them name."""
+    wanted = {key: another_value(field) for key, field in fields().items()}
+    for key in ("data.val_path", "data.test_path"):
+        write_jsonl(root / wanted[key], [chat_row("A question?", "An answer.")])
+    return wanted
 
 
 def config_of(values: dict[str, Any]) -> Config:
@@ -62,7 +67,7 @@ def config_of(values: dict[str, Any]) -> Config:
 
 
 async def test_every_setting_can_be_entered_and_lands_in_the_file(rows: Path) -> None:
-    wanted = others()
+    wanted = others(rows)
     async with wizard(rows, config=Config(), advanced=True) as (screen, pilot):
         # The data file first: it names the project.
         for key in ("data.source", "data.raw_path", *fields()):
@@ -78,7 +83,7 @@ async def test_every_setting_can_be_entered_and_lands_in_the_file(rows: Path) ->
 
 @pytest.mark.parametrize("size", LARGER_IN_TEST_ALL)
 async def test_a_config_that_is_loaded_and_saved_is_the_same(rows: Path, size: tuple[int, int]) -> None:
-    config = config_of(others())
+    config = config_of(others(rows))
     async with wizard(rows, size, config=config) as (screen, pilot):
         await pilot.press("a", "a")
         await save(screen, pilot)

@@ -194,7 +194,7 @@ def test_what_is_nested_too_deeply_is_not_tried_from_each_of_its_brackets(tmp_pa
     path.write_text('[{"a": 1},\n' + '{"a": [' * 50_000 + '\n{"a": 3}]')
     rows = list(read_rows(path))
     assert rows[0].row == {"a": 1} and rows[1].problem == "line 2: not JSON: nested too deeply" and rows[-1].row == {"a": 3}
-    assert len(rows) < 1_000
+    assert len(rows) < 10_000  # as deep as Python's json follows at most, of 50,000
 
 
 @pytest.mark.parametrize("text", ['[{"id": 1}]\n[{"id": 2}]\n', "[1, 2]\n", '["{"]\n', "[\n", '[{"a": 1}]\n{"b": 2}\n'])
