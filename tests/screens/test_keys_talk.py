@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Input
 
 from pipeline.runs import store
 from pipeline.runs.folders import Workspace
 from screens.chat.conversation import Answer, Turn
+from screens.data.columns import ROLES, ColumnsPane
 from tests.conftest import chat_row, write_jsonl
 from tests.pilot import until
 from tests.screens.talk import Stage, packaged, settings
@@ -43,6 +45,11 @@ def text_y(app: Any) -> int:
     return int(app.screen.query_one("#text").scroll_offset.y)
 
 
+def mapped(app: Any) -> dict[str, str]:
+    mapping: dict[str, str] = app.query_one(ColumnsPane).mapping
+    return mapping
+
+
 def pane(app: Any) -> Any:
     return app.screen.query_one("#tuned")
 
@@ -64,8 +71,22 @@ DATA = [
     Case(
         "DataScreen", "v", ["v"], lambda app: app.screen.query_one("#side").display and not app.screen.query_one("#text").display
     ),
+    Case("DataScreen", "i", ["i"], lambda app: app.screen.inspected is not None),
     Case("DataScreen", "y", ["y"], lambda app: app.clipboard.startswith("<|user|>\nnumber 0")),
+    Case("DataScreen", "c", ["c"], lambda app: isinstance(app.focused, ColumnsPane)),
+    Case("ColumnsPane", "escape", ["c", "escape"], lambda app: not isinstance(app.focused, ColumnsPane)),
     Case("AskLine", "escape", ["slash", "x", "escape"], lambda app: app.focused is None and app.screen.row["row"] == 1),
+]
+# One pane alone, over columns "one", "two" and "three".
+COLUMNS = [
+    *(Case("ColumnsPane", key, [key, "p"], lambda app: mapped(app) == {"prompt": "two"}) for key in ("down", "j")),
+    *(Case("ColumnsPane", key, ["j", "j", key, "p"], lambda app: mapped(app) == {"prompt": "two"}) for key in ("up", "k")),
+    *(Case("ColumnsPane", key, [key], lambda app, name=name: mapped(app) == {name: "one"}) for key, (name, _) in ROLES.items()),
+    *(
+        Case("ColumnsPane", key, ["p", "j", "a", key], lambda app: mapped(app) == {"prompt": "one"})
+        for key in ("backspace", "delete")
+    ),
+    Case("ColumnsPane", "enter", ["enter"], lambda app: app.saved == [True]),
 ]
 TYPED: dict[str, Callable[[Any], object]] = {
     "f2": lambda app: app.screen.both and app.screen.query_one("#base").display,
@@ -92,7 +113,7 @@ CHAT = [
 ]
 LOST = [*(Case("ChatScreen", key, [key], lambda app: app.screen.state in ("loading", "ready")) for key in ("f9", "r"))]
 LOST_ROWS = [Case("DataScreen", "r", ["r"], lambda app: app.screen.row is not None and not app.screen.problem)]
-EXERCISED = {(case.owner, case.tested) for case in [*DATA, *CHAT, *LOST, *LOST_ROWS]}
+EXERCISED = {(case.owner, case.tested) for case in [*DATA, *COLUMNS, *CHAT, *LOST, *LOST_ROWS]}
 
 
 async def _press(pilot: Pilot[None], case: Case) -> None:
@@ -132,12 +153,36 @@ async def test_the_keys_of_the_data_screen(workspace: Path, tiny_model: Path) ->
         for case in DATA:
             await _fresh(pilot)
             await _press(pilot, case)
-            if isinstance(app.focused, Input):
+            if isinstance(app.focused, Input | ColumnsPane):
                 await pilot.press("escape")
         os.kill(app.screen._job.pid, 9)
         await until(pilot, lambda: app.screen.problem)
         for case in LOST_ROWS:
             await _press(pilot, case)
+
+
+class ColumnsApp(App[None]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.saved: list[bool] = []
+
+    def compose(self) -> ComposeResult:
+        yield ColumnsPane("columns")
+
+    def on_columns_pane_done(self, event: ColumnsPane.Done) -> None:
+        self.saved.append(event.saved)
+
+
+async def test_the_keys_of_the_columns() -> None:
+    app = ColumnsApp()
+    async with app.run_test(size=(60, 12)) as pilot:
+        pane = app.query_one(ColumnsPane)
+        for case in COLUMNS:
+            pane.begin(())
+            pane.show([("one", "1"), ("two", "2"), ("three", "3")])
+            await pilot.press(*case.keys)
+            await pilot.pause()
+            assert case.seen(app), case
 
 
 def _turns() -> list[Turn]:
