@@ -71,7 +71,7 @@ class Workers:
         """Its pid; 0 while there is none."""
         return self._process.pid if self._process else 0
 
-    def spawn(self, _workspace: Workspace, run: RunFolder) -> None:
+    def spawn(self, _workspace: Workspace, run: RunFolder, _see: str = "") -> None:
         """In the place of `launch.spawn_worker`: the worker holds the run when this returns, or has ended."""
         self.pid = self.ask(start=str(run.path), faults=self.faults)
         self._on.add(self.pid)

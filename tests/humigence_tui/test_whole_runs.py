@@ -67,7 +67,7 @@ def test_a_run_started_by_keys_goes_on_without_the_terminal_and_its_curve_is_the
         first.says("Schema", "rows.jsonl", "30 steps")  # with a GPU the first question has a line more: what fits is planned
         first.press("\x13")
         first.says("saved to run.json", "What now?")
-        first.press("r")
+        first.press("S")
         first.says("Train now")
         first.press(_RIGHT)
         first.press(_RIGHT)

@@ -166,7 +166,7 @@ def test_on_a_terminal_only_our_own_colours_are_sequences(recorded: Recorded, wo
         ["runs", "show", EVIL_TEXT],
         [os.fsdecode(EVIL_TEXT.encode())],
     ):
-        with Terminal(*command, cwd=workspace) as terminal:
+        with Terminal(*command, cwd=workspace, COLUMNS="2000") as terminal:
             terminal.end()
             received = terminal.raw.decode("utf-8", "replace")
         assert "OWNED" in received
