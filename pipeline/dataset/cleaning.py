@@ -13,6 +13,8 @@ from pipeline.tokenization.messages import Conversation, Message, Said, as_conve
 TRIMMED = "white space or line ends tidied"
 EMPTY_SYSTEM = "empty system message removed"
 UNANSWERED = "turns after the last answer removed"
+# As `json.dumps` would, which makes an encoder anew for each conversation.
+_IN_ORDER = json.JSONEncoder(sort_keys=True).encode
 WHOLE = 16  # bytes of a digest that stand for the whole conversation
 _AROUND = " .,;:!?…\"'`()“”‘’„«»¿¡。，、！？"
 
@@ -71,11 +73,16 @@ def _tidy(content: str) -> str:
     return content.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
-def digest(said: Said) -> bytes:
+def digest(said: Said, question: str | None = None) -> bytes:
     """What a conversation is known by: sixteen bytes that two share only when they are the same, turn by turn, then eight that
-    they share when they begin with the same question."""
+    they share when they begin with the same question.
+
+    Args:
+        question: its `beginning`, where that is known already.
+    """
     conversation = as_conversation(said)
-    return _whole(conversation) + blake2b(beginning(conversation).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    asked = beginning(conversation) if question is None else question
+    return _whole(conversation) + blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def _whole(conversation: Conversation) -> bytes:
@@ -84,7 +91,7 @@ def _whole(conversation: Conversation) -> bytes:
     turns: list[Any] = [_turn(message) for message in conversation.messages]
     if conversation.tools or conversation.arguments:
         turns.append({"tools": conversation.tools, "arguments": dict(conversation.arguments)})
-    return blake2b(json.dumps(turns, sort_keys=True).encode(), digest_size=WHOLE).digest()
+    return blake2b(_IN_ORDER(turns).encode(), digest_size=WHOLE).digest()
 
 
 def _turn(message: Message) -> list[Any]:

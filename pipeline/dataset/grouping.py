@@ -78,17 +78,18 @@ class Grouping:
         self._sketches = Sketches()
         self._questions = Sketches(FEWEST_CHARACTERS)
 
-    def add(self, conversation: Conversation, origin: str, trained: Iterable[Tokens]) -> None:
+    def add(self, conversation: Conversation, origin: str, trained: Iterable[Tokens], question: str | None = None) -> None:
         """The next one. Numbers of `hash` are compared within this process only.
 
         Args:
             origin: as `origin.origin_of` gives it.
             trained: stretches of tokens that are trained.
+            question: the conversation's `cleaning.beginning`, where that is known already.
         """
         self._sketches.add(len(self._origins), trained)
         if not conversation.text:
-            asked = np.frombuffer(beginning(conversation).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-            self._questions.add(len(self._origins), (asked,))
+            asked = beginning(conversation) if question is None else question
+            self._questions.add(len(self._origins), (np.frombuffer(asked.encode("utf-32-le", "surrogatepass"), dtype=np.uint32),))
         self._origins.append(hash(origin) or 1 if origin else 0)
         before, said = len(self._turns), 0
         for message in conversation.messages:

@@ -32,7 +32,15 @@ from pipeline.dataset.row import Drafted, drafted, labelled_documents
 from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.dataset.split import Divided, Splits, divided
 from pipeline.dataset.windows import Tokens, windows
-from pipeline.dataset.write import DocumentWriter, percentiles, repeated, split_figures, write_conversations, write_documents
+from pipeline.dataset.write import (
+    BUFFER_BYTES,
+    DocumentWriter,
+    percentiles,
+    repeated,
+    split_figures,
+    write_conversations,
+    write_documents,
+)
 from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 from pipeline.tokenization.label_spans import Document, Tokenized
 from pipeline.tokenization.messages import NOT_TRAINED, Conversation
@@ -46,10 +54,12 @@ _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Piece(NamedTuple):
-    """What goes into a row of tokens: ids and labels, and which stretches of the labels weigh something else than one."""
+    """What goes into a row of tokens: ids and labels, how many are trained, and which stretches of the labels weigh something
+    else than one."""
 
     ids: Tokens
     labels: Tokens
+    trained: int
     stretches: tuple[Stretch, ...] = ()
 
 
@@ -104,12 +114,12 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
     counts, kept = Counts(rejected=Tally(unit), left_out=Tally(unit), tokenizer_class=tokenizer.kind), Kept()
     conversations, documents = folder / "kept.jsonl", folder / "kept.arrow"
     with (
-        conversations.open("w", encoding="utf-8") as text,
+        conversations.open("wb", BUFFER_BYTES) as text,
         DocumentWriter(documents) as tokens,
         closing(_good_rows(raw, config, tokenizer, counts, kept, progress)) as good,
     ):
         for conversation, pieces in good:
-            text.write(_to_json(conversation.as_row()) + "\n")
+            text.write(_to_json(conversation.as_row()).encode() + b"\n")
             for piece in pieces:
                 tokens.write(piece.ids, piece.labels)
     _check(raw, config, counts, kept)
@@ -291,7 +301,7 @@ def _pieces(documents: list[Document], row: Drafted, config: Config, counts: Cou
     for document in documents:
         weighted = stretches(document.spans, document.weights)
         if len(document.ids) <= longest:
-            pieces.append(Piece(document.ids, document.labels, weighted))
+            pieces.append(Piece(document.ids, document.labels, document.trained, weighted))
             continue
         counts.windowed.add("in windows", row.number, row.place)
         for begin, ids, labels in windows(document.ids, document.labels, longest, overlap):
@@ -299,7 +309,7 @@ def _pieces(documents: list[Document], row: Drafted, config: Config, counts: Cou
                 counts.windows += 1
                 trained_from = begin + int(np.argmax(labels != NOT_TRAINED))
                 mine = within(weighted, begin, trained_from, begin + len(ids))
-                pieces.append(Piece(ids, labels, tuple(mine)))
+                pieces.append(Piece(ids, labels, int(np.count_nonzero(labels != NOT_TRAINED)), tuple(mine)))
             else:
                 counts.windows_without_label += 1
     return pieces
@@ -310,13 +320,13 @@ def _keep(kept: Kept, row: Drafted, documents: list[Document], pieces: list[Piec
     kept.digests.append(row.name)
     kept.rows.append(row.number)
     kept.sources.append(row.source)
-    kept.grouping.add(row.conversation, row.origin, trained_stretches(documents))
+    kept.grouping.add(row.conversation, row.origin, trained_stretches(documents), row.question)
     kept.conversation_lengths.append(max(len(document.ids) for document in documents))
     for piece in pieces:
         kept.weights.add(len(kept.owners), piece.stretches)
         kept.owners.append(number)
         kept.lengths.append(len(piece.ids))
-        kept.trained.append(int(np.count_nonzero(piece.labels != NOT_TRAINED)))
+        kept.trained.append(piece.trained)
 
 
 def _check(raw: Path, config: Config, counts: Counts, kept: Kept) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pipeline.common.errors import BadInput
 from pipeline.config.schema import Config, DataSection, FoundSchema
-from pipeline.dataset.cleaning import clean, clean_text, digest
+from pipeline.dataset.cleaning import beginning, clean, clean_text, digest
 from pipeline.dataset.origin import origin_of
 from pipeline.dataset.readers.reader import Form, RawRow
 from pipeline.dataset.schemas.read import read
@@ -83,6 +83,7 @@ class Drafted:
     left_out: frozenset[str] = frozenset()
     origin: str = ""
     source: int = 0
+    question: str = ""
 
 
 def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Container[bytes]) -> Drafted:
@@ -90,14 +91,16 @@ def drafted(raw: RawRow, config: Config, tokenizer: ChatTokenizer, met: Containe
     source = raw.form.number if raw.form else 0
     try:
         conversation, changes, left_out, origin = conversation_of(raw, config)
-        name = digest(conversation)
+        question = beginning(conversation)
+        name = digest(conversation, question)
         if name in met:
             return Drafted(raw.number, None, raw.place, name=name, source=source)
         drafts = tuple(tokenizer.drafts(conversation))
     except BadInput as problem:
         other = None if raw.form else fitting(raw.row)
         return Drafted(raw.number, other, raw.place, problem.message, source=source)
-    return Drafted(raw.number, None, raw.place, "", name, conversation, frozenset(changes), drafts, left_out, origin, source)
+    changed = frozenset(changes)
+    return Drafted(raw.number, None, raw.place, "", name, conversation, changed, drafts, left_out, origin, source, question)
 
 
 def labelled_documents(row: Drafted, tokens: Iterable[Tokenized], config: Config, tokenizer: ChatTokenizer) -> list[Document]:

@@ -17,6 +17,8 @@ _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema([("input_ids", _TOKENS), ("labels", _TOKENS)])
 # Tokens written to disk at once: a few MB, whatever the length of the documents.
 _BATCH_TOKENS = 1 << 19
+# Conversations, as lines.
+BUFFER_BYTES = 1 << 20
 
 
 class DocumentWriter:
@@ -57,9 +59,9 @@ def _lists(column: list[NDArray[np.int32]]) -> pa.Array:
 
 def write_conversations(kept: Path, folder: Path, split_of: NDArray[np.int8], copies: NDArray[np.int32] | None = None) -> None:
     """The lines of `kept`, each to the file of its split, once; those of no split and of no copies are left out."""
-    files = [(folder / f"{split}.jsonl").open("w", encoding="utf-8") for split in SPLITS]
+    files = [(folder / f"{split}.jsonl").open("wb", BUFFER_BYTES) for split in SPLITS]
     try:
-        with kept.open(encoding="utf-8", newline="\n") as lines:
+        with kept.open("rb", BUFFER_BYTES) as lines:
             for number, line in enumerate(lines):
                 if split_of[number] < 0 or (copies is not None and not copies[number]):
                     continue

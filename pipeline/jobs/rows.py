@@ -193,7 +193,7 @@ class RowBrowser:
                 if row.name not in self._met.among(raw.form):
                     documents = labelled_documents(row, its_tokens, self._config, tokenizer)
                     self._measure(documents)
-                    self._grouping.add(row.conversation, row.origin, trained_stretches(documents))
+                    self._grouping.add(row.conversation, row.origin, trained_stretches(documents), row.question)
                 yield self._new_or_twin(row.name, raw.form)
             except BadInput as problem:
                 yield self._reject(problem.message, row.number, row.place)

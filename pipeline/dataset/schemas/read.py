@@ -55,8 +55,10 @@ def renamed(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _left_out(row: Mapping[str, Any], of: Schema) -> set[str]:
-    found = {str(key)[:40] for key in row.keys() - of.used - of.also_used(row) - ORIGINS if is_there(row[key])}
-    found -= {"label"} if _is_wanted(row.get("label")) is not None else set()
+    found = set[str]()
+    if others := row.keys() - of.used:
+        found = {str(key)[:40] for key in others - of.also_used(row) - ORIGINS if is_there(row[key])}
+        found -= {"label"} if _is_wanted(row.get("label")) is not None else set()
     for key in of.lists:
         if key in row:
             found |= _of_messages(row[key])
