@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.common.errors import Stopped
 from pipeline.common.files import new_folder, read_json
+from pipeline.common.text import size
 from pipeline.config.schema import ExportFormat
 from pipeline.export import package as packages
 from pipeline.export.formats.format import Format
@@ -138,11 +139,11 @@ def _write(ctx: StepContext, folder: Path, package: Package, added: Format | Non
 
 
 def _summary(ctx: StepContext, folder: Path, manifest: dict[str, Any]) -> str:
-    parts = [f"step {manifest['step']}'s adapter in {_shown(ctx, folder)}, {_size(folder, 'peft_adapter') / 1e6:.1f} MB"]
+    parts = [f"step {manifest['step']}'s adapter in {_shown(ctx, folder)}, {size(_size(folder, 'peft_adapter'))}"]
     for name in _formats_in(manifest):
         if name != "peft_adapter":
             where = _shown(ctx, folder / EXPORT_FORMATS[name].folder)
-            parts.append(f"{FORMATS[name].summary(manifest[name])} in {where}, {_size(folder, name) / 1e6:.1f} MB")
+            parts.append(f"{FORMATS[name].summary(manifest[name])} in {where}, {size(_size(folder, name))}")
     return "; ".join(parts)
 
 
