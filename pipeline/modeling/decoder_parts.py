@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,12 @@ _ATTENTIONS = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
 # (names of what computes gate and up, name of what reads their product)
 _MLPS = ((("gate_proj", "up_proj"), "down_proj"), (("gate_up_proj",), "down_proj"), (("input_linear",), "output_linear"))
 _NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+# What transformers' rotary modules compute angles from (`modeling_rope_utils`).
+_OF_ROTARY = {
+    "rope_type", "type", "rope_theta", "factor", "partial_rotary_factor", "original_max_position_embeddings", "attention_factor",
+    "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "short_factor", "long_factor", "low_freq_factor",
+    "high_freq_factor",
+}  # fmt: skip
 _PROBE = 17  # numbers that an activation is asked about
 
 
@@ -133,6 +139,7 @@ def _described(causal: Any) -> DecoderParts:
         raise NotDescribed(not_written_for(causal.config.model_type))
     config = causal.config.get_text_config(decoder=True)
     _only(decoder, ("embed_tokens", "layers", "norm", "rotary_emb"), "its decoder")
+    _check_rope(config)
     if any(len(getattr(module, "lora_magnitude_vector", ())) for module in causal.modules()):
         raise NotDescribed("have no DoRA")
     head = causal.get_output_embeddings()
@@ -230,7 +237,11 @@ class _Layer:
     def _window(self, attention: Any) -> int:
         """What the layer says itself; where it says nothing, its config's."""
         owner = attention if hasattr(attention, "sliding_window") else self._config
-        return int(getattr(owner, "sliding_window", None) or 0)
+        window = int(getattr(owner, "sliding_window", None) or 0)
+        kinds = getattr(self._config, "layer_types", None)
+        if window and kinds and kinds[self._number] != "sliding_attention":  # the window is another's, by a rule of the class
+            raise NotDescribed(f"don't know which window a layer of {kinds[self._number]} has in {type(attention).__name__}")
+        return window
 
     def _rotation(self, attention: Any) -> str | None:
         if self._rotary is None or not getattr(attention, "use_rope", True):
@@ -254,8 +265,21 @@ class _Layer:
         raise NotDescribed(other_activation(next(filter(None, named), type(act).__name__)))
 
 
+def _check_rope(config: Any) -> None:
+    """Refuse what a model does by its positions beside turning queries and keys: its rotary module does not know of it."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    for each in (parameters, *parameters.values()):
+        if isinstance(each, Mapping):
+            names = {name for name, value in each.items() if not isinstance(value, Mapping)}
+            if unknown := sorted(names - _OF_ROTARY - set(getattr(config, "layer_types", None) or ())):
+                raise NotDescribed(f"don't know {unknown[0]} of its positions")
+
+
 def _only(module: Any, known: Iterable[str], whose: str) -> None:
     """Refuse a module with other parts than those, with weights of its own or with dropout."""
+    for name, value in vars(module).items():
+        if "drop" in name and name != "attention_dropout" and isinstance(value, float) and value:
+            raise NotDescribed(f"have no dropout of the model's own, {whose} have {value:g} ({name})")
     for name, child in module.named_children():
         if isinstance(child, nn.Identity) or (isinstance(child, nn.Dropout) and not child.p):
             continue

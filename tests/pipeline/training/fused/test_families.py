@@ -5,6 +5,7 @@ Weights of norms are random, so that none can be left out unnoticed; documents a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -105,6 +106,30 @@ WORDS = [
 def test_a_setting_that_the_description_has_no_words_for_is_named(name: str, settings: dict[str, Any], words: str) -> None:
     with torch.device("meta"), pytest.raises(NotDescribed, match=words):
         describe(families.on_meta(name, **settings))
+
+
+def _another_scale_by_position(model: Any) -> None:
+    model.config.rope_parameters = {**model.config.rope_parameters, "llama_4_scaling_beta": 0.1}
+
+
+def _dropout_by_a_number(model: Any) -> None:
+    model.model.layers[1].self_attn.residual_dropout = 0.1
+
+
+def _a_window_of_full_attention(model: Any) -> None:
+    model.config.layer_types = ["full_attention"] * len(model.model.layers)
+    model.model.layers[1].self_attn.sliding_window = 8
+
+
+@pytest.mark.parametrize("change", [_another_scale_by_position, _dropout_by_a_number, _a_window_of_full_attention])
+def test_what_is_no_module_is_asked_about_too(change: Callable[[Any], None]) -> None:
+    """Ministral 3 scales queries by their position, Seed-OSS drops by a number, EXAONE 4 has windows in some of its layers only:
+    on loading, where the documents are short, nothing else would show it."""
+    model = families.build("llama-3")
+    describe(model)
+    change(model)
+    with pytest.raises(NotDescribed, match=r"llama_4_scaling_beta|residual_dropout|which window"):
+        describe(model)
 
 
 # A place of a layer whose input is dropped -> the linear layers there.
