@@ -51,11 +51,14 @@ def reproduce(
 def _again(folder: Path) -> int:
     recipe, config = read_recipe(folder)
     place = Workspace(folder.absolute())
+    before = {each.run_id for each in store.runs_of(place, config.project)}
     code = run_to_end(place, config, Request(train=True, until="train"), foreground=False, as_json=False, config_path=None)
     made = store.find_run(place, project=config.project)
     result = trained.find_trained(StepContext(config, place, made))
     if result is None:
         return code
+    if made.run_id in before:  # nothing that it depends on has changed, so that it was not trained again
+        print_message(f"trained before, in {made.path}: delete that folder to train once more")
     others = differences(recipe, made)
     if result.adapter_sha256() == recipe.adapter_sha256:
         out(f"the same adapter as run {recipe.run}: sha256 {recipe.adapter_sha256}", "green")

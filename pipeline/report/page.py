@@ -143,7 +143,7 @@ def _curves(state: RunState) -> str:
 def _held_out(state: RunState) -> str:
     rows = [
         [
-            each.split, f"{each.rows:,}", f"{each.tokens:,}", loss(each.base_loss), loss(each.tuned_loss),
+            _safe(each.split), f"{each.rows:,}", f"{each.tokens:,}", loss(each.base_loss), loss(each.tuned_loss),
             f"{100 * each.base_accuracy:.1f} %", f"{100 * each.tuned_accuracy:.1f} %",
         ]
         for each in state.held_out_reports
@@ -190,7 +190,7 @@ def _data(data: dict[str, Any] | None) -> str:
     rows = [[title, f"{data[key]:,}"] for key, title in counts if key in data]
     rows += [[f"left out: {_safe(reason)}", f"{figures['rows']:,}"] for reason, figures in data.get("rejected", {}).items()]
     splits = [
-        [name, *(f"{figures[key]:,}" for key in ("conversations", "documents", "tokens", "trained_tokens"))]
+        [_safe(name), *(f"{figures[key]:,}" for key in ("conversations", "documents", "tokens", "trained_tokens"))]
         for name, figures in data.get("splits", {}).items()
     ]
     heads = ["split", "conversations", "documents", "tokens", "trained tokens"]

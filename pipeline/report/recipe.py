@@ -80,7 +80,10 @@ def _with_whole_paths(config: Config, workspace: Workspace) -> dict[str, Any]:
     document = config.to_json()
     for section, key in _PATHS:
         value = document.get(section, {}).get(key)
-        if isinstance(value, str) and value and (whole := workspace.resolve(value)).exists():
+        if not isinstance(value, str) or not value:
+            continue
+        whole = workspace.resolve(value)
+        if whole.exists() or any(letter in value for letter in "*?["):  # or a pattern of data files
             document[section][key] = str(whole.absolute())
     for source in document.get("data", {}).get("sources") or ():
         if source.get("path"):

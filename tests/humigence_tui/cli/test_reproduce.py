@@ -27,10 +27,12 @@ def test_the_adapter_comes_out_the_same_by_the_folder_alone(project: Path) -> No
     folder.rename(moved)
     done = humigence("reproduce", "--run", str(moved), cwd=project.parent)
     assert done.returncode == 0 and "the same adapter as run tiny/" in done.stdout, done.stdout + done.stderr
+    assert "trained before" not in done.stderr
     recipe = json.loads((moved / "recipe.json").read_text())
     (moved / "recipe.json").write_text(json.dumps(recipe | {"adapter_sha256": "0" * 64, "data": {"raw_sha256": "1"}}))
     other = humigence("reproduce", "--run", str(moved), cwd=project.parent)
     assert other.returncode == 3 and "another adapter than run" in other.stdout and "the rows are others" in other.stderr
+    assert "trained before" in other.stderr
     assert humigence("reproduce", "--output", str(moved), cwd=project).returncode == 2, "it is there already"
 
 
