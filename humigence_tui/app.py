@@ -303,6 +303,8 @@ class HumigenceApp(App[None]):
         self.bell()
         if self._driver and not self.is_headless:
             self._driver.write(terminal_notification(text))
+        if not self.screen_stack:
+            return  # news that came while the app was ending
         if getattr(self.screen, "run_folder", None) != row.run:
             self.notify(text, severity="information" if good else "warning", timeout=10, markup=False)
 

@@ -77,6 +77,12 @@ def size(count: float) -> str:
     return f"{count / _GIB:.1f} GiB"
 
 
+def share_of(part: float, whole: float) -> str:
+    """A share in two digits: `0.31 %`, `12 %`; `100 %` is all of it and nothing less."""
+    percent = 100 * part / whole
+    return f"{percent:.2g} %" if percent < 10 else f"{100 if part >= whole else min(99, round(percent))} %"
+
+
 def counted(number: float) -> str:
     """A whole number with separators between the thousands: `54,153`."""
     return f"{number:,.0f}" if math.isfinite(number) else "unknown"

@@ -118,8 +118,8 @@ def ollama_use(name: str, *, dated: bool) -> str:
 
 `Modelfile` says how the model is spoken to, where an answer ends, and the sampling it was evaluated with. Its `TEMPLATE` writes
 what the model's own chat template writes of system messages, questions and answers; tools are not in it, and texts stay as they
-are where some templates cut white space at both ends, or the thoughts out of earlier answers. What the model's own template refuses
-is refused with the reason.{day}
+are where some templates cut white space at both ends, or the thoughts out of earlier answers. What the model's own template
+refuses is refused with the reason.{day}
 
 `sha256sum -c checksums.sha256`, one folder up, verifies the files."""
 

@@ -89,7 +89,11 @@ def find_run(workspace: Workspace, selector: str | None = None, project: str | N
         return _at(workspace, Path(selector))
     found = runs_of(workspace, project)
     if selector:
-        found = [run for run in found if run.run_id.startswith(selector) or f"{run.project}/{run.run_id}".startswith(selector)]
+        # A project by its whole name is meant before those whose names only begin so, as the runs of a sweep of it do.
+        of_project = [run for run in found if run.project == selector]
+        found = of_project or [
+            run for run in found if run.run_id.startswith(selector) or f"{run.project}/{run.run_id}".startswith(selector)
+        ]
     if not found:
         what = f"no run {selector!r}" if selector else "no run yet"
         raise MissingArtifact(f"{what} below {workspace.runs}", "humigence runs lists them; humigence pipeline --train makes one")

@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
-from pipeline.common.text import counted, safe
+from pipeline.common.text import counted, safe, share_of
 
 _TALLIES = {
     "rejected": "rejected",
@@ -33,7 +33,7 @@ def inspection_content(found: Mapping[str, Any]) -> Content:
             facts.append((name, "   ".join(f"{each} {counted(value)}" for each, value in found[key].items()) + f" {unit}"))
     if languages := found["languages"]:
         total = sum(languages.values())
-        named = [f"{name or 'not told'} {100 * count / total:.2g} %" for name, count in languages.items()][:_MOST_LANGUAGES]
+        named = [f"{name or 'not told'} {share_of(count, total)}" for name, count in languages.items()][:_MOST_LANGUAGES]
         facts.append(("languages", ", ".join(named)))
     lines = [Content.assemble((f"{name:<10} ", "$dim"), safe(value)) for name, value in facts]
     for key, title in _TALLIES.items():

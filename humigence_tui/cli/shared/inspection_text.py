@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from pipeline.common.text import counted
+from pipeline.common.text import counted, share_of
 from pipeline.dataset.inspection import Inspection, spread
 from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.schemas.registry import schema
@@ -41,8 +41,8 @@ def lines(inspection: Inspection) -> Iterator[str]:
 def _languages(languages: Counter[str]) -> str:
     """ "English 98 %, German 1 %, not told 1 %": of the rows, the commonest first."""
     total = languages.total()
-    named = [f"{name} {100 * count / total:.2g} %" for name, count in languages.most_common() if name][:_MOST_LANGUAGES]
-    untold = [f"not told {100 * languages[''] / total:.2g} % (short, code, another)"] if languages[""] else []
+    named = [f"{name} {share_of(count, total)}" for name, count in languages.most_common() if name][:_MOST_LANGUAGES]
+    untold = [f"not told {share_of(languages[''], total)} (short, code, another)"] if languages[""] else []
     return ", ".join([*named, *untold])
 
 

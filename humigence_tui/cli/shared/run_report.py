@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from humigence_tui.cli.shared.options import DEFAULT_CONFIG, with_config
+from humigence_tui.cli.shared.options import DEFAULT_CONFIG, with_config, workspace
 from humigence_tui.cli.shared.output import Colour, out, out_json, print_message, print_next_commands, table
-from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, EnvironmentFault
+from pipeline.common.errors import EXIT_OK, EXIT_STOPPED, BadInput, EnvironmentFault
 from pipeline.common.text import counted, gate_needs, gate_value, loss
+from pipeline.config import file as config_file
 from pipeline.runs import post_mortem, provenance
 from pipeline.runs.control import status_of
 from pipeline.runs.events import Answered, GateJudged, SuiteMeasured, SuiteVerdict, Verdict
@@ -190,9 +192,23 @@ def _print_finished(run: RunFolder, state: RunState, config_path: str) -> None:
         print_message("training was not asked for: --train or TRAIN=1 trains")
         print_next_commands(with_config("pipeline --train", config_path))
     elif state.packed:
-        print_next_commands(with_config('infer --prompt "…"', config_path), f"humigence runs show {run_name(run)}")
+        ask = with_config('infer --prompt "…"', _config_of(run, config_path))
+        print_next_commands(ask, f"humigence runs show {run_name(run)}")
     else:
         print_next_commands(f"humigence runs show {run_name(run)}")
+
+
+def _config_of(run: RunFolder, config_path: str) -> str:
+    """The config with which commands mean this run's project: one that was named, the usual one where it is of that project, else
+    the run's own."""
+    if config_path != DEFAULT_CONFIG:
+        return config_path
+    here = workspace().root
+    try:
+        project = config_file.load(config_path, here).project
+    except BadInput:
+        project = ""
+    return config_path if project == run.project else os.path.relpath(run.config, here)
 
 
 def _print_stopped(run: RunFolder, state: RunState) -> None:

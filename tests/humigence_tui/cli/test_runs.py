@@ -43,6 +43,14 @@ def test_the_list_as_json_is_a_list_of_objects_newest_first(recorded: Recorded, 
     assert [row["project"] for row in only] == ["other"]
 
 
+def test_what_is_next_after_a_run_is_said_with_a_config_of_its_project(recorded: Recorded, workspace: Path) -> None:
+    packed = ev.Packed("artifacts/support", "peft_adapter", 1_000_000)
+    run = finished(recorded, packed)
+    (run.path / "config.json").write_text('{"project": "demo"}')
+    said = humigence("runs", "show", cwd=workspace).stderr
+    assert f"--config runs/demo/{run.run_id}/config.json" in said, said
+
+
 def test_no_run_is_an_empty_list_and_a_word_about_what_to_do(workspace: Path) -> None:
     done = humigence("runs", cwd=workspace)
     assert (done.returncode, done.stdout) == (0, "")

@@ -84,6 +84,11 @@ def test_sizes_have_units(count: int, shown: str) -> None:
     assert text.size(count) == shown
 
 
+def test_a_share_is_all_of_it_only_where_it_is() -> None:
+    shares = [(100, 100, "100 %"), (999, 1000, "99 %"), (123, 1000, "12 %"), (31, 10_000, "0.31 %"), (0, 7, "0 %")]
+    assert [text.share_of(part, whole) for part, whole, _ in shares] == [shown for _, _, shown in shares]
+
+
 @given(st.floats(0, 1e15))
 def test_no_size_shows_more_than_four_digits_before_the_point_below_a_tebibyte(count: float) -> None:
     number = text.size(min(count, 1e12)).split()[0]

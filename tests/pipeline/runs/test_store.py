@@ -241,6 +241,12 @@ def test_a_name_that_fits_several_runs_is_refused_with_their_names(many: Workspa
         store.find_run(many, selector)
 
 
+def test_a_project_by_its_whole_name_is_not_one_whose_name_begins_so(many: Workspace) -> None:
+    for name in ("support", "support-lr1e-4", "support-lr2e-4"):
+        store.create(many, Config(project=name), {})
+    assert store.find_run(many, "support").project == "support"
+
+
 def test_no_run_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifact) as caught:
         store.find_run(Workspace(tmp_path))
