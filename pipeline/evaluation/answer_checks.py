@@ -135,7 +135,7 @@ def reasons_unreasonable(prompt: CuratedPrompt, answer: str) -> tuple[str, ...]:
 
 def _rules(prompt: str, text: str) -> tuple[str, ...]:
     if not any(character.isalnum() for character in text):
-        return () if _is_sign(text) else ("it has no words",)
+        return (_loop(text),) if _is_sign(text) else ("it has no words",)
     rules = (_markers(prompt, text), _echo(prompt, text), _loop(text))
     return rules if _is_code(text) else (*rules, _noise(text), _no_language(text))
 
@@ -210,6 +210,8 @@ def _echo(prompt: str, text: str) -> str:
 
 _LEAST_WORDS = 10  # for any rule about shares of words
 _REPEATS = 3
+_MOST_OF_A_WORD = 0.3  # of all words
+_MOST_OF_AN_ARTICLE = 0.5  # "a friend is a human being, a person, a group": one or two letters
 _LOOP_WORDS = 9  # a loop has to be at least this long in all, so that "no, no, no" is not one
 
 
@@ -217,6 +219,9 @@ def _loop(text: str) -> str:
     """Words, lines or characters over and over."""
     if run := re.search(r"(\w)\1{11,}", text):
         return f"it repeats the character {run.group(1)!r}"
+    symbols = re.finditer(r"([^\w\s])\1{5,}", text)
+    if symbol := next((each.group(1) for each in symbols if unicodedata.category(each.group(1)) == "So"), ""):
+        return f"it repeats the character {symbol!r}"
     lines = Counter(_folded(line) for line in text.splitlines() if len(_words(line)) >= 2)
     if lines:
         line, count = lines.most_common(1)[0]
@@ -230,7 +235,7 @@ def _loop(text: str) -> str:
             return f"it repeats {_short(' '.join(words[start : start + period]))!r}"
     if len(words) >= _LEAST_WORDS:
         word, count = Counter(words).most_common(1)[0]
-        if count > 0.3 * len(words):
+        if count > (_MOST_OF_A_WORD if len(word) > 2 else _MOST_OF_AN_ARTICLE) * len(words):
             return f"{count} of {len(words)} words are {_short(word, 20)!r}"
     if len(text) >= 40 and " " not in text and (loop := re.search(r"(.{2,12}?)\1{4,}", text)):
         return f"it repeats {loop.group(1)!r}"

@@ -98,6 +98,8 @@ REASONABLE = [
     ("How warm is it?", "Around 73°F (23°C), at most 84°F (29°C), at least 63°F (17°C)."),
     ("What is a sphere?", "The points with x^2 + y^2 + z^2 = r^2, where r is the radius and (x, y, z) a point."),
     ("Make an HTML table.", "<table>\n<tr>\n<th>Name</th>\n<th>Age</th>\n</tr>\n<tr>\n<td>John</td>\n<td>20</td>\n</tr>"),
+    ("What is a friend?", "A friend is a human being, a person, a group, or an idea. They can be a person, a"),
+    ("Rate the film.", "⭐⭐⭐⭐⭐ A film that stays with you."),
     ("Describe a day.", "It was a sunny day and all was as it should be. The birds were"),
     ("Summarize.", "Climate change causes global temperature rise and severe weather changes, affecting ecosystems."),
     ("Explain overfitting.", "Overfitting is when a model learns the training examples by heart and then does badly on anyth"),
@@ -128,6 +130,7 @@ def test_good_answers_are_language_wherever_they_are_cut_off() -> None:
 UNREASONABLE = [
     ("", "empty"),
     ("…!?", "no words"),
+    ("👩💡💬💬💬💬💬💬", "it repeats the character '💬'"),
     ("Sure.<|im_end|>\n<|im_start|>user\nWhat", "template marker <|im_end|>"),
     ("### Response: It is Paris.", "template marker"),
     ("It is good. It is good. It is good. It is good.", "repeats"),
