@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from pipeline.base_model.described import Described
 from pipeline.base_model.gguf_header import read_header
 from pipeline.base_model.hub_cache import cached_snapshot
+from pipeline.common.cache import cache_folder
 from pipeline.common.files import fingerprint, read_json, write_json
 from pipeline.config.schema import Config
 from pipeline.runs.folders import Workspace
@@ -240,8 +240,7 @@ def store_architecture(source: Path, facts: Architecture) -> None:
 
 
 def _stored(source: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "humigence" / "architectures" / f"{_digest(source)}.json"
+    return cache_folder("architectures") / f"{_digest(source)}.json"
 
 
 def _digest(source: Path) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.common.cache import cache_folder
 from pipeline.common.files import fingerprint, read_json, write_json
 
 # Raise it when the same model would be described otherwise.
@@ -147,7 +147,6 @@ def store_footprint(config: Mapping[str, Any], name: str, footprint: Footprint) 
 
 
 def _stored(config: Mapping[str, Any]) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     contents = json.dumps(config, sort_keys=True, default=str)
     versions = [importlib.metadata.version(package) for package in ("transformers", "torch")]
-    return cache / "humigence" / "footprints" / f"{fingerprint('footprint', _VERSION, *versions, contents)}.json"
+    return cache_folder("footprints") / f"{fingerprint('footprint', _VERSION, *versions, contents)}.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common.cache import cache_folder
 from pipeline.common.errors import BadInput
 from pipeline.common.files import write_atomic
 from pipeline.config.schema import Config, FoundSchema, RowSchema, SourceItem
@@ -38,8 +38,7 @@ def as_one(config: Config, workspace: Workspace, rows: Path | None = None) -> Pa
     sources = tuple(_source(number, each, workspace) for number, each in enumerate(items)) or (_divided(config, rows),)
     sources += _held_out(config, workspace, sources)
     contents = manifest.written(sources)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache / "humigence" / "sources" / f"{hashlib.sha256(contents).hexdigest()[:24]}.json"
+    path = cache_folder("sources") / f"{hashlib.sha256(contents).hexdigest()[:24]}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, contents)

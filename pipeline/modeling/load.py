@@ -27,6 +27,7 @@ from pipeline.base_model.gguf_reader import read_once
 from pipeline.base_model.precision import PRECISIONS, SMALLEST, ComputeDtype, Precision, weight_bytes
 from pipeline.base_model.precision import compute_dtype as compute_dtype_for
 from pipeline.base_model.shape import checked_shape, read_shape
+from pipeline.common.cache import forget
 from pipeline.common.errors import BadInput, first_line
 from pipeline.common.files import read_json
 from pipeline.common.text import size
@@ -161,7 +162,7 @@ def _read_quantized(
             quantized_copy.align(folder, model)
             return model
         except BadInput:  # written by what we take for the same libraries
-            quantized_copy.forget(folder)
+            forget(folder)
     started = time.perf_counter()
     model = _read_base(base, options)
     if time.perf_counter() - started > quantized_copy.WORTH_SECONDS:

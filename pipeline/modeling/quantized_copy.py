@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 
-from pipeline.common.files import disk_bytes, fingerprint, new_folder, read_json, remove_folder, sha256_file, write_json
+from pipeline.common import cache
+from pipeline.common.cache import SEAL, cache_folder, forget, last_used_first
+from pipeline.common.files import disk_bytes, fingerprint, new_folder, read_json, sha256_file, write_json
 from pipeline.system.disk import free_disk_bytes, is_full
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _LEFT_FREE = 5 << 30  # bytes of the disk
 _ALIGNMENT = 64  # bytes, of torch's own memory
 # Raise it when a copy of the same model would be written otherwise.
 _VERSION = 1
-_WEIGHTS, _SEAL = "model.safetensors", "copy.json"
+_WEIGHTS = "model.safetensors"
 _LIBRARIES = ("torch", "transformers", "bitsandbytes")
 
 _log = logging.getLogger(__name__)
@@ -54,33 +54,12 @@ def folder_of(base: BaseModel, quantization: Mapping[str, Any], dtype: torch.dty
     files = [(str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns) for each in base.weight_files()]
     versions = [importlib.metadata.version(each) for each in _LIBRARIES]
     how = [dict(quantization), str(dtype), str(compute), device]
-    return _copies() / fingerprint("quantized", _VERSION, versions, how, base.weights_fingerprint(), files)
-
-
-def _copies() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "humigence" / "quantized"
+    return cache_folder("quantized") / fingerprint("quantized", _VERSION, versions, how, base.weights_fingerprint(), files)
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a copy is there with the bytes that were written; a damaged one is removed."""
-    try:
-        seal = read_json(folder / _SEAL)
-        if sha256_file(folder / _WEIGHTS) == seal["sha256"]:
-            with suppress(OSError):
-                os.utime(folder / _SEAL)  # when it was last used
-            return True
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, LookupError, TypeError):
-        pass
-    forget(folder)
-    return False
-
-
-def forget(folder: Path) -> None:
-    """Remove a copy."""
-    with suppress(OSError):
-        remove_folder(folder)
+    return cache.is_whole(folder, lambda copy: sha256_file(copy / _WEIGHTS))
 
 
 def keep(folder: Path, model: PreTrainedModel) -> None:
@@ -101,7 +80,7 @@ def keep(folder: Path, model: PreTrainedModel) -> None:
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(made)
             aligned = [name for name, tensor in _products(model) if not tensor.data_ptr() % _ALIGNMENT]
-            write_json(made / _SEAL, {"sha256": sha256_file(made / _WEIGHTS), "aligned": aligned})
+            write_json(made / SEAL, {"sha256": sha256_file(made / _WEIGHTS), "aligned": aligned})
     except Exception as error:
         if not isinstance(error, OSError) and not is_full(error):
             raise
@@ -111,7 +90,7 @@ def keep(folder: Path, model: PreTrainedModel) -> None:
 def align(folder: Path, model: PreTrainedModel) -> None:
     """Move weights that a copy was read into to where vector units begin, if they began there before: batched products on a CPU
     add up in another order where they do not, and a resumed run would not go on to the same bits."""
-    before = set(read_json(folder / _SEAL)["aligned"])
+    before = set(read_json(folder / SEAL)["aligned"])
     for name, tensor in _products(model):
         if name in before and tensor.data_ptr() % _ALIGNMENT:
             tensor.data = tensor.data.clone()
@@ -139,9 +118,8 @@ def _tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def _make_room(copies: Path, most: int) -> None:
     """Remove those that were used the longest ago, until the others take at most `most` bytes."""
     with suppress(FileNotFoundError):
-        used = sorted(copies.glob(f"*/{_SEAL}"), key=lambda each: each.stat().st_mtime, reverse=True)
         total = 0
-        for seal in used:
-            total += disk_bytes(seal.parent)
+        for copy in last_used_first(copies):
+            total += disk_bytes(copy)
             if total > most:
-                shutil.rmtree(seal.parent, ignore_errors=True)
+                forget(copy)

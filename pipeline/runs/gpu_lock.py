@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.common.cache import cache_folder
 from pipeline.common.errors import EnvironmentFault, Stopped
 from pipeline.runs.events import Event, Note
 from pipeline.system import locks
@@ -52,8 +52,4 @@ def card_holder(device: Device) -> int | None:
 
 
 def _lock_of(device: Device) -> Path:
-    return _lock_folder() / f"{device.uuid}.lock"
-
-
-def _lock_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "humigence" / "locks"
+    return cache_folder("locks") / f"{device.uuid}.lock"

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.common.files import fingerprint, new_folder, read_json, remove_folder, sha256_file, write_json
+from pipeline.common.cache import SEAL, cache_folder, forget, is_whole, last_used_first
+from pipeline.common.files import fingerprint, new_folder, sha256_file, write_json
 
 if TYPE_CHECKING:
     from pipeline.base_model.locate import BaseModel
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 # Raise it when a copy of the same tokenizer would be written otherwise.
 _VERSION = 1
 _LIBRARIES = ("transformers", "tokenizers", "gguf")
-_SEAL = "copy.json"
 _KEPT = 8  # copies, a few MB each; those that were used the longest ago go
 
 _log = logging.getLogger(__name__)
@@ -41,11 +39,11 @@ def read_through_copy(base: BaseModel, from_file: Callable[[], Any], from_folder
     from pipeline.common.errors import BadInput
 
     folder = folder_of(base)
-    if _is_whole(folder):
+    if is_whole(folder, _digests):
         try:
             return from_folder(folder)
         except BadInput:  # written by what we take for the same libraries
-            _forget(folder)
+            forget(folder)
     tokenizer = from_file()
     _keep(folder, tokenizer, from_folder)
     return tokenizer
@@ -56,32 +54,11 @@ def folder_of(base: BaseModel) -> Path:
     found = base.path.resolve().stat()
     versions = [importlib.metadata.version(each) for each in _LIBRARIES]
     named = [str(base.path.resolve()), found.st_size, found.st_mtime_ns]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "humigence" / "tokenizers"
-    return cache / fingerprint("tokenizer", _VERSION, versions, named, base.own_tokenizer_fingerprint())
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a copy is there with the bytes that were written; a damaged one is removed."""
-    try:
-        if _digests(folder) == read_json(folder / _SEAL)["sha256"]:
-            with suppress(OSError):
-                os.utime(folder / _SEAL)  # when it was last used
-            return True
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, LookupError, TypeError):
-        pass
-    _forget(folder)
-    return False
+    return cache_folder("tokenizers") / fingerprint("tokenizer", _VERSION, versions, named, base.own_tokenizer_fingerprint())
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {each.name: sha256_file(each) for each in sorted(folder.iterdir()) if each.name != _SEAL}
-
-
-def _forget(folder: Path) -> None:
-    with suppress(OSError):
-        remove_folder(folder)
+    return {each.name: sha256_file(each) for each in sorted(folder.iterdir()) if each.name != SEAL}
 
 
 def _keep(folder: Path, tokenizer: Any, from_folder: Callable[[Path], Any]) -> None:
@@ -97,9 +74,8 @@ def _keep(folder: Path, tokenizer: Any, from_folder: Callable[[Path], Any]) -> N
                 return
             with new_folder(folder) as made:
                 shutil.copytree(once, made, dirs_exist_ok=True)
-                write_json(made / _SEAL, {"sha256": _digests(once)})
-        used = sorted(folder.parent.glob(f"*/{_SEAL}"), key=lambda each: each.stat().st_mtime, reverse=True)
-        for seal in used[_KEPT:]:
-            _forget(seal.parent)
+                write_json(made / SEAL, {"sha256": _digests(once)})
+        for old in last_used_first(folder.parent)[_KEPT:]:
+            forget(old)
     except (OSError, ValueError) as error:
         _log.info("no copy of the tokenizer was kept: %s", error)

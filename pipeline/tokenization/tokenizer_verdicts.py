@@ -5,7 +5,6 @@ Kept beside what is known of architectures; deleting it costs the look. Loads no
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.base_model.embedding_rows import embedding_rows
+from pipeline.common.cache import cache_folder
 from pipeline.common.files import fingerprint, write_json
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 
@@ -37,7 +37,6 @@ def store(base: BaseModel, texts: Sequence[str]) -> None:
 
 
 def _stored(base: BaseModel, texts: Sequence[str]) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     libraries = [version("transformers"), version("tokenizers")]
     name = fingerprint(_VERSION, libraries, tokenizer_fingerprint(base), embedding_rows(base), list(texts))
-    return cache / "humigence" / "tokenizers" / f"{name}.json"
+    return cache_folder("tokenizers") / f"{name}.json"
