@@ -7,7 +7,6 @@ the others are told who did.
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pipeline.common.errors import BadInput, EnvironmentFault, MissingArtifact
 from pipeline.common.files import write_json
 from pipeline.common.redact import redact
 from pipeline.config.schema import Config
+from pipeline.runner import detached
 from pipeline.runner.runner import stands, trained_run
 from pipeline.runner.worker import REQUEST_FILE, run_held
 from pipeline.runs import control, event_log, store
@@ -28,10 +28,9 @@ from pipeline.runs.folders import RunFolder, Workspace
 from pipeline.runs.provenance import command_line
 from pipeline.runs.request import Request
 from pipeline.system import faults as machine_faults
-from pipeline.system import locks, login_session
+from pipeline.system import locks
 from pipeline.system.child_process import child_environment
 
-_WORKER_START_S = 120.0  # a cold disk can take that long to load Python and pydantic
 _WORKER_END_S = 60.0  # a process that held a GPU takes seconds to give it back
 
 
@@ -236,30 +235,14 @@ def spawn_worker(workspace: Workspace, run: RunFolder, see: str = "") -> subproc
     Raises:
         EnvironmentFault: it ended without an event in the log, or did not come within two minutes.
     """
-    scope = login_session.own_scope()
-    # A manager that is not there, or not allowed: then as everywhere else.
-    environment = child_environment() | ({"CUDA_VISIBLE_DEVICES": see} if see else {})
-    worker = _worker_came(workspace, run, scope, environment) if scope else None
-    worker = worker or _worker_came(workspace, run, [], environment)
-    if worker is None:
-        raise EnvironmentFault(f"the worker of run {run.run_id} ended at once", f"see {run.output_log}")
-    return worker
-
-
-def _worker_came(
-    workspace: Workspace, run: RunFolder, scope: list[str], environment: dict[str, str]
-) -> subprocess.Popen[bytes] | None:
-    """None when the process ended without an event in the log."""
     before = event_log.newest_seq(run)
-    with run.output_log.open("ab") as log:
-        process = subprocess.Popen(
-            [*scope, sys.executable, "-P", "-m", "pipeline.runner.worker", str(run.path)],
-            cwd=workspace.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    began = time.monotonic()
-    while not control.is_alive(run) and process.poll() is None:
-        if time.monotonic() - began > _WORKER_START_S:
-            process.kill()
-            raise EnvironmentFault(f"the worker of run {run.run_id} did not start", f"see {run.output_log}")
-        time.sleep(0.02)
-    return process if process.poll() in (None, 0) or event_log.newest_seq(run) > before else None
+    return detached.spawn(
+        ["pipeline.runner.worker", str(run.path)],
+        workspace.root,
+        child_environment() | ({"CUDA_VISIBLE_DEVICES": see} if see else {}),
+        run.output_log,
+        is_up=lambda: control.is_alive(run),
+        has_come=lambda process: process.poll() in (None, 0) or event_log.newest_seq(run) > before,
+        late=EnvironmentFault(f"the worker of run {run.run_id} did not start", f"see {run.output_log}"),
+        gone=EnvironmentFault(f"the worker of run {run.run_id} ended at once", f"see {run.output_log}"),
+    )

@@ -6,7 +6,6 @@ What it says goes to `runs/.queue/runner.log`, which whoever wants to know follo
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from types import FrameType
 
 from pipeline.common.errors import EnvironmentFault, HumigenceError
 from pipeline.common.redact import hide_in
+from pipeline.runner import detached
 from pipeline.runner.queue_runner import QueueRunner
 from pipeline.runs.folders import Workspace
 from pipeline.runs.queue import Queue
-from pipeline.system import login_session
 from pipeline.system.child_process import child_environment
 
-_START_S = 120.0  # a cold disk can take that long to load Python and pydantic
 _LOOK_S = 0.2
 
 
@@ -62,33 +60,24 @@ def spawn(workspace: Workspace) -> int:
     if (pid := queue.runner()) is not None:
         return pid
     queue.make_folder()
-    scope = login_session.own_scope()
-    pid = (_came(queue, scope) if scope else None) or _came(queue, [])
-    if pid is None:
-        raise EnvironmentFault("the process of the queue ended at once", f"see {_output(queue)}")
-    return pid
+    output = _output(queue)
+    output.unlink(missing_ok=True)
+    process = detached.spawn(
+        ["pipeline.runner.queue_process", str(queue.workspace.root)],
+        queue.workspace.root,
+        child_environment(),
+        output,
+        is_up=lambda: queue.runner() is not None,
+        has_come=lambda process: queue.runner() is not None or process.poll() == 0,
+        late=EnvironmentFault("the process of the queue did not start", f"see {output}"),
+        gone=EnvironmentFault("the process of the queue ended at once", f"see {output}"),
+    )
+    return queue.runner() or process.pid
 
 
 def _output(queue: Queue) -> Path:
     """What Python and libraries print; empty as a rule."""
     return queue.folder / "output.log"
-
-
-def _came(queue: Queue, scope: list[str]) -> int | None:
-    """None when it ended with an error."""
-    with _output(queue).open("wb") as output:
-        process = subprocess.Popen(
-            [*scope, sys.executable, "-P", "-m", "pipeline.runner.queue_process", str(queue.workspace.root)],
-            cwd=queue.workspace.root, env=child_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
-    began = time.monotonic()
-    while (pid := queue.runner()) is None and process.poll() is None:
-        if time.monotonic() - began > _START_S:
-            process.kill()
-            raise EnvironmentFault("the process of the queue did not start", f"see {_output(queue)}")
-        time.sleep(0.02)
-    return pid or (process.pid if process.poll() == 0 else None)
 
 
 def follow(queue: Queue) -> Iterator[str]:
