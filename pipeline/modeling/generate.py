@@ -190,15 +190,16 @@ def _tokens(
     steps = decoder(model, *_left_padded(prompts, tokenizer.pad_id, device), max_new_tokens)
     generators = [_generator(seed, prompt) for prompt in prompts]
     ended = [False] * len(prompts)
-    seen = [set(prompt) for prompt in prompts]
+    # Only a penalty asks what stands there already.
+    seen = [set(prompt) for prompt in prompts] if narrowing.repetition_penalty != 1 else []
     logits = steps.first()  # (prompts, vocabulary) float32
     for left in reversed(range(max_new_tokens)):
         # A model whose logits are no numbers has nothing to add: its answer stays as short as it is.
         broken = torch.isnan(logits).any(1).tolist()
         chosen = _choose(_narrowed(logits, temperature, seen, narrowing), temperature, generators)  # (prompts,) int64
         ids = chosen.tolist()
-        for each, token in zip(seen, ids, strict=True):
-            each.add(token)
+        for row, each in enumerate(seen):
+            each.add(ids[row])
         ended = [done or bad or t in tokenizer.stop_ids for done, bad, t in zip(ended, broken, ids, strict=True)]
         if all(ended):
             return
