@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,18 +54,11 @@ def assignments(texts: Sequence[str]) -> tuple[Assignment, ...]:
         found[key] = tuple(_divided(values, ";" if _has_commas(key) else ","))
         if not all(found[key]):
             raise BadInput(f"--set {text}: a value is empty", _EXAMPLE)
-    made = _count(found)
+    made = math.prod(map(len, found.values()))
     if made > MOST_RUNS:
         counts = " × ".join(str(len(values)) for values in found.values() if len(values) > 1)
         raise BadInput(f"--set makes {made:,} runs ({counts}); at most {MOST_RUNS} are queued at once", "give fewer values")
     return tuple(found.items())
-
-
-def _count(found: dict[str, tuple[str, ...]]) -> int:
-    made = 1
-    for values in found.values():
-        made *= len(values)
-    return made
 
 
 def points(base: Config, given: Sequence[Assignment], where: str) -> list[Point]:
@@ -79,9 +73,8 @@ def points(base: Config, given: Sequence[Assignment], where: str) -> list[Point]
     swept = [key for key, values in given if len(values) > 1]
     problems: dict[str, str] = {}
     found: list[Point] = []
-    combinations = 0
-    for values in itertools.product(*(values for _, values in given)):
-        combinations += 1
+    combinations = list(itertools.product(*(values for _, values in given)))
+    for values in combinations:
         settings = list(zip((key for key, _ in given), values, strict=True))
         try:
             config = _with_all(base, settings, where)
@@ -91,8 +84,8 @@ def points(base: Config, given: Sequence[Assignment], where: str) -> list[Point]
         found.append(Point(config, tuple((key, value) for key, value in settings if key in swept)))
     if problems:
         told = "\n".join(f"  {problem}" for problem in "\n".join(problems).splitlines())
-        count = combinations - len(found)
-        raise BadInput(f"--set: {count} of {combinations} runs can't be made\n{told}", next(iter(problems.values())))
+        count = len(combinations) - len(found)
+        raise BadInput(f"--set: {count} of {len(combinations)} runs can't be made\n{told}", next(iter(problems.values())))
     _require_different(found)
     return found if "project" in swept or not swept else [_apart(point) for point in found]
 
@@ -101,13 +94,11 @@ def _with_all(config: Config, settings: Sequence[tuple[str, str]], where: str) -
     """All of `settings`; the other way round where they fit together only in that order (a shorter text, then its overlap)."""
     try:
         return _in_turn(config, settings, where)
-    except BadInput:
-        if len(settings) < 2:
-            raise
+    except BadInput as as_typed:
         try:
             return _in_turn(config, settings[::-1], where)
         except BadInput:
-            return _in_turn(config, settings, where)  # its words are those of the order that was typed
+            raise as_typed from None
 
 
 def _in_turn(config: Config, settings: Sequence[tuple[str, str]], where: str) -> Config:
