@@ -21,6 +21,7 @@ from torch.nn import functional
 from pipeline.base_model.described import Described, dropout_in_attention, not_written_for, other_activation
 
 Activation = Literal["silu", "gelu_tanh"]
+"""Of a gate: `x × sigmoid(x)`, or the approximation of GELU by tanh (Hendrycks and Gimpel 2016)."""
 
 _ATTENTIONS = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
 # (names of what computes gate and up, name of what reads their product)

@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 import torch
 
+from pipeline.modeling.decoder_parts import Activation
 from pipeline.training.fused.backend import Operations
 from pipeline.training.fused.batch_context import BatchContext
 from pipeline.training.fused.lora_linear import FusedLinear
-from pipeline.training.fused.torch_ops import Activation, Angles, Dropout, HeadNorms, Heads
+from pipeline.training.fused.torch_ops import Angles, Dropout, HeadNorms, Heads
 
 
 class NormWeights(NamedTuple):

@@ -8,9 +8,11 @@ A name that ends in `_` writes over an argument.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
+
+from pipeline.modeling.decoder_parts import Activation
 
 MULTIPLE = 128
 """The tokens of a micro-batch are padded to a multiple of this, so that no tile of the attention kernels is cut off."""
@@ -142,9 +144,7 @@ def add_rms_norm(residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, 
     return (residual.float() + wide * rstd[:, None] * weight.float()).to(x.dtype), rstd
 
 
-Activation = Literal["silu", "gelu_tanh"]
-"""Of a gate: `x × sigmoid(x)`, or the approximation of GELU by tanh (Hendrycks and Gimpel 2016), `x × sigmoid(2u)` with
-`u = sqrt(2 / π) × (x + 0.044715 x³)`, since `(1 + tanh(u)) / 2 = sigmoid(2u)`."""
+# GELU by tanh is `x × sigmoid(2u)` with `u = sqrt(2 / π) × (x + 0.044715 x³)`, since `(1 + tanh(u)) / 2 = sigmoid(2u)`.
 _GELU, _GELU_CUBE = 1.5957691216057308, 0.044715  # 2 × sqrt(2 / π)
 
 

@@ -17,7 +17,8 @@ import torch
 import triton
 import triton.language as tl
 
-from pipeline.training.fused.torch_ops import Activation, Dropout, Product
+from pipeline.modeling.decoder_parts import Activation
+from pipeline.training.fused.torch_ops import Dropout, Product
 from pipeline.training.fused.triton_heads import norm_heads, norm_heads_backward_, rotate_
 
 __all__ = [

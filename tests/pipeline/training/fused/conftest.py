@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.training.fused.decoder import FusedModel
+from pipeline.training.fused.torch_ops import Dropout, dropped
 from pipeline.training.packed_rows import Document, PackedRow, collate
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -61,3 +62,14 @@ def fused(model: Any, **changed: Any) -> FusedModel:
 def gradients(model: Any) -> torch.Tensor:
     """Of every trained weight, one after another."""
     return torch.cat([each.grad.detach().flatten() for each in model.parameters() if each.requires_grad])
+
+
+class SameMask(torch.nn.Module):
+    """What peft calls its dropout, with the mask that the fused layer of this place draws."""
+
+    def __init__(self, dropout: Dropout) -> None:
+        super().__init__()
+        self._dropout = dropout
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * dropped(torch.ones_like(x[0]), self._dropout)

@@ -12,7 +12,7 @@ import torch
 from pipeline.training.fused.torch_ops import Dropout, dropped
 from pipeline.training.fused.train_step import FusedStep, flatten_batch
 from pipeline.training.loss import loss_sum
-from tests.pipeline.training.fused.conftest import ALL_LINEAR, fused, gradients, micro_batch
+from tests.pipeline.training.fused.conftest import ALL_LINEAR, SameMask, fused, gradients, micro_batch
 
 BATCH = ([5, 40, 1, 60], [22, 70], [128])
 STEP_TOKENS = 177
@@ -113,17 +113,6 @@ def test_the_adapter_that_was_trained_is_the_one_peft_saves_and_the_model_answer
 # ------------------------------------------------------------------------------------------------------ dropout
 
 
-class _SameMask(torch.nn.Module):
-    """What peft calls its dropout, with the mask that the fused layer of this place draws."""
-
-    def __init__(self, dropout: Dropout) -> None:
-        super().__init__()
-        self._dropout = dropout
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * dropped(torch.ones_like(x[0]), self._dropout)
-
-
 def test_gradients_with_dropout_are_those_of_its_mask(adapted: Callable[..., Any]) -> None:
     model, batch = adapted(), micro_batch([128])
     key = torch.tensor([123_456_789_123_456_789])
@@ -132,7 +121,7 @@ def test_gradients_with_dropout_are_those_of_its_mask(adapted: Callable[..., Any
         places = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "o_proj": 1, "gate_proj": 2, "up_proj": 2, "down_proj": 3}
         for name, place in places.items():
             module = getattr(layer.self_attn if place < 2 else layer.mlp, name)
-            module.lora_dropout["default"] = _SameMask(Dropout(0.3, key, 4 * number + place))
+            module.lora_dropout["default"] = SameMask(Dropout(0.3, key, 4 * number + place))
     loss = plain_loss(model, batch)
     loss.backward()
     wanted = gradients(model)

@@ -20,11 +20,11 @@ from pipeline.modeling.inspect_architecture import inspected
 from pipeline.modeling.rotary import rotate_by_own_length
 from pipeline.planning.memory_fused import _saved_per_token
 from pipeline.training.fused.decoder import FusedModel
-from pipeline.training.fused.torch_ops import Dropout, dropped
+from pipeline.training.fused.torch_ops import Dropout
 from pipeline.training.fused.train_step import FusedStep, flatten_batch
 from pipeline.training.loss import loss_sum
 from tests import families
-from tests.pipeline.training.fused.conftest import fused, gradients, micro_batch
+from tests.pipeline.training.fused.conftest import SameMask, fused, gradients, micro_batch
 
 BATCH = ([5, 40, 1, 60], [22, 70])
 STEP_TOKENS = 177
@@ -139,17 +139,6 @@ PLACES = (
 )  # fmt: skip
 
 
-class _SameMask(torch.nn.Module):
-    """What peft calls its dropout, with the mask that the fused layer of this place draws."""
-
-    def __init__(self, dropout: Dropout) -> None:
-        super().__init__()
-        self._dropout = dropout
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * dropped(torch.ones_like(x[0]), self._dropout)
-
-
 @pytest.mark.parametrize("name", ["olmo2", "gemma3-text", "phi4-mini"])
 @pytest.mark.parametrize("recomputed", [0, 4])
 def test_gradients_with_dropout_are_those_of_its_mask(name: str, recomputed: int) -> None:
@@ -160,7 +149,7 @@ def test_gradients_with_dropout_are_those_of_its_mask(name: str, recomputed: int
         place = next((number for number, names in enumerate(PLACES) if path.rpartition(".")[2] in names), None)
         if place is not None and hasattr(module, "lora_dropout"):
             number = int(path.partition("layers.")[2].partition(".")[0])
-            module.lora_dropout["default"] = _SameMask(Dropout(0.3, key, 4 * number + place))
+            module.lora_dropout["default"] = SameMask(Dropout(0.3, key, 4 * number + place))
     wanted = own_gradients(model, batch)
     inner.adapter.hand_out_gradients()
     found = inner.loss_and_gradients(flatten_batch(batch, torch.device("cpu")), torch.tensor([1 / STEP_TOKENS]), key)
