@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 import gguf
 import numpy as np
@@ -16,19 +16,14 @@ from numpy.typing import NDArray
 from pipeline.base_model.gguf_families import GgufFamily
 from pipeline.base_model.gguf_reader import read_once
 from pipeline.base_model.locate import BaseModel
-from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.common.errors import BadInput
 from pipeline.export.gguf.metadata import head_dim, made_tensors
-from pipeline.export.merge.bfloat16 import BYTES, NAMES, widened
 from pipeline.export.merge.lora_weights import Adapter, LowRank
-from pipeline.export.merge.safetensors import Changes, Tally, merged_pieces
+from pipeline.export.merge.safetensors import Changes, Tally
+from pipeline.export.merge.stored import Stored, stored_weights, summed_pieces
 
-_PIECE = 1 << 21  # weights that are computed with at once: a few arrays of 8 MiB
 OUTSIDE = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.", "audio_tower.")
 _NOT_WEIGHTS = ("rotary_emb.inv_freq", "attn.masked_bias", "attn.bias")
-
-Rows = Callable[[int, int], NDArray[np.float32]]
-"""Rows `begin` to `end` of a weight, (end - begin, inputs)."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +66,18 @@ def of_folder(
     Raises:
         BadInput: the adapter belongs to another model, or llama.cpp has no place for a weight.
     """
-    opened = [(safetensors_header(path), files.enter_context(path.open("rb"))) for path in base.weight_files()]
-    entries = {
-        name: (entry, start, file) for (header, start), file in opened for name, entry in header.items() if name != "__metadata__"
-    }
-    changes = Changes(adapter, {name: entry["shape"] for name, (entry, _, _) in entries.items()}) if adapter else None
+    weights = stored_weights(base.weight_files(), files)
+    changes = Changes(adapter, {name: each.shape for name, each in weights.items()}) if adapter else None
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.architecture.upper()], config.num_hidden_layers)
     found = [Tensor(each.name, each.values.shape, partial(_whole, each.values)) for each in made_tensors(config)]
-    for name, (entry, start, file) in entries.items():
+    for name, stored in weights.items():
         if name.startswith(OUTSIDE) or name.endswith(_NOT_WEIGHTS) or (name == "lm_head.weight" and config.tie_word_embeddings):
             continue
         known = names.get_name(_of_language_model(name), (".weight", ".bias"))
         if known is None:
             raise BadInput(f"{base.name}: llama.cpp has no place for {name}", "take gguf out of export.formats")
         change = changes.of(name) if changes else None
-        found.append(_tensor(known, _Stored(name, entry, start, file), change, family, config, tally))
+        found.append(_tensor(known, stored, change, family, config, tally))
     return found
 
 
@@ -94,43 +86,17 @@ def _of_language_model(name: str) -> str:
     return name.replace("language_model.model.", "model.").replace("model.language_model.", "model.")
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A weight in a safetensors file."""
-
-    name: str
-    entry: dict[str, Any]
-    start: int
-    file: BinaryIO
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.entry["shape"])
-
-    def rows(self, begin: int, end: int) -> NDArray[np.float32]:
-        dtype = self.entry["dtype"]
-        if dtype not in NAMES:
-            raise BadInput(f"writing {self.name}: it is of type {dtype}", f"choose a base model in {', '.join(NAMES.values())}")
-        inputs = math.prod(self.shape[1:])
-        size = inputs * BYTES[dtype]
-        self.file.seek(self.start + self.entry["data_offsets"][0] + begin * size)
-        data = self.file.read((end - begin) * size)
-        if len(data) != (end - begin) * size:
-            raise BadInput(f"{self.file.name} ends too early", "humigence model check; humigence model download fetches it again")
-        return widened(data, dtype).reshape(end - begin, inputs)
-
-
-def _tensor(known: str, stored: _Stored, change: LowRank | None, family: GgufFamily, config: Any, tally: Tally) -> Tensor:
+def _tensor(known: str, stored: Stored, change: LowRank | None, family: GgufFamily, config: Any, tally: Tally) -> Tensor:
     shape = stored.shape
     if len(shape) == 1:
         return Tensor(known, shape, partial(_vector, known, stored, family, config))
-    pieces = partial(_matrix, stored, change, tally)
+    pieces = partial(stored.pieces, change, tally)
     if family.interleaved and known.endswith(("attn_q.weight", "attn_k.weight")):
         pieces = partial(_interleaved_pieces, pieces, head_dim(config))
     return Tensor(known, shape, pieces)
 
 
-def _vector(known: str, stored: _Stored, family: GgufFamily, config: Any) -> Iterator[NDArray[np.float32]]:
+def _vector(known: str, stored: Stored, family: GgufFamily, config: Any) -> Iterator[NDArray[np.float32]]:
     values = stored.rows(0, stored.shape[0]).reshape(-1)
     if family.interleaved and known.endswith(("attn_q.bias", "attn_k.bias")):
         values = interleaved(values, head_dim(config))
@@ -141,17 +107,6 @@ def _vector(known: str, stored: _Stored, family: GgufFamily, config: Any) -> Ite
 
 def _whole(values: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     yield values
-
-
-def _matrix(stored: _Stored, change: LowRank | None, tally: Tally) -> Iterator[NDArray[np.float32]]:
-    if change is not None:
-        inputs = change.down.shape[1]
-        yield from (piece.reshape(-1, inputs) for piece in merged_pieces(stored.name, change, stored.rows, "F32", tally))
-        return
-    outputs, inputs = stored.shape[0], math.prod(stored.shape[1:])
-    step = max(1, _PIECE // inputs)
-    for begin in range(0, outputs, step):
-        yield stored.rows(begin, min(begin + step, outputs))
 
 
 def _interleaved_pieces(pieces: Callable[[], Iterator[NDArray[np.float32]]], head: int) -> Iterator[NDArray[np.float32]]:
@@ -215,9 +170,4 @@ def _quantized(stored: Any, shape: Sequence[int], change: LowRank | None, tally:
         values: NDArray[np.float32] = gguf.dequantize(data[begin:end], stored.tensor_type)
         return values.reshape(end - begin, inputs).astype(np.float32, copy=False)
 
-    if change is not None:
-        yield from (piece.reshape(-1, inputs) for piece in merged_pieces(stored.name, change, rows, "F32", tally))
-        return
-    step = max(1, _PIECE // inputs)
-    for begin in range(0, outputs, step):
-        yield rows(begin, min(begin + step, outputs))
+    yield from summed_pieces(stored.name, rows, outputs, inputs, change, tally)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base_model.locate import BaseModel
-from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
-from pipeline.export.merge.bfloat16 import BYTES, NAMES, widened
-from pipeline.export.merge.lora_weights import Adapter, LowRank
-from pipeline.export.merge.safetensors import Changes, Tally, merged_pieces, weight_of
+from pipeline.export.merge.lora_weights import Adapter
+from pipeline.export.merge.safetensors import Changes, Tally, weight_of
+from pipeline.export.merge.stored import stored_weights, summed_pieces
 
-_PIECE = 1 << 21  # weights that are computed with at once
 _HINT = "take it out of export.formats; merged is made of every model"
 
 
@@ -76,50 +73,15 @@ def _of_folder(base: BaseModel, adapter: Adapter, files: ExitStack) -> Source:
     config = read_json(base.path / "config.json")
     if "quantization_config" in config:
         raise BadInput(f"{base.name} is quantized already", "merge into the model it was made from")
-    entries: dict[str, tuple[dict[str, Any], int, BinaryIO]] = {}
-    for path in base.weight_files():
-        header, start = safetensors_header(path)
-        file = files.enter_context(path.open("rb"))
-        entries |= {name: (entry, start, file) for name, entry in header.items() if name != "__metadata__"}
-    sizes = {name: entry["shape"] for name, (entry, _, _) in entries.items()}
+    stored = stored_weights(base.weight_files(), files)
+    sizes = {name: each.shape for name, each in stored.items()}
     changes, tally = Changes(adapter, sizes), Tally()
     linear, kept = _linear_layers(base.path, sizes, base.name)
     weights = tuple(
-        Weight(name, tuple(entry["shape"]), entry["dtype"], partial(_stored, name, entry, start, file, changes.of(name), tally))
-        for name, (entry, start, file) in entries.items()
+        Weight(name, each.shape, each.dtype, partial(each.pieces, changes.of(name), tally)) for name, each in stored.items()
     )
     types = [each.dtype for each in weights if each.name in linear]
     return Source(weights, linear, kept, config, "F16" if types and set(types) == {"F16"} else "BF16")
-
-
-def _stored(
-    name: str, entry: dict[str, Any], start: int, file: BinaryIO, change: LowRank | None, tally: Tally
-) -> Iterator[NDArray[np.float32]]:
-    shape, dtype = entry["shape"], entry["dtype"]
-    if dtype not in NAMES:
-        raise BadInput(f"merging {name}: it is of type {dtype}", f"choose a base model in {', '.join(NAMES.values())}")
-    outputs, inputs = (shape[0], math.prod(shape[1:])) if shape else (1, 1)
-
-    def rows(begin: int, end: int) -> NDArray[np.float32]:
-        size = inputs * BYTES[dtype]
-        file.seek(start + entry["data_offsets"][0] + begin * size)
-        data = file.read((end - begin) * size)
-        if len(data) != (end - begin) * size:
-            raise BadInput(f"{file.name} ends too early", "humigence model check; humigence model download fetches it again")
-        return widened(data, dtype).reshape(end - begin, inputs)
-
-    yield from _pieces(name, rows, outputs, inputs, change, tally)
-
-
-def _pieces(
-    name: str, rows: Callable[[int, int], NDArray[np.float32]], outputs: int, inputs: int, change: LowRank | None, tally: Tally
-) -> Iterator[NDArray[np.float32]]:
-    if change is not None:
-        yield from (piece.reshape(-1, inputs) for piece in merged_pieces(name, change, rows, "F32", tally))
-        return
-    step = max(1, _PIECE // inputs)
-    for begin in range(0, outputs, step):
-        yield rows(begin, min(begin + step, outputs))
 
 
 def _of_gguf(base: BaseModel, adapter: Adapter) -> Source:
@@ -135,7 +97,8 @@ def _of_gguf(base: BaseModel, adapter: Adapter) -> Source:
     def weight(name: str) -> Weight:
         values = held[name].numpy()
         rows = values.reshape(values.shape[0], -1)
-        pieces = partial(_pieces, name, lambda begin, end: rows[begin:end], len(rows), rows.shape[1], changes.of(name), tally)
+        outputs, inputs = rows.shape
+        pieces = partial(summed_pieces, name, lambda begin, end: rows[begin:end], outputs, inputs, changes.of(name), tally)
         return Weight(name, tuple(values.shape), "F32", pieces)
 
     return Source(tuple(weight(name) for name in held), linear, kept, model.config.to_dict(), "BF16")

@@ -263,7 +263,7 @@ def _header_in(header: dict[str, Any], dtype: str) -> bytes:
 def _round(source: BinaryIO, target: _Summed, name: str, count: int, own: str, held: str) -> None:
     """A weight that the adapter does not change, in another type."""
     while count:
-        data = _read(source, min(count, _COPIED_BYTES))
+        data = read_exactly(source, min(count, _COPIED_BYTES))
         rounded = narrowed(widened(data, own), held)
         if not np.isfinite(widened(rounded, held)).all():
             raise not_finite(name, held)
@@ -273,12 +273,13 @@ def _round(source: BinaryIO, target: _Summed, name: str, count: int, own: str, h
 
 def _copy(source: BinaryIO, target: _Summed, count: int) -> None:
     while count:
-        data = _read(source, min(count, _COPIED_BYTES))
+        data = read_exactly(source, min(count, _COPIED_BYTES))
         target.write(data)
         count -= len(data)
 
 
-def _read(source: BinaryIO, count: int) -> bytes:
+def read_exactly(source: BinaryIO, count: int) -> bytes:
+    """Raises `BadInput` where the file ends before."""
     data = source.read(count)
     if len(data) != count:
         raise BadInput(f"{source.name} ends too early", "humigence model check; humigence model download fetches it again")
@@ -294,7 +295,7 @@ def _merge(source: BinaryIO, target: _Summed, name: str, entry: dict[str, Any], 
 
     def read(begin: int, end: int) -> NDArray[np.float32]:
         source.seek(start + begin * row_bytes)  # again where memory ran out
-        return widened(_read(source, (end - begin) * row_bytes), dtype).reshape(-1, inputs)
+        return widened(read_exactly(source, (end - begin) * row_bytes), dtype).reshape(-1, inputs)
 
     for piece in merged_pieces(name, change, read, held, tally):
         target.write(np.ascontiguousarray(piece).data.cast("B"))
