@@ -13,7 +13,7 @@ from pipeline.export.gguf import packaged
 from pipeline.export.gguf.packaged import file_name, is_current, write_model
 from pipeline.export.licences import copy_licences
 from pipeline.export.package import Package
-from pipeline.export.proof.proof import LIMITS, Proof
+from pipeline.export.proof.proof import LIMITS, Proof, warning
 from pipeline.export.proof.prove_gguf import prove_gguf
 from pipeline.planning.export_formats import EXPORT_FORMATS, gguf_bytes
 
@@ -66,7 +66,7 @@ def _format(name: ExportFormat) -> Format:
         write=partial(write, name),
         reuse=Reuse(partial(packaged.ready, name, kind_of(name)), partial(take, name)),
         summary=partial(summary, name),
-        warning=partial(packaged.warning, name),
+        warning=partial(warning, name),
         is_current=is_current,
     )
 

@@ -16,7 +16,7 @@ from pipeline.export.licences import copy_licences
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.package import Package
 from pipeline.export.proof import llama_cpp
-from pipeline.export.proof.proof import LIMITS, Proof
+from pipeline.export.proof.proof import LIMITS, Proof, warning
 from pipeline.export.proof.prove_gguf import prove_gguf
 from pipeline.planning.export_formats import EXPORT_FORMATS, gguf_bytes
 from pipeline.runs.folders import ADAPTER_WEIGHTS
@@ -93,7 +93,7 @@ FORMATS = (
         write=write,
         reuse=Reuse(partial(packaged.ready, "gguf_lora", _KIND), take),
         summary=summary,
-        warning=partial(packaged.warning, "gguf_lora"),
+        warning=partial(warning, "gguf_lora"),
         is_current=is_current,
     ),
 )

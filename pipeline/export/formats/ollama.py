@@ -14,7 +14,7 @@ from pipeline.export.licences import copy_licences
 from pipeline.export.ollama.modelfile import modelfile, spoken
 from pipeline.export.package import Package
 from pipeline.export.package_folder import link
-from pipeline.export.proof.proof import LIMITS, Proof
+from pipeline.export.proof.proof import LIMITS, Proof, warning
 from pipeline.export.proof.prove_gguf import prove_gguf
 from pipeline.planning.export_formats import EXPORT_FORMATS, OLLAMA_KIND, gguf_bytes
 
@@ -84,7 +84,7 @@ FORMATS = (
         write=write,
         reuse=Reuse(partial(packaged.ready, "ollama", OLLAMA_KIND), take),
         summary=summary,
-        warning=partial(packaged.warning, "ollama"),
+        warning=partial(warning, "ollama"),
         is_current=is_current,
     ),
 )

@@ -13,7 +13,7 @@ from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
 from pipeline.export.proof import llama_cpp
-from pipeline.export.proof.proof import Proof
+from pipeline.export.proof.proof import Proof, is_settled
 from pipeline.planning.export_formats import EXPORT_FORMATS
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
 
@@ -53,10 +53,7 @@ def ready(name: ExportFormat, kind: str, old: Path, manifest: dict[str, Any], pa
 
 def is_current(record: dict[str, Any]) -> bool:
     """Whether there is nothing to prove that could not be proved before."""
-    try:
-        return Proof.from_json(record["proof"]).is_proved or not llama_cpp.is_there()
-    except (KeyError, TypeError):
-        return False
+    return is_settled(record, llama_cpp.is_there())
 
 
 def take_file(name: ExportFormat, kind: str, into: Path, package: Package, old: Path) -> tuple[Proof, dict[str, str]]:
@@ -70,8 +67,3 @@ def take_file(name: ExportFormat, kind: str, into: Path, package: Package, old: 
 def record_of(package: Package, kind: str, proof: Proof) -> dict[str, Any]:
     """What `humigence.json` says of it."""
     return {"fingerprint": gguf_fingerprint(package, kind), "proof": proof.to_json()}
-
-
-def warning(name: ExportFormat, record: dict[str, Any]) -> str:
-    proof = Proof.from_json(record["proof"])
-    return "" if proof.is_proved else f"{name} is written and {proof.sentence()}"

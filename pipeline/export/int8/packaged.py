@@ -21,7 +21,7 @@ from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.model_folder import CONFIG, write_beside_weights
 from pipeline.export.package import Package
 from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
-from pipeline.export.proof.proof import EIGHT_BITS, Proof
+from pipeline.export.proof.proof import EIGHT_BITS, Proof, is_settled, warning
 from pipeline.export.proof.prove_folder import prove_folder
 from pipeline.planning.export_formats import EXPORT_FORMATS, eight_bit_bytes, merged_weight_bytes
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
@@ -125,10 +125,7 @@ def _taken_over(old: Path, kind: Kind) -> list[str]:
 
 def is_current(kind: Kind, record: dict[str, Any]) -> bool:
     """Whether there is nothing to prove that could not be proved before."""
-    try:
-        return Proof.from_json(record["proof"]).is_proved or not kind.is_there
-    except (KeyError, TypeError):
-        return False
+    return is_settled(record, kind.is_there)
 
 
 def take(kind: Kind, folder: Path, package: Package, old: Path) -> Written:
@@ -146,11 +143,6 @@ def take(kind: Kind, folder: Path, package: Package, old: Path) -> Written:
     return _with_card(into, kind, package, proof, licences, digests)
 
 
-def _warning(kind: Kind, record: dict[str, Any]) -> str:
-    proof = Proof.from_json(record["proof"])
-    return "" if proof.is_proved else f"{kind.name} is written and {proof.sentence()}"
-
-
 def format_of(kind: Kind) -> Format:
     return Format(
         name=kind.name,
@@ -161,6 +153,6 @@ def format_of(kind: Kind) -> Format:
         write=partial(write, kind),
         reuse=Reuse(partial(ready, kind), partial(take, kind)),
         summary=lambda record: f"{kind.title} ({Proof.from_json(record['proof']).sentence()})",
-        warning=partial(_warning, kind),
+        warning=partial(warning, kind.name),
         is_current=partial(is_current, kind),
     )

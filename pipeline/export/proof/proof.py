@@ -69,6 +69,20 @@ class Proof:
         )
 
 
+def is_settled(record: dict[str, Any], program_is_there: bool) -> bool:
+    """Whether there is nothing to prove of a format's record that could not be proved before."""
+    try:
+        return Proof.from_json(record["proof"]).is_proved or not program_is_there
+    except (KeyError, TypeError):
+        return False
+
+
+def warning(name: str, record: dict[str, Any]) -> str:
+    """That a format was not proved, and why; empty where it was."""
+    proof = Proof.from_json(record["proof"])
+    return "" if proof.is_proved else f"{name} is written and {proof.sentence()}"
+
+
 @dataclass(frozen=True)
 class Limits:
     """What an export may differ by, in nats.

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline.export.formats import gguf as formats
-from pipeline.export.gguf import packaged, sources
+from pipeline.export.gguf import sources
 from pipeline.export.gguf import write as writing
 from pipeline.export.proof import llama_cpp, prove_gguf
-from pipeline.export.proof.proof import LIMITS, NotProved, Proof, compared, require
+from pipeline.export.proof.proof import LIMITS, NotProved, Proof, compared, require, warning
 from tests.pipeline.export.gguf.test_families_exported import made
 from tests.pipeline.export.made import needs_llama_cpp, package_of
 
@@ -73,7 +73,7 @@ def test_without_llama_cpp_it_is_written_and_said_to_be_unproved(
     monkeypatch.setattr(llama_cpp, "is_there", lambda: False)
     written = formats.write("gguf_f16", tmp_path, exported, lambda _: None)
     assert not Proof.from_json(written.record["proof"]).is_proved
-    assert "pip install 'humigence[gguf]'" in packaged.warning("gguf_f16", written.record)
+    assert "pip install 'humigence[gguf]'" in warning("gguf_f16", written.record)
     assert "written and not opened: llama.cpp is not installed" in (tmp_path / "gguf_f16" / "README.md").read_text()
     assert formats.is_current(written.record)
     monkeypatch.setattr(llama_cpp, "is_there", lambda: True)
