@@ -23,9 +23,9 @@ from pipeline.export.formats.format import Format, Reuse, Watch, Written
 from pipeline.export.merge.bfloat16 import NAMES
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Tally, merge_files
-from pipeline.export.model_folder import CONFIG, write_beside_weights
+from pipeline.export.model_folder import CONFIG, are_whole, take_weights, write_beside_weights
 from pipeline.export.package import Package
-from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
+from pipeline.export.package_folder import MANIFEST
 from pipeline.planning.export_formats import EXPORT_FORMATS, merged_weight_bytes
 
 # Raise it when the same adapter and base would be merged into other weights.
@@ -87,16 +87,7 @@ def ready(kind: Kind, old: Path, manifest: dict[str, Any], package: Package) -> 
         found = Merged.from_json(manifest[kind.name])
     except (KeyError, TypeError):
         return False
-    files = [name for name in read_checksums(old) if _is_taken_over(name, kind)]
-    if found.fingerprint != merged_fingerprint(package, kind) or not files or differing(old, files):
-        return False
-    # They are taken over, and what a link leads to is not ours.
-    return not any((old / name).is_symlink() for name in (kind.folder, *files))
-
-
-def _is_taken_over(name: str, kind: Kind) -> bool:
-    within, _, file = name.partition("/")
-    return within == kind.folder and "/" not in file and (file.endswith(".safetensors") or file in (INDEX, CONFIG))
+    return found.fingerprint == merged_fingerprint(package, kind) and are_whole(old, kind.folder)
 
 
 def write(kind: Kind, folder: Path, package: Package, watch: Watch) -> Written:
@@ -119,12 +110,8 @@ def write(kind: Kind, folder: Path, package: Package, watch: Watch) -> Written:
 
 def take(kind: Kind, folder: Path, package: Package, old: Path) -> Written:
     """As `write`, the weights taken over from the package at `old`, where they are `ready`."""
-    (folder / kind.folder).mkdir()
+    digests = take_weights(old, folder, kind.folder)
     merged = Merged.from_json(read_json(old / MANIFEST)[kind.name])
-    digests = {name: digest for name, digest in read_checksums(old).items() if _is_taken_over(name, kind)}
-    digests.pop(f"{kind.folder}/{CONFIG}", None)  # written anew: an older version of ours wrote it for fewer readers
-    for name in digests:
-        link(old / name, folder / name)
     _write_beside_weights(folder / kind.folder, package, merged, read_json(old / kind.folder / CONFIG))
     return Written(merged.to_json(), digests)
 

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.base_model.locate import INDEX
 from pipeline.common.files import fingerprint, read_json
 from pipeline.config.schema import ExportFormat
 from pipeline.export import cards
@@ -18,9 +17,9 @@ from pipeline.export.int8.scheme import Scheme
 from pipeline.export.int8.sources import opened
 from pipeline.export.int8.write import write_weights
 from pipeline.export.merge.lora_weights import Adapter
-from pipeline.export.model_folder import CONFIG, write_beside_weights
+from pipeline.export.model_folder import CONFIG, are_whole, take_weights, write_beside_weights
 from pipeline.export.package import Package
-from pipeline.export.package_folder import MANIFEST, differing, link, read_checksums
+from pipeline.export.package_folder import MANIFEST
 from pipeline.export.proof.proof import EIGHT_BITS, Proof, is_settled, warning
 from pipeline.export.proof.prove_folder import prove_folder
 from pipeline.planning.export_formats import EXPORT_FORMATS, eight_bit_bytes, merged_weight_bytes
@@ -114,13 +113,7 @@ def ready(kind: Kind, old: Path, manifest: dict[str, Any], package: Package) -> 
     record = manifest.get(kind.name)
     if not isinstance(record, dict) or record.get("fingerprint") != _fingerprint(package, kind) or not is_current(kind, record):
         return False
-    files = _taken_over(old, kind)
-    return bool(files) and not differing(old, files) and not any((old / name).is_symlink() for name in (kind.folder, *files))
-
-
-def _taken_over(old: Path, kind: Kind) -> list[str]:
-    named = [name for name in read_checksums(old) if name.rpartition("/")[0] == kind.folder]
-    return [name for name in named if name.endswith(".safetensors") or name.rpartition("/")[2] in (INDEX, CONFIG)]
+    return are_whole(old, kind.folder)
 
 
 def is_current(kind: Kind, record: dict[str, Any]) -> bool:
@@ -132,15 +125,11 @@ def take(kind: Kind, folder: Path, package: Package, old: Path) -> Written:
     """As `write`, the weights taken over from the package at `old`, where they are `ready`."""
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-    into = folder / kind.folder
-    into.mkdir()
-    digests = {name: read_checksums(old)[name] for name in _taken_over(old, kind) if not name.endswith(f"/{CONFIG}")}
-    for name in digests:
-        link(old / name, folder / name)
+    digests = take_weights(old, folder, kind.folder)
     config = read_json(old / kind.folder / CONFIG)
-    licences = write_beside_weights(into, package.base, ChatTokenizer.load(package.base), config)
+    licences = write_beside_weights(folder / kind.folder, package.base, ChatTokenizer.load(package.base), config)
     proof = Proof.from_json(read_json(old / MANIFEST)[kind.name]["proof"])
-    return _with_card(into, kind, package, proof, licences, digests)
+    return _with_card(folder / kind.folder, kind, package, proof, licences, digests)
 
 
 def format_of(kind: Kind) -> Format:
