@@ -15,8 +15,8 @@ from pipeline.base_model.gguf_families import GgufFamily, family_for, gguf_refus
 from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.common.redact import redact
-from pipeline.export.gguf.metadata import head_dim, sizes_of_file
-from pipeline.export.gguf.sources import OUTSIDE, interleaved
+from pipeline.export.gguf.metadata import config_of, head_dim, sizes_of_file
+from pipeline.export.gguf.sources import OUTSIDE, interleaved, is_interleaved, of_language_model
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Watch
 
@@ -46,7 +46,7 @@ def write_lora(path: Path, base: BaseModel, adapter: Adapter, name: str, watch: 
     for layer in adapter.layers:
         if layer.startswith(OUTSIDE):
             continue  # of what sees images: a file of the language model has none of it
-        known = names.get_name(_of_language_model(layer) + ".weight", (".weight",))
+        known = names.get_name(of_language_model(layer) + ".weight", (".weight",))
         if known is None:
             raise adapter.does_not_fit(f"{base.name} has no weight of {layer}")
         change = adapter.of(layer)
@@ -67,19 +67,12 @@ def write_lora(path: Path, base: BaseModel, adapter: Adapter, name: str, watch: 
 
 def _as_held(up: Any, known: str, family: GgufFamily, head: int) -> Any:
     """B with its rows where llama.cpp has those of the weight."""
-    turned = family.interleaved and known.endswith(("attn_q.weight", "attn_k.weight"))
-    return interleaved(up, head) if turned else up
-
-
-def _of_language_model(layer: str) -> str:
-    return layer.replace("language_model.model.", "model.").replace("model.language_model.", "model.")
+    return interleaved(up, head) if is_interleaved(known, family) else up
 
 
 def _sizes(base: BaseModel) -> tuple[int, int]:
     """Decoder layers, and features of a head."""
     if base.kind == "gguf":
         return sizes_of_file(base)
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(base.path), local_files_only=True, trust_remote_code=False).get_text_config()
+    config = config_of(base)
     return int(config.num_hidden_layers), head_dim(config)

@@ -45,6 +45,13 @@ def head_dim(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
+def config_of(base: BaseModel) -> Any:
+    """transformers' config of the language model of a Hugging Face folder."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(str(base.path), local_files_only=True, trust_remote_code=False).get_text_config()
+
+
 def sizes_of_file(base: BaseModel) -> tuple[int, int]:
     """Decoder layers and features of a head of a GGUF base, by its header. Raises `BadInput` where that does not say it."""
     header = read_header(base.path)

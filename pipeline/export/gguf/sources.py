@@ -51,6 +51,16 @@ def interleaved(rows: NDArray[np.float32], head: int) -> NDArray[np.float32]:
     return rows.reshape(-1, 2, head // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
+def is_interleaved(known: str, family: GgufFamily) -> bool:
+    """Whether llama.cpp has the rows of this weight `interleaved`."""
+    return family.interleaved and known.endswith(("attn_q.weight", "attn_k.weight"))
+
+
+def of_language_model(name: str) -> str:
+    """Without the modules around the language model of a multimodal one, in the two ways in which they are published."""
+    return name.replace("language_model.model.", "model.").replace("model.language_model.", "model.")
+
+
 # --------------------------------------------------------------------------------------------- from safetensors
 
 
@@ -73,7 +83,7 @@ def of_folder(
     for name, stored in weights.items():
         if name.startswith(OUTSIDE) or name.endswith(_NOT_WEIGHTS) or (name == "lm_head.weight" and config.tie_word_embeddings):
             continue
-        known = names.get_name(_of_language_model(name), (".weight", ".bias"))
+        known = names.get_name(of_language_model(name), (".weight", ".bias"))
         if known is None:
             raise BadInput(f"{base.name}: llama.cpp has no place for {name}", "take gguf out of export.formats")
         change = changes.of(name) if changes else None
@@ -81,17 +91,12 @@ def of_folder(
     return found
 
 
-def _of_language_model(name: str) -> str:
-    """Without the modules around the language model of a multimodal one, in the two ways in which they are published."""
-    return name.replace("language_model.model.", "model.").replace("model.language_model.", "model.")
-
-
 def _tensor(known: str, stored: Stored, change: LowRank | None, family: GgufFamily, config: Any, tally: Tally) -> Tensor:
     shape = stored.shape
     if len(shape) == 1:
         return Tensor(known, shape, partial(_vector, known, stored, family, config))
     pieces = partial(stored.pieces, change, tally)
-    if family.interleaved and known.endswith(("attn_q.weight", "attn_k.weight")):
+    if is_interleaved(known, family):
         pieces = partial(_interleaved_pieces, pieces, head_dim(config))
     return Tensor(known, shape, pieces)
 
@@ -150,7 +155,7 @@ def of_gguf(base: BaseModel, adapter: Adapter | None, family: GgufFamily, layers
         change = adapter.of(changed.pop(each.name)) if adapter and each.name in changed else None
         if adapter and change is not None and shape != (len(change.up), change.down.shape[1]):
             raise adapter.does_not_fit(f"{each.name} is {list(shape)}, its adapter {[len(change.up), change.down.shape[1]]}")
-        if change is not None and family.interleaved and each.name.endswith(("attn_q.weight", "attn_k.weight")):
+        if change is not None and is_interleaved(each.name, family):
             lengths = change.lengths if change.lengths is None else interleaved(change.lengths, head)
             change = replace(change, up=interleaved(change.up, head), lengths=lengths)
         found.append(Tensor(each.name, shape, partial(_quantized, each, shape, change, tally)))

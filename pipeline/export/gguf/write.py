@@ -15,7 +15,7 @@ from pipeline.base_model.locate import BaseModel
 from pipeline.common.errors import BadInput
 from pipeline.common.redact import redact
 from pipeline.export.gguf.file import write_file
-from pipeline.export.gguf.metadata import sizes_of_file, write_sizes
+from pipeline.export.gguf.metadata import config_of, sizes_of_file, write_sizes
 from pipeline.export.gguf.sources import Tensor, of_folder, of_gguf
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import Tally, Watch
@@ -76,9 +76,7 @@ def write_gguf(
 def _from_folder(
     base: BaseModel, adapter: Adapter | None, family: GgufFamily, tokenizer: ChatTokenizer, tally: Tally, files: ExitStack
 ) -> tuple[Any, list[Tensor]]:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(base.path), local_files_only=True, trust_remote_code=False).get_text_config()
+    config = config_of(base)
     tensors = of_folder(base, adapter, family, config, tally, files)
     writer = gguf.GGUFWriter(None, family.architecture)
     writer.add_type("model")
