@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +16,11 @@ from pipeline.common.errors import BadInput
 from pipeline.common.files import write_json
 from pipeline.export.int8.scheme import Part, Scheme
 from pipeline.export.int8.sources import Source, Weight
-from pipeline.export.merge.bfloat16 import NAMES, narrowed, widened
-from pipeline.export.merge.safetensors import Watch, not_finite
+from pipeline.export.merge.bfloat16 import BYTES, NAMES
+from pipeline.export.merge.safetensors import Watch, as_held, header_bytes, not_finite
 
 _SHARD_BYTES = 5_000_000_000
-_BYTES = {"I8": 1, "U8": 1, "I32": 4, "I64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_BYTES = BYTES | {"I8": 1, "U8": 1, "I32": 4, "I64": 8}
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,7 @@ def _write_header(file: BinaryIO, entries: Sequence[_Entry]) -> dict[str, int]:
         end = place + entry.bytes
         written[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [place, end]}
         begins[entry.name], place = place, end
-    text = json.dumps(written, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(struct.pack("<Q", len(text)) + text)
+    file.write(header_bytes(written))
     start = file.tell()
     file.truncate(start + place)
     return {name: start + begin for name, begin in begins.items()}
@@ -117,7 +113,7 @@ def _write(file: BinaryIO, places: Mapping[str, int], weight: Weight, source: So
             scales.append(of_rows)
             data = scheme.rows(rows)
         else:
-            data = _rounded(weight.name, piece, source.dtype)
+            data = as_held(weight.name, piece, source.dtype).tobytes()
         file.write(data)
         watch(len(data))
     if linear:
@@ -125,10 +121,3 @@ def _write(file: BinaryIO, places: Mapping[str, int], weight: Weight, source: So
             file.seek(places[layer + part.name])
             file.write(data)
             watch(len(data))
-
-
-def _rounded(name: str, piece: NDArray[np.float32], dtype: str) -> bytes:
-    rounded = narrowed(piece, dtype)
-    if not np.isfinite(widened(rounded.tobytes(), dtype)).all():
-        raise not_finite(name, dtype)
-    return rounded.tobytes()

@@ -171,6 +171,14 @@ def _rows(
     return rounded
 
 
+def as_held(name: str, values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """Numbers of a weight as they lie in a file. Raises `BadInput` where one is not finite in this type."""
+    held = narrowed(values, dtype)
+    if not np.isfinite(widened(held, dtype)).all():
+        raise not_finite(name, dtype)
+    return held
+
+
 def not_finite(name: str, dtype: str) -> BadInput:
     """A weight that does not fit the type it is to be held in."""
     hint = "train again with a lower train.lr" + (", or merge in bfloat16 (merged_bf16)" if dtype == "F16" else "")
@@ -255,7 +263,12 @@ def _header_in(header: dict[str, Any], dtype: str) -> bytes:
         end = place + _bytes_in(entry, held)
         written[name] = {"dtype": held, "shape": entry["shape"], "data_offsets": [place, end]}
         place = end
-    text = json.dumps(written, separators=(",", ":")).encode()
+    return header_bytes(written)
+
+
+def header_bytes(header: Mapping[str, Any]) -> bytes:
+    """What a file begins with."""
+    text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the weights are aligned, as the format asks
     return struct.pack("<Q", len(text)) + text
 
@@ -264,10 +277,7 @@ def _round(source: BinaryIO, target: _Summed, name: str, count: int, own: str, h
     """A weight that the adapter does not change, in another type."""
     while count:
         data = read_exactly(source, min(count, _COPIED_BYTES))
-        rounded = narrowed(widened(data, own), held)
-        if not np.isfinite(widened(rounded, held)).all():
-            raise not_finite(name, held)
-        target.write(rounded.data.cast("B"))
+        target.write(as_held(name, widened(data, own), held).data.cast("B"))
         count -= len(data)
 
 
