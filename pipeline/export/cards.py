@@ -135,7 +135,7 @@ def _gguf_card(package: Package, kind: str, proof: Proof, licences: Sequence[str
         f"{plain(package.base.name)} with a LoRA adapter merged into it, as one GGUF file ({kind}). {_origin(package)}\n\n"
         "The adapter was added to the base model's own weights in 32 bits, and each sum was rounded once, to what the file holds."
     )
-    return _exported_card(package, "quantized", opening, proof_text(proof), licences, use)
+    return _with_proof(package, "gguf", "quantized", opening, proof_text(proof), licences, use)
 
 
 def lora_card(package: Package, file: str, beside: str, proof: Proof, licences: Sequence[str]) -> str:
@@ -149,11 +149,7 @@ def lora_card(package: Package, file: str, beside: str, proof: Proof, licences: 
     base = plain(package.base.name)
     opening = f"A LoRA adapter for {base} as a GGUF file, in 32 bits. {_origin(package)}"
     proved = proof_text(proof) + (f" It was loaded beside {beside}." if proof.is_proved else "")
-    return _exported_card(package, "adapter", opening, proved, licences, lora_use(file, base))
-
-
-def _exported_card(package: Package, relation: str, opening: str, proved: str, licences: Sequence[str], use: str) -> str:
-    return _with_proof(package, "gguf", relation, opening, proved, licences, use)
+    return _with_proof(package, "gguf", "adapter", opening, proved, licences, lora_use(file, base))
 
 
 def eight_bit_card(package: Package, library: str, proof: Proof, note: str, use: str, licences: Sequence[str]) -> str:
