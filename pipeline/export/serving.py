@@ -115,9 +115,9 @@ def _address(process: subprocess.Popen[bytes], ready: Path, log: Any, model: Pat
             code = process.wait(_LOOK_EVERY_S)
         except subprocess.TimeoutExpired:
             continue
-        log.seek(0)
-        why = last_words(log.read()[-65_536:].decode("utf-8", "replace"), code)
-        raise BadInput(f"{model} was not opened: {why}", "humigence export gguf_q8_0 makes one that llama.cpp opens")
+        raise BadInput(
+            f"{model} was not opened: {last_words(log, code)}", "humigence export gguf_q8_0 makes one that llama.cpp opens"
+        )
     raise EnvironmentFault(
         f"{model} was not open after {looks * _LOOK_EVERY_S:.0f} s", "free memory and processors, then start it again"
     )

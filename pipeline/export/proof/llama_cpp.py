@@ -70,11 +70,13 @@ def ask(questions: Mapping[str, Any], seconds: float) -> dict[str, Any]:
             if ended.returncode == 0 and answered.is_file():
                 found: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
                 return found
-            printed.seek(0)
-            raise DidNotOpen(last_words(printed.read()[-65_536:].decode("utf-8", "replace"), ended.returncode))
+            raise DidNotOpen(last_words(printed, ended.returncode))
 
 
-def last_words(text: str, code: int) -> str:
+def last_words(printed: Any, code: int) -> str:
+    """Why it ended, of the open file into which it printed."""
+    printed.seek(0)
+    text = printed.read()[-65_536:].decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip(" ^~")]
     telling = [line for line in lines if "rror" in line or "ailed" in line or "unknown" in line] or lines
     return f"llama.cpp did not open it (exit code {code}): " + " | ".join(telling[-_LAST_LINES:])[:600]
