@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base_model.stop_tokens import stop_ids_in
-from pipeline.common.errors import BadInput
 from pipeline.common.text import size
 from pipeline.export.package import Package
 from pipeline.export.proof.proof import Limits, NotProved, Proof, compared, require
-from pipeline.export.proof.prove_gguf import conversations, rows_of
+from pipeline.export.proof.prove_gguf import conversations, prompts, rows_of
 from pipeline.export.proof.reference import expected, log_probabilities
 from pipeline.system.gpu import choose_device
 from pipeline.system.host import read_host
@@ -42,7 +41,7 @@ def prove_folder(
     needed, free = weights + _BESIDE_WEIGHTS, read_host().memory_available_bytes
     if needed > free:
         return Proof(reason=f"opening it would need about {size(needed)} of memory, {size(free)} were free; export it again")
-    prompts = _same_prompts(folder, tokenizer, what)
+    same = _same_prompts(folder, tokenizer, what)
     if stop_ids_in(folder) != tokenizer.stop_ids:
         raise NotProved(f"{what}: its files name other tokens that end an answer than were trained", "it is not packaged")
     rows = rows_of(package, tokenizer)
@@ -53,7 +52,7 @@ def prove_folder(
         reason = (str(error).splitlines() or [""])[0][:300] or type(error).__name__
         raise NotProved(f"{what}: transformers could not open it: {reason}", "it is not packaged; the adapter is") from error
     opened_by = ", ".join(f"{name} {version(name)}" for name in program)
-    return require(what, Proof(program=opened_by, prompts=prompts, of=rows.of, **compared(here, there)), limits)
+    return require(what, Proof(program=opened_by, prompts=same, of=rows.of, **compared(here, there)), limits)
 
 
 def _opened(folder: Path, package: Package) -> Any:
@@ -69,13 +68,7 @@ def _same_prompts(folder: Path, tokenizer: ChatTokenizer, what: str) -> int:
     """How many conversations become the same ids by the folder's own tokenizer."""
     from pipeline.tokenization.chat_tokenizer import ChatTokenizer
 
-    own, same = ChatTokenizer.from_folder(folder, what), 0
-    for messages in conversations():
-        try:
-            ids = tokenizer.encode_prompt(messages)
-        except BadInput:
-            continue
-        if own.encode_prompt(messages) != ids:
-            raise NotProved(f"{what}: its tokenizer makes another prompt of a conversation", "it is not packaged")
-        same += 1
-    return same
+    own, asked = ChatTokenizer.from_folder(folder, what), prompts(tokenizer, conversations())
+    if any(own.encode_prompt(messages) != ids for messages, ids in asked):
+        raise NotProved(f"{what}: its tokenizer makes another prompt of a conversation", "it is not packaged")
+    return len(asked)

@@ -81,8 +81,7 @@ def prove_gguf(
     if needed > free:
         return Proof(reason=f"llama.cpp would need about {size(needed)} of memory, {size(free)} were free; export it again")
     composes = _composes(tokenizer)
-    said = [_composed(each) if composes else each for each in conversations()]
-    asked = [(each, ids) for each in said if (ids := _ids(tokenizer, each)) is not None]
+    asked = prompts(tokenizer, [_composed(each) if composes else each for each in conversations()])
     rows = rows_of(package, tokenizer)
     texts = _texts(what, spoken, tokenizer, [messages for messages, _ in asked]) if spoken else []
     found = _answers(path, lora, tokenizer, [each for each, _ in asked], texts, rows, what)
@@ -117,12 +116,15 @@ def _composed(messages: Sequence[Message]) -> list[Message]:
     return [{"role": each["role"], "content": unicodedata.normalize("NFC", each["content"])} for each in messages]
 
 
-def _ids(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> list[int] | None:
-    """None where the template has no place for such a conversation."""
-    try:
-        return tokenizer.encode_prompt(list(messages))
-    except BadInput:
-        return None
+def prompts(tokenizer: ChatTokenizer, said: Sequence[list[Message]]) -> list[tuple[list[Message], list[int]]]:
+    """Those conversations that the template has a place for, each with its ids."""
+    found = []
+    for messages in said:
+        try:
+            found.append((messages, tokenizer.encode_prompt(messages)))
+        except BadInput:
+            continue
+    return found
 
 
 def rows_of(package: Package, tokenizer: ChatTokenizer) -> HeldOutRows:
