@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.base_model.gguf_families import gguf_refusal
 from pipeline.base_model.gguf_header import read_header
@@ -98,9 +98,13 @@ def gguf_bytes(kind: str, base: BaseModel) -> int:
     Args:
         kind: how its matrices are held: `q8_0`.
     """
+    return _gguf_bytes_of(kind, *_counted(base))
+
+
+def _counted(base: BaseModel) -> tuple[int, int]:
+    """How many numbers the base model's files hold, and how many of them are in embeddings and head."""
     shape = read_shape(base)
-    in_embeddings = (1 if shape.tied_embeddings else 2) * shape.vocabulary * shape.hidden
-    return _gguf_bytes_of(kind, _weights(base), in_embeddings)
+    return _weights(base), (1 if shape.tied_embeddings else 2) * shape.vocabulary * shape.hidden
 
 
 def _gguf_bytes_of(kind: str, weights: int, in_embeddings: int) -> int:
@@ -129,8 +133,7 @@ def _gguf_outline(name: str) -> FormatOutline:
 
 def eight_bit_bytes(base: BaseModel) -> int:
     """The weights of a model whose linear layers are held in 8 bits, embeddings and head in 16."""
-    shape = read_shape(base)
-    return _eight_bit_bytes_of(_weights(base), (1 if shape.tied_embeddings else 2) * shape.vocabulary * shape.hidden)
+    return _eight_bit_bytes_of(*_counted(base))
 
 
 def _eight_bit_bytes_of(weights: int, in_embeddings: int) -> int:
@@ -155,18 +158,6 @@ def _lora_refusal(config: Config, base: BaseModel) -> str:
 
 
 OLLAMA_KIND = "q8_0"
-
-
-def _ollama_outline() -> FormatOutline:
-    file = _gguf_outline(f"gguf_{OLLAMA_KIND}")
-    return FormatOutline(
-        what="a GGUF file in 8 bits and the Modelfile that ollama create takes: its chat template in Ollama's own language",
-        folder="ollama",
-        weights="*.gguf",
-        card="`ollama/` holds the model it makes of its base for Ollama: a GGUF file and its Modelfile.",
-        bytes=file.bytes,
-        refusal=_gguf_refusal,
-    )
 
 
 def _gguf_refusal(config: Config, base: BaseModel) -> str:
@@ -217,7 +208,12 @@ EXPORT_FORMATS: Mapping[ExportFormat, FormatOutline] = {
         bytes=_adapter_bytes,
         refusal=_lora_refusal,
     ),
-    "ollama": _ollama_outline(),
+    "ollama": replace(
+        _gguf_outline(f"gguf_{OLLAMA_KIND}"),
+        what="a GGUF file in 8 bits and the Modelfile that ollama create takes: its chat template in Ollama's own language",
+        folder="ollama",
+        card="`ollama/` holds the model it makes of its base for Ollama: a GGUF file and its Modelfile.",
+    ),
     "runtime_int8": FormatOutline(
         what="adapter and base in one model of 8 bits that transformers loads as it is, with bitsandbytes; half the size",
         folder="runtime_int8",
