@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors import safe_open
 
 from pipeline.base_model.locate import base_model_at
+from pipeline.base_model.untrusted_files import safetensors_header
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json
 from pipeline.config.schema import Config
@@ -51,8 +50,8 @@ def test_transformers_opens_the_model_that_base_and_adapter_make(tmp_path: Path,
     base, adapter = made(tmp_path, family)
     proof = _written(tmp_path / "made", package_of(tmp_path, base, adapter, "peft_adapter", name), name)
     assert proof.is_proved and proof.tokens >= 200 and proof.prompts >= 10 and proof.mean < 0.1
-    with safe_open(tmp_path / "made" / name / "model.safetensors", "np") as file:
-        held = [key for key in file.keys() if key.endswith((".SCB", ".weight_scale"))]  # noqa: SIM118
+    header, _ = safetensors_header(tmp_path / "made" / name / "model.safetensors")
+    held = [key for key in header if key.endswith((".SCB", ".weight_scale"))]
     assert len(held) >= 4 * 4, "every linear layer of the language model is in eight bits"
     card = (tmp_path / "made" / name / "README.md").read_text()
     assert ("not run in vLLM" in card) is (name == "vllm_int8") and "nat apart on average" in card
@@ -106,17 +105,11 @@ def test_what_vllm_asks_of_a_config_and_its_weights(tmp_path: Path) -> None:
     assert said["ignore"] == ["lm_head"] and group["targets"] == ["Linear"] and group["input_activations"] is None
     asked = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
     assert {key: group["weights"][key] for key in asked} == asked
-    header = _header(tmp_path / "made" / "vllm_int8" / "model.safetensors")
+    header, _ = safetensors_header(tmp_path / "made" / "vllm_int8" / "model.safetensors")
     layer = "model.layers.0.mlp.up_proj"
     assert (header[f"{layer}.weight_packed"]["dtype"], header[f"{layer}.weight_packed"]["shape"]) == ("I32", [96, 16])
     assert (header[f"{layer}.weight_scale"]["dtype"], header[f"{layer}.weight_scale"]["shape"]) == ("BF16", [96, 1])
     assert header[f"{layer}.weight_shape"]["dtype"] == "I64" and f"{layer}.weight" not in header
-
-
-def _header(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    found: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return found
 
 
 def test_rows_come_back_within_half_a_step_and_a_row_of_zeros_stays_one() -> None:
@@ -134,7 +127,8 @@ def test_several_files_have_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert _written(tmp_path / "made", package, "runtime_int8").is_proved
     index = read_json(tmp_path / "made" / "runtime_int8" / "model.safetensors.index.json")
     for name in set(index["weight_map"].values()):
-        held = _header(tmp_path / "made" / "runtime_int8" / name).keys() - {"__metadata__"}
+        header, _ = safetensors_header(tmp_path / "made" / "runtime_int8" / name)
+        held = header.keys() - {"__metadata__"}
         assert held and all(index["weight_map"][key] == name for key in held)
 
 
