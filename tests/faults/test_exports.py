@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pipeline.common.files import read_json
-from pipeline.export.package_folder import differing, read_checksums
+from pipeline.export.package_folder import differing
 from pipeline.export.proof.proof import Proof
-from pipeline.planning.export_formats import EXPORT_FORMATS
 from pipeline.runs import control
 from tests import tiny
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
+from tests.faults.packages import adapter_is_whole, package_of
 from tests.faults.workers import Project, Workers, when
 
 pytestmark = pytest.mark.slow
@@ -34,16 +34,8 @@ def _project(root: Path, model: Path, workers: Workers, name: str) -> Project:
     return Project(root, model, workers, train={"max_steps": 3}, export={"formats": ["peft_adapter", name]})
 
 
-def _adapter_is_whole(project: Project) -> bool:
-    """Whether the adapter's package is there, with nothing half made in it or beside it."""
-    package = project.root / "artifacts" / "tiny"
-    folders = [outline.folder for outline in EXPORT_FORMATS.values() if outline.folder]
-    assert read_checksums(package) and differing(package) == [] and not any((package / each).exists() for each in folders)
-    return bool(read_json(package / "humigence.json")["formats"] == ["peft_adapter"])
-
-
 def _is_whole_and_proved(project: Project, name: str) -> bool:
-    package = project.root / "artifacts" / "tiny"
+    package = package_of(project)
     assert differing(package) == [] and [path.name for path in package.parent.iterdir()] == ["tiny"]
     manifest = read_json(package / "humigence.json")
     assert manifest["formats"] == ["peft_adapter", name] and project.state.steps["train"].outcome == "unchanged"
@@ -65,7 +57,7 @@ def test_an_export_that_does_not_fit_costs_nothing_else(
     assert project.to_its_end(moment | {"do": "fill", "file": str(disk.filler)}) == 4
     error = project.state.error
     assert ("are needed" in error.message or "the disk is full" in error.message) and "make room" in error.hint
-    assert _adapter_is_whole(project)
+    assert adapter_is_whole(project)
     disk.make_room()
     assert project.to_its_end() in (0, 3)
     assert _is_whole_and_proved(project, name)
@@ -89,13 +81,13 @@ def test_an_export_that_dies_or_finds_no_memory_costs_nothing_else(
 ) -> None:
     project = _project(tmp_path / "work", model, workers, name)
     assert project.to_its_end({"in_merge": True, "do": "signal", "signal": signal.SIGKILL}) == -signal.SIGKILL
-    assert control.status_of(project.run, project.state) == "crashed" and _adapter_is_whole(project)
+    assert control.status_of(project.run, project.state) == "crashed" and adapter_is_whole(project)
     assert project.to_its_end({"short_of_memory_at": "merge", "times": 10**6}, resume=True) == 4
     error = project.state.error
     assert error.message.startswith("memory ran out while") and f"humigence export {name} goes on" in error.hint
-    assert _adapter_is_whole(project)
+    assert adapter_is_whole(project)
     if "int8" not in name:
         assert project.to_its_end({"in_proof": True, "do": "signal", "signal": signal.SIGKILL}) == -signal.SIGKILL
-        assert _adapter_is_whole(project)
+        assert adapter_is_whole(project)
     assert project.to_its_end({"short_of_memory_at": "merge", "times": 1}) in (0, 3)
     assert _is_whole_and_proved(project, name)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pipeline.common.files import read_json
 from pipeline.export.merge.lora_weights import Adapter
 from pipeline.export.merge.safetensors import merge_files
-from pipeline.export.package_folder import differing, read_checksums
+from pipeline.export.package_folder import differing
 from pipeline.runs import control
 from tests.faults.declared import survives
 from tests.faults.disks import Disk
+from tests.faults.packages import adapter_is_whole, package_of
 from tests.faults.workers import Project, Workers, when
 
 pytestmark = pytest.mark.slow
@@ -23,23 +23,12 @@ pytestmark = pytest.mark.slow
 _BOTH = {"train": {"max_steps": 3}, "export": {"formats": ["peft_adapter", "merged"]}}
 
 
-def _package(project: Project) -> Path:
-    return project.root / "artifacts" / "tiny"
-
-
-def _adapter_is_whole(project: Project) -> bool:
-    """Whether the package is there, without anything half made in it."""
-    package = _package(project)
-    assert read_checksums(package) and differing(package) == [] and not (package / "merged").exists()
-    return read_json(package / "humigence.json")["formats"] == ["peft_adapter"]
-
-
 def _merged_as_untroubled(project: Project, model: Path, place: Path) -> bool:
     """Whether the merged weights are those of the base and the adapter beside them, and nothing is left over.
 
     To the last place but one: fewer rows at once are summed in another order.
     """
-    package = _package(project)
+    package = package_of(project)
     place.mkdir()
     merge_files([model / "model.safetensors"], Adapter(package), place, lambda _: None)
     assert differing(package) == [] and [path.name for path in package.parent.iterdir()] == ["tiny"]
@@ -61,7 +50,7 @@ def test_a_merged_model_that_does_not_fit_costs_nothing_else(
     assert project.to_its_end(moment | {"do": "fill", "file": str(disk.filler)}) == 4
     error = project.state.error
     assert ("are needed" in error.message or "the disk is full" in error.message) and "make room" in error.hint
-    assert _adapter_is_whole(project)
+    assert adapter_is_whole(project)
     disk.make_room()
     assert project.to_its_end() in (0, 3)
     assert project.state.steps["train"].outcome == "unchanged"
@@ -84,11 +73,11 @@ def test_a_merging_that_dies_or_finds_no_memory_costs_nothing_else(tmp_path: Pat
     project = Project(tmp_path / "work", tiny_model, workers, **_BOTH)
     assert project.to_its_end({"in_merge": True, "do": "signal", "signal": signal.SIGKILL}) == -signal.SIGKILL
     assert control.status_of(project.run, project.state) == "crashed"
-    assert _adapter_is_whole(project)
+    assert adapter_is_whole(project)
     assert project.to_its_end({"short_of_memory_at": "merge", "times": 10**6}, resume=True) == 4
     error = project.state.error
     assert error.message.startswith("memory ran out while merging model.layers.0") and "humigence merge" in error.hint
-    assert _adapter_is_whole(project)
+    assert adapter_is_whole(project)
     assert project.to_its_end({"short_of_memory_at": "merge", "times": 1}) in (0, 3)
     assert project.state.steps["train"].outcome == "unchanged"
     assert _merged_as_untroubled(project, tiny_model, tmp_path / "untroubled")
