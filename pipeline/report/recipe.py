@@ -14,6 +14,7 @@ from pipeline import __version__
 from pipeline.common.errors import BadInput
 from pipeline.common.files import read_json, write_json
 from pipeline.config.schema import Config
+from pipeline.dataset.readers.files import is_pattern
 from pipeline.runs import provenance, trained
 from pipeline.runs.context import StepContext
 from pipeline.runs.folders import RunFolder, Workspace
@@ -83,7 +84,7 @@ def _with_whole_paths(config: Config, workspace: Workspace) -> dict[str, Any]:
         if not isinstance(value, str) or not value:
             continue
         whole = workspace.resolve(value)
-        if whole.exists() or any(letter in value for letter in "*?["):  # or a pattern of data files
+        if whole.exists() or is_pattern(value):
             document[section][key] = str(whole.absolute())
     for source in document.get("data", {}).get("sources") or ():
         if source.get("path"):

@@ -27,7 +27,12 @@ class Listing:
 
 def is_several(path: Path) -> bool:
     """Whether the path stands for files by a folder or a pattern. A file of that very name is meant itself."""
-    return is_folder(path) or (any(character in str(path) for character in _PATTERN) and not _is_there(path))
+    return is_folder(path) or (is_pattern(str(path)) and not _is_there(path))
+
+
+def is_pattern(path: str) -> bool:
+    """Whether the path can stand for files by a pattern."""
+    return any(character in path for character in _PATTERN)
 
 
 def is_folder(path: Path) -> bool:
