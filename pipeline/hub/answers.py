@@ -17,7 +17,7 @@ from pipeline.system.disk import is_full
 RETRY = "try again: what was fetched is kept"
 # A model is a repository to who asks for one; of a data set it is said, since a model may have the name.
 _WHAT = {"model": "repository", "dataset": "data set"}
-_TOKENS = f"{HUB}/settings/tokens"
+TOKENS = f"{HUB}/settings/tokens"
 _TITLE = re.compile(r"<title[^>]*>\s*([^<]{1,80})", re.IGNORECASE)
 
 
@@ -86,7 +86,7 @@ def _refusal(error: Any, repository: Repository) -> HumigenceError:
     if status == 401:
         return _bad_token()
     if status == 403:
-        hint = f"give HF_TOKEN read access to it at {_TOKENS}"
+        hint = f"give HF_TOKEN read access to it at {TOKENS}"
         return BadInput(f"{section}.repo: HF_TOKEN does not open {repo}: {first_line(error)}", hint)
     if status == 407:
         return _proxy_wants_a_password()
@@ -110,7 +110,7 @@ def _gated(repository: Repository, status: int, server_message: str) -> BadInput
     if "reject" in words:
         return BadInput(f"{key}: the authors of {repo} have refused access", f"choose another {key}")
     if "fine-grained" in words:
-        hint = f"at {_TOKENS} give the token read access to public gated repositories, or make one of type Read"
+        hint = f"at {TOKENS} give the token read access to public gated repositories, or make one of type Read"
         return BadInput(f"{key}: HF_TOKEN may not read gated repositories", hint)
     hint = f"accept it at {page} with the account the token belongs to"
     return BadInput(f"{key}: the licence of {repo} is not accepted by HF_TOKEN's account", hint)
@@ -122,7 +122,7 @@ def is_gated(repository: Repository) -> BadInput:
 
 
 def _bad_token() -> BadInput:
-    hint = f"make a new one at {_TOKENS} and set HF_TOKEN, or unset it: open models need none"
+    hint = f"make a new one at {TOKENS} and set HF_TOKEN, or unset it: open models need none"
     return BadInput("HF_TOKEN (or what hf auth login saved) is not a token the hub knows", hint)
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.base_model.catalogue import HUB
 from pipeline.base_model.hub_cache import has_token
 from pipeline.common.errors import BadInput, MissingArtifact
-from pipeline.hub.answers import first_line, translate_hub_errors
+from pipeline.hub.answers import TOKENS, first_line, translate_hub_errors
 from pipeline.hub.repository import Repository
-
-_TOKENS = f"{HUB}/settings/tokens"
 
 
 def upload(folder: Path, names: Sequence[str], repo: str, *, private: bool, message: str) -> str:
@@ -33,7 +30,7 @@ def upload(folder: Path, names: Sequence[str], repo: str, *, private: bool, mess
     from huggingface_hub.errors import HfHubHTTPError
 
     if not has_token():
-        raise MissingArtifact("there is no token for the hub", f"hf auth login, or HF_TOKEN, with one that may write: {_TOKENS}")
+        raise MissingArtifact("there is no token for the hub", f"hf auth login, or HF_TOKEN, with one that may write: {TOKENS}")
     api = HfApi()
     with translate_hub_errors(Repository(repo)):
         try:
@@ -42,7 +39,7 @@ def upload(folder: Path, names: Sequence[str], repo: str, *, private: bool, mess
             done = api.create_commit(repo, files, commit_message=message)
         except HfHubHTTPError as error:
             if error.response.status_code in (401, 403):
-                hint = f"give the token write access to it at {_TOKENS}, or choose a repository of your own"
+                hint = f"give the token write access to it at {TOKENS}, or choose a repository of your own"
                 raise BadInput(f"the hub does not let this token write to {repo}: {first_line(error)}", hint) from error
             raise
     return str(done.commit_url)
