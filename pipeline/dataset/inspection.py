@@ -181,7 +181,7 @@ def _compare(inspection: Inspection, met: dict[bytes, tuple[int, str]], grouping
         for row in np.flatnonzero(now > np.maximum(before, 1)).tolist():
             inspection.alike.add(why, *places[row])
         before = now
-    inspection.division = divided(names, grouping, config).grouped.in_words()
+    inspection.division = divided(names, groups, config).grouped.in_words()
 
 
 def _measure(inspection: Inspection, raw: RawRow, conversation: Conversation) -> None:

@@ -135,11 +135,11 @@ def prepare(raw: Path, folder: Path, config: Config, tokenizer: ChatTokenizer, p
 
 def _divided(raw: Path, config: Config, kept: Kept) -> tuple[Divided, sources.Copies | None]:
     """The split of each conversation with what is to be told of it, and of several sources how often each is written."""
-    several = sources_of(raw)
+    several, groups = sources_of(raw), kept.grouping.groups(kept.digests)
     if not several:
-        return divided(kept.digests, kept.grouping, config), None
+        return divided(kept.digests, groups, config), None
     of = np.array(kept.sources, dtype=np.int32)
-    found = divided(kept.digests, kept.grouping, config, of.astype(np.int64), own_splits(several)[of])
+    found = divided(kept.digests, groups, config, of.astype(np.int64), own_splits(several)[of])
     _check_divided(several, of, found)
     return found, sources.copies_of(kept.digests, of, found.split_of, several, config.seed)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.common.text import counted
 from pipeline.config.schema import Config, SplitSection
 from pipeline.dataset.cleaning import WHOLE
-from pipeline.dataset.grouping import ASKED, NEAR, ORIGIN, QUESTION, Grouping, Numbers, by_question, rank_of
+from pipeline.dataset.grouping import ASKED, NEAR, ORIGIN, QUESTION, Groups, Numbers, by_question, rank_of
 from pipeline.dataset.leaks import LEFT_OUT, Leaks, found_in
 from pipeline.dataset.reason_counts import counted_rows
 
@@ -78,7 +78,7 @@ class Divided(NamedTuple):
 
 def divided(
     names: Sequence[bytes],
-    grouping: Grouping,
+    groups: Groups,
     config: Config,
     source_of: Numbers | None = None,
     own: Splits | None = None,
@@ -88,7 +88,6 @@ def divided(
     Args:
         own: of each the split that a person named its file for, 1 (val) or 2 (test); 0 where it is to be divided.
     """
-    groups = grouping.groups(names)
     own = np.zeros(len(names), dtype=np.int8) if own is None else own
     leaks = found_in(names, groups, own)
     split_of = np.where(leaks.rows, LEFT_OUT, own).astype(np.int8)

@@ -227,7 +227,7 @@ class RowBrowser:
         if self._tokenizer is not None and len(kept):
             of = self._source_of()
             own = None if of is None else own_splits(sources_of(self._path))[of]
-            self._divided = divided(self._digests, self._grouping, self._config, of, own)
+            self._divided = divided(self._digests, self._grouping.groups(self._digests), self._config, of, own)
             split_of[kept] = self._divided.split_of
             self._kept_rows = kept
             self._leave_out(kept[self._divided.leaks.rows])

@@ -44,7 +44,7 @@ def together(groups: Any, *rows: int) -> bool:
 
 def test_no_answer_of_a_tree_is_trained_and_held_out() -> None:
     names, grouping = grouping_of(TREES)
-    split_of, grouped, _ = divided(names, grouping, Config())
+    split_of, grouped, _ = divided(names, grouping.groups(names), Config())
     trained = {said for row, split in zip(TREES, split_of, strict=True) if split == 0 for said in row}
     held = [row for row, split in zip(TREES, split_of, strict=True) if split]
     assert len(held) >= 80 and not any(said in trained for row in held for said in row)
@@ -56,14 +56,14 @@ def test_no_answer_of_a_tree_is_trained_and_held_out() -> None:
 def test_rows_that_are_alone_stay_where_they_were_drawn() -> None:
     rows: list[Row] = [(f"question {number}", "yes") for number in range(500)]
     names, grouping = grouping_of(rows)
-    split_of, grouped, _ = divided(names, grouping, Config())
+    split_of, grouped, _ = divided(names, grouping.groups(names), Config())
     assert np.array_equal(split_of, draw(names, SplitSection(), 42)[0])
     assert (grouped.groups, grouped.moved, grouped.in_words()) == (0, 0, [])
 
 
 def test_only_rows_of_groups_that_came_apart_move() -> None:
     names, grouping = grouping_of([*TREES[:40], *((f"alone {number}", "yes") for number in range(400))])
-    split_of, grouped, _ = divided(names, grouping, Config())
+    split_of, grouped, _ = divided(names, grouping.groups(names), Config())
     moved = np.flatnonzero(split_of != draw(names, SplitSection(), 42)[0])
     assert 0 < len(moved) == grouped.moved and moved.max() < 40
 
@@ -75,7 +75,7 @@ def test_groups_are_the_same_in_any_order_of_the_file() -> None:
     rows: list[Row] = [(f"question {number // 2}", f"answer {number}") for number in range(200)]
     names, grouping = grouping_of(rows, None, tokens)
     other_names, other = grouping_of(rows[::-1], None, tokens[::-1])
-    here, there = divided(names, grouping, Config()), divided(other_names, other, Config())
+    here, there = divided(names, grouping.groups(names), Config()), divided(other_names, other.groups(other_names), Config())
     assert np.array_equal(here[0], there[0][::-1]) and here[1] == there[1]
     assert here[1].by[NEAR] == 20
 
@@ -153,7 +153,7 @@ def test_questions_after_one_pattern_are_told_apart_and_that_is_said() -> None:
     rows: list[Row] = [(f"{pattern}dish {number}.", "yes") for number in range(60)]
     rows += [(f"question {number}", "yes") for number in range(600)]
     names, grouping = grouping_of(rows)
-    _, grouped, _ = divided(names, grouping, Config())
+    _, grouped, _ = divided(names, grouping.groups(names), Config())
     assert grouped.groups == 0 and grouped.too_large == {ASKED: 60}
     assert "60 rows begin with nearly the same question as many others" in grouped.doubts()[0]
 
@@ -161,7 +161,7 @@ def test_questions_after_one_pattern_are_told_apart_and_that_is_said() -> None:
 def test_one_instruction_for_every_row_is_told_apart_by_what_follows_and_that_is_said() -> None:
     rows: list[Row] = [("Rate this.", "Which one?", f"review {number // 2}", f"answer {number}") for number in range(400)]
     names, grouping = grouping_of(rows)
-    split_of, grouped, _ = divided(names, grouping, Config())
+    split_of, grouped, _ = divided(names, grouping.groups(names), Config())
     assert grouped.too_large == {QUESTION: 400}
     assert "400 rows begin with a question that more than a fifth" in grouped.doubts()[0]
     assert min((split_of == split).sum() for split in (1, 2)) >= 20
@@ -175,7 +175,7 @@ def test_answers_after_one_pattern_are_divided_and_copies_among_them_are_not() -
     copy = written[0].copy()
     copy[-1] = 7
     names, grouping = grouping_of([(f"question {number}", f"a {number}") for number in range(101)], None, [*written, copy])
-    split_of, grouped, _ = divided(names, grouping, Config())
+    split_of, grouped, _ = divided(names, grouping.groups(names), Config())
     assert grouped.too_large == {NEAR: 101}
     assert [int((split_of == split).sum()) for split in (1, 2)] == pytest.approx([10, 10], abs=5)
     assert split_of[0] == split_of[100]
@@ -185,7 +185,7 @@ def test_answers_after_one_pattern_are_divided_and_copies_among_them_are_not() -
 def test_no_split_is_left_empty_for_the_sake_of_groups(sizes: list[int]) -> None:
     rows: list[Row] = [(f"question {group}", f"answer {each}") for group, size in enumerate(sizes) for each in range(size)]
     names, grouping = grouping_of(rows)
-    split_of, _, _ = divided(names, grouping, Config())
+    split_of, _, _ = divided(names, grouping.groups(names), Config())
     count = [int((split_of == split).sum()) for split in range(3)]
     possible = min(3, len(rows)) if max(sizes) > most_of(len(rows)) else min(3, len(sizes))
     assert sum(each > 0 for each in count) == possible
