@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
 from pipeline.common.errors import BadInput
@@ -17,11 +17,10 @@ from pipeline.dataset import source
 from pipeline.dataset.figures import DataFigures
 from pipeline.dataset.packing import row_capacity
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
-from pipeline.dataset.readers.manifest import sources_of
-from pipeline.dataset.readers.reader import RawRow, Reader
+from pipeline.dataset.readers.reader import RawRow
 from pipeline.dataset.row import data_of
 from pipeline.dataset.schemas.read import read
-from pipeline.dataset.sniff import gathered, reader_for, with_schema
+from pipeline.dataset.sniff import reader_for, with_schema
 from pipeline.runs.folders import Workspace
 from pipeline.tokenization.messages import Message
 
@@ -45,19 +44,18 @@ def estimate_figures(config: Config, workspace: Workspace) -> DataFigures:
     Raises:
         BadInput: the file is missing or cannot be read, or no row of the sample has the schema of the config.
     """
-    with source.as_file(config, workspace) as path:
+    with source.as_file(source.divided_only(config), workspace) as path:
+        require_readable(path, missing_hint=RAW_PATH_HINT)
+        for split, held_out in config.data.held_out_paths.items():
+            require_readable(workspace.resolve(held_out), f"data.{split}_path")
         return _estimated(path, config)
 
 
 def _estimated(path: Path, config: Config) -> DataFigures:
-    """Of the rows that are divided: what is held out in files of its own is no part of them, and comes after them."""
-    require_readable(path, missing_hint=RAW_PATH_HINT)
     try:
         reader = reader_for(config, path)
-        held_out = [each.form.number for each in sources_of(path) if each.split]
-        divided = takewhile(lambda raw: raw.form is None or raw.form.number not in held_out, reader.rows(path))
-        rows = list(islice(divided, SAMPLE_ROWS))
-        total = rows[-1].number if len(rows) < SAMPLE_ROWS else _count_divided(path, config, reader)
+        rows = list(islice(reader.rows(path), SAMPLE_ROWS))
+        total = rows[-1].number if len(rows) < SAMPLE_ROWS else reader.count(path)
     except IndexError as error:
         raise BadInput(f"{path}: there is no row in it", "one JSON object a line") from error
     except OSError as error:
@@ -68,13 +66,6 @@ def _estimated(path: Path, config: Config) -> DataFigures:
         name = config.data.row_schema
         raise BadInput(f"{path}: none of the first {len(rows)} rows is a {name} row", "humigence validate tells what is wrong")
     return _scaled(sample, config.data.shares.train * total / rows[-1].number, config.data)
-
-
-def _count_divided(path: Path, config: Config, reader: Reader) -> int:
-    sources = sources_of(path)
-    if not any(each.split for each in sources):
-        return reader.count(path)
-    return sum(gathered(config, each).count(each.path) for each in sources if not each.split)
 
 
 def _measure(rows: Iterable[RawRow], data: DataSection) -> _Sample:

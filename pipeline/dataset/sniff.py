@@ -94,14 +94,13 @@ def with_schema(config: Config, path: Path) -> Config:
 def reader_for(config: Config, path: Path) -> Reader:
     """The reader of what is at `path`, which gives a row a conversation whatever the schema's rows are. Raises as `reader_of`."""
     if sources := sources_of(path):
-        return together(path, sources, lambda source: gathered(config, source))
+        return together(path, sources, lambda source: _gathered(config, source))
     reader, found = reader_of(path), with_schema(config, path).data
     assert found.row_schema != "auto"
     return schema(found.row_schema).gathered(reader, path, found)
 
 
-def gathered(config: Config, source: Source) -> Reader:
-    """The reader of one of several sources, which gives a row a conversation. Raises as `reader_of`."""
+def _gathered(config: Config, source: Source) -> Reader:
     data = config.data.model_copy(update={"row_schema": source.form.schema, "columns": source.form.columns})
     return schema(source.form.schema).gathered(reader_of(source.path), source.path, data)
 
