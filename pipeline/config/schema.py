@@ -8,6 +8,7 @@ these fields: type, bounds, default, one-line help, choices, level, and which re
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
 from posixpath import normpath
 from typing import Annotated, Any, Literal, get_args
@@ -294,6 +295,11 @@ def columns_named_once(columns: tuple[str, ...]) -> tuple[str, ...]:
     if len({name for name, _, _ in pairs}) != len(pairs):
         raise ValueError("a name is given twice")
     return columns
+
+
+def columns_by_name(columns: Iterable[str]) -> dict[str, str]:
+    """The name that `data.columns` gives -> the column of the file."""
+    return dict(each.split("=", 1) for each in columns)
 
 
 class DataSection(Section):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import Config, FoundSchema
+from pipeline.config.schema import Config, FoundSchema, columns_by_name
 from pipeline.dataset.cleaning import digest
 from pipeline.dataset.grouping import Grouping
 from pipeline.dataset.languages import language_of
@@ -22,8 +22,8 @@ from pipeline.dataset.reason_counts import Tally
 from pipeline.dataset.row import conversation_of
 from pipeline.dataset.row_view import texts_of
 from pipeline.dataset.schemas.read import renamed
-from pipeline.dataset.schemas.registry import fitting, schema
-from pipeline.dataset.sniff import reader_for, with_schema
+from pipeline.dataset.schemas.registry import schema
+from pipeline.dataset.sniff import reader_for, schema_of, with_schema
 from pipeline.dataset.split import divided
 from pipeline.tokenization.messages import Conversation
 
@@ -64,7 +64,7 @@ class Inspection:
     container: str
     unit: str
     notice: str
-    schema: str
+    schema: FoundSchema
     asked: bool
     rows: int = 0
     used: int = 0
@@ -84,7 +84,7 @@ class Inspection:
     @property
     def evidence(self) -> str:
         """ "987 of 989 rows have messages with role and content"."""
-        what = schema(self.schema).evidence  # type: ignore[arg-type]
+        what = schema(self.schema).evidence
         return f"{self.fitting[self.schema]:,} of {self.rows:,} rows have {what}"
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +120,7 @@ def inspect(path: Path, config: Config) -> Inspection:
 def begin(path: Path, config: Config) -> tuple[Inspection, Iterator[Conversation]]:
     """The inspection, and the conversations that can be used: it is filled as they are taken."""
     reader, found = reader_for(config, path), with_schema(config, path)
+    assert found.data.row_schema != "auto"
     inspection = Inspection(
         path, reader.name, reader.unit, reader.notice(path), found.data.row_schema, config.data.row_schema != "auto"
     )
@@ -133,7 +134,7 @@ def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Confi
     grouping = Grouping()
     for raw in rows:
         inspection.rows += 1
-        inspection.fitting[_fitting(raw, config) or ""] += 1
+        inspection.fitting[schema_of(raw, config.data.columns) or ""] += 1
         try:
             conversation, changes, left_out, origin = conversation_of(raw, config)
         except BadInput as problem:
@@ -156,18 +157,12 @@ def _conversations(inspection: Inspection, rows: Iterator[RawRow], config: Confi
         _compare(inspection, met, grouping, config)
 
 
-def _fitting(raw: RawRow, config: Config) -> FoundSchema | None:
-    try:
-        return fitting(renamed(raw.row, config.data.columns) if config.data.columns else raw.row)
-    except BadInput:
-        return None
-
-
 def _note_keys(inspection: Inspection, raw: RawRow, config: Config) -> None:
-    of, columns = schema(inspection.schema), dict(pair.split("=", 1) for pair in config.data.columns)  # type: ignore[arg-type]
-    row = renamed(raw.row, config.data.columns) if columns else raw.row
+    of, columns = schema(inspection.schema), columns_by_name(config.data.columns)
+    row = renamed(raw.row, config.data.columns)
+    used = of.used | of.also_used(row)
     for key in row:
-        if key in of.used or key in of.also_used(row):
+        if key in used:
             inspection.uses[f"{columns[key]} as {key}" if key in columns else key] += 1
 
 

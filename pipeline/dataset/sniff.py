@@ -65,17 +65,18 @@ def peek(path: Path) -> Peek:
 
 def most_common(rows: Sequence[RawRow], columns: tuple[str, ...]) -> tuple[FoundSchema | None, int, RawRow | None]:
     """(the schema that most of the rows are written in, how many are, the first that fits none)."""
-    found = [_fitting(raw, columns) for raw in rows]
+    found = [schema_of(raw, columns) for raw in rows]
     counts = Counter(schema for schema in found if schema)
     schema, count = counts.most_common(1)[0] if counts else (None, 0)
     return schema, count, next((raw for raw, fits in zip(rows, found, strict=True) if fits is None), None)
 
 
-def _fitting(raw: RawRow, columns: tuple[str, ...]) -> FoundSchema | None:
+def schema_of(raw: RawRow, columns: tuple[str, ...]) -> FoundSchema | None:
+    """The schema that a row is written in, its columns named; None where none fits."""
     if raw.problem:
         return None
     try:
-        return fitting(renamed(raw.row, columns) if columns else raw.row)
+        return fitting(renamed(raw.row, columns))
     except BadInput:
         return None
 
@@ -124,7 +125,7 @@ def fitting_schema(path: Path, columns: tuple[str, ...], preferred: RowSchema = 
 
 def _fits(of: Schema, raw: RawRow, columns: tuple[str, ...]) -> bool:
     try:
-        return of.fits(renamed(raw.row, columns) if columns else raw.row)
+        return of.fits(renamed(raw.row, columns))
     except BadInput:
         return False
 

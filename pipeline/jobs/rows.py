@@ -43,9 +43,7 @@ from pipeline.dataset.row_view import (
     turns_of,
     weights_in_words,
 )
-from pipeline.dataset.schemas.read import renamed
-from pipeline.dataset.schemas.registry import fitting
-from pipeline.dataset.sniff import reader_for, with_schema
+from pipeline.dataset.sniff import reader_for, schema_of, with_schema
 from pipeline.dataset.split import Divided, Grouped, divided
 from pipeline.jobs.server import Handler, Request
 from pipeline.runs.folders import Workspace
@@ -361,11 +359,8 @@ class RowBrowser:
 
     def _mapped(self, raw: RawRow, columns: list[str]) -> Config:
         """The config with other columns, and the schema that the row then has."""
-        try:
-            found = fitting(renamed(raw.row, tuple(columns)))
-        except BadInput:
-            found = None
-        data = {"columns": tuple(columns), "row_schema": found or self._config.data.row_schema}
+        found = schema_of(raw, tuple(columns)) or self._config.data.row_schema
+        data = {"columns": tuple(columns), "row_schema": found}
         return self._config.model_copy(update={"data": self._config.data.model_copy(update=data)})
 
     def _bare(self, rows: RowAccess, row: int) -> str:

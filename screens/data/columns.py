@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from pipeline.common.text import safe
+from pipeline.config.schema import columns_by_name
 
 # Key -> the name that `data.columns` gives a column, and what it is for a person.
 ROLES: Mapping[str, tuple[str, str]] = {
@@ -64,7 +65,7 @@ class ColumnsPane(Static, can_focus=True):
 
     def begin(self, pairs: Sequence[str]) -> None:
         """Begin with what the config says."""
-        self.mapping, self._at = dict(pair.split("=", 1) for pair in pairs), 0
+        self.mapping, self._at = columns_by_name(pairs), 0
         self.disabled = False
         self.focus()
         self.show(self._columns)

@@ -15,7 +15,7 @@ _MOST_LANGUAGES = 6
 
 def lines(inspection: Inspection) -> Iterator[str]:
     """Kind, schema with its evidence, what is used and what is not, with lines."""
-    of = schema(inspection.schema)  # type: ignore[arg-type]
+    of = schema(inspection.schema)
     facts = [
         ("file", inspection.container + (f": {inspection.notice}" if inspection.notice else "")),
         ("schema", f"{inspection.schema}{' (data.schema)' if inspection.asked else ''}: {inspection.evidence}"),

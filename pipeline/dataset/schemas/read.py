@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pipeline.common.errors import BadInput
-from pipeline.config.schema import DataSection
+from pipeline.config.schema import DataSection, columns_by_name
 from pipeline.dataset.origin import KEYS
 from pipeline.dataset.schemas.fields import canonical, from_json, is_there
 from pipeline.dataset.schemas.parts import unused_in
@@ -28,8 +28,7 @@ class Reading(NamedTuple):
 
 def read(row: Mapping[str, Any], data: DataSection) -> Reading:
     """What a row says by `data.schema`, which is not auto here. Raises `BadInput` with the reason it is rejected for."""
-    if data.columns:
-        row = renamed(row, data.columns)
+    row = renamed(row, data.columns)
     if data.row_schema == "auto":
         raise ValueError("the schema is found out before rows are read")
     of, row = schema(data.row_schema), canonical(row)
@@ -41,9 +40,11 @@ def read(row: Mapping[str, Any], data: DataSection) -> Reading:
     return Reading(conversation, frozenset(left_out))
 
 
-def renamed(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
+def renamed(row: Mapping[str, Any], columns: tuple[str, ...]) -> Mapping[str, Any]:
     """The row with its columns under the names that `data.columns` gives them (`prompt=question`)."""
-    pairs = dict(each.split("=", 1) for each in columns)
+    if not columns:
+        return row
+    pairs = columns_by_name(columns)
     missing = [column for column in pairs.values() if column not in row]
     if missing:
         raise BadInput(f'the row has no "{missing[0][:40]}" (data.columns)')
