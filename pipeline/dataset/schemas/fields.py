@@ -7,6 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.common.errors import BadInput
+from pipeline.tokenization.messages import Message
+
+# Under which names a row, or a message, has what was thought before an answer.
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+# Keys that are ours as they are; those that files write in capitals too; and what a service calls one of ours.
+_PLAIN = frozenset(
+    {"messages", "conversations", "tools", "system", "instruction", "input", "output", "prompt", "completion", "text"}
+)
+_KNOWN = _PLAIN | {
+    "question", "answer", "response", "query", "problem", "solution", "user", "assistant", "human", "bot", "context",
+}  # fmt: skip
+_OTHER_NAMES = {
+    "system_prompt": "system", "system_message": "system", "systeminstruction": "system", "system_instruction": "system",
+    "preferred_output": "chosen", "non_preferred_output": "rejected", "chosen_response": "chosen",
+    "rejected_response": "rejected", "contents": "messages", "complex_cot": "reasoning_content", "kto_tag": "label",
+}  # fmt: skip
 
 
 def is_there(value: Any) -> bool:
@@ -70,29 +86,6 @@ def canonical(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-_PLAIN = frozenset(
-    {"messages", "conversations", "tools", "system", "instruction", "input", "output", "prompt", "completion", "text"}
-)
-_KNOWN = _PLAIN | {
-    "question",
-    "answer",
-    "response",
-    "query",
-    "problem",
-    "solution",
-    "user",
-    "assistant",
-    "human",
-    "bot",
-    "context",
-}
-_OTHER_NAMES = {
-    "system_prompt": "system", "system_message": "system", "systeminstruction": "system", "system_instruction": "system",
-    "preferred_output": "chosen", "non_preferred_output": "rejected", "chosen_response": "chosen",
-    "rejected_response": "rejected", "contents": "messages", "complex_cot": "reasoning_content", "kto_tag": "label",
-}  # fmt: skip
-
-
 def system_of(row: Mapping[str, Any]) -> str:
     """The system message beside a row's turns; "" for none. Google's and Amazon's have it in parts."""
     value = row.get("system")
@@ -112,13 +105,12 @@ def said_field(row: Mapping[str, Any], key: str) -> str:
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else text_field(row, key)
 
 
-def thought_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """What was thought before a row's one answer, as a message has it."""
+def with_thought(answer: Message, row: Mapping[str, Any]) -> Message:
+    """A row's one answer with what was thought before it, where that stands beside it and not in it."""
     thoughts = [row[key] for key in THOUGHTS if isinstance(row.get(key), str) and row[key].strip()]
-    return {"reasoning_content": "\n".join(dict.fromkeys(thoughts))} if thoughts else {}
-
-
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+    if not thoughts or "reasoning_content" in answer:
+        return answer
+    return {**answer, "reasoning_content": "\n".join(dict.fromkeys(thoughts))}
 
 
 def with_material(question: str, row: Mapping[str, Any], keys: tuple[str, ...]) -> str:

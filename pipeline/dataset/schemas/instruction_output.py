@@ -13,8 +13,8 @@ from pipeline.dataset.schemas.fields import (
     optional_text,
     said_field,
     text_field,
-    thought_of,
     with_material,
+    with_thought,
 )
 from pipeline.dataset.schemas.schema import Schema
 from pipeline.dataset.schemas.turn_lists import are_turns, turns_of
@@ -55,8 +55,8 @@ def answer_key(row: Mapping[str, Any]) -> str:
 
 def conversation(row: Mapping[str, Any]) -> Conversation:
     """The whole row."""
-    answer = Message(role="assistant", content=said_field(row, answer_key(row)), **thought_of(row))  # type: ignore[typeddict-item]
-    return Conversation((*asked(row), answer))
+    answer = Message(role="assistant", content=said_field(row, answer_key(row)))
+    return Conversation((*asked(row), with_thought(answer, row)))
 
 
 def has_texts(row: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.common.errors import BadInput
 from pipeline.dataset.schemas.chat_messages import BESIDE, with_what_stands_beside
-from pipeline.dataset.schemas.fields import THOUGHTS, from_json, is_there, said_field, thought_of, with_material
+from pipeline.dataset.schemas.fields import THOUGHTS, from_json, is_there, said_field, with_material, with_thought
 from pipeline.dataset.schemas.instruction_output import history_of
 from pipeline.dataset.schemas.schema import Schema
 from pipeline.dataset.schemas.transcript import question_in
@@ -75,9 +75,9 @@ def _answered(row: Mapping[str, Any], key: str) -> list[Message]:
     if isinstance(value, list) and value and all(isinstance(each, dict) and "name" in each for each in value):
         return [Message(role="assistant", content="", tool_calls=calls_of(value))]
     if texts := _several(value):
-        return [Message(role="assistant", content=texts[0], **thought_of(row))]  # type: ignore[typeddict-item]
+        return [with_thought(Message(role="assistant", content=texts[0]), row)]
     found = side(row, key, "assistant")
-    return [*found[:-1], {**thought_of(row), **found[-1]}] if found else found  # type: ignore[typeddict-item]
+    return [*found[:-1], with_thought(found[-1], row)] if found else found
 
 
 def _several(value: Any) -> list[str]:

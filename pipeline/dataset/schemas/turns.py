@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.common.errors import BadInput
 from pipeline.dataset.schemas import parts
-from pipeline.dataset.schemas.fields import from_json, is_there, text_field
+from pipeline.dataset.schemas.fields import THOUGHTS, from_json, is_there, text_field
 from pipeline.tokenization.messages import ROLES, Message
 
 # Who speaks, as data sets call them.
@@ -28,10 +28,8 @@ _SPEAKER, _SAID = ("role", "from"), ("content", "value", "parts", "text")
 # Keys that are used of every message, and of an assistant's besides.
 USED = frozenset({*_SPEAKER, "name", "tool_call_id"})
 USED_OF_ASSISTANT = USED | {
-    "tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "weight", "train", "training", "loss",
-    "loss_weight", "refusal",
+    *THOUGHTS, "tool_calls", "function_call", "weight", "train", "training", "loss", "loss_weight", "refusal",
 }  # fmt: skip
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 # What an answer weighs in the loss: a number, OpenAI's and ours; and whether it is trained, axolotl's names for it.
 WEIGHTS, _SWITCHES = ("weight", "loss_weight"), ("train", "training", "loss")
 # No loss is scaled further than this: the sum over a file stays a number.
@@ -103,7 +101,7 @@ def _add_content(message: Message, raw: Mapping[str, Any]) -> None:
 
 
 def _add_of_assistant(message: Message, raw: Mapping[str, Any]) -> None:
-    thoughts = [text_field(raw, key, "a message") for key in _THOUGHTS if is_there(raw.get(key))]
+    thoughts = [text_field(raw, key, "a message") for key in THOUGHTS if is_there(raw.get(key))]
     if thoughts:
         message["reasoning_content"] = "\n".join(dict.fromkeys(thoughts))
     for key in ("tool_calls", "function_call"):
