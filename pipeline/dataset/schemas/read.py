@@ -59,7 +59,8 @@ def _left_out(row: Mapping[str, Any], of: Schema) -> set[str]:
     found = set[str]()
     if others := row.keys() - of.used:
         found = {str(key)[:40] for key in others - of.also_used(row) - ORIGINS if is_there(row[key])}
-        found -= {"label"} if _is_wanted(row.get("label")) is not None else set()
+        if _is_wanted(row.get("label")) is not None:
+            found.discard("label")
     for key in of.lists:
         if key in row:
             found |= _of_messages(row[key])

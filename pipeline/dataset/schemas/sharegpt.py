@@ -36,7 +36,8 @@ def _is_transcript(value: Any) -> bool:
 def turns_at(row: Mapping[str, Any], key: str) -> list[Message]:
     """The turns at a key: a list of them, or one text with who speaks in front of each. Raises `BadInput`."""
     value = from_json(row.get(key))
-    return turns_in(value) if isinstance(value, str) and turns_in(value) else turns_of(list_field(row, key))
+    turns = turns_in(value) if isinstance(value, str) else []
+    return turns or turns_of(list_field(row, key))
 
 
 def _fits(row: Mapping[str, Any]) -> bool:

@@ -14,9 +14,9 @@ _END = "<|endoftext|>"
 
 def turns_in(text: str) -> list[Message]:
     """The turns; none where the text is no transcript: it begins with a speaker, and both user and assistant speak."""
-    if not (first := _TURN.match(text.lstrip("\n "))):
-        return []
     text = text.lstrip("\n ")
+    if not (first := _TURN.match(text)):
+        return []
     marks = [first, *_TURN.finditer(text, first.end())]
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     turns = [
