@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.dataset.cleaning import WHOLE
 from pipeline.dataset.grouping import Groups, Mask
-from pipeline.dataset.reason_counts import Tally, counted_rows
+from pipeline.dataset.reason_counts import Tally, counted_rows, reasons_in_words
 
 LEFT_OUT = -1  # of a conversation: the split of those that are in none
 SAME = "the same conversation"
@@ -93,9 +93,11 @@ def in_words(leaks: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     for split, reasons in leaks.items():
-        lines.append(f"{counted_rows(sum(each['rows'] for each in reasons.values()))} {_BELONGS[split]}:")
-        for why, each in reasons.items():
-            more = ", …" if each["rows"] > len(each["lines"]) else ""
-            where = f"row{'s' * (each['rows'] > 1)} {', '.join(map(str, each['lines']))}{more}"
-            lines.append(f"  {counted_rows(each['rows'])}: {why} ({where})")
+        lines.append(f"{counted_rows(total({split: reasons}))} {_BELONGS[split]}:")
+        lines += [f"  {line}" for line in reasons_in_words(reasons, "row")]
     return lines
+
+
+def total(leaks: Mapping[str, Any]) -> int:
+    """Rows that are left out, of what `Leaks.to_json` gives."""
+    return sum(each["rows"] for reasons in leaks.values() for each in reasons.values())

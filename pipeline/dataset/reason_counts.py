@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 _FIRST_LINES = 5
@@ -41,17 +42,23 @@ class Tally:
 
     def in_words(self) -> list[str]:
         """One line a reason: "3 rows: not UTF-8 text (lines 4, 9, 12)"."""
-        return [f"{counted_rows(self._counts[reason])}: {reason} ({self._where(reason)})" for reason in self._by_count()]
+        return reasons_in_words(self.to_json(), self.unit)
 
     def _by_count(self) -> list[str]:
         return sorted(self._counts, key=lambda reason: -self._counts[reason])
 
-    def _where(self, reason: str) -> str:
-        lines = self._lines[reason]
-        more = ", …" if self._counts[reason] > len(lines) else ""
-        if any(isinstance(line, str) for line in lines):
-            return f"{', '.join(map(str, lines))}{more}"
-        return f"{self.unit}{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}{more}"
+
+def reasons_in_words(reasons: Mapping[str, Mapping[str, Any]], unit: str) -> list[str]:
+    """What `Tally.to_json` gives, as `Tally.in_words` says it."""
+    return [f"{counted_rows(each['rows'])}: {reason} ({_where(each, unit)})" for reason, each in reasons.items()]
+
+
+def _where(each: Mapping[str, Any], unit: str) -> str:
+    lines = each["lines"]
+    some = ", ".join(map(str, lines)) + (", …" if each["rows"] > len(lines) else "")
+    if any(isinstance(line, str) for line in lines):
+        return some
+    return f"{unit}{'s' if len(lines) > 1 else ''} {some}"
 
 
 def counted_rows(count: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.base_model.catalogue import HUB
 from pipeline.config.schema import Config
-from pipeline.dataset.leaks import in_words as in_words_of_leaks
+from pipeline.dataset import leaks
 from pipeline.dataset.source import made as made_rows
 from pipeline.dataset.sources import in_words
 from pipeline.export.markdown import front_matter, plain, table
@@ -87,16 +87,12 @@ def _rows(report: dict[str, Any]) -> str:
         ["used", report["kept"]],
         ["left out: unusable", report["rejected_rows"]],
         ["left out: exact duplicates", report["duplicates"]],
-        ["left out: belong to held-out rows of their own", _left_out(report)],
+        ["left out: belong to held-out rows of their own", leaks.total(report.get("leaks", {}))],
         ["cut into overlapping windows", report["windowed_documents"]],
         ["trained turn by turn", report["turn_by_turn"]],
     ]
     changed = [[f"changed: {plain(reason)}", figures["rows"]] for reason, figures in report["changed"].items()]
     return table(["rows", "count"], [[name, f"{count:,}"] for name, count in rows + changed])
-
-
-def _left_out(report: dict[str, Any]) -> int:
-    return sum(each["rows"] for reasons in report.get("leaks", {}).values() for each in reasons.values())
 
 
 def _rejected(rejected: dict[str, dict[str, Any]], unit: str) -> str:
@@ -117,7 +113,7 @@ def _split(package: Package, report: dict[str, Any]) -> str:
     shares, own = package.config.data.shares, package.config.data.held_out_paths
     how = f"By seed {report['seed']}: {shares.train:g} train, {shares.val:g} val, {shares.test:g} test. "
     how += "".join(f"{name} is rows of its own: {plain(PurePath(path).name)}. " for name, path in own.items())
-    how += "".join(f"{plain(line)} " for line in in_words_of_leaks(report.get("leaks", {})))
+    how += "".join(f"{plain(line)} " for line in leaks.in_words(report.get("leaks", {})))
     return how + "Only what the assistant says is trained.\n\n" + table(heads, rows)
 
 

@@ -13,9 +13,8 @@ from pipeline.base_model.locate import require_base_model
 from pipeline.base_model.stop_tokens import named_stop_ids
 from pipeline.common import files
 from pipeline.common.errors import BadInput, EnvironmentFault, Stopped
-from pipeline.dataset import processed, source
+from pipeline.dataset import leaks, processed, source
 from pipeline.dataset.hub import rows as hub_rows
-from pipeline.dataset.leaks import in_words as in_words_of_leaks
 from pipeline.dataset.processed import ProcessedData
 from pipeline.dataset.readers.file_check import RAW_PATH_HINT, require_readable
 from pipeline.dataset.reason_counts import counted_rows
@@ -210,8 +209,8 @@ def _emit_notes(ctx: StepContext, report: dict[str, Any], notice: str) -> None:
         ctx.emit(
             Note(f"{report['turn_by_turn']} conversations are trained turn by turn: the chat template rewrites earlier turns")
         )
-    if leaks := in_words_of_leaks(report["leaks"]):
-        ctx.emit(Note("\n  ".join(leaks), "warning"))
+    if told_of_leaks := leaks.in_words(report["leaks"]):
+        ctx.emit(Note("\n  ".join(told_of_leaks), "warning"))
     grouped = Grouped(**report["grouped"])
     doubts = grouped.doubts()
     if told := [line for line in grouped.in_words() if line not in doubts]:
@@ -231,7 +230,7 @@ def _summary(report: dict[str, Any]) -> str:
     parts = [", ".join(f"{splits[split]['conversations']} {split}" for split in processed.SPLITS) + " conversations"]
     if report["rejected_rows"]:
         parts.append(f"{report['rejected_rows']} rows left out")
-    if left_out := sum(each["rows"] for reasons in report.get("leaks", {}).values() for each in reasons.values()):
+    if left_out := leaks.total(report.get("leaks", {})):
         parts.append(f"{left_out} left out that belong to held-out rows of your own")
     if report["duplicates"]:
         parts.append(f"{report['duplicates']} duplicates")
