@@ -140,19 +140,19 @@ def _divided(raw: Path, config: Config, kept: Kept) -> tuple[Divided, sources.Co
         return divided(kept.digests, groups, config), None
     of = np.array(kept.sources, dtype=np.int32)
     found = divided(kept.digests, groups, config, of.astype(np.int64), own_splits(several)[of])
-    _check_divided(several, of, found)
+    _check_divided(several, kept, found)
     return found, sources.copies_of(kept.digests, of, found.split_of, several, config.seed)
 
 
-def _check_divided(several: Sequence[Source], of: NDArray[np.int32], found: Divided) -> None:
+def _check_divided(several: Sequence[Source], kept: Kept, found: Divided) -> None:
     """Raise `BadInput` where a file that a person named for val or test gives no row, or leaves none to train on."""
     for each in several:
-        if each.split and not (of == each.form.number).any():
+        if each.split and each.form.number not in kept.sources:
             raise BadInput(
                 f"data.{each.split}_path: none of the rows of {each.path} can be used", f"humigence data inspect {each.path}"
             )
     if not (found.split_of == SPLITS.index("train")).any():
-        reasons = "\n".join(in_words(found.leaks.to_json(range(1, len(of) + 1))))
+        reasons = "\n".join(in_words(found.leaks.to_json(kept.rows)))
         raise BadInput(f"no row is left to train on\n{reasons}", "name other rows in data.val_path and data.test_path")
 
 

@@ -181,6 +181,8 @@ def test_a_file_that_is_not_there_or_holds_nothing_is_refused_by_its_setting(pla
     assert refused(validate, test_path="bad.jsonl").startswith("data.test_path: none of the first 1 rows can be used")
     assert refused(preprocess, test_path="bad.jsonl").startswith("data.test_path: none of the rows of")
     assert refused(preprocess, val_path="train.jsonl").startswith("no row is left to train on\n40 rows left out of train")
+    write_jsonl(place / "some.jsonl", [{"nothing": 1}, *TRAINED[:2]])
+    assert "the same conversation (rows 2, 3)" in refused(preprocess, raw_path="some.jsonl", val_path="train.jsonl")
     assert "are the same" in str(problems({"data": {"val_path": "./a.jsonl", "test_path": "a.jsonl"}}))
 
 
