@@ -34,8 +34,10 @@ def as_one(config: Config, workspace: Workspace, rows: Path | None = None) -> Pa
     Args:
         rows: where the rows are that are divided; those of `data.sources` where it is not given.
     """
-    items = config.data.sources if rows is None else ()
-    sources = tuple(_source(number, each, workspace) for number, each in enumerate(items)) or (_divided(config, rows),)
+    if rows is None:
+        sources = tuple(_source(number, each, workspace) for number, each in enumerate(config.data.sources))
+    else:
+        sources = (_divided(config, rows),)
     sources += _held_out(config, workspace, sources)
     contents = manifest.written(sources)
     path = cache_folder("sources") / f"{hashlib.sha256(contents).hexdigest()[:24]}.json"
@@ -50,9 +52,8 @@ def _source(number: int, item: SourceItem, workspace: Workspace) -> Source:
     return Source(item.title, path, Form(number, _schema_of(item, path), item.columns), item.weight, item.rows)
 
 
-def _divided(config: Config, rows: Path | None) -> Source:
+def _divided(config: Config, rows: Path) -> Source:
     """The rows of a config that names one source, and others for val or test."""
-    assert rows is not None
     data = config.data
     title = data.hub.repo if data.source == "hub" else PurePath(data.raw_path).name or data.raw_path
     schema = data.row_schema if data.row_schema != "auto" else found_schema(rows, data.columns) if parts_of(rows) else USUAL

@@ -238,9 +238,12 @@ class RowBrowser:
         self._how_many[LEAK] += len(rows)
 
     def _why_left_out(self, row: int) -> str:
-        assert self._divided is not None
-        at = int(np.searchsorted(self._kept_rows, row))
-        return self._divided.leaks.reason_of(at)
+        """Of a row that could be used the reason why it is not, as far as it has been read; "" for none."""
+        code = self._codes[row] if row < len(self._codes) else UNREAD
+        if code == LEAK:
+            assert self._divided is not None
+            return self._divided.leaks.reason_of(int(np.searchsorted(self._kept_rows, row)))
+        return TWIN_REASON if code == TWIN else ""
 
     def _report_counts(self) -> None:
         splits, divided_ = self._split_of, self._divided
@@ -339,22 +342,17 @@ class RowBrowser:
             raw = self._raw(rows, row)
             bare = self._bare(rows, row)[:MOST_CHARACTERS]
         look = look_at(raw, self._config if columns is None else self._mapped(raw, columns), self._tokenizer)
-        view: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "place": raw.place, "reason": look.reason}
-        view["left_out"] = sorted(look.left_out)
+        view: dict[str, Any] = {"row": row + 1, "line": self._lines[row], "place": raw.place}
+        view |= {"reason": look.reason, "split": "", "left_out": sorted(look.left_out)}
         view["columns"] = [[str(key)[:_MOST_OF_A_CELL], str(value)[:_MOST_OF_A_CELL]] for key, value in raw.row.items()]
         view |= {"changes": sorted(look.changes), "turns": turns_of(look.conversation)}
         view["documents"] = [rendered(document, self._tokenizer) for document in look.documents] if self._tokenizer else []
         view["weights"] = weights_in_words(view["documents"])
-        if columns is not None:
-            view |= {"split": "", "plain": [] if view["documents"] else shortened(look.conversation) or [["", bare]]}
-            return view
-        if not view["reason"] and row < len(self._codes) and self._codes[row] == TWIN:
-            view["reason"] = TWIN_REASON
-        if not view["reason"] and row < len(self._codes) and self._codes[row] == LEAK:
-            view["reason"] = self._why_left_out(row)
-        split = -1 if self._split_of is None else int(self._split_of[row])
-        view["split"] = SPLITS[split] if split >= 0 else ""
         view["plain"] = [] if view["documents"] else shortened(look.conversation) or [["", bare]]
+        if columns is None:
+            view["reason"] = look.reason or self._why_left_out(row)
+            split = -1 if self._split_of is None else int(self._split_of[row])
+            view["split"] = SPLITS[split] if split >= 0 else ""
         return view
 
     def _mapped(self, raw: RawRow, columns: list[str]) -> Config:
