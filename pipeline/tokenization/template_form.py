@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from pipeline.tokenization.call_ids import LENGTH, fits, with_ids
 from pipeline.tokenization.messages import Conversation, Message
@@ -41,6 +42,25 @@ _TOOL_SCHEMA = {
 }
 
 
+class _CallForm(NamedTuple):
+    """How a template takes a tool call.
+
+    Attributes:
+        call_id: an id that it takes.
+        without_content: what stands for no content beside a call.
+        as_text: whether the arguments are JSON text.
+    """
+
+    call_id: str = _ANY_ID
+    without_content: str | None = ""
+    as_text: bool = False
+
+    @property
+    def made_up(self) -> dict[str, Any]:
+        """A call in this form."""
+        return _call({"id": self.call_id, "type": "function", "function": _MADE_UP}, str, self.as_text)
+
+
 class TemplateForm:
     """The forms of one template.
 
@@ -65,10 +85,10 @@ class TemplateForm:
         written: dict[str, Any] = {"role": message["role"], "content": content}
         for key in message.keys() - {"role", "content", *_NOT_FOR_TEMPLATES}:
             if key == "tool_calls":
-                as_text, without_content = self._form_of_calls
-                written[key] = [_call(call, hide, as_text) for call in message["tool_calls"]]
+                form = self._form_of_calls
+                written[key] = [_call(call, hide, form.as_text) for call in message["tool_calls"]]
                 if not message["content"]:
-                    written["content"] = without_content
+                    written["content"] = form.without_content
             elif key == "reasoning_content":
                 if self.thought_key:
                     written[self.thought_key] = hide(message["reasoning_content"])
@@ -143,33 +163,25 @@ class TemplateForm:
 
     def with_ids(self, conversation: Conversation) -> tuple[Message, ...]:
         """The messages, with the ids of tool calls that the template asks for where it takes no others."""
-        if conversation.has_calls and self._id_of_calls != _ANY_ID:
+        if conversation.has_calls and self._form_of_calls.call_id != _ANY_ID:
             return with_ids(conversation.messages)
         return conversation.messages
 
     def replaces_ids(self, conversation: Conversation) -> bool:
         """Whether `with_ids` puts others in the place of some that a conversation has."""
-        return self._id_of_calls != _ANY_ID and not fits(conversation.messages)
+        return self._form_of_calls.call_id != _ANY_ID and not fits(conversation.messages)
 
     @property
-    def _form_of_calls(self) -> tuple[bool, str | None]:
-        """(whether the arguments of a call are JSON text, what stands for no content beside one)."""
-        return self._found_form_of_calls[:2] if self._found_form_of_calls else (False, "")
-
-    @property
-    def _id_of_calls(self) -> str:
-        """An id that the template takes."""
-        return self._found_form_of_calls[2] if self._found_form_of_calls else _ANY_ID
+    def _form_of_calls(self) -> _CallForm:
+        return self._found_form_of_calls or _CallForm()
 
     @cached_property
-    def _found_form_of_calls(self) -> tuple[bool, str | None, str] | None:
-        for call_id in (_ANY_ID, "1" * LENGTH):
-            for without_content in ("", None):
-                for as_text in (False, True):
-                    call = _call({"id": call_id, "type": "function", "function": _MADE_UP}, str, as_text)
-                    text = self._ask([self._question, {"role": "assistant", "content": without_content, "tool_calls": [call]}])
-                    if _holds(text, _TOOL) and _holds(text, _VALUE):
-                        return as_text, without_content, call_id
+    def _found_form_of_calls(self) -> _CallForm | None:
+        for form in map(_CallForm._make, product((_ANY_ID, "1" * LENGTH), ("", None), (False, True))):
+            called = {"role": "assistant", "content": form.without_content, "tool_calls": [form.made_up]}
+            text = self._ask([self._question, called])
+            if _holds(text, _TOOL) and _holds(text, _VALUE):
+                return form
         return None
 
     @property
@@ -178,7 +190,7 @@ class TemplateForm:
 
     @property
     def _made_up_call(self) -> dict[str, Any]:
-        return _call({"id": self._id_of_calls, "type": "function", "function": _MADE_UP}, str, self._form_of_calls[0])
+        return self._form_of_calls.made_up
 
     @property
     def _question(self) -> dict[str, Any]:
