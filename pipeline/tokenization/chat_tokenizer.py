@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base_model import untrusted_files
 from pipeline.base_model.embedding_rows import embedding_rows
 from pipeline.base_model.stop_tokens import named_stop_ids, stop_ids_in
 from pipeline.common.errors import BadInput
 from pipeline.tokenization.fingerprint import tokenizer_fingerprint
-from pipeline.tokenization.gguf_cutting import digits_apart, set_digits_apart
 from pipeline.tokenization.label_prerender import Outline, outline
 from pipeline.tokenization.label_spans import Document, Draft, Encoded, Endings, Tokenized, drafts, labelled, weighted
 from pipeline.tokenization.messages import Conversation, Message, Said, as_conversation
@@ -39,8 +37,8 @@ from pipeline.tokenization.special_tokens import Marked, SpecialTokens
 from pipeline.tokenization.template_form import TemplateForm, hidden
 from pipeline.tokenization.template_prerender import MOST_SHAPES, Skeletons
 from pipeline.tokenization.template_process import IsolatedTemplate, Messages, OutOfBounds, Refused
-from pipeline.tokenization.templates import ITS_OWN, OWN, TEMPLATES, Chosen, Templates, chosen_for, how_to_choose, with_thinking
-from pipeline.tokenization.tokenizer_copy import read_through_copy
+from pipeline.tokenization.templates import ITS_OWN, OWN, Chosen, chosen_for, how_to_choose, of_tokenizer, with_thinking
+from pipeline.tokenization.tokenizer_files import read_folder, read_gguf
 from pipeline.tokenization.vocabulary import check_rows
 from pipeline.tokenization.word_cache import Ids
 
@@ -115,7 +113,7 @@ class ChatTokenizer:
             rows: of the model's embedding; 0 where that is not known.
         """
         name = name or folder.name
-        return cls(_read(folder, name), name, chosen, stop_ids_in(folder) | stop_ids, rows)
+        return cls(read_folder(folder, name), name, chosen, stop_ids_in(folder) | stop_ids, rows)
 
     def encode_conversation(self, said: Said) -> list[Encoded]:
         """Ids and labels of a conversation.
@@ -311,11 +309,11 @@ class ChatTokenizer:
         template = self._chosen.template
         if template == OWN:
             if not tokenizer.chat_template:
-                raise BadInput(f"{self.name}: its tokenizer has no chat template", how_to_choose(_fitting(tokenizer)))
+                raise BadInput(f"{self.name}: its tokenizer has no chat template", how_to_choose(of_tokenizer(tokenizer)))
             return
-        if missing := _fitting(tokenizer).lacking.get(template):
+        if missing := of_tokenizer(tokenizer).lacking.get(template):
             message = f"data.template: {template} needs the special token {missing}, which {self.name} does not have"
-            raise BadInput(message, how_to_choose(_fitting(tokenizer)))
+            raise BadInput(message, how_to_choose(of_tokenizer(tokenizer)))
         tokenizer.chat_template = self._chosen.source
 
     def _set_thinking(self, tokenizer: Any) -> None:
@@ -336,7 +334,7 @@ class ChatTokenizer:
             return IsolatedTemplate(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
         except (Refused, ValueError, TypeError) as error:
             message = f"{self.name}: its chat template can't be used: {str(error)[:200] or type(error).__name__}"
-            raise BadInput(message, how_to_choose(_fitting(tokenizer))) from error
+            raise BadInput(message, how_to_choose(of_tokenizer(tokenizer))) from error
 
     # ---------------------------------------------------------------------------------------------- rendering
 
@@ -453,7 +451,7 @@ class ChatTokenizer:
             template = self._chosen.template
             which = "its chat template" if template == OWN else f"the chat template {template} (data.template)"
             message = f"{self.name}: can't be trained with {which}: {error.message}"
-            raise BadInput(message, how_to_choose(_fitting(self._tokenizer))) from error
+            raise BadInput(message, how_to_choose(of_tokenizer(self._tokenizer))) from error
         marked = self._special.encode(self._special.mark(text).text)
         if marked != self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids:
             raise BadInput(f"{self.name}: its special tokens can't be told from text", "choose another base model")
@@ -465,48 +463,9 @@ class ChatTokenizer:
         return ends
 
 
-def _fitting(tokenizer: Any) -> Templates:
-    """The named templates whose special tokens this vocabulary has; those that end a turn with its end token need that."""
-    known = {
-        *tokenizer.all_special_tokens,
-        *(token.content for token in tokenizer.added_tokens_decoder.values() if token.special),
-    }
-    missing = {}
-    for name, template in TEMPLATES.items():
-        lacking = [token for token in template.needs if token not in known]
-        if not template.needs and not tokenizer.eos_token:
-            lacking = ["that ends a text (eos_token)"]
-        if lacking:
-            missing[name] = lacking[0]
-    return Templates(bool(tokenizer.chat_template), missing)
-
-
 @lru_cache(maxsize=2)
 def _loaded(base: BaseModel, _fingerprint: str, stop_ids: frozenset[int], rows: int) -> ChatTokenizer:
     # Four steps of a run ask for it, and reading one out of a GGUF file takes seconds.
     if base.kind == "gguf":
-        tokenizer = read_through_copy(base, lambda: _read_gguf(base), lambda folder: _read(folder, base.name))
-        if digits_apart(base):
-            set_digits_apart(tokenizer)
-        return ChatTokenizer(tokenizer, base.name, chosen_for(base), stop_ids, rows)
+        return ChatTokenizer(read_gguf(base), base.name, chosen_for(base), stop_ids, rows)
     return ChatTokenizer.from_folder(base.path, base.name, chosen_for(base), rows=rows)
-
-
-def _read_gguf(base: BaseModel) -> Any:
-    from pipeline.base_model.gguf_reader import read_once
-
-    with read_once():
-        return _read(base.path.parent, base.name, gguf_file=base.path.name)
-
-
-def _read(folder: Path, name: str, **options: str) -> Any:
-    from transformers import AutoTokenizer
-
-    if not options and (problems := untrusted_files.file_problems(folder)):
-        raise BadInput(f"{name}: its tokenizer is not read from {folder}: {problems[0]}", "humigence model check")
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
-    except Exception as error:  # the tokenizers library raises bare `Exception` for a damaged file
-        first_line = (str(error).splitlines() or [""])[0][:300]
-        reason = first_line or type(error).__name__
-        raise BadInput(f"{name}: its tokenizer can't be read from {folder}: {reason}", "humigence model check") from error

@@ -161,6 +161,22 @@ def of(base: BaseModel) -> Templates:
     return Templates(_has_own(base.path), {name: token for name, token in missing.items() if token})
 
 
+def of_tokenizer(tokenizer: Any) -> Templates:
+    """The named templates whose special tokens this vocabulary has; those that end a turn with its end token need that."""
+    known = {
+        *tokenizer.all_special_tokens,
+        *(token.content for token in tokenizer.added_tokens_decoder.values() if token.special),
+    }
+    missing = {}
+    for name, template in TEMPLATES.items():
+        lacking = [token for token in template.needs if token not in known]
+        if not template.needs and not tokenizer.eos_token:
+            lacking = ["that ends a text (eos_token)"]
+        if lacking:
+            missing[name] = lacking[0]
+    return Templates(bool(tokenizer.chat_template), missing)
+
+
 def how_to_choose(found: Templates) -> str:
     """The next thing to do for somebody whose model has no template, or one that can't be used."""
     if not found.fitting:
